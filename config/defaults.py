@@ -1,0 +1,200 @@
+"""Every configuration key: meaning, unit and options. The defaults are CFAT on Market-1501 as released.
+
+Names of the TransReID family are kept where the family has the key. CORRUPTION and CFAT are this project's own.
+Read it with `config.load_cfg`; nothing else touches these objects.
+"""
+
+from yacs.config import CfgNode as CN
+
+_C = CN()
+
+# The one seed: weights, sampling, augmentation and corruption derive from it.
+_C.SEED = 1234
+# Directory of config.yml, log.txt, checkpoints/, tensorboard/, results.json and results.csv.
+_C.OUTPUT_DIR = "logs/market1501/cfat"
+
+# ---------------------------------------------------------------- MODEL
+_C.MODEL = CN()
+# auto (cuda where there is one), cpu, cuda or cuda:N.
+_C.MODEL.DEVICE = "auto"
+# transformer; resnet50 is refused by make_model until it is built.
+_C.MODEL.NAME = "transformer"
+# Backbone: vit_base_patch16_224_TransReID (768 wide, 12 deep), deit_small_patch16_224_TransReID (384, 12) or
+# vit_tiny_patch16_128_TransReID (192, 6; for CPUs).
+_C.MODEL.TRANSFORMER_TYPE = "vit_base_patch16_224_TransReID"
+# Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12].
+_C.MODEL.STRIDE_SIZE = [16, 16]
+# ImageNet weights to start from; "" starts from random weights.
+_C.MODEL.PRETRAIN_PATH = "pretrained/jx_vit_base_p16_224-80ecf9dd.pth"
+# Side information embedding: a learned vector per camera and/or viewpoint, times SIE_COE, added to every token.
+_C.MODEL.SIE_CAMERA = True
+_C.MODEL.SIE_VIEW = False
+_C.MODEL.SIE_COE = 3.0
+# Probability of dropping a residual branch in the last block (linear from 0 in the first), of dropping an activation
+# and of dropping an attention weight.
+_C.MODEL.DROP_PATH = 0.1
+_C.MODEL.DROP_OUT = 0.0
+_C.MODEL.ATT_DROP_RATE = 0.0
+# Jigsaw patch module of TransReID: refused by make_model until it is built.
+_C.MODEL.JPM = False
+# softmax; the margin losses arcface, cosface, amsoftmax and circle are refused by make_loss until they are built.
+_C.MODEL.ID_LOSS_TYPE = "softmax"
+# triplet: batch-hard triplet loss.
+_C.MODEL.METRIC_LOSS_TYPE = "triplet"
+_C.MODEL.ID_LOSS_WEIGHT = 1.0
+_C.MODEL.TRIPLET_LOSS_WEIGHT = 1.0
+# Label smoothing of the identity loss with epsilon 0.1.
+_C.MODEL.IF_LABELSMOOTH = False
+# Soft margin log(1 + exp(d_p - d_n)) in the triplet loss in place of the hinge with SOLVER.MARGIN.
+_C.MODEL.NO_MARGIN = True
+# Center loss: refused by make_loss until it is built.
+_C.MODEL.IF_WITH_CENTER = False
+
+# ---------------------------------------------------------------- INPUT
+_C.INPUT = CN()
+# Picture size (height, width) in pixels.
+_C.INPUT.SIZE_TRAIN = [256, 128]
+_C.INPUT.SIZE_TEST = [256, 128]
+# Probability of a horizontal flip in training.
+_C.INPUT.PROB = 0.5
+# Zero padding in pixels on every side before the random crop.
+_C.INPUT.PADDING = 10
+# Probability of random erasing.
+_C.INPUT.RE_PROB = 0.5
+# Mean and standard deviation of pixels in [0, 1], per RGB channel; applied inside the model.
+_C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
+_C.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
+# Clean and corrupted views share crop, flip and erasing (False: drawn apart, as the released code does).
+_C.INPUT.PAIRED_GEOMETRY = True
+# CIL's AugMix and self erasing: refused by make_dataloader until they are built.
+_C.INPUT.AUGMIX = False
+_C.INPUT.SELF_ID = False
+
+# ---------------------------------------------------------------- DATASETS
+_C.DATASETS = CN()
+# market1501 or synthetic.
+_C.DATASETS.NAMES = "market1501"
+# Directory that holds the data set's own directory.
+_C.DATASETS.ROOT_DIR = "data"
+
+# ---------------------------------------------------------------- DATALOADER
+_C.DATALOADER = CN()
+# Worker processes for reading, corrupting and transforming; 0: in the main process. Results do not depend on it.
+_C.DATALOADER.NUM_WORKERS = 4
+# softmax_triplet: P identities x NUM_INSTANCE pictures; softmax: pictures in random order.
+_C.DATALOADER.SAMPLER = "softmax_triplet"
+# Pictures of each identity in a batch.
+_C.DATALOADER.NUM_INSTANCE = 8
+
+# ---------------------------------------------------------------- SOLVER
+_C.SOLVER = CN()
+# SGD, Adam or AdamW.
+_C.SOLVER.OPTIMIZER_NAME = "SGD"
+# Epochs of a stage whose own MAX_EPOCHS is 0.
+_C.SOLVER.MAX_EPOCHS = 120
+# Learning rate after warm-up of a stage whose own BASE_LR is 0.
+_C.SOLVER.BASE_LR = 0.05
+# Momentum of SGD; the released schedule uses none.
+_C.SOLVER.MOMENTUM = 0.0
+# Weight decay, and that of biases.
+_C.SOLVER.WEIGHT_DECAY = 1e-3
+_C.SOLVER.WEIGHT_DECAY_BIAS = 1e-3
+# Biases learn at BASE_LR times this.
+_C.SOLVER.BIAS_LR_FACTOR = 2.0
+# The classifier learns at twice the rate.
+_C.SOLVER.LARGE_FC_LR = False
+# cosine (to 0.002 BASE_LR) or multistep (times GAMMA at the epochs of STEPS).
+_C.SOLVER.SCHEDULER = "cosine"
+_C.SOLVER.STEPS = [40, 70]
+_C.SOLVER.GAMMA = 0.1
+# Linear warm-up from WARMUP_FACTOR * BASE_LR over WARMUP_EPOCHS epochs.
+_C.SOLVER.WARMUP_FACTOR = 0.01
+_C.SOLVER.WARMUP_EPOCHS = 5
+# Hinge margin of the triplet loss where MODEL.NO_MARGIN is False.
+_C.SOLVER.MARGIN = 0.3
+# Pictures in a training batch.
+_C.SOLVER.IMS_PER_BATCH = 64
+# Log every so many steps; evaluate (one repeat) and keep a checkpoint every so many epochs; 0: at the end only.
+_C.SOLVER.LOG_PERIOD = 50
+_C.SOLVER.EVAL_PERIOD = 0
+_C.SOLVER.CHECKPOINT_PERIOD = 0
+
+# ---------------------------------------------------------------- TEST
+_C.TEST = CN()
+# Checkpoint that test.py evaluates.
+_C.TEST.WEIGHT = ""
+# Pictures in a test batch.
+_C.TEST.IMS_PER_BATCH = 128
+# patch_mean (mean of the patch tokens), class_token (before the neck) or neck (class token after the neck).
+_C.TEST.FEATURE = "patch_mean"
+# Divide test features by their Euclidean norm.
+_C.TEST.FEAT_NORM = True
+# Test settings, any of clean, corrupted, corrupted_query, corrupted_gallery.
+_C.TEST.PROTOCOLS = ["clean", "corrupted", "corrupted_query", "corrupted_gallery"]
+# Draws of the corrupted sets; results are mean and standard deviation over them.
+_C.TEST.REPEATS = 10
+# k-reciprocal re-ranking: refused by test.py until it is built.
+_C.TEST.RE_RANKING = False
+# Queries shown in ranked_list.png, clean and corrupted; 0: no picture.
+_C.TEST.RANKED_QUERIES = 0
+# Directories with a results.json to show beside these results in the final table.
+_C.TEST.COMPARE = []
+
+# ---------------------------------------------------------------- CORRUPTION
+_C.CORRUPTION = CN()
+# Corruptions drawn in training and in the corrupted test settings: "all", or names and families
+# (noise, blur, weather, digital), e.g. ["noise", "rain"].
+_C.CORRUPTION.TRAIN = ["all"]
+_C.CORRUPTION.TEST = ["all"]
+# Severities to draw from, 1 to 5.
+_C.CORRUPTION.SEVERITIES = [1, 2, 3, 4, 5]
+# Probability that a training picture stays clean; released: one of the 20 or none.
+_C.CORRUPTION.CLEAN_PROB = 1 / 21
+
+# ---------------------------------------------------------------- CFAT
+_C.CFAT = CN()
+# Stages that train.py runs in a row, out of clean, corrupted, bridge, align, in this order.
+_C.CFAT.STAGES = ["clean", "corrupted", "bridge", "align"]
+# Stage that make_dataloader, make_model, make_loss and make_optimizer build for; "": the last of STAGES. train.py sets it.
+_C.CFAT.STAGE = ""
+# Each stage: epochs and learning rate (0: those of SOLVER) and WEIGHT, a checkpoint used in place of training it.
+_C.CFAT.CLEAN = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
+_C.CFAT.CORRUPTED = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
+_C.CFAT.BRIDGE = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
+_C.CFAT.ALIGN = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
+# Weights that stage corrupted starts from: pretrained (MODEL.PRETRAIN_PATH) or clean (those of stage clean).
+_C.CFAT.CORRUPTED.INIT = "pretrained"
+# Weights that the student starts from in bridge and align: corrupted (stage 2) or teacher (stage 1).
+_C.CFAT.STUDENT_INIT = "corrupted"
+# Views that the student's identity terms see: corrupted, or both.
+_C.CFAT.STUDENT_VIEWS = "corrupted"
+
+_C.CFAT.COARSE = CN()
+# Weight d of the coarse term in the total loss; 0 leaves it out.
+_C.CFAT.COARSE.WEIGHT = 1.0
+# Temperature T.
+_C.CFAT.COARSE.TEMPERATURE = 0.5
+# Stop the gradient through the per-anchor weight w_a (released: False).
+_C.CFAT.COARSE.DETACH_WEIGHT = False
+# Leave other pictures of the anchor's identity out of the sum over k (released: False).
+_C.CFAT.COARSE.EXCLUDE_SAME_IDENTITY = False
+
+_C.CFAT.FINE = CN()
+# Weights a, b and c: identity and triplet terms on the reconstruction, bridge divergence, reconstruction.
+_C.CFAT.FINE.IDENTITY_WEIGHT = 1.0
+_C.CFAT.FINE.KL_WEIGHT = 1.0
+_C.CFAT.FINE.RECONSTRUCTION_WEIGHT = 1.0
+# Weight of the divergence to N(0, I) in stage bridge.
+_C.CFAT.FINE.PRIOR_WEIGHT = 1e-3
+# Widths of the autoencoder's hidden and latent layers.
+_C.CFAT.FINE.HIDDEN_DIM = 128
+_C.CFAT.FINE.LATENT_DIM = 16
+# One bridge position t per batch (released) or per image.
+_C.CFAT.FINE.BRIDGE_T = "batch"
+# Standard deviation s of the Brownian noise on bridge points; variance s^2 t (1 - t). 0: none.
+_C.CFAT.FINE.NOISE = 0.0
+
+_C.CFAT.COSINE = CN()
+# Weights of 1 - cosine between teacher and student, on class tokens and (mean over positions) on patch tokens.
+_C.CFAT.COSINE.CLASS_WEIGHT = 0.0
+_C.CFAT.COSINE.PATCH_WEIGHT = 0.0

@@ -1,0 +1,8 @@
+"""Floor 0: what every other room stands on.
+
+structures   the types that the rooms exchange          errors       UserError, and how a command line ends on one
+seeds        generators derived from one seed           files        atomic writing that never loses a previous file
+metrics      CMC, mAP and mINP                          results      results.json, results.csv and the table
+checkpoints  reading and writing weights                logging      handlers, in one place
+plots        every picture that matplotlib draws
+"""

@@ -1,0 +1,150 @@
+"""The types that the rooms exchange: plain, frozen, without behaviour of their own."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One picture: `path` on disk, identity `pid` (-1: junk, 0: distractor), camera `camid` and viewpoint `viewid`, from 0."""
+
+    path: str
+    pid: int
+    camid: int
+    viewid: int = 0
+
+
+@dataclass(frozen=True)
+class DatasetSplits:
+    """A read data set. `root` is the directory that picture paths are relative to when their corruption is seeded."""
+
+    name: str
+    root: str
+    train: tuple[ImageRecord, ...]
+    query: tuple[ImageRecord, ...]
+    gallery: tuple[ImageRecord, ...]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a set of test pictures looks.
+
+    `corruption`: "clean", "random" (each picture draws one of the configured types) or one of the 20 names.
+    `severity`: 1 to 5, or 0 for a draw from the configured severities, picture by picture.
+    """
+
+    corruption: str = "clean"
+    severity: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        return self.corruption == "clean"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A test setting: the condition of the query set and that of the gallery set."""
+
+    name: str
+    query: Condition = Condition()
+    gallery: Condition = Condition()
+
+    @property
+    def is_clean(self) -> bool:
+        return self.query.is_clean and self.gallery.is_clean
+
+
+@dataclass(frozen=True)
+class DataBundle:
+    """What make_dataloader hands out.
+
+    `train` yields batches, dicts of `images` (B, 3, H, W) uint8 RGB, `corrupted` (the same, where the stage needs it),
+    `pids` (B,) int64 labels from 0, `camids`, `viewids` (B,) int64 and `paths` (list of str); None without training data.
+    `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
+    pictures under `condition` as `images` and the data set's own identities as `pids`.
+    """
+
+    splits: DatasetSplits
+    train: Iterable | None
+    test_loader: Callable[[str, Condition, int], Iterable]
+    num_classes: int
+    num_cameras: int
+    num_views: int
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features (N, D) float32 with identities and cameras (N,) int64 and the N paths."""
+
+    features: torch.Tensor
+    pids: np.ndarray
+    camids: np.ndarray
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Retrieval results, fractions in [0, 1]; `cmc` (max_rank,) float64, cmc[k-1] is Rank-k.
+
+    A mean over several draws keeps the single results in `repeats`.
+    """
+
+    mAP: float
+    mINP: float
+    cmc: np.ndarray
+    num_queries: int
+    num_valid_queries: int
+    repeats: tuple["RetrievalMetrics", ...] = ()
+
+    def rank(self, k: int) -> float:
+        """Rank-k matching rate; where fewer than k gallery entries exist, the last value."""
+        return float(self.cmc[min(k, len(self.cmc)) - 1])
+
+
+class Gaussian(NamedTuple):
+    """Diagonal Gaussians over the bridge's latent space: `mean` and `log_var` (B, L)."""
+
+    mean: torch.Tensor
+    log_var: torch.Tensor
+
+
+class BridgeOutput(NamedTuple):
+    """What the fine head computed from unit features u (clean) and u~ (corrupted); docs/method.md names the symbols."""
+
+    clean: torch.Tensor  # u, (B, D)
+    clean_reconstruction: torch.Tensor  # D(E(u)), (B, D)
+    corrupted_reconstruction: torch.Tensor  # D(E(u~)), (B, D)
+    clean_latent: Gaussian  # q(.|u)
+    corrupted_latent: Gaussian  # q(.|u~)
+    bridge_latent: Gaussian  # q(.|m_t)
+    reconstruction_logits: torch.Tensor | None = None  # classifier on the neck of D(E(u~)), (B, C)
+
+
+class ModelOutput(NamedTuple):
+    """A training forward. N = B, or 2B (corrupted views first) where the identity terms see both views."""
+
+    embedding: torch.Tensor  # (N, D) class token after the last LayerNorm, before the neck
+    features: torch.Tensor  # (N, D) after the neck
+    logits: torch.Tensor | None  # (N, C)
+    patch_tokens: torch.Tensor | None = None  # (N, P, D)
+    clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z
+    clean_patch_tokens: torch.Tensor | None = None  # (B, P, D) the teacher's
+    corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~
+    corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
+    bridge: BridgeOutput | None = None
+
+
+@dataclass
+class TrainState:
+    """Where a training run stands. `stage`, `epoch` and `checkpoint` name the last file written; `history` has one dict
+    of mean loss terms per epoch and is not kept in checkpoints."""
+
+    stage: str
+    epoch: int = 0
+    checkpoint: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)

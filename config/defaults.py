@@ -76,6 +76,8 @@ _C.DATASETS = CN()
 _C.DATASETS.NAMES = "market1501"
 # Directory that holds the data set's own directory.
 _C.DATASETS.ROOT_DIR = "data"
+# Refuse a data set whose picture and identity counts are not the published ones; False only warns (own subsets).
+_C.DATASETS.CHECK_COUNTS = True
 
 # ---------------------------------------------------------------- DATALOADER
 _C.DATALOADER = CN()
@@ -155,7 +157,8 @@ _C.CORRUPTION.CLEAN_PROB = 1 / 21
 _C.CFAT = CN()
 # Stages that train.py runs in a row, out of clean, corrupted, bridge, align, in this order.
 _C.CFAT.STAGES = ["clean", "corrupted", "bridge", "align"]
-# Stage that make_dataloader, make_model, make_loss and make_optimizer build for; "": the last of STAGES. train.py sets it.
+# Stage that make_dataloader, make_model, make_loss and make_optimizer build for; "": the last of STAGES.
+# train.py sets it.
 _C.CFAT.STAGE = ""
 # Each stage: epochs and learning rate (0: those of SOLVER) and WEIGHT, a checkpoint used in place of training it.
 _C.CFAT.CLEAN = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})

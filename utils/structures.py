@@ -66,11 +66,13 @@ class DataBundle:
     `pids` (B,) int64 labels from 0, `camids`, `viewids` (B,) int64 and `paths` (list of str); None without training data.
     `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
     pictures under `condition` as `images` and the data set's own identities as `pids`.
+    `read_picture(split, index, condition, repeat)` gives one of them at its own size, (H, W, 3) uint8 RGB.
     """
 
     splits: DatasetSplits
     train: Iterable | None
     test_loader: Callable[[str, Condition, int], Iterable]
+    read_picture: Callable[[str, int, Condition, int], np.ndarray]
     num_classes: int
     num_cameras: int
     num_views: int

@@ -1,0 +1,166 @@
+"""Options and ranges of every key that has them. Names of data sets and corruptions are checked by their own rooms."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# The order in which CFAT's stages build on one another.
+STAGE_ORDER = ("clean", "corrupted", "bridge", "align")
+PROTOCOLS = ("clean", "corrupted", "corrupted_query", "corrupted_gallery")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be.
+
+    Attributes:
+        expected: in words, for the error message.
+        accepts: whether a value (already of the right type) obeys; for `each`, whether one element does.
+        choices: known names, to suggest the nearest one.
+        each: the value is a non-empty list whose elements obey and do not repeat.
+        elements: as `each`, but elements may repeat and the list may be empty.
+    """
+
+    expected: str
+    accepts: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+    each: bool = False
+    elements: bool = False
+
+    def holds(self, value: Any) -> bool:
+        if self.each:
+            return len(value) > 0 and len(set(value)) == len(value) and all(map(self.accepts, value))
+        if self.elements:
+            return all(map(self.accepts, value))
+        return self.accepts(value)
+
+
+def _one_of(*choices: str) -> Rule:
+    return Rule("one of " + ", ".join(choice or '""' for choice in choices), choices.__contains__, choices)
+
+
+def _at_least(low: int) -> Rule:
+    return Rule(f"a number of at least {low}", lambda value: low <= value < math.inf)
+
+
+def _some_of(choices: tuple[str, ...]) -> Rule:
+    return Rule(f"one or more of {', '.join(choices)}, each once", choices.__contains__, choices, each=True)
+
+
+def _in_stage_order(stages: list[str]) -> bool:
+    return bool(stages) and stages == [stage for stage in STAGE_ORDER if stage in stages]
+
+
+_POSITIVE = Rule("a number above 0", lambda value: 0 < value < math.inf)
+_PROBABILITY = Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)
+_FILLED = Rule("a text that is not empty", bool)
+# Every backbone cuts pictures into patches of 16 x 16 pixels.
+_PATCH = 16
+_SIZE = Rule(f"a height and a width of at least {_PATCH} pixels", lambda value: value >= _PATCH, elements=True)
+
+RULES: dict[str, Rule] = {
+    "SEED": _at_least(0),
+    "OUTPUT_DIR": _FILLED,
+    "MODEL.DEVICE": Rule(
+        "auto, cpu, cuda or cuda:N",
+        lambda value: re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
+        ("auto", "cuda"),
+    ),
+    "MODEL.NAME": _one_of("transformer", "resnet50"),
+    "MODEL.TRANSFORMER_TYPE": _one_of(
+        "vit_base_patch16_224_TransReID",
+        "vit_small_patch16_224_TransReID",
+        "deit_small_patch16_224_TransReID",
+        "vit_tiny_patch16_128_TransReID",
+    ),
+    "MODEL.STRIDE_SIZE": Rule(f"two strides from 1 to {_PATCH}", lambda value: 1 <= value <= _PATCH, elements=True),
+    "MODEL.SIE_COE": _at_least(0),
+    "MODEL.DROP_PATH": _PROBABILITY,
+    "MODEL.DROP_OUT": _PROBABILITY,
+    "MODEL.ATT_DROP_RATE": _PROBABILITY,
+    "MODEL.ID_LOSS_TYPE": _one_of("softmax", "arcface", "cosface", "amsoftmax", "circle"),
+    "MODEL.METRIC_LOSS_TYPE": _one_of("triplet", "wrtriplet"),
+    "MODEL.ID_LOSS_WEIGHT": _at_least(0),
+    "MODEL.TRIPLET_LOSS_WEIGHT": _at_least(0),
+    "INPUT.SIZE_TRAIN": _SIZE,
+    "INPUT.SIZE_TEST": _SIZE,
+    "INPUT.PROB": _PROBABILITY,
+    "INPUT.PADDING": _at_least(0),
+    "INPUT.RE_PROB": _PROBABILITY,
+    "INPUT.PIXEL_MEAN": Rule("three numbers from 0 to 1", lambda value: 0 <= value <= 1, elements=True),
+    "INPUT.PIXEL_STD": Rule("three numbers above 0", lambda value: 0 < value < math.inf, elements=True),
+    "DATASETS.NAMES": _FILLED,
+    "DATASETS.ROOT_DIR": _FILLED,
+    "DATALOADER.NUM_WORKERS": _at_least(0),
+    "DATALOADER.SAMPLER": _one_of("softmax_triplet", "softmax"),
+    "DATALOADER.NUM_INSTANCE": _at_least(1),
+    "SOLVER.OPTIMIZER_NAME": _one_of("SGD", "Adam", "AdamW"),
+    "SOLVER.MAX_EPOCHS": _at_least(1),
+    "SOLVER.BASE_LR": _POSITIVE,
+    "SOLVER.MOMENTUM": Rule("a number from 0 to below 1", lambda value: 0 <= value < 1),
+    "SOLVER.WEIGHT_DECAY": _at_least(0),
+    "SOLVER.WEIGHT_DECAY_BIAS": _at_least(0),
+    "SOLVER.BIAS_LR_FACTOR": _at_least(0),
+    "SOLVER.SCHEDULER": _one_of("cosine", "multistep"),
+    "SOLVER.STEPS": Rule("epochs of at least 1", lambda value: value >= 1, elements=True),
+    "SOLVER.GAMMA": _POSITIVE,
+    "SOLVER.WARMUP_FACTOR": _PROBABILITY,
+    "SOLVER.WARMUP_EPOCHS": _at_least(0),
+    "SOLVER.MARGIN": _at_least(0),
+    "SOLVER.IMS_PER_BATCH": _at_least(1),
+    "SOLVER.LOG_PERIOD": _at_least(1),
+    "SOLVER.EVAL_PERIOD": _at_least(0),
+    "SOLVER.CHECKPOINT_PERIOD": _at_least(0),
+    "TEST.IMS_PER_BATCH": _at_least(1),
+    "TEST.FEATURE": _one_of("patch_mean", "class_token", "neck"),
+    "TEST.PROTOCOLS": _some_of(PROTOCOLS),
+    "TEST.REPEATS": _at_least(1),
+    "TEST.RANKED_QUERIES": _at_least(0),
+    "TEST.COMPARE": Rule("directories, none of them empty", bool, elements=True),
+    "CORRUPTION.TRAIN": Rule("all, or one or more corruptions and families, each once", bool, each=True),
+    "CORRUPTION.TEST": Rule("all, or one or more corruptions and families, each once", bool, each=True),
+    "CORRUPTION.SEVERITIES": Rule(
+        "one or more severities from 1 to 5, each once", lambda value: 1 <= value <= 5, each=True
+    ),
+    "CORRUPTION.CLEAN_PROB": _PROBABILITY,
+    "CFAT.STAGES": Rule(f"one or more of {', '.join(STAGE_ORDER)}, in this order", _in_stage_order, STAGE_ORDER),
+    "CFAT.STAGE": _one_of("", *STAGE_ORDER),
+    **{f"CFAT.{stage.upper()}.MAX_EPOCHS": _at_least(0) for stage in STAGE_ORDER},
+    **{f"CFAT.{stage.upper()}.BASE_LR": _at_least(0) for stage in STAGE_ORDER},
+    "CFAT.CORRUPTED.INIT": _one_of("pretrained", "clean"),
+    "CFAT.STUDENT_INIT": _one_of("corrupted", "teacher"),
+    "CFAT.STUDENT_VIEWS": _one_of("corrupted", "both"),
+    "CFAT.COARSE.WEIGHT": _at_least(0),
+    "CFAT.COARSE.TEMPERATURE": _POSITIVE,
+    "CFAT.FINE.IDENTITY_WEIGHT": _at_least(0),
+    "CFAT.FINE.KL_WEIGHT": _at_least(0),
+    "CFAT.FINE.RECONSTRUCTION_WEIGHT": _at_least(0),
+    "CFAT.FINE.PRIOR_WEIGHT": _at_least(0),
+    "CFAT.FINE.HIDDEN_DIM": _at_least(1),
+    "CFAT.FINE.LATENT_DIM": _at_least(1),
+    "CFAT.FINE.BRIDGE_T": _one_of("batch", "image"),
+    "CFAT.FINE.NOISE": _at_least(0),
+    "CFAT.COSINE.CLASS_WEIGHT": _at_least(0),
+    "CFAT.COSINE.PATCH_WEIGHT": _at_least(0),
+}
+
+
+def check_together(values: dict[str, Any]) -> list[str]:
+    """Checks that need more than one key.
+
+    Args:
+        values: the merged configuration, flat.
+
+    Returns:
+        One text per fault.
+    """
+    pictures, instances = values["SOLVER.IMS_PER_BATCH"], values["DATALOADER.NUM_INSTANCE"]
+    if values["DATALOADER.SAMPLER"] == "softmax_triplet" and pictures % instances:
+        return [
+            f"SOLVER.IMS_PER_BATCH: found {pictures}, expected a multiple of DATALOADER.NUM_INSTANCE ({instances}): "
+            f"sampler softmax_triplet fills a batch with whole identities; {max(1, pictures // instances) * instances} "
+            "is near"
+        ]
+    return []

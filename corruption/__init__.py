@@ -1,0 +1,29 @@
+"""Floor 1: the 20 image corruptions, their severities and families, and the protocols that say which pictures get which.
+
+Hands out `corrupt(image, name, severity, rng)`, the names `CORRUPTIONS`, `FAMILIES` and `SEVERITIES`, the policies that
+training and test pictures draw from, and the test settings. Command: `python -m corruption`.
+"""
+
+from corruption.apply import corrupt
+from corruption.names import CORRUPTIONS, FAMILIES, SEVERITIES
+from corruption.protocols import (
+    PROTOCOLS,
+    CorruptionPolicy,
+    apply_condition,
+    make_protocols,
+    make_test_policy,
+    make_train_policy,
+)
+
+__all__ = [
+    "CORRUPTIONS",
+    "FAMILIES",
+    "PROTOCOLS",
+    "SEVERITIES",
+    "CorruptionPolicy",
+    "apply_condition",
+    "corrupt",
+    "make_protocols",
+    "make_test_policy",
+    "make_train_policy",
+]

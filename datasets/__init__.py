@@ -1,0 +1,9 @@
+"""Floor 2: from files to batches. make_dataloader builds them, read_dataset reads what is on disk.
+
+market1501  reader              synthetic, ...  drawn pedestrians    images     decoding
+transforms  geometry            samplers        batches              torch_datasets  pictures for torch
+"""
+
+from datasets.make_dataloader import make_dataloader, read_dataset
+
+__all__ = ["make_dataloader", "read_dataset"]

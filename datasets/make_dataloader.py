@@ -1,0 +1,147 @@
+"""From a configuration to batches."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from corruption import CorruptionPolicy, make_test_policy, make_train_policy
+from datasets.market1501 import count, read_market1501, read_market_layout
+from datasets.samplers import EpochBatchSampler, IdentityBatchSampler, RandomBatchSampler
+from datasets.synthetic import ensure_synthetic
+from datasets.torch_datasets import TestPictures, TrainPictures
+from datasets.transforms import TestTransform, TrainTransform
+from utils.errors import UserError
+from utils.seeds import derive_seed
+from utils.structures import Condition, DataBundle, DatasetSplits
+
+logger = logging.getLogger(__name__)
+
+READERS = {
+    "market1501": lambda cfg, root: read_market1501(root, check_counts=cfg.DATASETS.CHECK_COUNTS),
+    "synthetic": lambda cfg, root: read_market_layout(ensure_synthetic(root), name="synthetic"),
+}
+
+
+def read_dataset(cfg) -> DatasetSplits:
+    """The data set that cfg.DATASETS names.
+
+    Raises:
+        UserError: an unknown name, or whatever is wrong with the data on disk.
+    """
+    name = cfg.DATASETS.NAMES
+    if name not in READERS:
+        raise UserError(f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}")
+    splits = READERS[name](cfg, Path(cfg.DATASETS.ROOT_DIR))
+    for split in ("train", "query", "gallery"):
+        logger.info("%s %s: %d pictures of %d identities", name, split, *count(getattr(splits, split)))
+    return splits
+
+
+def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
+    """Loaders for cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty) and for testing.
+
+    Args:
+        cfg: configuration.
+        with_train: also make the training loader.
+
+    Raises:
+        UserError: data missing or damaged, or an option that is not built yet.
+    """
+    for key in ("AUGMIX", "SELF_ID"):
+        if getattr(cfg.INPUT, key):
+            raise UserError(f"INPUT.{key} True: not built in this version; set it to False")
+    splits = read_dataset(cfg)
+    pids = sorted({record.pid for record in splits.train})
+    everything = [*splits.train, *splits.query, *splits.gallery]
+    test = TestLoaders(
+        splits=splits,
+        transform=TestTransform(tuple(cfg.INPUT.SIZE_TEST)),
+        policy=make_test_policy(cfg),
+        batch_size=cfg.TEST.IMS_PER_BATCH,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=cfg.SEED,
+    )
+    return DataBundle(
+        splits=splits,
+        train=_make_train_loader(cfg, splits, {pid: label for label, pid in enumerate(pids)}) if with_train else None,
+        test_loader=test,
+        read_picture=test.picture,
+        num_classes=len(pids),
+        num_cameras=1 + max(record.camid for record in everything),
+        num_views=1 + max(record.viewid for record in everything),
+    )
+
+
+def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int]) -> DataLoader:
+    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    seed = derive_seed(cfg.SEED, stage)
+    labels = [label_of[record.pid] for record in splits.train]
+    transform = TrainTransform(
+        tuple(cfg.INPUT.SIZE_TRAIN),
+        flip_prob=cfg.INPUT.PROB,
+        padding=cfg.INPUT.PADDING,
+        erasing_prob=cfg.INPUT.RE_PROB,
+        paired=cfg.INPUT.PAIRED_GEOMETRY,
+    )
+    pictures = TrainPictures(
+        splits.train, labels, transform, make_train_policy(cfg), with_corrupted=stage != "clean", seed=seed
+    )
+    sampler: EpochBatchSampler
+    if cfg.DATALOADER.SAMPLER == "softmax_triplet":
+        sampler = IdentityBatchSampler(labels, cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE, seed)
+    else:
+        sampler = RandomBatchSampler(len(labels), cfg.SOLVER.IMS_PER_BATCH, seed)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return _loader(pictures, workers, batch_sampler=sampler, persistent_workers=workers > 0)
+
+
+def _loader(pictures, num_workers: int, **options) -> DataLoader:
+    return DataLoader(
+        pictures,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        **options,
+    )
+
+
+def _start_worker(worker_id: int) -> None:
+    cv2.setNumThreads(0)  # one thread a worker: more of them would only fight for the cores
+
+
+@dataclass(frozen=True)
+class TestLoaders:
+    """Makes the test loaders of a DataBundle: (split, condition, repeat) -> DataLoader."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    splits: DatasetSplits
+    transform: TestTransform
+    policy: CorruptionPolicy
+    batch_size: int
+    num_workers: int
+    seed: int
+
+    def _pictures(self, split: str, condition: Condition, repeat: int) -> TestPictures:
+        return TestPictures(
+            getattr(self.splits, split),
+            self.splits.root,
+            self.transform,
+            self.policy,
+            split=split,
+            condition=condition,
+            repeat=repeat,
+            seed=self.seed,
+        )
+
+    def __call__(self, split: str, condition: Condition = Condition(), repeat: int = 0) -> DataLoader:
+        return _loader(self._pictures(split, condition, repeat), self.num_workers, batch_size=self.batch_size)
+
+    def picture(self, split: str, index: int, condition: Condition = Condition(), repeat: int = 0) -> np.ndarray:
+        """One picture under a condition, at its own size, (H, W, 3) uint8 RGB."""
+        return self._pictures(split, condition, repeat).picture(index)

@@ -1,0 +1,99 @@
+"""Pictures as torch data sets: read, corrupt, transform."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from corruption import CorruptionPolicy, apply_condition
+from datasets.images import read_image
+from datasets.samplers import SampleKey
+from datasets.transforms import TestTransform, TrainTransform
+from utils.seeds import derive_generator
+from utils.structures import Condition, ImageRecord
+
+
+class TrainPictures(Dataset):
+    """Training pictures, indexed by SampleKey; each reading draws its corruption and geometry afresh.
+
+    Args:
+        records: pictures.
+        labels: identity of each, from 0.
+        policy: which corruptions to draw.
+        with_corrupted: also give the corrupted view.
+        seed: draws are a pure function of (seed, epoch, position in the epoch).
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        labels: Sequence[int],
+        transform: TrainTransform,
+        policy: CorruptionPolicy,
+        *,
+        with_corrupted: bool,
+        seed: int,
+    ) -> None:
+        self.records, self.labels = records, labels
+        self.transform, self.policy = transform, policy
+        self.with_corrupted, self.seed = with_corrupted, seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: SampleKey) -> dict:
+        record = self.records[key.index]
+        rng = derive_generator(self.seed, "train", key.epoch, key.position)
+        image = read_image(record.path)
+        corrupted = self.policy.apply(image, rng) if self.with_corrupted else None
+        images, corrupted = self.transform(image, corrupted, rng)
+        sample = _sample(record, self.labels[key.index], images)
+        return sample if corrupted is None else {**sample, "corrupted": corrupted}
+
+
+class TestPictures(Dataset):
+    """Test pictures under a condition; what a picture looks like is a pure function of (seed, split, path, repeat).
+
+    Args:
+        root: directory that paths are taken relative to, so that a copy elsewhere is corrupted alike.
+        split: "query" or "gallery".
+        condition: how the pictures look.
+        repeat: number of the draw, from 0.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        root: str,
+        transform: TestTransform,
+        policy: CorruptionPolicy,
+        *,
+        split: str,
+        condition: Condition,
+        repeat: int,
+        seed: int,
+    ) -> None:
+        self.records, self.root, self.transform, self.policy = records, root, transform, policy
+        self.split, self.condition, self.repeat, self.seed = split, condition, repeat, seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def picture(self, index: int) -> np.ndarray:
+        """Picture `index` under the condition, at its own size."""
+        path = self.records[index].path
+        relative = os.path.relpath(path, self.root).replace(os.sep, "/")
+        rng = derive_generator(self.seed, self.split, relative, self.repeat)
+        return apply_condition(read_image(path), self.condition, self.policy, rng)
+
+    def __getitem__(self, index: int) -> dict:
+        record = self.records[index]
+        return _sample(record, record.pid, self.transform(self.picture(index)))
+
+
+def _sample(record: ImageRecord, label: int, images: torch.Tensor) -> dict:
+    return {"images": images, "pids": label, "camids": record.camid, "viewids": record.viewid, "paths": record.path}

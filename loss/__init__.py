@@ -1,0 +1,8 @@
+"""Floor 1: loss terms. Each is embeddings and labels -> scalar; make_loss weighs and sums what a stage needs.
+
+identity: IdentityLoss   triplet: BatchHardTripletLoss   alignment: CFAT's coarse and fine terms   make_loss: the sum
+"""
+
+from loss.make_loss import CombinedLoss, make_loss
+
+__all__ = ["CombinedLoss", "make_loss"]

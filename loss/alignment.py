@@ -1,0 +1,73 @@
+"""CFAT's coarse and fine alignment terms; the equations are in docs/method.md.
+
+Zhang, Zhang, Shan: Coarse-to-Fine Feature Alignment Transformer, IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3472122.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.structures import Gaussian
+
+
+class CoarseAlignmentLoss(nn.Module):
+    """Weighted contrastive loss over the 2B clean and corrupted views; badly aligned pairs weigh more.
+
+    l_a = -log( exp(u_a.u_a+ / T) / sum_{k != a} exp(u_a.u_k / T) ),  w_a = 1 - u_a.u_a+,  loss = mean over a of w_a l_a.
+
+    Args:
+        temperature: T.
+        detach_weight: no gradient through w_a (released: it flows).
+        exclude_same_identity: other pictures of the anchor's identity leave the sum over k (released: they stay).
+    """
+
+    def __init__(
+        self, *, temperature: float = 0.5, detach_weight: bool = False, exclude_same_identity: bool = False
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.detach_weight = detach_weight
+        self.exclude_same_identity = exclude_same_identity
+
+    def forward(
+        self, clean: torch.Tensor, corrupted: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Loss of embeddings clean and corrupted (B, D), row by row views of one image; labels (B,) for the exclusion."""
+        count = len(clean)
+        units = F.normalize(torch.cat([clean, corrupted]).float(), dim=1)  # (2B, D)
+        similarity = units @ units.T  # (2B, 2B)
+        anchors = torch.arange(2 * count, device=units.device)
+        partners = anchors.roll(count)
+        excluded = anchors[:, None] == anchors[None, :]
+        if self.exclude_same_identity:
+            both = labels.repeat(2)
+            excluded = both[:, None] == both[None, :]
+            excluded[anchors, partners] = False
+        positive = similarity[anchors, partners]
+        logits = (similarity / self.temperature).masked_fill(excluded, -torch.inf)
+        losses = logits.logsumexp(dim=1) - positive / self.temperature
+        weights = 1 - positive
+        return ((weights.detach() if self.detach_weight else weights) * losses).mean()
+
+
+def reconstruction_loss(reconstruction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L_rec: squared Euclidean error |D(E(u)) - u|^2, averaged over the batch; both (B, D)."""
+    return (reconstruction - target).pow(2).sum(dim=1).mean()
+
+
+def gaussian_kl(q: Gaussian, p: Gaussian) -> torch.Tensor:
+    """KL(q || p) between diagonal Gaussians, summed over latent dimensions and averaged over the batch."""
+    difference = (q.mean - p.mean).pow(2)
+    ratio = (q.log_var - p.log_var).exp()
+    divergence = 0.5 * (p.log_var - q.log_var + ratio + difference * (-p.log_var).exp() - 1)
+    return divergence.sum(dim=1).mean()
+
+
+def standard_normal_kl(q: Gaussian) -> torch.Tensor:
+    """KL(q || N(0, I)), summed over latent dimensions and averaged over the batch."""
+    return gaussian_kl(q, Gaussian(torch.zeros_like(q.mean), torch.zeros_like(q.log_var)))
+
+
+def cosine_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean of 1 - cosine over all leading dimensions of (..., D), class tokens (B, D) or patch tokens (B, P, D)."""
+    return (1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()

@@ -1,0 +1,92 @@
+"""Bridge feature generation (BFG), CFAT's fine head: a variational autoencoder over unit features.
+
+docs/method.md, "Fine alignment". Released parameter names are kept but for encoder.sigma: the released layer predicts an
+unconstrained sigma, whose logarithm is NaN from random weights; this one predicts log-variance, as encoder.log_var.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.structures import BridgeOutput, Gaussian
+
+BRIDGE_T = ("batch", "image")
+
+
+class BridgeEncoder(nn.Module):
+    """D -> hidden -> diagonal Gaussian over L latent dimensions."""
+
+    def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(feat_dim, hidden_dim)
+        self.mu = nn.Linear(hidden_dim, latent_dim)
+        self.log_var = nn.Linear(hidden_dim, latent_dim)
+
+    def forward(self, features: torch.Tensor) -> Gaussian:
+        hidden = F.relu(self.linear(features))
+        return Gaussian(self.mu(hidden), self.log_var(hidden))
+
+
+class BridgeDecoder(nn.Module):
+    """L -> hidden -> D, linear at the end: features are signed."""
+
+    def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(latent_dim, hidden_dim)
+        self.linear2 = nn.Linear(hidden_dim, feat_dim)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.linear2(F.relu(self.linear1(latent)))
+
+
+def bridge_points(clean: torch.Tensor, corrupted: torch.Tensor, t: torch.Tensor, *, noise: float = 0.0) -> torch.Tensor:
+    """Points between two sets of unit features: ((1-t) u + t u~) / |(1-t) u + t u~|.
+
+    Args:
+        clean, corrupted: (B, D) unit vectors u and u~.
+        t: scalar or (B, 1) in [0, 1].
+        noise: s of the Brownian bridge: Gaussian noise of variance s^2 t (1 - t) before a second normalisation.
+    """
+    points = F.normalize((1 - t) * clean + t * corrupted, dim=1)
+    if noise:
+        points = F.normalize(points + noise * (t * (1 - t)).sqrt() * torch.randn_like(points), dim=1)
+    return points
+
+
+class BridgeVAE(nn.Module):
+    """Encoder, decoder and the bridge between the clean and the corrupted modality.
+
+    Args:
+        feat_dim, hidden_dim, latent_dim: widths D, H and L.
+        bridge_t: "batch" draws one t for a batch, as released, "image" one for every image.
+        noise: standard deviation s of the Brownian noise on bridge points.
+    """
+
+    def __init__(
+        self, feat_dim: int, *, hidden_dim: int = 128, latent_dim: int = 16, bridge_t: str = "batch", noise: float = 0.0
+    ) -> None:
+        super().__init__()
+        if bridge_t not in BRIDGE_T:
+            raise ValueError(f"bridge_t {bridge_t!r}: expected one of {', '.join(BRIDGE_T)}")
+        self.bridge_t, self.noise = bridge_t, noise
+        self.encoder = BridgeEncoder(feat_dim, hidden_dim, latent_dim)
+        self.decoder = BridgeDecoder(feat_dim, hidden_dim, latent_dim)
+
+    def reconstruct(self, latent: Gaussian) -> torch.Tensor:
+        """D of one draw from the latent Gaussians in training, of their means in evaluation; (B, D)."""
+        if not self.training:
+            return self.decoder(latent.mean)
+        return self.decoder(latent.mean + torch.randn_like(latent.mean) * (0.5 * latent.log_var).exp())
+
+    def forward(self, clean: torch.Tensor, corrupted: torch.Tensor) -> BridgeOutput:
+        """Latents and reconstructions of unit features clean u and corrupted u~, both (B, D)."""
+        t = torch.rand(len(clean) if self.bridge_t == "image" else 1, 1, device=clean.device, dtype=clean.dtype)
+        clean_latent, corrupted_latent = self.encoder(clean), self.encoder(corrupted)
+        return BridgeOutput(
+            clean=clean,
+            clean_reconstruction=self.reconstruct(clean_latent),
+            corrupted_reconstruction=self.reconstruct(corrupted_latent),
+            clean_latent=clean_latent,
+            corrupted_latent=corrupted_latent,
+            bridge_latent=self.encoder(bridge_points(clean, corrupted, t, noise=self.noise)),
+        )

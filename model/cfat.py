@@ -1,0 +1,91 @@
+"""CFAT: a student on corrupted pictures, aligned to a frozen teacher on clean ones.
+
+Zhang, Zhang, Shan: Coarse-to-Fine Feature Alignment Transformer, IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3472122.
+docs/method.md has the equations and says where the released code departs from them.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.bridge import BridgeVAE
+from model.reid import ReIDModel
+from utils.structures import ModelOutput
+
+STUDENT_VIEWS = ("corrupted", "both")
+
+
+class CFAT(nn.Module):
+    """Student f_S, frozen teacher f_T and the bridge between their features.
+
+    Args:
+        student: trained on corrupted views, unless `freeze_student`.
+        teacher: sees clean views, without gradient, always in eval mode (so without drop path).
+        bridge: the fine head.
+        student_views: "corrupted", or "both": the identity terms then see 2B rows, corrupted ones first.
+        freeze_student: stage bridge, in which only the bridge learns.
+    """
+
+    def __init__(
+        self,
+        student: ReIDModel,
+        teacher: ReIDModel,
+        bridge: BridgeVAE,
+        *,
+        student_views: str = "corrupted",
+        freeze_student: bool = False,
+    ) -> None:
+        super().__init__()
+        if student_views not in STUDENT_VIEWS:
+            raise ValueError(f"student_views {student_views!r}: expected one of {', '.join(STUDENT_VIEWS)}")
+        self.student, self.teacher, self.bridge = student, teacher, bridge
+        self.student_views = student_views
+        self.freeze_student = freeze_student
+        teacher.requires_grad_(False)
+        if freeze_student:
+            student.requires_grad_(False)
+        self.train(self.training)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.student.embed_dim
+
+    def train(self, mode: bool = True) -> "CFAT":
+        super().train(mode)
+        self.teacher.eval()
+        if self.freeze_student:
+            self.student.eval()
+        return self
+
+    def forward(self, batch: dict) -> ModelOutput:
+        """Training forward of a batch dict with `images`, `corrupted`, `camids` and `viewids`; pixels in [0, 1]."""
+        images, corrupted, camids, viewids = (batch[key] for key in ("images", "corrupted", "camids", "viewids"))
+        count = len(images)
+        with torch.no_grad():
+            clean = self.teacher.encode(images, camids, viewids)
+        if self.student_views == "both" and not self.freeze_student:
+            corrupted = torch.cat([corrupted, images])
+            camids, viewids = camids.repeat(2), viewids.repeat(2)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_student):
+            output = self.student.encode(corrupted, camids, viewids)
+        bridge = self.bridge(F.normalize(clean.embedding, dim=1), F.normalize(output.embedding[:count], dim=1))
+        if self.student.classifier is not None:
+            neck = self.student.neck_of_foreign(bridge.corrupted_reconstruction)
+            bridge = bridge._replace(reconstruction_logits=self.student.classifier(neck))
+        return output._replace(
+            clean_embedding=clean.embedding,
+            clean_patch_tokens=clean.patch_tokens,
+            corrupted_embedding=output.embedding[:count],
+            corrupted_patch_tokens=output.patch_tokens[:count],
+            bridge=bridge,
+        )
+
+    def extract(
+        self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The student's test features (B, D); see ReIDModel.extract."""
+        return self.student.extract(images, camids, viewids)
+
+    def export_state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What a checkpoint keeps: {"model": the student as test.py loads it, "bridge": the fine head}."""
+        return {"model": self.student.state_dict(), "bridge": self.bridge.state_dict()}

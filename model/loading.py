@@ -1,0 +1,115 @@
+"""Weights from files into models: ImageNet starts, CFAT's stages and checkpoints to test; every difference is an error."""
+
+import logging
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.cfat import CFAT
+from model.reid import ReIDModel
+from model.vit import TransReIDViT
+from utils.checkpoints import State, load_checkpoint, model_state
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# The 1000-class head that the family's backbones carry and never use, and ImageNet heads of timm's files.
+UNUSED_HEADS = ("base.fc.", "fc.", "head.", "head_dist.", "pre_logits.")
+
+
+def load_strictly(module: nn.Module, state: State, *, source: str, optional: tuple[str, ...] = ()) -> None:
+    """Loads `state` into `module`; names and shapes must agree.
+
+    Args:
+        source: where the state comes from, for messages.
+        optional: prefixes of names that the state may lack; the module's own values stay, with one log line.
+
+    Raises:
+        UserError: every name that is missing, unexpected or of another shape, with both shapes.
+    """
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items() if not name.startswith(UNUSED_HEADS)}
+    kept = [name for name in expected if name not in found and name.startswith(optional)] if optional else []
+    faults = [f"  {name}: {found[name]} in the file, {expected[name]} in the model"
+              for name in expected if name in found and found[name] != expected[name]]
+    faults += [f"  {name}: {expected[name]} in the model, missing in the file"
+               for name in expected if name not in found and name not in kept]
+    faults += [f"  {name}: {shape} in the file, not in the model" for name, shape in found.items() if name not in expected]
+    if faults:
+        raise UserError(
+            f"{source}: does not fit the model, {len(faults)} of its names differ; nothing was loaded:\n"
+            + "\n".join(faults)
+            + "\nset the MODEL and INPUT keys that the file was trained with (TRANSFORMER_TYPE, STRIDE_SIZE, SIZE_TEST, SIE_*)"
+        )
+    module.load_state_dict({name: state[name] for name in found}, strict=False)
+    if kept:
+        logger.info("%s: left at the configured values: %s", source, ", ".join(kept))
+
+
+def resize_position_embedding(embedding: torch.Tensor, grid_size: tuple[int, int], *, num_prefix: int) -> torch.Tensor:
+    """Resizes position embeddings (1, num_prefix + S*S, D) of a square grid bilinearly to (1, 1 + P, D); P = rows x columns."""
+    prefix, patches = embedding[:, :1], embedding[:, num_prefix:]
+    side = math.isqrt(patches.shape[1])
+    if side * side != patches.shape[1]:
+        raise UserError(f"position embedding with {patches.shape[1]} patches: expected those of a square grid")
+    if (side, side) != tuple(grid_size):
+        patches = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, S, S)
+        patches = F.interpolate(patches, size=grid_size, mode="bilinear", align_corners=False)
+        patches = patches.flatten(2).transpose(1, 2)  # (1, P, D)
+    return torch.cat([prefix, patches], dim=1)
+
+
+def load_pretrained(base: TransReIDViT, path: str) -> None:
+    """Loads ImageNet weights (timm's names) into a backbone; the position embedding is resized, heads are left out.
+
+    Raises:
+        UserError: the file is missing, unreadable, or does not fit; nothing keeps its random value silently.
+    """
+    try:
+        content = load_checkpoint(path)
+    except UserError as error:
+        raise UserError(
+            f"MODEL.PRETRAIN_PATH: {error}\nput the ImageNet weights there (ViT-B/16: jx_vit_base_p16_224-80ecf9dd.pth of "
+            "the timm project's release page), or start from random weights with MODEL.PRETRAIN_PATH ''"
+        ) from error
+    state = model_state(content, path)
+    state = {name.removeprefix("base."): value for name, value in state.items()}
+    num_prefix = 2 if state.pop("dist_token", None) is not None else 1
+    if "pos_embed" in state:
+        state["pos_embed"] = resize_position_embedding(
+            state["pos_embed"], base.patch_embed.grid_size, num_prefix=num_prefix
+        )
+    load_strictly(base, state, source=f"MODEL.PRETRAIN_PATH {path}", optional=("sie_embed",))
+    logger.info("backbone starts from %s", path)
+
+
+def load_start(cfg, model: ReIDModel | CFAT) -> None:
+    """Loads the weights that a stage starts from, as cfg.CFAT and cfg.MODEL.PRETRAIN_PATH say.
+
+    clean: ImageNet. corrupted: ImageNet, or stage clean. bridge and align: teacher from clean, student as
+    CFAT.STUDENT_INIT says; align also its bridge from stage bridge.
+    """
+    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    if stage == "clean" or (stage == "corrupted" and cfg.CFAT.CORRUPTED.INIT == "pretrained"):
+        if cfg.MODEL.PRETRAIN_PATH:
+            load_pretrained(model.base, cfg.MODEL.PRETRAIN_PATH)
+        else:
+            logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", stage)
+        return
+    if stage == "corrupted":
+        _load_reid(model, cfg.CFAT.CLEAN.WEIGHT)
+        return
+    _load_reid(model.teacher, cfg.CFAT.CLEAN.WEIGHT)
+    _load_reid(model.student, (cfg.CFAT.CORRUPTED if cfg.CFAT.STUDENT_INIT == "corrupted" else cfg.CFAT.CLEAN).WEIGHT)
+    if stage == "align":
+        path = cfg.CFAT.BRIDGE.WEIGHT
+        content = load_checkpoint(path)
+        if "bridge" not in content:
+            raise UserError(f"CFAT.BRIDGE.WEIGHT {path}: holds no 'bridge'; expected a checkpoint of stage bridge or align")
+        load_strictly(model.bridge, content["bridge"], source=f"bridge in {path}")
+
+
+def _load_reid(model: ReIDModel, path: str) -> None:
+    load_strictly(model, model_state(load_checkpoint(path), path), source=f"checkpoint {path}", optional=("normalize.",))

@@ -1,0 +1,105 @@
+"""Features of test sets and their retrieval metrics under every test setting: the one evaluation path."""
+
+import logging
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from processor.batches import to_device
+from utils.errors import UserError
+from utils.metrics import evaluate_features, mean_metrics
+from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics
+
+logger = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def extract_features(model: nn.Module, loader, *, device: torch.device, title: str = "features") -> FeatureSet:
+    """Test features of every picture that `loader` yields, in its order, on the CPU.
+
+    Raises:
+        UserError: a feature that is not finite; names the picture.
+    """
+    was_training = model.training
+    model.eval()
+    parts, pids, camids, paths = [], [], [], []
+    for batch in tqdm(loader, desc=title, leave=False, disable=None):
+        moved = to_device(batch, device)
+        features = model.extract(moved["images"], moved["camids"], moved["viewids"]).float().cpu()
+        broken = ~torch.isfinite(features).all(dim=1)
+        if broken.any():
+            path = batch["paths"][int(broken.nonzero()[0])]
+            raise UserError(f"picture {path}: its feature is not finite; the checkpoint's weights are broken, train anew")
+        parts.append(features)
+        pids.append(batch["pids"].numpy())
+        camids.append(batch["camids"].numpy())
+        paths.extend(batch["paths"])
+    model.train(was_training)
+    return FeatureSet(torch.cat(parts), np.concatenate(pids), np.concatenate(camids), tuple(paths))
+
+
+class FeatureBank:
+    """Features by (split, condition, repeat), each extracted once; `drop` frees what no later draw needs."""
+
+    def __init__(self, model: nn.Module, data: DataBundle, *, device: torch.device) -> None:
+        self.model, self.data, self.device = model.to(device), data, device
+        self.kept: dict[tuple[str, Condition, int], FeatureSet] = {}
+
+    def get(self, split: str, condition: Condition, repeat: int) -> FeatureSet:
+        """Features of "query" or "gallery" under `condition`; clean pictures look alike in every repeat."""
+        repeat = 0 if condition.is_clean else repeat
+        key = (split, condition, repeat)
+        if key not in self.kept:
+            loader = self.data.test_loader(split, condition, repeat)
+            title = f"{split} {condition.corruption} {repeat}"
+            self.kept[key] = extract_features(self.model, loader, device=self.device, title=title)
+        return self.kept[key]
+
+    def drop(self, repeat: int) -> None:
+        """Forgets the corrupted features of draw `repeat`."""
+        self.kept = {key: value for key, value in self.kept.items() if key[1].is_clean or key[2] != repeat}
+
+
+def do_inference(
+    model: nn.Module,
+    data: DataBundle,
+    protocols: tuple[Protocol, ...],
+    *,
+    device: torch.device,
+    repeats: int = 10,
+    bank: FeatureBank | None = None,
+) -> dict[str, RetrievalMetrics]:
+    """Evaluates `model` under every protocol.
+
+    Clean features are extracted once; each repeat draws the corrupted query and gallery sets anew, and the protocols of
+    a repeat pair the same sets.
+
+    Args:
+        model: has `extract(images, camids, viewids)`.
+        data, protocols: what to test on, under which settings.
+        device: where to compute features.
+        repeats: draws of the corrupted sets.
+        bank: features kept from, or for, other uses; it keeps the clean ones and those of the first draw.
+
+    Returns:
+        Metrics by protocol name: the mean over the draws, with the single ones in `.repeats`.
+    """
+    bank = bank or FeatureBank(model, data, device=device)
+    rows: dict[str, list[RetrievalMetrics]] = {protocol.name: [] for protocol in protocols}
+    for repeat in range(repeats):
+        for protocol in protocols:
+            if protocol.is_clean and repeat > 0:
+                continue
+            query = bank.get("query", protocol.query, repeat)
+            gallery = bank.get("gallery", protocol.gallery, repeat)
+            metrics = evaluate_features(query, gallery)
+            rows[protocol.name].append(metrics)
+            logger.info(
+                "%s, draw %d/%d: mINP %.4f, mAP %.4f, Rank-1 %.4f", protocol.name, repeat + 1,
+                1 if protocol.is_clean else repeats, metrics.mINP, metrics.mAP, metrics.rank(1),
+            )  # fmt: skip
+        if repeat > 0:
+            bank.drop(repeat)
+    return {name: mean_metrics(repeated) for name, repeated in rows.items()}

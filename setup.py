@@ -1,0 +1,28 @@
+"""Builds the Cython extensions in place: python setup.py build_ext --inplace"""
+
+import numpy as np
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SOURCES = [
+    "corruption/_kernels.pyx",
+]
+
+
+def make_extension(source: str) -> Extension:
+    """The extension of one .pyx file; its module is named like its path. No -ffast-math: results must stay exact."""
+    return Extension(
+        source.removesuffix(".pyx").replace("/", "."),
+        [source],
+        include_dirs=[np.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        extra_compile_args=["-O3", "-fopenmp", "-ffp-contract=off"],
+        extra_link_args=["-fopenmp"],
+    )
+
+
+setup(
+    name="cfat",
+    packages=[],
+    ext_modules=cythonize([make_extension(source) for source in SOURCES], compiler_directives={"language_level": "3"}),
+)

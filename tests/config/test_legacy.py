@@ -1,0 +1,292 @@
+"""Keys and values of the TransReID family: everything that its projects and their YAML files use loads."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+
+from config import ConfigError, get_defaults, load_cfg
+from config.legacy import FAMILY_DEFAULTS, LEGACY_KEYS
+from tests.config.test_loader import faults_of, flat, write
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/family_config_keys.json").read_text(encoding="utf-8"))
+SEEN = "values seen in the published YAML files"
+FAMILIES = [family for family in GOLDEN if family != SEEN]
+OURS = flat(get_defaults())
+
+# What a value of the family must become, where it is not the same value under the same name.
+SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
+FEATURES = {"after": "neck", "before": "class_token"}
+
+
+def expected_of(key: str, value) -> dict:
+    """Our keys and values that `key: value` alone must lead to; {} where it is dropped."""
+    if key == "SOLVER.SEED":
+        return {"SEED": value}
+    if key == "TEST.NECK_FEAT":
+        return {"TEST.FEATURE": FEATURES[value]}
+    if key in LEGACY_KEYS or key.startswith("tMODEL."):
+        return {}
+    if (key, value) in [("MODEL.TRANSFORMER_TYPE", ""), ("MODEL.TRANSFORMER_TYPE", "None")]:
+        return {key: OURS[key]}
+    if key in ("OUTPUT_DIR", "DATASETS.ROOT_DIR") and value == "":
+        return {key: OURS[key]}
+    if isinstance(OURS[key], bool) and isinstance(value, str):
+        return {key: SWITCHES[value]}
+    if isinstance(OURS[key], float):
+        return {key: float(value)}
+    if isinstance(value, str) and value.startswith("("):
+        return {key: value.strip("()'")}
+    return {key: value}
+
+
+def nested(values: dict) -> dict:
+    tree: dict = {}
+    for key, value in values.items():
+        section, _, leaf = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    return tree
+
+
+def messages(caplog, level: int) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "config.legacy" and record.levelno == level]
+
+
+@pytest.mark.parametrize(
+    ("family", "key"), [(family, key) for family in FAMILIES for key in GOLDEN[family]], ids=lambda value: value
+)
+def test_every_default_of_the_family_loads(family, key, tmp_path, caplog):
+    value = GOLDEN[family][key]
+    with caplog.at_level(logging.INFO):
+        loaded = flat(load_cfg(write(tmp_path / "a.yml", yaml.safe_dump(nested({key: value})))))
+    expected = expected_of(key, value)
+    assert {name: loaded[name] for name in expected} == expected
+    # Exactly one line for what was translated or dropped, none for what is taken as it is.
+    kept = expected.get(key, object()) == value
+    assert len(messages(caplog, logging.INFO)) == (0 if kept else 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [(key, text) for key in GOLDEN[SEEN] for text in GOLDEN[SEEN][key]], ids=lambda value: value
+)
+def test_every_value_of_the_published_files_loads(key, text, tmp_path):
+    section, leaf = key.split(".")
+    path = write(tmp_path / "a.yml", f"{section}:\n  {leaf}: {text}\n")
+    loaded = flat(load_cfg(path))
+    expected = expected_of(key, yaml.safe_load(text))
+    assert {name: loaded[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_with_every_key_of_a_family_loads(family, tmp_path):
+    given = dict(GOLDEN[family])
+    if family == "CFAT":
+        given |= {key: yaml.safe_load(GOLDEN[SEEN][key][0]) for key in GOLDEN[SEEN] if key.startswith("tMODEL.")}
+    loaded = flat(load_cfg(write(tmp_path / "a.yml", yaml.safe_dump(nested(given)))))
+    expected: dict = {}
+    for key, value in given.items():
+        expected |= expected_of(key, value)
+    if family == "CFAT":
+        expected["TEST.FEATURE"] = "patch_mean"
+    else:
+        expected["CFAT.STAGES"] = ["clean"]
+    assert {name: loaded[name] for name in expected} == expected
+
+
+# In the form of the published files, with the values that they use.
+TRANSREID_FILE = """\
+MODEL:
+  PRETRAIN_CHOICE: 'imagenet'
+  PRETRAIN_PATH: 'weights/jx_vit_base_p16_224-80ecf9dd.pth'
+  METRIC_LOSS_TYPE: 'triplet'
+  IF_LABELSMOOTH: 'off'
+  IF_WITH_CENTER: 'no'
+  NAME: 'transformer'
+  NO_MARGIN: True
+  DEVICE_ID: ('0')
+  TRANSFORMER_TYPE: 'vit_base_patch16_224_TransReID'
+  STRIDE_SIZE: [12, 12]
+  SIE_CAMERA: True
+  SIE_COE: 3.0
+  JPM: True
+  RE_ARRANGE: True
+INPUT:
+  SIZE_TRAIN: [256, 128]
+  SIZE_TEST: [256, 128]
+  PROB: 0.5
+  RE_PROB: 0.5
+  PADDING: 10
+  PIXEL_MEAN: [0.5, 0.5, 0.5]
+  PIXEL_STD: [0.5, 0.5, 0.5]
+DATASETS:
+  NAMES: ('market1501')
+  ROOT_DIR: '../../data'
+DATALOADER:
+  SAMPLER: 'softmax_triplet'
+  NUM_INSTANCE: 4
+  NUM_WORKERS: 8
+SOLVER:
+  OPTIMIZER_NAME: 'SGD'
+  MAX_EPOCHS: 120
+  BASE_LR: 0.008
+  IMS_PER_BATCH: 64
+  WARMUP_METHOD: 'linear'
+  LARGE_FC_LR: False
+  CHECKPOINT_PERIOD: 120
+  LOG_PERIOD: 50
+  EVAL_PERIOD: 120
+  WEIGHT_DECAY: '1e-4'
+  WEIGHT_DECAY_BIAS: 1e-4
+  BIAS_LR_FACTOR: 2
+TEST:
+  EVAL: True
+  IMS_PER_BATCH: 256
+  RE_RANKING: False
+  WEIGHT: ''
+  NECK_FEAT: 'before'
+  FEAT_NORM: 'yes'
+OUTPUT_DIR: '../logs/market_vit_transreid_stride'
+"""
+CIL_FILE = TRANSREID_FILE.replace("INPUT:\n", "INPUT:\n  MEAN_FEAT: False\n  SELF_ID: True\n  ERASING_TYPE: 'normal'\n")
+CFAT_FILE = TRANSREID_FILE + "tMODEL:\n  NAME: 'transformer'\n  DEVICE_ID: ('3')\n  IF_LABELSMOOTH: 'off'\n"
+
+
+def test_a_transreid_file_means_its_own_experiment(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", TRANSREID_FILE)
+    with caplog.at_level(logging.INFO):
+        cfg = load_cfg("a.yml")
+    assert cfg.DATASETS.NAMES == "market1501"
+    assert (cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_BIAS, cfg.SOLVER.BIAS_LR_FACTOR) == (1e-4, 1e-4, 2.0)
+    assert (cfg.MODEL.IF_LABELSMOOTH, cfg.TEST.FEAT_NORM, cfg.TEST.FEATURE) == (False, True, "class_token")
+    assert (cfg.SOLVER.MOMENTUM, cfg.CFAT.STAGES) == (0.9, ["clean"])
+    assert messages(caplog, logging.WARNING) == [
+        "a.yml: a file of the TransReID family without CFAT's tMODEL; keys that it leaves out get the family's "
+        "defaults in place of ours (and CFAT.STAGES: plain training on clean pictures): "
+        "SOLVER.MOMENTUM 0.9 (ours 0.0), CFAT.STAGES ['clean'] (ours ['clean', 'corrupted', 'bridge', 'align'])"
+    ]
+    assert messages(caplog, logging.INFO) == [
+        "a.yml: MODEL.PRETRAIN_CHOICE 'imagenet' -> dropped (MODEL.PRETRAIN_PATH says it all: ImageNet weights, or '' "
+        "for random ones; a trained model goes into TEST.WEIGHT or CFAT.<STAGE>.WEIGHT)",
+        "a.yml: MODEL.IF_LABELSMOOTH 'off' -> False (booleans are booleans)",
+        "a.yml: MODEL.IF_WITH_CENTER 'no' -> False (booleans are booleans)",
+        """a.yml: MODEL.DEVICE_ID "('0')" -> dropped (CUDA_VISIBLE_DEVICES chooses the device)""",
+        "a.yml: MODEL.RE_ARRANGE True -> dropped (it belongs to the jigsaw patch module (MODEL.JPM))",
+        """a.yml: DATASETS.NAMES "('market1501')" -> 'market1501' (the text of a Python tuple)""",
+        "a.yml: SOLVER.WARMUP_METHOD 'linear' -> dropped ('linear' is the warm-up that is built)",
+        "a.yml: TEST.EVAL True -> dropped (test.py evaluates; during training SOLVER.EVAL_PERIOD does)",
+        "a.yml: TEST.NECK_FEAT 'before' -> TEST.FEATURE 'class_token' (TEST.FEATURE names the test feature)",
+        "a.yml: TEST.FEAT_NORM 'yes' -> True (booleans are booleans)",
+    ]
+
+
+def test_a_cil_file_loads(tmp_path):
+    cfg = load_cfg(write(tmp_path / "a.yml", CIL_FILE))
+    assert (cfg.INPUT.SELF_ID, cfg.SOLVER.MOMENTUM, cfg.CFAT.STAGES) == (True, 0.9, ["clean"])
+
+
+def test_a_cfat_file_keeps_the_stages_and_says_what_the_released_code_ignores(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", CFAT_FILE)
+    with caplog.at_level(logging.INFO):
+        cfg = load_cfg("a.yml")
+    assert cfg.TEST.FEATURE == "patch_mean"
+    assert cfg.CFAT.STAGES == ["clean", "corrupted", "bridge", "align"]
+    assert (cfg.SOLVER.MOMENTUM, cfg.SOLVER.BASE_LR) == (0.0, 0.008)
+    lines = messages(caplog, logging.INFO)
+    assert "a.yml: tMODEL 3 keys -> dropped (the teacher shares MODEL here)" in lines
+    assert sum("tMODEL" in line for line in lines) == 1
+    assert messages(caplog, logging.WARNING) == [
+        "a.yml: settings of the optimizer are used as written; the released CFAT code ignores them and trains with the "
+        "values in brackets: SOLVER.OPTIMIZER_NAME 'SGD' ('SGD'), SOLVER.BASE_LR 0.008 (0.05), SOLVER.WEIGHT_DECAY "
+        "'1e-4' (0.001), SOLVER.WEIGHT_DECAY_BIAS '1e-4' (0.001)"
+    ]
+
+
+def test_family_defaults_are_those_of_the_golden_table():
+    # Changes no result, or is a path: our default stands.
+    elsewhere = {
+        "MODEL.DEVICE",
+        "MODEL.PRETRAIN_PATH",
+        "MODEL.TRANSFORMER_TYPE",
+        "DATASETS.ROOT_DIR",
+        "DATALOADER.NUM_WORKERS",
+        "SOLVER.LOG_PERIOD",
+        "SOLVER.EVAL_PERIOD",
+        "SOLVER.CHECKPOINT_PERIOD",
+        "OUTPUT_DIR",
+    }
+    for family in ("TransReID", "CIL-ReID"):
+        different = {"CFAT.STAGES": ["clean"]}
+        for key, value in GOLDEN[family].items():
+            ours = {name: new for name, new in expected_of(key, value).items() if OURS[name] != new}
+            different |= {name: new for name, new in ours.items() if name not in elsewhere}
+        assert different == FAMILY_DEFAULTS
+
+
+def test_family_defaults_need_a_family_key_and_no_base(tmp_path):
+    write(tmp_path / "ours.yml", "MODEL: {IF_LABELSMOOTH: 'off'}\n")
+    assert load_cfg(str(tmp_path / "ours.yml")).SOLVER.MOMENTUM == 0.0
+    path = write(tmp_path / "child.yml", "_BASE_: ours.yml\nTEST: {NECK_FEAT: after}\n")
+    assert load_cfg(path).TEST.FEATURE == "neck"
+    assert load_cfg(path).SOLVER.MOMENTUM == 0.0
+
+
+def test_a_file_of_ours_over_one_of_the_family(tmp_path):
+    write(tmp_path / "family.yml", TRANSREID_FILE)
+    cfg = load_cfg(write(tmp_path / "ours.yml", "_BASE_: family.yml\nSOLVER: {MARGIN: 0.5}\n"))
+    assert (cfg.SOLVER.MOMENTUM, cfg.SOLVER.MARGIN, cfg.CFAT.STAGES) == (0.9, 0.5, ["clean"])
+
+
+@pytest.mark.parametrize(
+    ("opts", "expected"),
+    [
+        (["TEST.NECK_FEAT", "before"], {"TEST.FEATURE": "class_token"}),
+        (["TEST.NECK_FEAT", "'after'"], {"TEST.FEATURE": "neck"}),
+        (["MODEL.DEVICE_ID", "('0')"], {}),
+        (["SOLVER.SEED", "7"], {"SEED": 7}),
+        (["SOLVER.SEED", "7", "SEED", "7"], {"SEED": 7}),
+        (["MODEL.COS_LAYER", "False"], {}),
+        (["MODEL.COS_LAYER", "True", "MODEL.ID_LOSS_TYPE", "softmax"], {"MODEL.ID_LOSS_TYPE": "arcface"}),
+        (["MODEL.WRTRIPLET", "yes"], {"MODEL.METRIC_LOSS_TYPE": "wrtriplet"}),
+        (["MODEL.IF_LABELSMOOTH", "on"], {"MODEL.IF_LABELSMOOTH": True}),
+        (["INPUT.SIZE_TRAIN", "(384, 128)"], {"INPUT.SIZE_TRAIN": [384, 128]}),
+        (["INPUT.MIXING_COEFF", "[1.0, 1.0]"], {}),
+        (["tMODEL.NAME", "transformer"], {}),
+        (["OUTPUT_DIR", ""], {}),
+        (["MODEL.PRETRAIN_PATH", ""], {"MODEL.PRETRAIN_PATH": ""}),
+    ],
+)
+def test_the_command_line_knows_them_without_the_family_defaults(opts, expected):
+    assert flat(load_cfg(None, opts)) == OURS | expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("MODEL.NECK", "no", "found 'no', expected 'bnneck': bnneck is the neck that is built"),
+        ("MODEL.PRETRAIN_CHOICE", "self", "found 'self', expected 'imagenet': MODEL.PRETRAIN_PATH says it all"),
+        ("INPUT.MEAN_FEAT", "True", "found 'True', expected False: it belongs to CIL-ReID"),
+        ("INPUT.ERASING_TYPE", "self", "found 'self', expected 'normal': "),
+        ("SOLVER.WARMUP_METHOD", "constant", "found 'constant', expected 'linear': "),
+        ("TEST.NECK_FEAT", "befor", "found 'befor', expected 'after' or 'before': TEST.FEATURE names the test feature"),
+        ("MODEL.COS_LAYER", "maybe", "found 'maybe', expected True or False: "),
+    ],
+)
+def test_what_is_not_built_is_a_fault(key, value, fault):
+    (found,) = faults_of(None, [key, value])
+    assert found.startswith(f"command line: {key}: {fault}")
+
+
+def test_both_names_of_one_key_must_agree():
+    assert faults_of(None, ["SOLVER.SEED", "1", "SEED", "2"]) == [
+        "command line: SOLVER.SEED asks for SEED '1' and SEED is given as '2'; leave one of them out"
+    ]
+
+
+def test_a_typo_in_a_family_file_is_found(tmp_path):
+    path = write(tmp_path / "a.yml", TRANSREID_FILE.replace("RE_ARRANGE", "RE_ARANGE"))
+    with pytest.raises(ConfigError, match=r"MODEL\.RE_ARANGE is not a known key; did you mean MODEL\.RE_ARRANGE\?"):
+        load_cfg(path)

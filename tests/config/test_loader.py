@@ -1,0 +1,309 @@
+"""Merging, checking and reporting of config/loader.py, config/values.py and config/options.py."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from yacs.config import CfgNode
+
+from config import ConfigError, get_defaults, load_cfg
+from config.options import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def flat(node: CfgNode, prefix: str = "") -> dict:
+    leaves = {}
+    for name, value in node.items():
+        leaves |= flat(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else {f"{prefix}{name}": value}
+    return leaves
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def faults_of(config_file=None, opts=()) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_cfg(config_file, opts)
+    headline, *faults = str(caught.value).split("\n  ")
+    assert headline == f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the configuration:"
+    return faults
+
+
+def test_nothing_given_is_the_defaults_frozen():
+    cfg = load_cfg()
+    assert flat(cfg) == flat(get_defaults())
+    with pytest.raises(AttributeError, match="immutable"):
+        cfg.SOLVER.BASE_LR = 1.0
+
+
+def test_get_defaults_is_a_fresh_clone():
+    first = get_defaults()
+    first.SOLVER.STEPS.append(7)
+    first.SEED = 3
+    assert get_defaults().SOLVER.STEPS == [40, 70]
+    assert get_defaults().SEED == 1234
+
+
+def test_default_values_obey_their_own_rules():
+    defaults = flat(get_defaults())
+    assert set(RULES) <= set(defaults)
+    broken = [key for key, rule in RULES.items() if not rule.holds(defaults[key])]
+    assert broken == []
+
+
+def test_every_number_and_list_has_a_rule():
+    unruled = [
+        key
+        for key, value in flat(get_defaults()).items()
+        if isinstance(value, int | float | list) and not isinstance(value, bool) and key not in RULES
+    ]
+    assert unruled == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yml")), ids=lambda path: path.parent.name)
+def test_shipped_files_load_without_a_warning(path, caplog):
+    load_cfg(str(path))
+    assert [record.message for record in caplog.records] == []
+
+
+def test_market_cfat_is_the_defaults():
+    assert flat(load_cfg(str(ROOT / "configs/Market/cfat.yml"))) == flat(get_defaults())
+
+
+def test_a_dumped_configuration_loads_again(tmp_path):
+    cfg = load_cfg(None, ["SOLVER.BASE_LR", "1e-5", "TEST.COMPARE", "logs/a", "CFAT.STAGES", "['clean', 'align']"])
+    assert flat(load_cfg(write(tmp_path / "config.yml", cfg.dump()))) == flat(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("SEED", "7", 7),
+        ("SOLVER.BASE_LR", "1", 1.0),
+        ("SOLVER.BASE_LR", "1e-4", 1e-4),
+        ("MODEL.JPM", "True", True),
+        ("MODEL.JPM", "true", True),
+        ("OUTPUT_DIR", "2024", "2024"),
+        ("OUTPUT_DIR", "'logs/a b'", "logs/a b"),
+        ("TEST.WEIGHT", "None", "None"),
+        ("MODEL.STRIDE_SIZE", "[12,12]", [12, 12]),
+        ("MODEL.STRIDE_SIZE", "(12, 12)", [12, 12]),
+        ("CORRUPTION.TRAIN", "all", ["all"]),
+        ("CORRUPTION.TRAIN", "[noise, rain]", ["noise", "rain"]),
+        ("CORRUPTION.TRAIN", "['noise', 'rain']", ["noise", "rain"]),
+        ("CORRUPTION.SEVERITIES", "3", [3]),
+        ("TEST.COMPARE", "[]", []),
+        ("INPUT.PIXEL_MEAN", "[0, 0.5, 1]", [0.0, 0.5, 1.0]),
+        ("MODEL.DEVICE", "cuda:1", "cuda:1"),
+    ],
+)
+def test_command_line_values(key, text, expected):
+    value = flat(load_cfg(None, [key, text]))[key]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("SOLVER.BASE_LR", "'1e-4'", 1e-4),
+        ("SOLVER.BASE_LR", "1e-4", 1e-4),
+        ("SOLVER.MAX_EPOCHS", "'60'", 60),
+        ("INPUT.SIZE_TRAIN", "[128, 64]", [128, 64]),
+        ("CORRUPTION.TEST", "noise", ["noise"]),
+        ("MODEL.JPM", "yes", True),
+    ],
+)
+def test_yaml_values(key, text, expected, tmp_path):
+    section, leaf = key.split(".")
+    value = flat(load_cfg(write(tmp_path / "a.yml", f"{section}:\n  {leaf}: {text}\n")))[key]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_base_files_are_relative_chain_and_yield_to_the_file_and_the_command_line(tmp_path):
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "root.yml", "SEED: 1\nSOLVER: {MAX_EPOCHS: 10, BASE_LR: 0.1, MARGIN: 0.5}\n")
+    write(tmp_path / "middle.yml", "_BASE_: root.yml\nSOLVER: {MAX_EPOCHS: 20, BASE_LR: 0.2}\n")
+    leaf = write(tmp_path / "sub" / "leaf.yml", "_BASE_: ../middle.yml\nSOLVER: {MAX_EPOCHS: 30}\n")
+    cfg = load_cfg(leaf, ["SEED", "5"])
+    assert (cfg.SEED, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.BASE_LR, cfg.SOLVER.MARGIN) == (5, 30, 0.2, 0.5)
+
+
+def test_of_several_base_files_the_last_counts(tmp_path):
+    write(tmp_path / "a.yml", "SEED: 1\nSOLVER: {MARGIN: 0.1}\n")
+    write(tmp_path / "b.yml", "SEED: 2\n")
+    cfg = load_cfg(write(tmp_path / "c.yml", "_BASE_: [a.yml, b.yml]\n"))
+    assert (cfg.SEED, cfg.SOLVER.MARGIN) == (2, 0.1)
+
+
+def test_base_files_in_a_circle(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "_BASE_: b.yml\n")
+    write(tmp_path / "b.yml", "_BASE_: a.yml\n")
+    assert faults_of("a.yml") == ["_BASE_ runs in a circle: a.yml -> b.yml -> a.yml"]
+
+
+def test_base_of_a_wrong_type(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "_BASE_: 3\n")
+    assert faults_of("a.yml") == ["a.yml: _BASE_: found 3, expected a path, or a list of paths, relative to the file"]
+
+
+def test_missing_files_name_the_path_and_those_that_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "_BASE_: gone.yml\n")
+    (missing,) = faults_of("configs/none.yml")
+    assert missing.startswith("configs/none.yml: no such file; there are ")
+    assert "configs/Market/cfat.yml" in missing
+    (missing_base,) = faults_of("a.yml")
+    assert missing_base.startswith("gone.yml: no such file (_BASE_ of a.yml); there are ")
+
+
+def test_a_directory_is_no_file(tmp_path):
+    (fault,) = faults_of(str(tmp_path))
+    assert "cannot be read" in fault
+
+
+def test_invalid_yaml_names_line_and_column(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "SEED: 1\nSOLVER: {BASE_LR: [0.1}\n")
+    (fault,) = faults_of("a.yml")
+    assert fault.startswith("a.yml: not valid YAML: line 2, column 23: ")
+
+
+def test_a_file_must_hold_sections(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "- SEED\n")
+    (fault,) = faults_of("a.yml")
+    assert fault.startswith("a.yml: found ['SEED'], expected sections of keys")
+
+
+def test_empty_files_and_sections_say_nothing(tmp_path):
+    write(tmp_path / "a.yml", "")
+    assert flat(load_cfg(write(tmp_path / "b.yml", "_BASE_: a.yml\nSOLVER:\nCFAT:\n  CLEAN:\n"))) == flat(
+        get_defaults()
+    )
+
+
+def test_a_repeated_key_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "SOLVER: {MARGIN: 0.1}\nSOLVER: {MAX_EPOCHS: 3}\n")
+    with caplog.at_level(logging.WARNING):
+        assert load_cfg("a.yml").SOLVER.MARGIN == 0.3
+    assert [record.message for record in caplog.records] == [
+        "a.yml: SOLVER is given twice in one section; the last one counts"
+    ]
+
+
+def test_all_faults_of_all_sources_are_reported_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "base.yml", "SOLVER: {BASE_LRR: 0.1}\n")
+    write(tmp_path / "a.yml", "_BASE_: base.yml\nSEED: one\nMODEL: {JPM: 1}\n")
+    assert faults_of("a.yml", ["SOLVER.MOMENTUM", "2", "SEED"]) == [
+        "command line: SEED has no value, expected KEY VALUE KEY VALUE ...",
+        "base.yml: SOLVER.BASE_LRR is not a known key; did you mean SOLVER.BASE_LR?",
+        "a.yml: SEED: found 'one', expected an integer",
+        "a.yml: MODEL.JPM: found 1, expected True or False",
+        "command line: SOLVER.MOMENTUM: found '2', expected a number from 0 to below 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("SOLVER.BASE_LRR", "SOLVER.BASE_LR"),
+        ("BASE_LR", "SOLVER.BASE_LR"),
+        ("solver.base_lr", "SOLVER.BASE_LR"),
+        ("MODEL.BASE_LR", "SOLVER.BASE_LR"),
+        ("SOLVR.MAX_EPOCH", "SOLVER.MAX_EPOCHS"),
+        ("CFAT.TEMPERATURE", "CFAT.COARSE.TEMPERATURE"),
+        ("CORRUPTIONS.SEVERITY", "CORRUPTION.SEVERITIES"),
+        ("MODEL.DEVICEID", "MODEL.DEVICE_ID"),
+        ("TEST.NECK_FEATURE", "TEST.NECK_FEAT"),
+    ],
+)
+def test_unknown_keys_suggest_the_nearest(key, nearest):
+    assert faults_of(None, [key, "1"]) == [f"command line: {key} is not a known key; did you mean {nearest}?"]
+
+
+def test_a_key_like_no_other_gets_no_suggestion():
+    (fault,) = faults_of(None, ["zzz.qqq", "1"])
+    assert fault.startswith("command line: zzz.qqq is not a known key; config/defaults.py explains every key of SEED, ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("SEED", "True", "found 'True', expected an integer"),
+        ("SEED", "1.5", "found '1.5', expected an integer"),
+        ("SEED", "-1", "found '-1', expected a number of at least 0"),
+        ("SOLVER.BASE_LR", "fast", "found 'fast', expected a number"),
+        ("SOLVER.BASE_LR", "2024-13-45", "found '2024-13-45', expected a number"),
+        ("SOLVER.BASE_LR", ".nan", "found '.nan', expected a number above 0"),
+        ("SOLVER.MARGIN", ".inf", "found '.inf', expected a number of at least 0"),
+        ("MODEL.JPM", "maybe", "found 'maybe', expected True or False"),
+        ("MODEL.STRIDE_SIZE", "[12]", "found '[12]', expected a list of 2 integers"),
+        ("MODEL.STRIDE_SIZE", "12", "found '12', expected a list of 2 integers"),
+        ("MODEL.STRIDE_SIZE", "[12, 17]", "found '[12, 17]', expected two strides from 1 to 16"),
+        ("INPUT.PIXEL_STD", "[1, 1]", "found '[1, 1]', expected a list of 3 numbers"),
+        ("INPUT.PIXEL_STD", "[1, 1, 0]", "found '[1, 1, 0]', expected three numbers above 0"),
+        ("INPUT.SIZE_TEST", "[256, 8]", "found '[256, 8]', expected a height and a width of at least 16 pixels"),
+        ("INPUT.RE_PROB", "1.5", "found '1.5', expected a number from 0 to 1"),
+        ("MODEL.DEVICE", "gpu", "found 'gpu', expected auto, cpu, cuda or cuda:N"),
+        ("MODEL.DEVICE", "cuda:x", "found 'cuda:x', expected auto, cpu, cuda or cuda:N; did you mean cuda?"),
+        ("SOLVER.SCHEDULER", "Cosin", "found 'Cosin', expected one of cosine, multistep; did you mean cosine?"),
+        ("SOLVER.OPTIMIZER_NAME", "sgd", "found 'sgd', expected one of SGD, Adam, AdamW; did you mean SGD?"),
+        ("SOLVER.IMS_PER_BATCH", "0", "found '0', expected a number of at least 1"),
+        ("TEST.PROTOCOLS", "[]", "one or more of clean, corrupted, corrupted_query, corrupted_gallery, each once"),
+        ("TEST.PROTOCOLS", "[clean, corupted]", "each once; did you mean corrupted?"),
+        ("TEST.PROTOCOLS", "[clean, clean]", "each once"),
+        ("CORRUPTION.SEVERITIES", "[0, 1]", "found '[0, 1]', expected one or more severities from 1 to 5, each once"),
+        ("CORRUPTION.SEVERITIES", "[6]", "severities from 1 to 5, each once"),
+        ("CORRUPTION.TRAIN", "[]", "expected all, or one or more corruptions and families, each once"),
+        ("CFAT.STAGES", "[align, clean]", "expected one or more of clean, corrupted, bridge, align, in this order"),
+        ("CFAT.STAGES", "[]", "in this order"),
+        ("CFAT.STAGES", "[clean, bridg]", "in this order; did you mean bridge?"),
+        ("CFAT.STAGE", "alin", 'expected one of "", clean, corrupted, bridge, align; did you mean align?'),
+        ("CFAT.FINE.BRIDGE_T", "batches", "expected one of batch, image; did you mean batch?"),
+        ("MODEL.TRANSFORMER_TYPE", "vit_tiny", "did you mean vit_tiny_patch16_128_TransReID?"),
+    ],
+)
+def test_wrong_values_say_what_was_expected(key, value, fault):
+    (found,) = faults_of(None, [key, value])
+    assert found.startswith(f"command line: {key}: found ")
+    assert found.endswith(fault)
+
+
+def test_wrong_types_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "SEED: {a: 1}\nCFAT: 3\nOUTPUT_DIR: 2024\nTEST: {WEIGHT: }\nDATASETS: {NAMES: [a, b]}\n")
+    assert faults_of("a.yml") == [
+        "a.yml: SEED.a: SEED is a key with a value, not a section; expected an integer",
+        "a.yml: CFAT is a section, expected its keys, e.g. CFAT.STAGES",
+        "a.yml: OUTPUT_DIR: found 2024, expected a string",
+        "a.yml: TEST.WEIGHT: found None, expected a string",
+        "a.yml: DATASETS.NAMES: found ['a', 'b'], expected a string",
+    ]
+
+
+def test_key_value_pairs_with_an_equals_sign():
+    assert faults_of(None, ["SOLVER.BASE_LR=0.1", "SEED", "3"]) == [
+        "command line: found 'SOLVER.BASE_LR=0.1', expected KEY VALUE with a space: SOLVER.BASE_LR 0.1"
+    ]
+
+
+def test_a_batch_holds_whole_identities():
+    (fault,) = faults_of(None, ["SOLVER.IMS_PER_BATCH", "60"])
+    assert fault == (
+        "SOLVER.IMS_PER_BATCH: found 60, expected a multiple of DATALOADER.NUM_INSTANCE (8): sampler softmax_triplet "
+        "fills a batch with whole identities; 56 is near"
+    )
+    assert load_cfg(None, ["SOLVER.IMS_PER_BATCH", "60", "DATALOADER.SAMPLER", "softmax"]).SOLVER.IMS_PER_BATCH == 60
+
+
+def test_config_error_is_a_value_error():
+    assert issubclass(ConfigError, ValueError)

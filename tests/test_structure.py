@@ -1,0 +1,262 @@
+"""The order of the house: who imports whom, what the top level holds, and that every configuration key is read."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config import get_defaults
+from tests.config.test_loader import flat
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Folder -> the project's folders that it may import beside itself. Folders of one floor never import each other.
+FLOORS = {
+    "utils": set(),
+    "config": set(),
+    "corruption": {"utils"},
+    "model": {"utils"},
+    "loss": {"utils"},
+    "solver": {"utils"},
+    "datasets": {"corruption", "utils"},
+    "processor": {"utils"},
+}
+MAINS = ("train.py", "test.py")
+COMMANDS = ("corruption/__main__.py", "datasets/__main__.py")
+# Third-party module -> files (or folders, ending in /) that may import it; tests may import everything.
+ROOMS = {
+    "timm": ("model/",),
+    "timm.scheduler": ("model/", "solver/"),
+    "torchvision.models": ("model/",),
+    "imagecorruptions": ("corruption/",),
+    "cv2": ("corruption/", "datasets/"),
+    "scipy.ndimage": ("corruption/", "datasets/"),
+    "matplotlib": ("utils/plots.py", *COMMANDS),
+    "h5py": ("datasets/cuhk03.py",),
+}
+TOP_LEVEL = {
+    *FLOORS,
+    *MAINS,
+    *("configs", "tests", "docs", "requirements.txt", "setup.py", "pyproject.toml", "Makefile", "README.md"),
+    *(".gitignore", ".ci"),
+}
+
+
+def sources(root: Path) -> Iterator[Path]:
+    """Python files of the project, relative to root; tests left out."""
+    for folder in FLOORS:
+        yield from (path.relative_to(root) for path in sorted((root / folder).rglob("*.py")))
+    yield from (path.relative_to(root) for path in sorted(root.glob("*.py")))
+
+
+def imported_names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Every imported dotted name with its line, those inside functions too; relative ones are resolved."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((f"{start}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def lies_in(path: str, rooms: tuple[str, ...]) -> bool:
+    return any(path == room or (room.endswith("/") and path.startswith(room)) for room in rooms)
+
+
+def import_faults(root: Path) -> list[str]:
+    faults = []
+    for path in sources(root):
+        name, folder = path.as_posix(), path.parts[0]
+        if name in MAINS:
+            allowed = set(FLOORS)
+        else:
+            allowed = FLOORS.get(folder, set()) | {folder} | ({"config"} if name in COMMANDS else set())
+        tree = ast.parse((root / path).read_text(encoding="utf-8"), filename=name)
+        for imported, line in imported_names(tree, path.parent.parts):
+            first = imported.split(".")[0]
+            if first in {*FLOORS, "tests", "train", "test"} - allowed:
+                faults.append(f"{name}:{line} imports {first}")
+            # The longest room decides: timm.scheduler before timm.
+            rooms = [room for room in ROOMS if f"{imported}.".startswith(f"{room}.")]
+            if rooms and not lies_in(name, ROOMS[max(rooms, key=len)]):
+                faults.append(f"{name}:{line} imports {imported}, which has its place in {ROOMS[max(rooms, key=len)]}")
+    return faults
+
+
+def chain_of(node: ast.AST) -> list[str]:
+    """Names of `a.b.c` as [a, b, c], [] for other code; `["b"]` and `getattr` count, a computed name stands as *."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+        node = ast.Subscript(value=node.args[0], slice=node.args[1], ctx=ast.Load())
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        start = chain_of(node.value)
+        return [*start, node.attr] if start else []
+    if isinstance(node, ast.Subscript):
+        start = chain_of(node.value)
+        constant = isinstance(node.slice, ast.Constant)
+        return [*start, str(node.slice.value) if constant else "*"] if start else []
+    return []
+
+
+def config_path(chain: list[str], aliases: dict[str, list[str]], sections: dict[str, list[str]]) -> list[str]:
+    """The part of a chain that lies within the configuration: [SOLVER, BASE_LR] of `self.cfg.SOLVER.BASE_LR`.
+
+    It starts after the last name `cfg` (or `..._cfg`), at an alias, or at an argument named as its section in lower
+    case, as in `def make_sgd(solver): solver.BASE_LR`.
+    """
+    for position in range(len(chain) - 1, -1, -1):
+        if chain[position] == "cfg" or chain[position].endswith("_cfg"):
+            return chain[position + 1 :]
+    if chain and chain[0] in aliases:
+        return aliases[chain[0]] + chain[1:]
+    if chain and chain[0].islower() and chain[0].upper() in sections:
+        return sections[chain[0].upper()] + chain[1:]
+    return []
+
+
+def keys_read(tree: ast.AST, keys: set[str]) -> set[str]:
+    """Keys that the code reads as attributes of cfg; assigning to one is not reading it.
+
+    A computed name, as in `for key in ("AUGMIX", "SELF_ID"): cfg.INPUT[key]`, may be any text of the file, or the
+    section of any of CFAT's stages.
+    """
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    texts |= {"CLEAN", "CORRUPTED", "BRIDGE", "ALIGN"}
+    sections = {key.split(".")[-2]: key.split(".")[:-1] for key in sorted(keys) if "." in key}
+    aliases: dict[str, list[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, value = node.targets[0], node.value
+        elif isinstance(node, ast.NamedExpr | ast.AnnAssign) and node.value is not None:
+            target, value = node.target, node.value
+        else:
+            continue
+        pairs = [(target, value)]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs = list(zip(target.elts, value.elts, strict=False))
+        for name, alias in pairs:
+            path = config_path(chain_of(alias), aliases, sections)
+            if isinstance(name, ast.Name) and path:
+                aliases[name.id] = path
+    read = set()
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
+            path = config_path(chain_of(node), aliases, sections)
+            computed = texts if "*" in path else {""}
+            read |= {".".join(text if name == "*" else name for name in path) for text in computed}
+    return read & keys
+
+
+def unread_keys(root: Path, keys: set[str]) -> set[str]:
+    read: set[str] = set()
+    for path in sources(root):
+        if path.as_posix() != "config/defaults.py":
+            read |= keys_read(ast.parse((root / path).read_text(encoding="utf-8")), keys)
+    return keys - read
+
+
+def plant(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text, encoding="utf-8")
+
+
+def test_imports_point_down_and_third_party_modules_stay_in_their_rooms():
+    assert import_faults(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("loss/a.py", "import model.cfat\n", "loss/a.py:1 imports model"),
+        ("model/a.py", "from loss import x\n", "model/a.py:1 imports loss"),
+        ("model/a/b.py", "from ...loss import x\n", "model/a/b.py:1 imports loss"),
+        ("utils/a.py", "def f():\n    from datasets import x\n", "utils/a.py:2 imports datasets"),
+        ("processor/a.py", "import config.loader\n", "processor/a.py:1 imports config"),
+        ("config/a.py", "from utils.errors import UserError\n", "config/a.py:1 imports utils"),
+        ("datasets/a.py", "import tests.config\n", "datasets/a.py:1 imports tests"),
+        ("setup.py", "import utils\n", "setup.py:1 imports utils"),
+        ("loss/a.py", "def f():\n    import cv2\n", "loss/a.py:2 imports cv2, which has its place in"),
+        ("utils/a.py", "from scipy import ndimage\n", "utils/a.py:1 imports scipy.ndimage, which"),
+        ("solver/a.py", "from timm.optim import x\n", "solver/a.py:1 imports timm.optim.x, which"),
+        ("datasets/a.py", "from torchvision import models\n", "datasets/a.py:1 imports torchvision.models, which"),
+        ("utils/a.py", "import matplotlib.pyplot as plt\n", "utils/a.py:1 imports matplotlib.pyplot, which"),
+        ("datasets/a.py", "import h5py\n", "datasets/a.py:1 imports h5py, which"),
+    ],
+)
+def test_a_planted_import_is_found(name, text, fault, tmp_path):
+    plant(tmp_path, name, text)
+    (found,) = import_faults(tmp_path)
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train.py", "import config, datasets, model, loss, solver, processor, utils\n"),
+        ("datasets/__main__.py", "from config import load_cfg\nimport corruption\nimport matplotlib\n"),
+        ("datasets/a.py", "from . import b\nfrom .b import c\nimport cv2\n"),
+        ("model/a/b.py", "from ..c import d\nimport timm\nfrom torchvision.models import resnet50\n"),
+        ("solver/a.py", "from timm.scheduler import CosineLRScheduler\n"),
+        ("utils/plots.py", "import matplotlib.pyplot\nfrom scipy import stats\n"),
+        ("loss/a.py", "from torchvision import transforms\nimport modelling\n"),
+    ],
+)
+def test_imports_that_are_allowed(name, text, tmp_path):
+    plant(tmp_path, name, text)
+    assert import_faults(tmp_path) == []
+
+
+def test_mains_are_under_eighty_lines():
+    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in MAINS if (ROOT / name).exists()}
+    assert {name: length for name, length in lengths.items() if length >= 80} == {}
+
+
+def test_the_top_level_holds_only_what_the_design_lists():
+    try:
+        listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout: which files belong to the project cannot be told")
+    assert {line.split("/")[0] for line in listing.splitlines()} - TOP_LEVEL == set()
+
+
+def test_every_configuration_key_is_read():
+    assert unread_keys(ROOT, set(flat(get_defaults()))) == set()
+
+
+def test_a_planted_key_that_nothing_reads_is_found():
+    keys = set(flat(get_defaults()))
+    planted = {"SOLVER.PLANTED", "CFAT.FINE.PLANTED", "CFAT.COARSE.PLANTED", "PLANTED"}
+    assert planted <= unread_keys(ROOT, keys | planted)
+
+
+@pytest.mark.parametrize(
+    ("code", "read"),
+    [
+        ("cfg.SOLVER.BASE_LR", {"SOLVER.BASE_LR"}),
+        ("self.cfg.CFAT.FINE.NOISE", {"CFAT.FINE.NOISE"}),
+        ("staged_cfg.SEED", {"SEED"}),
+        ("solver = cfg.SOLVER\nf(solver.BASE_LR, x=solver.GAMMA)", {"SOLVER.BASE_LR", "SOLVER.GAMMA"}),
+        ("cfat = cfg.CFAT\nfine = cfat.FINE\nfine.NOISE", {"CFAT.FINE.NOISE"}),
+        ("a, b = cfg.TEST, cfg.SOLVER\nb.GAMMA", {"SOLVER.GAMMA"}),
+        ("def make(fine):\n    return fine.NOISE", {"CFAT.FINE.NOISE"}),
+        ("cfg['SOLVER']['GAMMA']", {"SOLVER.GAMMA"}),
+        (
+            "cfg.CFAT[stage.upper()].WEIGHT",
+            {f"CFAT.{name}.WEIGHT" for name in ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")},
+        ),
+        ("getattr(cfg.SOLVER, 'GAMMA')", {"SOLVER.GAMMA"}),
+        ("for key in ('AUGMIX', 'SELF_ID'):\n    f(cfg.INPUT[key])", {"INPUT.AUGMIX", "INPUT.SELF_ID"}),
+        ("f(cfg.INPUT[key])", set()),
+        ("cfg.SOLVER.BASE_LR = 1", set()),
+        ("cfg.SOLVER.BASE_LRR", set()),
+        ("cfg.TEST.WEIGHT", {"TEST.WEIGHT"}),
+        ("other.BASE_LR\nself.GAMMA\nSEED", set()),
+        ("'SOLVER.BASE_LR'  # cfg.SOLVER.BASE_LR", set()),
+    ],
+)
+def test_what_counts_as_reading_a_key(code, read):
+    assert keys_read(ast.parse(code), set(flat(get_defaults()))) == read

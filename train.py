@@ -1,0 +1,65 @@
+"""Train CFAT: every stage of the configuration in a row, then the test.
+
+    python train.py                                             CFAT on Market-1501
+    python train.py --config_file configs/Synthetic/cfat.yml    CFAT on the synthetic set, on a CPU
+    python train.py --config_file FILE SEED 2 OUTPUT_DIR logs/seed2 CFAT.COARSE.WEIGHT 0.5
+"""
+
+import argparse
+import logging
+import sys
+
+from config import ConfigError, load_cfg, stage_cfg, stages_to_run
+from corruption import make_protocols
+from datasets import make_dataloader
+from loss import make_loss
+from model import load_model, load_start, make_model
+from processor import do_test, do_train
+from solver import make_optimizer, make_scheduler
+from utils.devices import pick_device
+from utils.errors import run_main
+from utils.files import make_output_dir, write_text
+from utils.logging import setup_logging
+from utils.seeds import set_global_seeds
+
+logger = logging.getLogger("train")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config_file", help="experiment, e.g. configs/Synthetic/cfat.yml; none: config/defaults.py")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override")
+    return parser.parse_args(argv)
+
+
+def train_stage(cfg, device, protocols) -> str:
+    """Builds and trains the stage that cfg is for; returns its checkpoint."""
+    set_global_seeds(cfg.SEED, cfg.CFAT.STAGE)
+    data = make_dataloader(cfg)
+    model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
+    load_start(cfg, model)
+    loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
+    optimizer = make_optimizer(cfg, model, loss_fn)
+    scheduler = make_scheduler(cfg, optimizer)
+    return do_train(cfg, data, model, loss_fn, optimizer, scheduler, device=device, protocols=protocols).checkpoint
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    setup_logging()
+    cfg = load_cfg(args.config_file, args.opts)
+    device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
+    data = make_dataloader(cfg, with_train=False)  # whatever is wrong with the data comes to light before anything is written
+    output_dir = make_output_dir(cfg.OUTPUT_DIR)
+    setup_logging(output_dir)
+    write_text(output_dir / "config.yml", cfg.dump())
+    weight = getattr(cfg.CFAT, cfg.CFAT.STAGES[-1].upper()).WEIGHT
+    for stage in stages_to_run(cfg):
+        weight = train_stage(stage_cfg(cfg, stage), device, protocols)
+    test_cfg = load_cfg(args.config_file, [*args.opts, "TEST.WEIGHT", weight])
+    model = load_model(test_cfg, num_cameras=data.num_cameras, num_views=data.num_views)
+    do_test(test_cfg, data, model, protocols, device=device, weight=weight)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, ConfigError))

@@ -1,0 +1,73 @@
+"""Reading and writing checkpoint files: dicts of tensors and plain values, so that they load without unpickling code."""
+
+import logging
+import pickle
+from pathlib import Path
+
+import torch
+
+from utils.errors import UserError
+from utils.files import keep_previous, write_atomically
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, torch.Tensor]
+
+
+def save_checkpoint(path: str | Path, states: dict[str, State], meta: dict) -> None:
+    """Writes {**states, "meta": meta} beside `path` and renames it; an earlier file of an earlier run is kept.
+
+    Args:
+        states: state dicts by part, "model" and perhaps "bridge".
+        meta: plain values: stage, epoch, num_classes, num_cameras, num_views, dataset, seed, versions, config text.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {name: {key: value.detach().cpu() for key, value in state.items()} for name, state in states.items()}
+    partial_ready = path.with_name(f".{path.name}.new")
+    write_atomically(partial_ready, lambda partial: torch.save({**content, "meta": meta}, partial))
+    kept = keep_previous(path)  # only once the new one is whole
+    partial_ready.replace(path)
+    if kept:
+        logger.info("%s of an earlier run is kept as %s", path, kept.name)
+
+
+def load_checkpoint(path: str | Path) -> dict:
+    """Reads a checkpoint onto the CPU without running code from it.
+
+    Returns:
+        The file's dict: ours has "model", perhaps "bridge", and "meta".
+
+    Raises:
+        UserError: no such file, not a checkpoint, damaged, or one that would need arbitrary unpickling.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(file) for file in path.parent.glob("*.pth")) if path.parent.is_dir() else []
+        hint = f"; {path.parent} holds {', '.join(near)}" if near else ""
+        raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint {path}: not a file of tensors and plain values ({str(error).splitlines()[0]}); it is damaged, no "
+            "checkpoint at all, or needs arbitrary unpickling, which is refused because it can run any code; "
+            "save its state_dict() with torch.save and load that"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"checkpoint {path}: cannot be read ({error}); it is damaged or incomplete, fetch it anew") from error
+    if not isinstance(content, dict):
+        raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, expected a dict of tensors")
+    return content
+
+
+def model_state(content: dict, path: str | Path) -> State:
+    """The model's state dict in a checkpoint: bare, or under `model` or `state_dict`; `module.` prefixes removed."""
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    state = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise UserError(f"checkpoint {path}: no tensors found; expected a state dict, bare or under 'model' or 'state_dict'")
+    return state

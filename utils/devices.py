@@ -1,0 +1,19 @@
+"""Where to compute."""
+
+import torch
+
+from utils.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that MODEL.DEVICE names; "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        UserError: cuda asked for where torch sees none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"MODEL.DEVICE {name}: torch sees no CUDA device; set MODEL.DEVICE to auto or cpu")
+    return device

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
     set_global_seeds(cfg.SEED, "test")
     data = make_dataloader(cfg, with_train=False)
-    model = load_model(cfg, num_cameras=data.num_cameras, num_views=data.num_views)
+    model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())

@@ -49,16 +49,15 @@ def main(argv: list[str] | None = None) -> None:
     setup_logging()
     cfg = load_cfg(args.config_file, args.opts)
     device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
-    data = make_dataloader(cfg, with_train=False)  # whatever is wrong with the data comes to light before anything is written
+    data = make_dataloader(cfg, with_train=False)  # what is wrong with the data comes to light before anything is written
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())
     weight = getattr(cfg.CFAT, cfg.CFAT.STAGES[-1].upper()).WEIGHT
     for stage in stages_to_run(cfg):
         weight = train_stage(stage_cfg(cfg, stage), device, protocols)
-    test_cfg = load_cfg(args.config_file, [*args.opts, "TEST.WEIGHT", weight])
-    model = load_model(test_cfg, num_cameras=data.num_cameras, num_views=data.num_views)
-    do_test(test_cfg, data, model, protocols, device=device, weight=weight)
+    model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
+    do_test(cfg, data, model, protocols, device=device, weight=weight)
 
 
 if __name__ == "__main__":

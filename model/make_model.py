@@ -37,8 +37,8 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
     return CFAT(student, teacher, bridge, student_views=cfg.CFAT.STUDENT_VIEWS, freeze_student=stage == "bridge")
 
 
-def load_model(cfg, *, num_cameras: int, num_views: int) -> ReIDModel:
-    """The model in cfg.TEST.WEIGHT, ready to extract test features.
+def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
+    """The model in the checkpoint `path`, ready to extract test features.
 
     The number of classes, and whether there is side information, are read from the file; the camera and viewpoint
     counts of the data set at hand must fit its side information table.
@@ -47,7 +47,6 @@ def load_model(cfg, *, num_cameras: int, num_views: int) -> ReIDModel:
         UserError: no file given or found, or names and shapes that do not fit the configuration.
     """
     _refuse_unbuilt(cfg)
-    path = cfg.TEST.WEIGHT
     if not path:
         raise UserError("TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth")
     state = model_state(load_checkpoint(path), path)
@@ -60,7 +59,7 @@ def load_model(cfg, *, num_cameras: int, num_views: int) -> ReIDModel:
             logger.info("%s holds no side information embedding: MODEL.SIE_CAMERA and SIE_VIEW are ignored", path)
         sie_sizes = {"num_cameras": 0, "num_views": 0}
     else:
-        _check_side_table(cfg, len(table), num_cameras, num_views)
+        _check_side_table(cfg, path, len(table), num_cameras, num_views)
     num_classes = len(state["classifier.weight"]) if "classifier.weight" in state else 0
     model = _make_reid(cfg, num_classes=num_classes, **sie_sizes)
     load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
@@ -108,15 +107,15 @@ def _refuse_unbuilt(cfg) -> None:
         )
 
 
-def _check_side_table(cfg, rows: int, num_cameras: int, num_views: int) -> None:
+def _check_side_table(cfg, path: str, rows: int, num_cameras: int, num_views: int) -> None:
     expected = (num_cameras if cfg.MODEL.SIE_CAMERA else 1) * (num_views if cfg.MODEL.SIE_VIEW else 1)
     if not (cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW):
         raise UserError(
-            f"{cfg.TEST.WEIGHT}: holds a side information embedding of {rows} rows, but MODEL.SIE_CAMERA and "
+            f"checkpoint {path}: holds a side information embedding of {rows} rows, but MODEL.SIE_CAMERA and "
             "MODEL.SIE_VIEW are False; set the one it was trained with to True"
         )
     if rows != expected:
         raise UserError(
-            f"{cfg.TEST.WEIGHT}: side information for {rows} camera/viewpoint combinations, but the data set has {expected}; "
+            f"checkpoint {path}: side information for {rows} camera/viewpoint combinations, but the data set has {expected}; "
             "test on the data set that the file was trained on"
         )

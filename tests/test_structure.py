@@ -88,7 +88,12 @@ def import_faults(root: Path) -> list[str]:
 
 def chain_of(node: ast.AST) -> list[str]:
     """Names of `a.b.c` as [a, b, c], [] for other code; `["b"]` and `getattr` count, a computed name stands as *."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "getattr"
+        and len(node.args) > 1
+    ):
         node = ast.Subscript(value=node.args[0], slice=node.args[1], ctx=ast.Load())
     if isinstance(node, ast.Name):
         return [node.id]
@@ -127,6 +132,18 @@ def keys_read(tree: ast.AST, keys: set[str]) -> set[str]:
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     texts |= {"CLEAN", "CORRUPTED", "BRIDGE", "ALIGN"}
     sections = {key.split(".")[-2]: key.split(".")[:-1] for key in sorted(keys) if "." in key}
+    aliases = find_aliases(tree, sections)
+    read = set()
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
+            path = config_path(chain_of(node), aliases, sections)
+            computed = texts if "*" in path else {""}
+            read |= {".".join(text if name == "*" else name for name in path) for text in computed}
+    return read & keys
+
+
+def find_aliases(tree: ast.AST, sections: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Names that stand for a part of the configuration: {solver: [SOLVER]} after `solver = cfg.SOLVER`."""
     aliases: dict[str, list[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -142,13 +159,7 @@ def keys_read(tree: ast.AST, keys: set[str]) -> set[str]:
             path = config_path(chain_of(alias), aliases, sections)
             if isinstance(name, ast.Name) and path:
                 aliases[name.id] = path
-    read = set()
-    for node in ast.walk(tree):
-        if isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
-            path = config_path(chain_of(node), aliases, sections)
-            computed = texts if "*" in path else {""}
-            read |= {".".join(text if name == "*" else name for name in path) for text in computed}
-    return read & keys
+    return aliases
 
 
 def unread_keys(root: Path, keys: set[str]) -> set[str]:

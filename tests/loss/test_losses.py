@@ -1,0 +1,145 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from loss.alignment import (
+    CoarseAlignmentLoss,
+    cosine_distance,
+    gaussian_kl,
+    reconstruction_loss,
+    standard_normal_kl,
+)
+from loss.identity import IdentityLoss
+from loss.triplet import BatchHardTripletLoss
+from tests.helpers import load_golden
+from utils.structures import Gaussian
+
+GOLDEN = load_golden("cfat_tiny.npz")
+CLEAN, CORRUPTED = torch.tensor(GOLDEN["coarse/clean"]), torch.tensor(GOLDEN["coarse/corrupt"])
+
+
+def plain_triplet(x, labels, margin):
+    """Batch-hard triplet loss by loops."""
+    terms = []
+    for a in range(len(x)):
+        positive = [float((x[a] - x[k]).norm()) for k in range(len(x)) if k != a and labels[k] == labels[a]]
+        negative = [float((x[a] - x[k]).norm()) for k in range(len(x)) if labels[k] != labels[a]]
+        if positive and negative:
+            gap = max(positive) - min(negative)
+            terms.append(math.log1p(math.exp(gap)) if margin is None else max(0.0, gap + margin))
+    return sum(terms) / max(len(terms), 1)
+
+
+# a full batch, an odd last one with a single picture of one identity, and batches without any valid anchor
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 2, 3], [0, 1, 2], [5, 5, 5], [4]])
+@pytest.mark.parametrize("margin", [None, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_triplet(labels, margin, dtype):
+    torch.manual_seed(len(labels))
+    x = torch.randn(len(labels), 5, dtype=dtype, requires_grad=True)
+    loss = BatchHardTripletLoss(margin=margin)(x, torch.tensor(labels))
+    assert loss.item() == pytest.approx(plain_triplet(x.detach(), labels, margin), rel=1e-4)
+    loss.backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_triplet_of_equal_embeddings_has_a_finite_gradient():
+    x = torch.ones(4, 3, requires_grad=True)
+    BatchHardTripletLoss()(x, torch.tensor([0, 0, 1, 1])).backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_triplet_in_half_precision_computes_in_float32():
+    torch.manual_seed(0)
+    x, labels = torch.randn(6, 8), torch.tensor([0, 0, 1, 1, 2, 2])
+    half = BatchHardTripletLoss()(x.bfloat16(), labels)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(plain_triplet(x.bfloat16().float(), labels, None), rel=1e-4)
+
+
+def test_identity_with_and_without_smoothing():
+    logits, labels = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 2])
+    log_probabilities = logits - logits.exp().sum(dim=1, keepdim=True).log()
+    hard = -sum(log_probabilities[i, labels[i]].item() for i in range(2)) / 2
+    uniform = -log_probabilities.mean(dim=1).mean().item()
+    assert IdentityLoss()(logits, labels).item() == pytest.approx(hard)
+    assert IdentityLoss(label_smoothing=0.1)(logits, labels).item() == pytest.approx(0.9 * hard + 0.1 * uniform)
+
+
+def plain_coarse(clean, corrupted, temperature, labels=None):
+    """The coarse term by loops, straight from the equation; with labels, other pictures of an identity leave the sum."""
+    units = [v / np.linalg.norm(v) for v in (*clean, *corrupted)]
+    count, total = len(clean), 0.0
+    for a in range(2 * count):
+        partner = (a + count) % (2 * count)
+        kept = [k for k in range(2 * count) if k != a]
+        if labels is not None:
+            kept = [k for k in kept if k == partner or labels[k % count] != labels[a % count]]
+        denominator = sum(math.exp(float(units[a] @ units[k]) / temperature) for k in kept)
+        positive = float(units[a] @ units[partner])
+        total += (1 - positive) * -math.log(math.exp(positive / temperature) / denominator)
+    return total / (2 * count)
+
+
+def test_coarse_golden():
+    temperature = float(GOLDEN["coarse/temperature"])
+    found = CoarseAlignmentLoss(temperature=temperature)(CLEAN, CORRUPTED)
+    assert found.item() == pytest.approx(float(GOLDEN["coarse/loss"]), abs=1e-5)
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_coarse_plain(exclude):
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 2, 3])
+    scaled = 3 * CORRUPTED  # embeddings come unnormalised
+    found = CoarseAlignmentLoss(temperature=0.2, exclude_same_identity=exclude)(CLEAN, scaled, labels)
+    expected = plain_coarse(CLEAN.numpy(), CORRUPTED.numpy(), 0.2, labels.tolist() if exclude else None)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_coarse_detached_weight_changes_only_the_gradient():
+    values, gradients = [], []
+    for detach in (False, True):
+        corrupted = CORRUPTED.clone().requires_grad_()
+        loss = CoarseAlignmentLoss(detach_weight=detach)(CLEAN, corrupted)
+        loss.backward()
+        values.append(loss.item())
+        gradients.append(corrupted.grad)
+    assert values[0] == values[1]
+    assert not torch.allclose(gradients[0], gradients[1], atol=1e-4)
+
+
+def random_gaussian(seed, rows=5, dimensions=3):
+    generator = torch.Generator().manual_seed(seed)
+    return Gaussian(*torch.randn(2, rows, dimensions, generator=generator, dtype=torch.float64))
+
+
+def test_gaussian_kl_is_torchs():
+    q, p = random_gaussian(0), random_gaussian(1)
+    normal = torch.distributions.Normal
+    divergence = torch.distributions.kl_divergence(
+        normal(q.mean, (q.log_var / 2).exp()), normal(p.mean, (p.log_var / 2).exp())
+    )
+    assert gaussian_kl(q, p).item() == pytest.approx(divergence.sum(dim=1).mean().item())
+    assert gaussian_kl(q, q).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_standard_normal_kl_by_hand():
+    q = Gaussian(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, math.log(4.0)]]))
+    assert standard_normal_kl(q).item() == pytest.approx(0.5 * 1 + 0.5 * (4 - 1 - math.log(4)))
+
+
+def test_reconstruction_sums_over_dimensions():
+    assert reconstruction_loss(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.zeros(2, 2)).item() == 2.5
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 7, 6)])
+def test_cosine_distance(shape):
+    torch.manual_seed(0)
+    a, b = torch.randn(shape), torch.randn(shape)
+    rows = zip(a.reshape(-1, 6), b.reshape(-1, 6), strict=True)
+    expected = np.mean([1 - float(u @ v / (u.norm() * v.norm())) for u, v in rows])
+    assert cosine_distance(a, b).item() == pytest.approx(expected, rel=1e-5)
+    assert cosine_distance(a, F.normalize(a, dim=-1)).item() == pytest.approx(0.0, abs=1e-6)

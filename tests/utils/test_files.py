@@ -1,0 +1,99 @@
+import errno
+import os
+
+import pytest
+import torch
+
+from utils.checkpoints import load_checkpoint, model_state, save_checkpoint
+from utils.errors import UserError, run_main
+from utils.files import keep_previous, make_output_dir, write_atomically, write_text
+
+
+def test_other_content_keeps_the_earlier_file(tmp_path):
+    path = tmp_path / "results.json"
+    for text in ("one", "one", "two", "three"):
+        write_text(path, text)
+    assert path.read_text() == "three"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["results.1.json", "results.2.json", "results.json"]
+    assert (tmp_path / "results.1.json").read_text() == "one"
+
+
+def test_failed_write_leaves_the_earlier_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("whole")
+
+    def fill_the_disk(partial):
+        partial.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError, match=r"file\.txt: could not be written .*No space left"):
+        write_atomically(path, fill_the_disk)
+    assert path.read_text() == "whole"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_keep_previous_without_a_file(tmp_path):
+    assert keep_previous(tmp_path / "nothing") is None
+
+
+def test_output_dir_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"OUTPUT_DIR .*file/run: cannot be written .*choose another one"):
+        make_output_dir(tmp_path / "file" / "run")
+
+
+def test_checkpoint_round_trip_and_previous_run(tmp_path):
+    path = tmp_path / "checkpoints" / "clean.pth"
+    for value in (1.0, 2.0):
+        save_checkpoint(path, {"model": {"weight": torch.full((2,), value)}}, {"stage": "clean", "epoch": 3})
+    content = load_checkpoint(path)
+    assert content["meta"] == {"stage": "clean", "epoch": 3}
+    assert model_state(content, path)["weight"].tolist() == [2.0, 2.0]
+    earlier = load_checkpoint(path.with_name("clean.1.pth"))
+    assert earlier["model"]["weight"].tolist() == [1.0, 1.0]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["clean.1.pth", "clean.pth"]
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state}, lambda state: {"model": state}])
+def test_released_wrappings(tmp_path, wrap):
+    path = tmp_path / "released.pth"
+    torch.save(wrap({"module.base.norm.weight": torch.ones(3)}), path)
+    assert list(model_state(load_checkpoint(path), path)) == ["base.norm.weight"]
+
+
+class Arbitrary:
+    pass
+
+
+def test_unreadable_checkpoints(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        load_checkpoint(tmp_path / "missing.pth")
+    torch.save({"model": Arbitrary()}, tmp_path / "code.pth")
+    with pytest.raises(UserError, match="arbitrary unpickling"):
+        load_checkpoint(tmp_path / "code.pth")
+    torch.save({"model": {"w": torch.zeros(1000)}}, tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"cut\.pth"):
+        load_checkpoint(tmp_path / "cut.pth")
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    with pytest.raises(UserError, match=r"text\.pth"):
+        load_checkpoint(tmp_path / "text.pth")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    with pytest.raises(UserError, match="holds a Tensor"):
+        load_checkpoint(tmp_path / "tensor.pth")
+
+
+def test_user_error_of_a_worker_shows_its_last_message():
+    text = "Caught UserError in DataLoader worker process 0.\nTraceback ...\nutils.errors.UserError: picture a.jpg: cannot"
+    assert str(UserError(text)) == "picture a.jpg: cannot"
+
+
+def test_run_main_turns_errors_into_status_1(capsys):
+    def fail():
+        raise UserError("what, where, next")
+
+    assert run_main(fail) == 1
+    assert capsys.readouterr().err == "error: what, where, next\n"
+    assert run_main(lambda: None) == 0
+    with pytest.raises(ZeroDivisionError):
+        run_main(lambda: 1 / 0)

@@ -1,0 +1,169 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from config import load_cfg
+from corruption import corrupt
+from datasets import make_dataloader
+from datasets.images import read_image
+from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.transforms import TestTransform, TrainTransform
+from utils.errors import UserError
+from utils.seeds import derive_generator
+from utils.structures import Condition
+
+SIZE = (64, 32)
+SETTINGS = SyntheticSettings(num_identities=12, num_cameras=3, images_per_camera=2)
+CORRUPTED = Condition("random")
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    synthesize(root / "market1501", SETTINGS, workers=1)
+    return root
+
+
+def make(data_root, *opts, stage="corrupted", with_train=True):
+    settings = {
+        "DATASETS.ROOT_DIR": data_root, "DATASETS.CHECK_COUNTS": False, "INPUT.SIZE_TRAIN": list(SIZE),
+        "INPUT.SIZE_TEST": list(SIZE), "SOLVER.IMS_PER_BATCH": 8, "DATALOADER.NUM_INSTANCE": 2, "TEST.IMS_PER_BATCH": 5,
+        "CFAT.STAGE": stage, "DATALOADER.NUM_WORKERS": 0,
+    }  # fmt: skip
+    flat = [str(part) for pair in settings.items() for part in pair]
+    return make_dataloader(load_cfg(opts=[*flat, *opts]), with_train=with_train)
+
+
+def collect(loader):
+    batches = list(loader)
+    return {key: torch.cat([batch[key] for batch in batches]) for key in batches[0] if key != "paths"}
+
+
+def test_bundle_and_batch(data_root):
+    data = make(data_root)
+    assert (data.num_classes, data.num_cameras, data.num_views) == (6, 3, 1)
+    batch = next(iter(data.train))
+    assert batch["images"].shape == batch["corrupted"].shape == (8, 3, *SIZE)
+    assert batch["images"].dtype == torch.uint8
+    assert len(batch["paths"]) == 8
+    assert set(batch["pids"].tolist()) <= set(range(6))
+    assert make(data_root, with_train=False).train is None
+    assert "corrupted" not in next(iter(make(data_root, stage="clean").train))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_pictures_with_any_number_of_workers(data_root, workers):
+    alone, helped = (make(data_root, "DATALOADER.NUM_WORKERS", str(n)) for n in (0, workers))
+    for epoch in (0, 1):
+        batches = []
+        for data in (alone, helped):
+            data.train.batch_sampler.set_epoch(epoch)
+            batches.append(collect(data.train))
+        assert all(torch.equal(batches[0][key], batches[1][key]) for key in batches[0])
+    first, again = (collect(data.test_loader("query", CORRUPTED, 1)) for data in (alone, helped))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+def test_training_draws_afresh_every_epoch(data_root):
+    data = make(data_root, "INPUT.PROB", "0", "INPUT.PADDING", "0", "INPUT.RE_PROB", "0")
+    pictures = {}
+    for epoch in (0, 1):
+        data.train.batch_sampler.set_epoch(epoch)
+        for batch in data.train:
+            for path, clean, corrupted in zip(batch["paths"], batch["images"], batch["corrupted"], strict=True):
+                pictures.setdefault(path, []).append((clean, corrupted))
+    repeated = [draws for draws in pictures.values() if len(draws) > 1]
+    assert len(repeated) > 10
+    assert all(torch.equal(draws[0][0], draws[1][0]) for draws in repeated)  # without geometry the clean view stays
+    assert np.mean([torch.equal(draws[0][1], draws[1][1]) for draws in repeated]) < 0.1
+
+
+def test_a_test_picture_is_a_pure_function_of_seed_split_path_and_repeat(data_root, tmp_path):
+    data = make(data_root, with_train=False)
+    first = data.read_picture("query", 3, CORRUPTED, 1)
+    for _ in range(2):
+        data.read_picture("query", 0, CORRUPTED, 0)  # other draws in between change nothing
+    assert (first == data.read_picture("query", 3, CORRUPTED, 1)).all()
+    assert (first != data.read_picture("query", 3, CORRUPTED, 2)).any()
+    assert (first != make(data_root, "SEED", "77", with_train=False).read_picture("query", 3, CORRUPTED, 1)).any()
+    shutil.copytree(data_root, tmp_path / "moved")
+    assert (first == make(tmp_path / "moved", with_train=False).read_picture("query", 3, CORRUPTED, 1)).all()
+
+
+def test_the_documented_seed_of_a_test_picture(data_root):
+    data = make(data_root, "CORRUPTION.TEST", "['fog']", "CORRUPTION.SEVERITIES", "[4]", with_train=False)
+    path = Path(data.splits.gallery[2].path)
+    rng = derive_generator(1234, "gallery", f"bounding_box_test/{path.name}", 5)
+    rng.integers(1), rng.integers(1)  # the draws of a name among one and of a severity among one
+    expected = corrupt(read_image(path), "fog", 4, rng)
+    assert (data.read_picture("gallery", 2, CORRUPTED, 5) == expected).all()
+    assert (data.read_picture("gallery", 2, Condition(), 5) == read_image(path)).all()
+
+
+def test_a_truncated_picture_ends_training_and_testing_with_its_name(data_root, tmp_path):
+    shutil.copytree(data_root, tmp_path / "data")
+    for split in ("bounding_box_train", "query"):
+        victim = sorted((tmp_path / "data" / "market1501" / split).glob("*.jpg"))[0]
+        victim.write_bytes(victim.read_bytes()[:500])
+        for workers in ("0", "2"):
+            data = make(tmp_path / "data", "DATALOADER.NUM_WORKERS", workers, "DATALOADER.SAMPLER", "softmax")
+            loader = data.train if split == "bounding_box_train" else data.test_loader("query", CORRUPTED, 0)
+            with pytest.raises(UserError) as caught:
+                list(loader)
+            assert str(caught.value).startswith(f"picture {victim}: cannot be read")
+
+
+def test_unknown_data_set_and_what_is_not_built(data_root):
+    with pytest.raises(UserError, match="DATASETS.NAMES 'veri': unknown data set; known are market1501, synthetic"):
+        make(data_root, "DATASETS.NAMES", "veri")
+    with pytest.raises(UserError, match="INPUT.AUGMIX True: not built"):
+        make(data_root, "INPUT.AUGMIX", "True")
+
+
+class TestGeometry:
+    # every value tells its place, so that the crop and the flip can be read off
+    image = np.stack([np.tile(np.arange(32, dtype=np.uint8), (64, 1)), np.tile(np.arange(64, dtype=np.uint8)[:, None], (1, 32)),
+                      np.full((64, 32), 9, np.uint8)], axis=2)  # fmt: skip
+
+    def test_paired_views_share_it(self):
+        transform = TrainTransform(SIZE, flip_prob=0.5, padding=6, erasing_prob=0.5)
+        seen = set()
+        for seed in range(30):
+            clean, corrupted = transform(self.image, self.image.copy(), np.random.default_rng(seed))
+            assert torch.equal(clean, corrupted)
+            seen.add(clean.numpy().tobytes())
+        assert len(seen) > 25
+
+    def test_independent_views_do_not(self):
+        transform = TrainTransform(SIZE, flip_prob=0.5, padding=6, erasing_prob=0.0, paired=False)
+        pairs = [transform(self.image, self.image.copy(), np.random.default_rng(seed)) for seed in range(20)]
+        assert sum(torch.equal(*pair) for pair in pairs) < 5
+
+    def test_flip_probability_and_crop_range(self):
+        transform = TrainTransform(SIZE, flip_prob=0.25, padding=3, erasing_prob=0.0)
+        flips, offsets = 0, set()
+        for seed in range(400):
+            clean, _ = transform(self.image, None, np.random.default_rng(seed))
+            row = clean[0, 32].int()
+            flips += int(row[20] < row[10])
+            offsets.add(int(clean[1, 32, 16]) - 32)
+        assert flips / 400 == pytest.approx(0.25, abs=0.07)
+        assert offsets == set(range(-3, 4))
+
+    def test_erasing_probability_and_area(self):
+        transform = TrainTransform(SIZE, flip_prob=0.0, padding=0, erasing_prob=0.4)
+        shares = []
+        for seed in range(300):
+            clean, _ = transform(self.image, None, np.random.default_rng(seed))
+            shares.append(float((clean[2] != 9).float().mean()))
+        shares = np.array(shares)
+        assert (shares > 0).mean() == pytest.approx(0.4, abs=0.08)
+        assert shares.max() < 0.37
+
+    def test_test_transform_is_pil_bilinear(self):
+        expected = np.asarray(Image.fromarray(self.image).resize((24, 48), Image.Resampling.BILINEAR))
+        assert (TestTransform((48, 24))(self.image).numpy() == expected.transpose(2, 0, 1)).all()

@@ -1,0 +1,219 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from config import load_cfg
+from corruption import PROTOCOLS
+from loss import make_loss
+from model import make_model
+from processor import do_inference, do_test, do_train
+from processor.batches import to_device
+from processor.inference import FeatureBank, extract_features
+from processor.train import train_step
+from solver import make_optimizer, make_scheduler
+from utils.checkpoints import load_checkpoint
+from utils.errors import UserError
+from utils.structures import DataBundle, DatasetSplits, ImageRecord
+
+CPU = torch.device("cpu")
+SIZE = 32
+
+
+def draw_person(pid, camid, number):
+    """A picture whose four quarters tell the identity, with the camera's light and some noise."""
+    rng = np.random.default_rng([pid, camid, number])
+    quarters = np.random.default_rng(pid).integers(40, 216, (2, 2, 3))
+    image = np.kron(quarters, np.ones((SIZE // 2, SIZE // 2, 1))) + 5 * camid + rng.normal(0, 6, (SIZE, SIZE, 3))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+class Loader:
+    """Batches of drawn people; the corrupted ones are darkened, more so in each repeat."""
+
+    def __init__(self, records, condition=None, repeat=0, batch_size=6):
+        self.records, self.condition, self.repeat, self.batch_size = records, condition, repeat, batch_size
+        self.batch_sampler = self
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return math.ceil(len(self.records) / self.batch_size)
+
+    def picture(self, index):
+        image = draw_person(self.records[index].pid, self.records[index].camid, index)
+        clean = self.condition is None or self.condition.is_clean
+        return image if clean else (image * (0.5 - 0.1 * self.repeat)).astype(np.uint8)
+
+    def __iter__(self):
+        for start in range(0, len(self.records), self.batch_size):
+            part = range(start, min(start + self.batch_size, len(self.records)))
+            images = torch.stack([torch.from_numpy(self.picture(i).transpose(2, 0, 1).copy()) for i in part])
+            rows = [self.records[i] for i in part]
+            yield {
+                "images": images,
+                "corrupted": (images * 0.6).to(torch.uint8),
+                "pids": torch.tensor([row.pid for row in rows]),
+                "camids": torch.tensor([row.camid for row in rows]),
+                "viewids": torch.tensor([0] * len(rows)),
+                "paths": [row.path for row in rows],
+            }
+
+
+def make_data():
+    def records(pids, cameras):
+        return tuple(ImageRecord(f"{pid}_{camera}.jpg", pid, camera) for pid in pids for camera in cameras)
+
+    splits = DatasetSplits("drawn", "", records(range(4), (0, 1, 2)), records(range(4, 8), (0,)), records(range(4, 8), (1, 2)))
+    requests = []
+
+    def test_loader(split, condition, repeat):
+        requests.append((split, condition.corruption, repeat))
+        return Loader(getattr(splits, split), condition, repeat)
+
+    def read_picture(split, index, condition, repeat):
+        return Loader(getattr(splits, split), condition, repeat).picture(index)
+
+    return DataBundle(splits, Loader(splits.train), test_loader, read_picture, 4, 3, 1), requests
+
+
+def make_cfg(tmp_path, *opts):
+    return load_cfg(opts=[
+        "OUTPUT_DIR", str(tmp_path), "MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID",
+        "INPUT.SIZE_TRAIN", f"[{SIZE}, {SIZE}]", "INPUT.SIZE_TEST", f"[{SIZE}, {SIZE}]", "SOLVER.OPTIMIZER_NAME", "AdamW",
+        "SOLVER.BASE_LR", "0.001", "SOLVER.WARMUP_EPOCHS", "0", "SOLVER.MAX_EPOCHS", "3", "CFAT.STAGE", "clean",
+        "TEST.FEATURE", "class_token", "TEST.REPEATS", "3", *opts,
+    ])  # fmt: skip
+
+
+def build(cfg, data):
+    torch.manual_seed(0)
+    model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
+    loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
+    optimizer = make_optimizer(cfg, model, loss_fn)
+    return model, loss_fn, optimizer, make_scheduler(cfg, optimizer)
+
+
+@pytest.mark.parametrize("stage", ["clean", "corrupted", "align", "bridge"])
+def test_a_step_moves_what_learns_and_lowers_the_loss(tmp_path, stage):
+    data, _ = make_data()
+    model, loss_fn, optimizer, _ = build(make_cfg(tmp_path, "CFAT.STAGE", stage), data)
+    batch = to_device(next(iter(data.train)), CPU)
+    assert batch["images"].max() <= 1
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    model.train()
+    losses = [train_step(model, loss_fn, optimizer, batch)["loss"].item() for _ in range(12)]
+    assert losses[-1] < losses[0]
+    for name, parameter in model.named_parameters():
+        # cameras of this batch only, and nothing that is frozen
+        assert torch.equal(before[name], parameter) != parameter.requires_grad or "sie_embed" in name, name
+
+
+def test_training_writes_checkpoints_history_and_tensorboard(tmp_path):
+    data, _ = make_data()
+    cfg = make_cfg(tmp_path, "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.EVAL_PERIOD", "3")
+    state = do_train(cfg, data, *build(cfg, data), device=CPU, protocols=(PROTOCOLS["clean"],))
+    assert state.epoch == 3
+    assert [set(row) for row in state.history] == [{"loss", "id_loss", "triplet_loss", "accuracy"}] * 3
+    assert [row["epoch"] for row in state.evaluations] == [3]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["clean.pth", "clean_2.pth"]
+    content = load_checkpoint(state.checkpoint)
+    assert content["meta"]["stage"] == "clean"
+    assert (content["meta"]["epoch"], content["meta"]["num_classes"]) == (3, 4)
+    assert "CFAT" in content["meta"]["config"]
+    assert list((tmp_path / "tensorboard" / "clean").iterdir())
+
+
+def test_training_is_deterministic(tmp_path):
+    states = []
+    for run in ("a", "b"):
+        data, _ = make_data()
+        cfg = make_cfg(tmp_path / run)
+        parts = build(cfg, data)
+        do_train(cfg, data, *parts, device=CPU)
+        states.append(parts[0].state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_its_terms(tmp_path):
+    data, _ = make_data()
+    cfg = make_cfg(tmp_path)
+    model, loss_fn, optimizer, scheduler = build(cfg, data)
+    model.classifier.weight.data.fill_(math.nan)
+    with pytest.raises(UserError, match=r"stage clean, epoch 1, step 2: the loss is not finite \(loss nan, id_loss nan"):
+        do_train(cfg, data, model, loss_fn, optimizer, scheduler, device=CPU)
+    assert not (tmp_path / "checkpoints" / "clean.pth").exists()
+
+
+class MeanColour(nn.Module):
+    """Features that need no training: the colours of the quarters."""
+
+    def extract(self, images, camids, viewids):
+        return nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+def test_every_set_is_extracted_once_and_protocols_pair_them():
+    data, requests = make_data()
+    results = do_inference(MeanColour(), data, tuple(PROTOCOLS.values()), device=CPU, repeats=3)
+    assert sorted(requests) == sorted(
+        [(split, "clean", 0) for split in ("query", "gallery")]
+        + [(split, "random", repeat) for split in ("query", "gallery") for repeat in range(3)]
+    )
+    assert list(results) == ["clean", "corrupted", "corrupted_query", "corrupted_gallery"]
+    assert [len(metrics.repeats) for metrics in results.values()] == [1, 3, 3, 3]
+    assert results["clean"].mAP == 1.0
+    assert results["corrupted_gallery"].mAP < 1.0  # darkened people look like others
+    alone = do_inference(MeanColour(), data, (PROTOCOLS["corrupted_gallery"],), device=CPU, repeats=3)
+    assert [m.mAP for m in alone["corrupted_gallery"].repeats] == [m.mAP for m in results["corrupted_gallery"].repeats]
+
+
+def test_bank_forgets_later_draws_only():
+    data, requests = make_data()
+    bank = FeatureBank(MeanColour(), data, device=CPU)
+    do_inference(bank.model, data, tuple(PROTOCOLS.values()), device=CPU, repeats=2, bank=bank)
+    assert {key[2] for key in bank.kept} == {0}
+    assert len(bank.kept) == 4
+
+
+def test_extraction_restores_the_mode_and_names_a_broken_picture():
+    data, _ = make_data()
+
+    class Broken(MeanColour):
+        def extract(self, images, camids, viewids):
+            assert not self.training
+            features = super().extract(images, camids, viewids)
+            features[1] = math.inf
+            return features
+
+    model = MeanColour().train()
+    extract_features(model, data.test_loader("query", PROTOCOLS["clean"].query, 0), device=CPU)
+    assert model.training
+    with pytest.raises(UserError, match=r"picture 5_0\.jpg: its feature is not finite"):
+        extract_features(Broken(), data.test_loader("query", PROTOCOLS["clean"].query, 0), device=CPU)
+
+
+def test_report_writes_results_picture_and_comparison(tmp_path, caplog):
+    caplog.set_level("INFO")
+    data, _ = make_data()
+    protocols = tuple(PROTOCOLS.values())
+    first = make_cfg(tmp_path / "first", "TEST.RANKED_QUERIES", "2")
+    do_test(first, data, MeanColour(), protocols, device=CPU, weight="first.pth")
+    content = json.loads((tmp_path / "first" / "results.json").read_text())
+    assert content["protocols"]["corrupted"]["repeats"] == 3
+    assert len((tmp_path / "first" / "results.csv").read_text().splitlines()) == 1 + 1 + 3 * 3
+    assert (tmp_path / "first" / "ranked_list.png").stat().st_size > 1000
+    second = make_cfg(tmp_path / "second", "TEST.COMPARE", str(tmp_path / "first"))
+    do_test(second, data, MeanColour(), protocols[:1], device=CPU, weight="second.pth")
+    table = caplog.text.rsplit("second.pth on drawn", 1)[1]
+    assert table.index("second.pth") < table.index("first.pth")
+
+
+def test_re_ranking_is_refused_before_any_work(tmp_path):
+    data, requests = make_data()
+    with pytest.raises(UserError, match="TEST.RE_RANKING True: .*not built"):
+        do_test(make_cfg(tmp_path, "TEST.RE_RANKING", "True"), data, MeanColour(), (), device=CPU, weight="")
+    assert requests == []

@@ -13,7 +13,7 @@ from config import ConfigError, load_cfg, stage_cfg, stages_to_run
 from corruption import make_protocols
 from datasets import make_dataloader
 from loss import make_loss
-from model import load_model, load_start, make_model
+from model import check_start_files, load_model, load_start, make_model
 from processor import do_test, do_train
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
@@ -49,13 +49,15 @@ def main(argv: list[str] | None = None) -> None:
     setup_logging()
     cfg = load_cfg(args.config_file, args.opts)
     device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
-    data = make_dataloader(cfg, with_train=False)  # what is wrong with the data comes to light before anything is written
+    data = make_dataloader(cfg, with_train=False)  # what is wrong with it comes to light before anything is written
+    stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
+    check_start_files(stages)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())
     weight = getattr(cfg.CFAT, cfg.CFAT.STAGES[-1].upper()).WEIGHT
-    for stage in stages_to_run(cfg):
-        weight = train_stage(stage_cfg(cfg, stage), device, protocols)
+    for staged in stages:
+        weight = train_stage(staged, device, protocols)
     model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
     do_test(cfg, data, model, protocols, device=device, weight=weight)
 

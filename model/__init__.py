@@ -4,7 +4,7 @@ vit: TransReID's backbone   reid: backbone, neck, classifier   bridge: the fine 
 loading: weights from files   make_model: the factories
 """
 
-from model.loading import load_start
+from model.loading import check_start_files, load_start
 from model.make_model import load_model, make_model
 
-__all__ = ["load_model", "load_start", "make_model"]
+__all__ = ["check_start_files", "load_model", "load_start", "make_model"]

@@ -2,11 +2,13 @@
 
 import logging
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.reid import ReIDModel
 from model.vit import TransReIDViT
@@ -67,13 +69,7 @@ def load_pretrained(base: TransReIDViT, path: str) -> None:
     Raises:
         UserError: the file is missing, unreadable, or does not fit; nothing keeps its random value silently.
     """
-    try:
-        content = load_checkpoint(path)
-    except UserError as error:
-        raise UserError(
-            f"MODEL.PRETRAIN_PATH: {error}\nput the ImageNet weights there (ViT-B/16: jx_vit_base_p16_224-80ecf9dd.pth of "
-            "the timm project's release page), or start from random weights with MODEL.PRETRAIN_PATH ''"
-        ) from error
+    content = load_checkpoint(path)
     state = model_state(content, path)
     state = {name.removeprefix("base."): value for name, value in state.items()}
     num_prefix = 2 if state.pop("dist_token", None) is not None else 1
@@ -85,31 +81,68 @@ def load_pretrained(base: TransReIDViT, path: str) -> None:
     logger.info("backbone starts from %s", path)
 
 
+def start_files(cfg) -> dict[str, str]:
+    """Files that the stage of `cfg` starts from, by the key that names each; empty for a start from random weights."""
+    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    if stage == "clean" or (stage == "corrupted" and cfg.CFAT.CORRUPTED.INIT == "pretrained"):
+        return {"MODEL.PRETRAIN_PATH": cfg.MODEL.PRETRAIN_PATH} if cfg.MODEL.PRETRAIN_PATH else {}
+    files = {"CFAT.CLEAN.WEIGHT": cfg.CFAT.CLEAN.WEIGHT}
+    if stage != "corrupted" and cfg.CFAT.STUDENT_INIT == "corrupted":
+        files["CFAT.CORRUPTED.WEIGHT"] = cfg.CFAT.CORRUPTED.WEIGHT
+    if stage == "align":
+        files["CFAT.BRIDGE.WEIGHT"] = cfg.CFAT.BRIDGE.WEIGHT
+    return files
+
+
+def check_start_files(stage_cfgs: list) -> None:
+    """Makes sure, before any stage is trained, that each finds its start on disk or gets it from a stage before it.
+
+    Raises:
+        UserError: every file that will be missing, with its stage and key.
+    """
+    faults, trained = [], set()
+    for cfg in stage_cfgs:
+        stage = cfg.CFAT.STAGE
+        faults += [
+            f"  stage {stage} starts from {key} {path}: no such file, and no stage before it makes it"
+            for key, path in start_files(cfg).items()
+            if path not in trained and not Path(path).is_file()
+        ]
+        trained.add(f"{cfg.OUTPUT_DIR}/checkpoints/{stage}.pth")
+    if faults:
+        raise UserError(
+            "nothing was trained:\n" + "\n".join(faults) + "\nadd the stage to CFAT.STAGES or give its checkpoint; ImageNet "
+            "weights (ViT-B/16: jx_vit_base_p16_224-80ecf9dd.pth of the timm project's release page) go to "
+            "MODEL.PRETRAIN_PATH, '' starts from random weights"
+        )
+
+
 def load_start(cfg, model: ReIDModel | CFAT) -> None:
     """Loads the weights that a stage starts from, as cfg.CFAT and cfg.MODEL.PRETRAIN_PATH say.
 
     clean: ImageNet. corrupted: ImageNet, or stage clean. bridge and align: teacher from clean, student as
     CFAT.STUDENT_INIT says; align also its bridge from stage bridge.
     """
-    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
-    if stage == "clean" or (stage == "corrupted" and cfg.CFAT.CORRUPTED.INIT == "pretrained"):
-        if cfg.MODEL.PRETRAIN_PATH:
-            load_pretrained(model.base, cfg.MODEL.PRETRAIN_PATH)
-        else:
-            logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", stage)
-        return
-    if stage == "corrupted":
-        _load_reid(model, cfg.CFAT.CLEAN.WEIGHT)
-        return
-    _load_reid(model.teacher, cfg.CFAT.CLEAN.WEIGHT)
-    _load_reid(model.student, (cfg.CFAT.CORRUPTED if cfg.CFAT.STUDENT_INIT == "corrupted" else cfg.CFAT.CLEAN).WEIGHT)
-    if stage == "align":
-        path = cfg.CFAT.BRIDGE.WEIGHT
-        content = load_checkpoint(path)
-        if "bridge" not in content:
-            raise UserError(f"CFAT.BRIDGE.WEIGHT {path}: holds no 'bridge'; expected a checkpoint of stage bridge or align")
-        load_strictly(model.bridge, content["bridge"], source=f"bridge in {path}")
+    files = start_files(cfg)
+    if not files:
+        logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", cfg.CFAT.STAGE)
+    elif "MODEL.PRETRAIN_PATH" in files:
+        load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"])
+    elif isinstance(model, ReIDModel):
+        _load_reid(model, files["CFAT.CLEAN.WEIGHT"])
+    else:
+        _load_reid(model.teacher, files["CFAT.CLEAN.WEIGHT"])
+        _load_reid(model.student, files.get("CFAT.CORRUPTED.WEIGHT", files["CFAT.CLEAN.WEIGHT"]))
+        if "CFAT.BRIDGE.WEIGHT" in files:
+            _load_bridge(model.bridge, files["CFAT.BRIDGE.WEIGHT"])
 
 
 def _load_reid(model: ReIDModel, path: str) -> None:
     load_strictly(model, model_state(load_checkpoint(path), path), source=f"checkpoint {path}", optional=("normalize.",))
+
+
+def _load_bridge(bridge: BridgeVAE, path: str) -> None:
+    content = load_checkpoint(path)
+    if "bridge" not in content:
+        raise UserError(f"CFAT.BRIDGE.WEIGHT {path}: holds no 'bridge'; expected a checkpoint of stage bridge or align")
+    load_strictly(bridge, content["bridge"], source=f"bridge in {path}")

@@ -1,0 +1,148 @@
+"""The command lines end to end, in processes of their own, on a small drawn data set in Market-1501's layout."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from datasets.synthetic import SyntheticSettings, synthesize
+from tests.helpers import REPOSITORY
+
+STAGES = ("clean", "corrupted", "bridge", "align")
+OPTIONS = {
+    "DATASETS.NAMES": "market1501", "DATASETS.CHECK_COUNTS": "False", "DATALOADER.NUM_WORKERS": "0",
+    "SOLVER.IMS_PER_BATCH": "16", "SOLVER.WARMUP_EPOCHS": "0", "TEST.REPEATS": "2", "TEST.RANKED_QUERIES": "2",
+    **{f"CFAT.{stage.upper()}.MAX_EPOCHS": "2" for stage in STAGES},
+}  # fmt: skip
+
+
+def run(script, *opts, config="configs/Synthetic/cfat.yml"):
+    command = [sys.executable, script, *(["--config_file", config] if config else []), *map(str, opts)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def options(root, output, **changes):
+    settings = {**OPTIONS, "DATASETS.ROOT_DIR": root / "data", "OUTPUT_DIR": output, **changes}
+    return [part for pair in settings.items() for part in pair]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A directory with data/ and, in run/, what train.py left there."""
+    root = tmp_path_factory.mktemp("main")
+    synthesize(root / "data" / "market1501", SyntheticSettings(num_identities=16, num_cameras=3, images_per_camera=2))
+    done = run("train.py", *options(root, root / "run"))
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def test_what_a_run_leaves(trained):
+    output = trained / "run"
+    names = {path.name for path in output.iterdir()}
+    assert names == {"config.yml", "log.txt", "checkpoints", "tensorboard", "results.json", "results.csv", "ranked_list.png"}
+    assert sorted(path.stem for path in (output / "checkpoints").iterdir()) == sorted(STAGES)
+    content = json.loads((output / "results.json").read_text())
+    assert set(content) == {"dataset", "weight", "seed", "protocols"}
+    assert (content["dataset"], content["seed"]) == ("market1501", 1)
+    assert set(content["protocols"]) == {"clean", "corrupted", "corrupted_query", "corrupted_gallery"}
+    for name, row in content["protocols"].items():
+        assert row["repeats"] == (1 if name == "clean" else 2)
+        assert all(0 <= row[metric]["mean"] <= 1 for metric in ("mAP", "mINP", "rank1", "rank5", "rank10"))
+    with (output / "results.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 1 + 3 * 2
+    corrupted = [float(row["mAP"]) for row in rows if row["protocol"] == "corrupted"]
+    assert sum(corrupted) / 2 == pytest.approx(content["protocols"]["corrupted"]["mAP"]["mean"])
+    with Image.open(output / "ranked_list.png") as picture:
+        assert picture.width > 500
+    log = (output / "log.txt").read_text()
+    assert all(f"stage {stage}: done" in log for stage in STAGES)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_testing_again_gives_the_same_numbers_to_the_last_digit(trained, tmp_path, workers):
+    weight = trained / "run" / "checkpoints" / "align.pth"
+    opts = options(trained, tmp_path, **{"DATALOADER.NUM_WORKERS": workers, "TEST.WEIGHT": weight})
+    done = run("test.py", *opts)
+    assert done.returncode == 0, done.stderr
+    first, again = (json.loads((path / "results.json").read_text()) for path in (trained / "run", tmp_path))
+    assert again == first
+
+
+def test_the_saved_configuration_runs_again(trained, tmp_path):
+    weight = trained / "run" / "checkpoints" / "align.pth"
+    done = run("test.py", "OUTPUT_DIR", tmp_path, "TEST.WEIGHT", weight, config=str(trained / "run" / "config.yml"))
+    assert done.returncode == 0, done.stderr
+    first, again = (json.loads((path / "results.json").read_text()) for path in (trained / "run", tmp_path))
+    assert again["protocols"] == first["protocols"]
+
+
+def test_a_stage_replaced_by_a_file_is_not_trained(trained, tmp_path):
+    weights = {f"CFAT.{s.upper()}.WEIGHT": trained / "run" / "checkpoints" / f"{s}.pth" for s in STAGES[:3]}
+    done = run("train.py", *options(trained, tmp_path, **weights))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["align.pth"]
+    first, again = (torch.load(path / "checkpoints" / "align.pth", weights_only=True)["model"] for path in (trained / "run", tmp_path))
+    assert all(torch.equal(first[name], again[name]) for name in first)  # the same start, the same seed, the same end
+
+
+class TestErrors:
+    """Each ends with status 1 and one message on stderr, without a traceback."""
+
+    @staticmethod
+    def check(done, *parts):
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+        for part in parts:
+            assert part in done.stderr
+
+    def test_no_data(self, tmp_path):
+        done = run("train.py", "DATASETS.ROOT_DIR", tmp_path, config=None)
+        self.check(done, "Market-1501 not found", "Download Market-1501-v15.09.15.zip", "configs/Synthetic/cfat.yml")
+
+    def test_no_weight(self, trained, tmp_path):
+        self.check(run("test.py", *options(trained, tmp_path)), "TEST.WEIGHT is empty")
+
+    def test_unknown_keys_and_options_all_at_once(self):
+        done = run("train.py", "SOLVER.BASE_LRR", "0.1", "CFAT.STUDENT_VIEWS", "bth")
+        self.check(done, "2 faults", "did you mean SOLVER.BASE_LR?", "CFAT.STUDENT_VIEWS", "'bth'")
+
+    def test_unknown_corruption(self, trained, tmp_path):
+        done = run("train.py", *options(trained, tmp_path, **{"CORRUPTION.TRAIN": "['fgo']"}))
+        self.check(done, "CORRUPTION.TRAIN", "fog")
+
+    def test_output_directory_that_cannot_be_written(self, trained, tmp_path):
+        (tmp_path / "file").touch()
+        self.check(run("train.py", *options(trained, tmp_path / "file" / "run")), f"OUTPUT_DIR {tmp_path}/file/run", "cannot be written")
+
+    def test_checkpoint_of_another_shape(self, trained, tmp_path):
+        weight = trained / "run" / "checkpoints" / "align.pth"
+        done = run("test.py", *options(trained, tmp_path, **{"TEST.WEIGHT": weight, "MODEL.STRIDE_SIZE": "[12, 12]"}))
+        self.check(done, "base.pos_embed: (1, 33, 192) in the file, (1, 51, 192) in the model")
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_truncated_picture_in_training_costs_no_earlier_checkpoint(self, trained, tmp_path, workers):
+        shutil.copytree(trained / "data", tmp_path / "data")
+        shutil.copytree(trained / "run", tmp_path / "run")
+        victim = sorted((tmp_path / "data" / "market1501" / "bounding_box_train").glob("*.jpg"))[3]
+        victim.write_bytes(victim.read_bytes()[:700])
+        before = {path: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()}
+        done = run("train.py", *options(tmp_path, tmp_path / "run", **{"DATALOADER.NUM_WORKERS": workers}))
+        self.check(done, f"picture {victim}: cannot be read")
+        assert before == {path: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()}
+        assert (tmp_path / "run" / "results.json").read_bytes() == (trained / "run" / "results.json").read_bytes()
+
+
+@pytest.mark.parametrize("script", ["train.py", "test.py"])
+def test_help(script):
+    done = run(script, "--help", config=None)
+    assert done.returncode == 0
+    assert "--config_file" in done.stdout

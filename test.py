@@ -1,6 +1,6 @@
 """Test a checkpoint under the four settings: clean, corrupted, corrupted query, corrupted gallery.
 
-    python test.py --config_file configs/Synthetic/cfat.yml TEST.WEIGHT logs/demo/checkpoints/align.pth
+python test.py --config_file configs/Synthetic/cfat.yml TEST.WEIGHT logs/demo/checkpoints/align.pth
 """
 
 import argparse

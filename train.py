@@ -1,8 +1,8 @@
 """Train CFAT: every stage of the configuration in a row, then the test.
 
-    python train.py                                             CFAT on Market-1501
-    python train.py --config_file configs/Synthetic/cfat.yml    CFAT on the synthetic set, on a CPU
-    python train.py --config_file FILE SEED 2 OUTPUT_DIR logs/seed2 CFAT.COARSE.WEIGHT 0.5
+python train.py                                             CFAT on Market-1501
+python train.py --config_file configs/Synthetic/cfat.yml    CFAT on the synthetic set, on a CPU
+python train.py --config_file FILE SEED 2 OUTPUT_DIR logs/seed2 CFAT.COARSE.WEIGHT 0.5
 """
 
 import argparse

@@ -139,9 +139,9 @@ class TestLoaders:
             seed=self.seed,
         )
 
-    def __call__(self, split: str, condition: Condition = Condition(), repeat: int = 0) -> DataLoader:
+    def __call__(self, split: str, condition: Condition, repeat: int) -> DataLoader:
         return _loader(self._pictures(split, condition, repeat), self.num_workers, batch_size=self.batch_size)
 
-    def picture(self, split: str, index: int, condition: Condition = Condition(), repeat: int = 0) -> np.ndarray:
+    def picture(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:
         """One picture under a condition, at its own size, (H, W, 3) uint8 RGB."""
         return self._pictures(split, condition, repeat).picture(index)

@@ -6,7 +6,8 @@ https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html
     data/market1501/ or data/Market-1501-v15.09.15/
         bounding_box_train/    12,936 pictures of 751 identities
         query/                  3,368 pictures of 750 identities
-        bounding_box_test/     19,732 pictures: 15,913 count (750 identities and distractors, pid 0), 3,819 are junk (pid -1)
+        bounding_box_test/     19,732 pictures: 15,913 count (750 identities and distractors, pid 0),
+                               3,819 are junk (pid -1)
 
 Names are <pid>_c<camera>s<sequence>_<frame>_<box>.jpg, cameras 1 to 6. Junk is dropped on reading, distractors stay.
 """
@@ -33,7 +34,7 @@ def read_market1501(root_dir: str | Path, *, check_counts: bool = True) -> Datas
     """Market-1501 below `root_dir`.
 
     Raises:
-        UserError: not there, in part there, or with other counts than the published ones (unless check_counts is False).
+        UserError: not there, in part there, or (unless check_counts is False) with other counts than published.
     """
     root_dir = Path(root_dir)
     directory = next((root_dir / name for name in DIRECTORIES if (root_dir / name).is_dir()), None)
@@ -41,7 +42,7 @@ def read_market1501(root_dir: str | Path, *, check_counts: bool = True) -> Datas
         raise UserError(
             f"Market-1501 not found: neither {root_dir / DIRECTORIES[0]} nor {root_dir / DIRECTORIES[1]} exists.\n"
             f"Download Market-1501-v15.09.15.zip from the data set's page, unpack it into {root_dir}/ (or point "
-            "DATASETS.ROOT_DIR to where it is).\nTo try the framework without any download, use the synthetic data set: "
+            "DATASETS.ROOT_DIR to where it is).\nTo try the framework without any download, use the synthetic set: "
             "--config_file configs/Synthetic/cfat.yml"
         )
     splits = read_market_layout(directory, name="market1501")
@@ -49,7 +50,9 @@ def read_market1501(root_dir: str | Path, *, check_counts: bool = True) -> Datas
     for split, published in PUBLISHED_COUNTS.items():
         found = count(getattr(splits, split))
         if found != published:
-            faults.append(f"{split}: {found[0]} pictures of {found[1]} identities, published {published[0]} of {published[1]}")
+            faults.append(
+                f"{split}: {found[0]} pictures of {found[1]} identities, published {published[0]} of {published[1]}"
+            )
     if faults:
         message = f"{directory}: not the published Market-1501: " + "; ".join(faults)
         if check_counts:
@@ -73,7 +76,7 @@ def read_market_layout(directory: str | Path, *, name: str) -> DatasetSplits:
     missing = [folder for folder in SPLIT_DIRECTORIES.values() if not (directory / folder).is_dir()]
     if missing:
         raise UserError(
-            f"{directory}: {', '.join(missing)} missing; expected the directories {', '.join(SPLIT_DIRECTORIES.values())}. "
+            f"{directory}: {', '.join(missing)} missing; expected {', '.join(SPLIT_DIRECTORIES.values())}. "
             "The archive is not fully unpacked, or this is another directory level"
         )
     records = {split: _read_split(directory / folder) for split, folder in SPLIT_DIRECTORIES.items()}
@@ -97,5 +100,7 @@ def _read_split(directory: Path) -> tuple[ImageRecord, ...]:
         if pid != JUNK_PID:
             records.append(ImageRecord(str(path), pid, camera - 1))
     if not records:
-        raise UserError(f"{directory}: no pictures; expected files such as 0002_c1s1_000451_03.jpg. Unpack the archive again")
+        raise UserError(
+            f"{directory}: no pictures; expected files such as 0002_c1s1_000451_03.jpg. Unpack the archive again"
+        )
     return tuple(records)

@@ -75,9 +75,9 @@ class IdentityBatchSampler(EpochBatchSampler):
         self.indices = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
         if len(self.indices) < self.num_identities:
             raise UserError(
-                f"the training set has {len(self.indices)} identities, a batch of {batch_size} = {self.num_identities} identities "
-                f"x {num_instances} pictures needs {self.num_identities}; lower SOLVER.IMS_PER_BATCH or raise "
-                "DATALOADER.NUM_INSTANCE"
+                f"the training set has {len(self.indices)} identities, a batch of {batch_size} = "
+                f"{self.num_identities} identities x {num_instances} pictures needs {self.num_identities}; "
+                "lower SOLVER.IMS_PER_BATCH or raise DATALOADER.NUM_INSTANCE"
             )
         super().__init__(seed)
 

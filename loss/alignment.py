@@ -13,7 +13,8 @@ from utils.structures import Gaussian
 class CoarseAlignmentLoss(nn.Module):
     """Weighted contrastive loss over the 2B clean and corrupted views; badly aligned pairs weigh more.
 
-    l_a = -log( exp(u_a.u_a+ / T) / sum_{k != a} exp(u_a.u_k / T) ),  w_a = 1 - u_a.u_a+,  loss = mean over a of w_a l_a.
+    l_a = -log( exp(u_a.u_a+ / T) / sum_{k != a} exp(u_a.u_k / T) ),  w_a = 1 - u_a.u_a+,
+    loss = mean over a of w_a l_a.
 
     Args:
         temperature: T.
@@ -29,10 +30,8 @@ class CoarseAlignmentLoss(nn.Module):
         self.detach_weight = detach_weight
         self.exclude_same_identity = exclude_same_identity
 
-    def forward(
-        self, clean: torch.Tensor, corrupted: torch.Tensor, labels: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Loss of embeddings clean and corrupted (B, D), row by row views of one image; labels (B,) for the exclusion."""
+    def forward(self, clean: torch.Tensor, corrupted: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Loss of embeddings clean and corrupted (B, D), views of one image row by row; to exclude, labels (B,)."""
         count = len(clean)
         units = F.normalize(torch.cat([clean, corrupted]).float(), dim=1)  # (2B, D)
         similarity = units @ units.T  # (2B, 2B)

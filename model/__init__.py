@@ -1,4 +1,4 @@
-"""Floor 1: models. make_model builds what a stage trains, load_start fills in its weights, load_model reads a checkpoint.
+"""Floor 1: models. make_model builds what a stage trains, load_start fills in weights, load_model reads a checkpoint.
 
 vit: TransReID's backbone   reid: backbone, neck, classifier   bridge: the fine head   cfat: student, teacher and bridge
 loading: weights from files   make_model: the factories

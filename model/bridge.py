@@ -1,7 +1,8 @@
 """Bridge feature generation (BFG), CFAT's fine head: a variational autoencoder over unit features.
 
-docs/method.md, "Fine alignment". Released parameter names are kept but for encoder.sigma: the released layer predicts an
-unconstrained sigma, whose logarithm is NaN from random weights; this one predicts log-variance, as encoder.log_var.
+docs/method.md, "Fine alignment". Released parameter names are kept but for encoder.sigma: the released layer
+predicts an unconstrained sigma, whose logarithm is NaN from random weights; this one predicts log-variance, as
+encoder.log_var.
 """
 
 import torch

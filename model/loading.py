@@ -1,4 +1,4 @@
-"""Weights from files into models: ImageNet starts, CFAT's stages and checkpoints to test; every difference is an error."""
+"""Weights from files into models: ImageNet starts, CFAT's stages, checkpoints to test; every difference is an error."""
 
 import logging
 import math
@@ -34,16 +34,24 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items() if not name.startswith(UNUSED_HEADS)}
     kept = [name for name in expected if name not in found and name.startswith(optional)] if optional else []
-    faults = [f"  {name}: {found[name]} in the file, {expected[name]} in the model"
-              for name in expected if name in found and found[name] != expected[name]]
-    faults += [f"  {name}: {expected[name]} in the model, missing in the file"
-               for name in expected if name not in found and name not in kept]
-    faults += [f"  {name}: {shape} in the file, not in the model" for name, shape in found.items() if name not in expected]
+    faults = [
+        f"  {name}: {found[name]} in the file, {expected[name]} in the model"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    faults += [
+        f"  {name}: {expected[name]} in the model, missing in the file"
+        for name in expected
+        if name not in found and name not in kept
+    ]
+    faults += [
+        f"  {name}: {shape} in the file, not in the model" for name, shape in found.items() if name not in expected
+    ]
     if faults:
         raise UserError(
             f"{source}: does not fit the model, {len(faults)} of its names differ; nothing was loaded:\n"
             + "\n".join(faults)
-            + "\nset the MODEL and INPUT keys that the file was trained with (TRANSFORMER_TYPE, STRIDE_SIZE, SIZE_TEST, SIE_*)"
+            + "\nset the keys that the file was trained with: TRANSFORMER_TYPE, STRIDE_SIZE, SIZE_*, SIE_*"
         )
     module.load_state_dict({name: state[name] for name in found}, strict=False)
     if kept:
@@ -51,7 +59,7 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
 
 
 def resize_position_embedding(embedding: torch.Tensor, grid_size: tuple[int, int], *, num_prefix: int) -> torch.Tensor:
-    """Resizes position embeddings (1, num_prefix + S*S, D) of a square grid bilinearly to (1, 1 + P, D); P = rows x columns."""
+    """Resizes position embeddings (1, num_prefix + S*S, D) of a square grid bilinearly to (1, 1 + P, D)."""
     prefix, patches = embedding[:, :1], embedding[:, num_prefix:]
     side = math.isqrt(patches.shape[1])
     if side * side != patches.shape[1]:
@@ -111,7 +119,9 @@ def check_start_files(stage_cfgs: list) -> None:
         trained.add(f"{cfg.OUTPUT_DIR}/checkpoints/{stage}.pth")
     if faults:
         raise UserError(
-            "nothing was trained:\n" + "\n".join(faults) + "\nadd the stage to CFAT.STAGES or give its checkpoint; ImageNet "
+            "nothing was trained:\n"
+            + "\n".join(faults)
+            + "\nadd the stage to CFAT.STAGES or give its checkpoint; ImageNet "
             "weights (ViT-B/16: jx_vit_base_p16_224-80ecf9dd.pth of the timm project's release page) go to "
             "MODEL.PRETRAIN_PATH, '' starts from random weights"
         )
@@ -138,7 +148,9 @@ def load_start(cfg, model: ReIDModel | CFAT) -> None:
 
 
 def _load_reid(model: ReIDModel, path: str) -> None:
-    load_strictly(model, model_state(load_checkpoint(path), path), source=f"checkpoint {path}", optional=("normalize.",))
+    load_strictly(
+        model, model_state(load_checkpoint(path), path), source=f"checkpoint {path}", optional=("normalize.",)
+    )
 
 
 def _load_bridge(bridge: BridgeVAE, path: str) -> None:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> ReIDModel | CFAT:
     """Model of cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty), with random weights.
 
-    Stages clean and corrupted train a ReIDModel, bridge and align a CFAT; `model.load_start` loads what they start from.
+    Stages clean and corrupted train a ReIDModel, bridge and align a CFAT; `load_start` loads what they start from.
 
     Raises:
         UserError: a backbone or module that is not built yet.
@@ -48,7 +48,9 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     """
     _refuse_unbuilt(cfg)
     if not path:
-        raise UserError("TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth")
+        raise UserError(
+            "TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth"
+        )
     state = model_state(load_checkpoint(path), path)
     if cfg.TEST.FEATURE != "neck":  # the identity classifier is not needed for a test feature
         state.pop("classifier.weight", None)
@@ -66,9 +68,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     return model.eval()
 
 
-def _make_reid(
-    cfg, *, num_classes: int, num_cameras: int, num_views: int, train_view: str = "images"
-) -> ReIDModel:
+def _make_reid(cfg, *, num_classes: int, num_cameras: int, num_views: int, train_view: str = "images") -> ReIDModel:
     base = TransReIDViT(
         tuple(cfg.INPUT.SIZE_TRAIN),
         VIT_SIZES[cfg.MODEL.TRANSFORMER_TYPE],
@@ -96,7 +96,8 @@ def _refuse_unbuilt(cfg) -> None:
         raise UserError(f"MODEL.NAME {cfg.MODEL.NAME}: not built in this version; use transformer")
     if cfg.MODEL.TRANSFORMER_TYPE not in VIT_SIZES:
         raise UserError(
-            f"MODEL.TRANSFORMER_TYPE {cfg.MODEL.TRANSFORMER_TYPE}: not built in this version; use one of {', '.join(VIT_SIZES)}"
+            f"MODEL.TRANSFORMER_TYPE {cfg.MODEL.TRANSFORMER_TYPE}: not built in this version; "
+            f"use one of {', '.join(VIT_SIZES)}"
         )
     if cfg.MODEL.JPM:
         raise UserError("MODEL.JPM True: the jigsaw patch module is not built in this version; set it to False")
@@ -116,6 +117,6 @@ def _check_side_table(cfg, path: str, rows: int, num_cameras: int, num_views: in
         )
     if rows != expected:
         raise UserError(
-            f"checkpoint {path}: side information for {rows} camera/viewpoint combinations, but the data set has {expected}; "
-            "test on the data set that the file was trained on"
+            f"checkpoint {path}: side information for {rows} camera/viewpoint combinations, but the data set has "
+            f"{expected}; test on the data set that the file was trained on"
         )

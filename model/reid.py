@@ -90,7 +90,7 @@ class ReIDModel(nn.Module):
         return F.normalize(feature, dim=1) if self.feat_norm else feature
 
     def neck_of_foreign(self, embedding: torch.Tensor) -> torch.Tensor:
-        """The neck on embeddings (B, D) that are no backbone output: batch statistics, running ones untouched in training."""
+        """The neck on (B, D) that are no backbone output; training leaves the running statistics untouched."""
         neck = self.bottleneck
         if not self.training:
             return neck(embedding)

@@ -1,7 +1,7 @@
 """TransReID's vision transformer on timm's blocks.
 
 He et al., TransReID: Transformer-based Object Re-Identification, ICCV 2021, https://arxiv.org/abs/2102.04378.
-Parameter names are those of the released checkpoints: cls_token, pos_embed, sie_embed, patch_embed.proj, blocks.N, norm.
+Parameters are named as in the released checkpoints: cls_token, pos_embed, sie_embed, patch_embed.proj, blocks.N, norm.
 """
 
 from dataclasses import dataclass

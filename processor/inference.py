@@ -31,7 +31,9 @@ def extract_features(model: nn.Module, loader, *, device: torch.device, title: s
         broken = ~torch.isfinite(features).all(dim=1)
         if broken.any():
             path = batch["paths"][int(broken.nonzero()[0])]
-            raise UserError(f"picture {path}: its feature is not finite; the checkpoint's weights are broken, train anew")
+            raise UserError(
+                f"picture {path}: its feature is not finite; the checkpoint's weights are broken, train anew"
+            )
         parts.append(features)
         pids.append(batch["pids"].numpy())
         camids.append(batch["camids"].numpy())

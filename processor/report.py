@@ -50,7 +50,7 @@ def do_test(
 
 
 def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_queries: int) -> None:
-    """Draws the best answers of some queries, spread evenly over the query set: clean, and then corrupted throughout."""
+    """Draws the best answers of some queries, spread evenly over the query set, clean and corrupted."""
     chosen = np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int))
     rows = []
     for index in chosen:

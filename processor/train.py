@@ -129,7 +129,7 @@ def _check_finite(values: dict[str, float], stage: str, epoch: int, step: int) -
         return
     terms = ", ".join(f"{name} {value}" for name, value in values.items())
     raise UserError(
-        f"stage {stage}, epoch {epoch}, step {step}: the loss is not finite ({terms}); nothing of this epoch was saved. "
+        f"stage {stage}, epoch {epoch}, step {step}: the loss is not finite ({terms}); this epoch is not saved. "
         "Lower the stage's BASE_LR or raise SOLVER.WARMUP_EPOCHS"
     )
 

@@ -1,4 +1,4 @@
-"""Floor 1: how weights learn. make_optimizer groups parameters, make_scheduler gives the learning rate over the epochs."""
+"""Floor 1: how weights learn. make_optimizer groups parameters, make_scheduler sets the rate over the epochs."""
 
 from solver.make_optimizer import make_optimizer
 from solver.make_scheduler import make_scheduler

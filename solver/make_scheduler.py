@@ -8,7 +8,7 @@ COSINE_FLOOR = 0.002  # last rate over BASE_LR, as TransReID's solver sets it
 
 
 def make_scheduler(cfg, optimizer: torch.optim.Optimizer) -> Scheduler:
-    """Linear warm-up from WARMUP_FACTOR * rate, then cosine to 0.002 * rate, or steps. Call `.step(epoch)` before a step."""
+    """Linear warm-up from WARMUP_FACTOR * rate, then cosine to 0.002 * rate, or steps; `.step(epoch)` before a step."""
     solver = cfg.SOLVER
     warmup = min(solver.WARMUP_EPOCHS, solver.MAX_EPOCHS)
     common = {"warmup_t": warmup, "warmup_lr_init": solver.WARMUP_FACTOR * solver.BASE_LR, "t_in_epochs": True}

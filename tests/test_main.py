@@ -46,7 +46,15 @@ def trained(tmp_path_factory):
 def test_what_a_run_leaves(trained):
     output = trained / "run"
     names = {path.name for path in output.iterdir()}
-    assert names == {"config.yml", "log.txt", "checkpoints", "tensorboard", "results.json", "results.csv", "ranked_list.png"}
+    assert names == {
+        "config.yml",
+        "log.txt",
+        "checkpoints",
+        "tensorboard",
+        "results.json",
+        "results.csv",
+        "ranked_list.png",
+    }
     assert sorted(path.stem for path in (output / "checkpoints").iterdir()) == sorted(STAGES)
     content = json.loads((output / "results.json").read_text())
     assert set(content) == {"dataset", "weight", "seed", "protocols"}
@@ -89,7 +97,10 @@ def test_a_stage_replaced_by_a_file_is_not_trained(trained, tmp_path):
     done = run("train.py", *options(trained, tmp_path, **weights))
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["align.pth"]
-    first, again = (torch.load(path / "checkpoints" / "align.pth", weights_only=True)["model"] for path in (trained / "run", tmp_path))
+    first, again = (
+        torch.load(path / "checkpoints" / "align.pth", weights_only=True)["model"]
+        for path in (trained / "run", tmp_path)
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)  # the same start, the same seed, the same end
 
 
@@ -121,7 +132,11 @@ class TestErrors:
 
     def test_output_directory_that_cannot_be_written(self, trained, tmp_path):
         (tmp_path / "file").touch()
-        self.check(run("train.py", *options(trained, tmp_path / "file" / "run")), f"OUTPUT_DIR {tmp_path}/file/run", "cannot be written")
+        self.check(
+            run("train.py", *options(trained, tmp_path / "file" / "run")),
+            f"OUTPUT_DIR {tmp_path}/file/run",
+            "cannot be written",
+        )
 
     def test_checkpoint_of_another_shape(self, trained, tmp_path):
         weight = trained / "run" / "checkpoints" / "align.pth"

@@ -1,4 +1,4 @@
-"""Reading and writing checkpoint files: dicts of tensors and plain values, so that they load without unpickling code."""
+"""Reading and writing checkpoints: dicts of tensors and plain values, so that they load without unpickling code."""
 
 import logging
 import pickle
@@ -50,12 +50,14 @@ def load_checkpoint(path: str | Path) -> dict:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"checkpoint {path}: not a file of tensors and plain values ({str(error).splitlines()[0]}); it is damaged, no "
-            "checkpoint at all, or needs arbitrary unpickling, which is refused because it can run any code; "
-            "save its state_dict() with torch.save and load that"
+            f"checkpoint {path}: not a file of tensors and plain values ({str(error).splitlines()[0]}); it is "
+            "damaged, no checkpoint at all, or needs arbitrary unpickling, which is refused because it can run any "
+            "code; save its state_dict() with torch.save and load that"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint {path}: cannot be read ({error}); it is damaged or incomplete, fetch it anew") from error
+        raise UserError(
+            f"checkpoint {path}: cannot be read ({error}); it is damaged or incomplete, fetch it anew"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, expected a dict of tensors")
     return content
@@ -69,5 +71,7 @@ def model_state(content: dict, path: str | Path) -> State:
             break
     state = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, torch.Tensor)}
     if not state:
-        raise UserError(f"checkpoint {path}: no tensors found; expected a state dict, bare or under 'model' or 'state_dict'")
+        raise UserError(
+            f"checkpoint {path}: no tensors found; expected a state dict, bare or under 'model' or 'state_dict'"
+        )
     return state

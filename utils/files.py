@@ -1,4 +1,4 @@
-"""Writing files so that nothing already written is lost: beside and renamed, with an earlier file kept under a number."""
+"""Writing files so that nothing written is lost: beside and renamed, with an earlier file kept under a number."""
 
 import os
 from collections.abc import Callable

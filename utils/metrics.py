@@ -48,7 +48,9 @@ def _add_rows(sums: _Sums, distances, q_pids, g_pids, q_camids, g_camids, first_
     """Adds the queries of a block of distances (rows, G) to `sums`; ties rank in gallery order."""
     for row, (pid, camid) in enumerate(zip(q_pids, q_camids, strict=True)):
         if np.isnan(distances[row]).any():
-            raise UserError(f"query {first_query + row}: its distances hold NaN; check its features for non-finite values")
+            raise UserError(
+                f"query {first_query + row}: its distances hold NaN; check its features for non-finite values"
+            )
         kept = ~((g_pids == pid) & (g_camids == camid)) & (g_pids != JUNK_PID)
         order = np.argsort(distances[row][kept], kind="stable")
         ranks = np.flatnonzero(g_pids[kept][order] == pid) + 1  # of the true matches, from 1
@@ -94,8 +96,8 @@ def evaluate_rank(
     expected = (len(q_pids), len(g_pids))
     if distmat.shape != expected or len(q_camids) != expected[0] or len(g_camids) != expected[1]:
         raise UserError(
-            f"evaluate_rank: distmat {distmat.shape}, {len(q_pids)} query pids, {len(q_camids)} query camids, {len(g_pids)} "
-            f"gallery pids, {len(g_camids)} gallery camids; expected a (Q, G) matrix and Q and G ids of each kind"
+            f"evaluate_rank: distmat {distmat.shape}, {len(q_pids)} query pids, {len(q_camids)} query camids, "
+            f"{len(g_pids)} gallery pids, {len(g_camids)} gallery camids; expected a (Q, G) matrix and Q and G ids of each kind"
         )
     sums = _Sums(0.0, 0.0, np.zeros(min(max_rank, expected[1])))
     _add_rows(sums, distmat, q_pids, g_pids, q_camids, g_camids)

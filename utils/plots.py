@@ -36,7 +36,9 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
             axis.axis("off")
         line[0].imshow(row.query)
         line[0].set_title("query", fontsize=8)
-        line[0].text(-0.12, 0.5, row.title, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
+        line[0].text(
+            -0.12, 0.5, row.title, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8
+        )
         for rank, (axis, picture, correct) in enumerate(zip(line[1:], row.answers, row.correct, strict=False), start=1):
             axis.imshow(picture)
             colour = RIGHT if correct else WRONG

@@ -91,7 +91,7 @@ def read_results(directory: str | Path) -> dict:
 
 
 def format_table(contents: list[dict]) -> str:
-    """One line per results.json content and test setting: mINP, mAP and Rank-1 in percent, mean +- std over the repeats."""
+    """One line per result and test setting: mINP, mAP and Rank-1 in percent, mean and deviation over the repeats."""
     label_width = max(len("checkpoint"), *(len(content["weight"]) for content in contents))
     setting_width = len("corrupted_gallery")
     header = f"{'checkpoint':<{label_width}}  {'setting':<{setting_width}}  " + "  ".join(
@@ -100,7 +100,9 @@ def format_table(contents: list[dict]) -> str:
     lines = [header + "  repeats", "-" * len(header + "  repeats")]
     for content in contents:
         for setting, row in content["protocols"].items():
-            cells = [f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in ("mINP", "mAP", "rank1")]
+            cells = [
+                f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in ("mINP", "mAP", "rank1")
+            ]
             lines.append(
                 f"{content['weight']:<{label_width}}  {setting:<{setting_width}}  "
                 + "  ".join(f"{cell:>13}" for cell in cells)

@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One picture: `path` on disk, identity `pid` (-1: junk, 0: distractor), camera `camid` and viewpoint `viewid`, from 0."""
+    """One picture: `path`, identity `pid` (-1 junk, 0 distractor), camera `camid` and viewpoint `viewid` from 0."""
 
     path: str
     pid: int
@@ -63,7 +63,7 @@ class DataBundle:
     """What make_dataloader hands out.
 
     `train` yields batches, dicts of `images` (B, 3, H, W) uint8 RGB, `corrupted` (the same, where the stage needs it),
-    `pids` (B,) int64 labels from 0, `camids`, `viewids` (B,) int64 and `paths` (list of str); None without training data.
+    `pids` (B,) int64 labels from 0, `camids`, `viewids` (B,) int64, `paths` (list of str); None without training data.
     `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
     pictures under `condition` as `images` and the data set's own identities as `pids`.
     `read_picture(split, index, condition, repeat)` gives one of them at its own size, (H, W, 3) uint8 RGB.

@@ -126,8 +126,8 @@ def test_unknown_data_set_and_what_is_not_built(data_root):
 
 class TestGeometry:
     # every value tells its place, so that the crop and the flip can be read off
-    image = np.stack([np.tile(np.arange(32, dtype=np.uint8), (64, 1)), np.tile(np.arange(64, dtype=np.uint8)[:, None], (1, 32)),
-                      np.full((64, 32), 9, np.uint8)], axis=2)  # fmt: skip
+    rows, columns = np.mgrid[:64, :32].astype(np.uint8)
+    image = np.stack([columns, rows, np.full_like(rows, 9)], axis=2)
 
     def test_paired_views_share_it(self):
         transform = TrainTransform(SIZE, flip_prob=0.5, padding=6, erasing_prob=0.5)

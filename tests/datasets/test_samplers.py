@@ -29,7 +29,12 @@ def test_batches_are_identities_times_pictures():
 
 
 def test_every_picture_is_seen_over_the_epochs():
-    seen = {index for batches in epochs(IdentityBatchSampler(LABELS, 12, 4, seed=1), 20) for batch in batches for index in batch}
+    seen = {
+        index
+        for batches in epochs(IdentityBatchSampler(LABELS, 12, 4, seed=1), 20)
+        for batch in batches
+        for index in batch
+    }
     assert seen == set(range(len(LABELS)))
 
 
@@ -57,4 +62,4 @@ def test_too_few_identities():
 def test_random_batches_see_every_picture_once(pictures, sizes):
     for batches in epochs(RandomBatchSampler(pictures, 4, seed=0)):
         assert [len(batch) for batch in batches] == sizes
-        assert len(np.unique(sum(batches, []))) == sum(sizes)
+        assert len(np.unique(np.concatenate(batches))) == sum(sizes)

@@ -70,7 +70,7 @@ def test_identity_with_and_without_smoothing():
 
 
 def plain_coarse(clean, corrupted, temperature, labels=None):
-    """The coarse term by loops, straight from the equation; with labels, other pictures of an identity leave the sum."""
+    """The coarse term by loops, from the equation; with labels, other pictures of an identity leave the sum."""
     units = [v / np.linalg.norm(v) for v in (*clean, *corrupted)]
     count, total = len(clean), 0.0
     for a in range(2 * count):

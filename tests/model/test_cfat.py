@@ -93,7 +93,9 @@ def save(tmp_path, name, model):
 
 @pytest.mark.parametrize(("init", "start"), [("corrupted", "corrupted"), ("teacher", "clean")])
 def test_stage_starts(tmp_path, init, start):
-    cfg = load_cfg(opts=[*SMALL, "OUTPUT_DIR", str(tmp_path), "CFAT.STUDENT_INIT", init, "CFAT.CORRUPTED.INIT", "clean"])
+    cfg = load_cfg(
+        opts=[*SMALL, "OUTPUT_DIR", str(tmp_path), "CFAT.STUDENT_INIT", init, "CFAT.CORRUPTED.INIT", "clean"]
+    )
     models = {}
     for seed, stage in enumerate(("clean", "corrupted", "bridge", "align")):
         torch.manual_seed(seed)
@@ -105,7 +107,11 @@ def test_stage_starts(tmp_path, init, start):
         save(tmp_path, stage, models[stage])
     fresh = make_model(stage_cfg(cfg, "align"), **COUNTS)
     load_start(stage_cfg(cfg, "align"), fresh)
-    for part, origin in ((fresh.teacher, models["clean"]), (fresh.student, models[start]), (fresh.bridge, models["bridge"].bridge)):
+    for part, origin in (
+        (fresh.teacher, models["clean"]),
+        (fresh.student, models[start]),
+        (fresh.bridge, models["bridge"].bridge),
+    ):
         for name, value in origin.state_dict().items():
             assert torch.equal(part.state_dict()[name], value), name
     corrupted = make_model(stage_cfg(cfg, "corrupted"), **COUNTS)
@@ -162,7 +168,12 @@ class TestLoadModel:
         with pytest.raises(UserError, match="side information for 3 .* but the data set has 6"):
             load_model(load_cfg(opts=SMALL), str(tmp_path / "a.pth"), num_cameras=6, num_views=1)
         with pytest.raises(UserError, match=r"3 rows, but MODEL.SIE_CAMERA"):
-            load_model(load_cfg(opts=[*SMALL, "MODEL.SIE_CAMERA", "False"]), str(tmp_path / "a.pth"), num_cameras=6, num_views=1)
+            load_model(
+                load_cfg(opts=[*SMALL, "MODEL.SIE_CAMERA", "False"]),
+                str(tmp_path / "a.pth"),
+                num_cameras=6,
+                num_views=1,
+            )
 
     def test_file_without_normalize_keeps_the_configured_mean(self, tmp_path):
         state = {name: value for name, value in make("clean").state_dict().items() if not name.startswith("normalize.")}

@@ -91,7 +91,7 @@ class TestBridge:
 
     @torch.no_grad()
     def test_golden_autoencoder(self):
-        # The released decoder ends in a sigmoid and its encoder in an unconstrained sigma; the layers below are the same.
+        # The released decoder ends in a sigmoid, its encoder in an unconstrained sigma; the layers below are the same.
         bridge = BridgeVAE(24, hidden_dim=16, latent_dim=4).eval()
         state = golden_state(GOLDEN, "bfg/state/")
         bridge.load_state_dict({name.replace("sigma", "log_var"): value for name, value in state.items()})

@@ -68,7 +68,9 @@ def make_data():
     def records(pids, cameras):
         return tuple(ImageRecord(f"{pid}_{camera}.jpg", pid, camera) for pid in pids for camera in cameras)
 
-    splits = DatasetSplits("drawn", "", records(range(4), (0, 1, 2)), records(range(4, 8), (0,)), records(range(4, 8), (1, 2)))
+    splits = DatasetSplits(
+        "drawn", "", records(range(4), (0, 1, 2)), records(range(4, 8), (0,)), records(range(4, 8), (1, 2))
+    )
     requests = []
 
     def test_loader(split, condition, repeat):
@@ -84,7 +86,8 @@ def make_data():
 def make_cfg(tmp_path, *opts):
     return load_cfg(opts=[
         "OUTPUT_DIR", str(tmp_path), "MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID",
-        "INPUT.SIZE_TRAIN", f"[{SIZE}, {SIZE}]", "INPUT.SIZE_TEST", f"[{SIZE}, {SIZE}]", "SOLVER.OPTIMIZER_NAME", "AdamW",
+        "INPUT.SIZE_TRAIN", f"[{SIZE}, {SIZE}]", "INPUT.SIZE_TEST", f"[{SIZE}, {SIZE}]",
+        "SOLVER.OPTIMIZER_NAME", "AdamW",
         "SOLVER.BASE_LR", "0.001", "SOLVER.WARMUP_EPOCHS", "0", "SOLVER.MAX_EPOCHS", "3", "CFAT.STAGE", "clean",
         "TEST.FEATURE", "class_token", "TEST.REPEATS", "3", *opts,
     ])  # fmt: skip
@@ -144,7 +147,9 @@ def test_a_loss_that_is_not_finite_ends_training_with_its_terms(tmp_path):
     cfg = make_cfg(tmp_path)
     model, loss_fn, optimizer, scheduler = build(cfg, data)
     model.classifier.weight.data.fill_(math.nan)
-    with pytest.raises(UserError, match=r"stage clean, epoch 1, step 2: the loss is not finite \(loss nan, id_loss nan"):
+    with pytest.raises(
+        UserError, match=r"stage clean, epoch 1, step 2: the loss is not finite \(loss nan, id_loss nan"
+    ):
         do_train(cfg, data, model, loss_fn, optimizer, scheduler, device=CPU)
     assert not (tmp_path / "checkpoints" / "clean.pth").exists()
 
@@ -172,7 +177,7 @@ def test_every_set_is_extracted_once_and_protocols_pair_them():
 
 
 def test_bank_forgets_later_draws_only():
-    data, requests = make_data()
+    data, _ = make_data()
     bank = FeatureBank(MeanColour(), data, device=CPU)
     do_inference(bank.model, data, tuple(PROTOCOLS.values()), device=CPU, repeats=2, bank=bank)
     assert {key[2] for key in bank.kept} == {0}

@@ -23,14 +23,19 @@ def build(*opts):
     return optimizer, make_scheduler(cfg, optimizer), net
 
 
-@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW)]
+)
 def test_groups(name, kind):
     optimizer, _, net = build(
-        "SOLVER.OPTIMIZER_NAME", name, "SOLVER.BASE_LR", "0.01", "SOLVER.BIAS_LR_FACTOR", "3", "SOLVER.WEIGHT_DECAY", "0.1",
+        "SOLVER.OPTIMIZER_NAME", name, "SOLVER.BASE_LR", "0.01", "SOLVER.BIAS_LR_FACTOR", "3",
+        "SOLVER.WEIGHT_DECAY", "0.1",
         "SOLVER.WEIGHT_DECAY_BIAS", "0.2", "SOLVER.LARGE_FC_LR", "True", "SOLVER.WARMUP_EPOCHS", "0",
     )  # fmt: skip
     assert type(optimizer) is kind
-    settings = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    settings = {
+        id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]
+    }
     assert settings == {
         id(net.base.weight): (pytest.approx(0.01), 0.1),
         id(net.base.bias): (pytest.approx(0.03), 0.2),

@@ -54,7 +54,9 @@ def test_checkpoint_round_trip_and_previous_run(tmp_path):
     assert sorted(file.name for file in path.parent.iterdir()) == ["clean.1.pth", "clean.pth"]
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state}, lambda state: {"model": state}])
+@pytest.mark.parametrize(
+    "wrap", [lambda state: state, lambda state: {"state_dict": state}, lambda state: {"model": state}]
+)
 def test_released_wrappings(tmp_path, wrap):
     path = tmp_path / "released.pth"
     torch.save(wrap({"module.base.norm.weight": torch.ones(3)}), path)
@@ -84,7 +86,9 @@ def test_unreadable_checkpoints(tmp_path):
 
 
 def test_user_error_of_a_worker_shows_its_last_message():
-    text = "Caught UserError in DataLoader worker process 0.\nTraceback ...\nutils.errors.UserError: picture a.jpg: cannot"
+    text = (
+        "Caught UserError in DataLoader worker process 0.\nTraceback ...\nutils.errors.UserError: picture a.jpg: cannot"
+    )
     assert str(UserError(text)) == "picture a.jpg: cannot"
 
 

@@ -1,4 +1,4 @@
-"""Floor 1: the 20 image corruptions, their severities and families, and the protocols that say which pictures get which.
+"""Floor 1: the 20 image corruptions, their severities and families, and the protocols that say who gets which.
 
 Hands out `corrupt(image, name, severity, rng)`, the names `CORRUPTIONS`, `FAMILIES` and `SEVERITIES`, the policies that
 training and test pictures draw from, and the test settings. Command: `python -m corruption`.

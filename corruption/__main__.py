@@ -1,7 +1,7 @@
 """Command line of the corruptions.
 
-    python -m corruption list
-    python -m corruption grid --out grid.png [--image person.jpg] [--type rain] [--seed 0]
+python -m corruption list
+python -m corruption grid --out grid.png [--image person.jpg] [--type rain] [--seed 0]
 """
 
 import argparse
@@ -111,7 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the 20 names with their families", description="Prints name, family, meaning.")
     grid = commands.add_parser(
-        "grid", help="one picture under every corruption and severity", description="Draws 20 corruptions x 5 severities."
+        "grid", help="one picture under every corruption and severity", description="Draws the 20 x 5 corruptions."
     )
     grid.add_argument("--image", metavar="FILE", help="picture to corrupt (default: a drawn test card)")
     grid.add_argument("--out", metavar="FILE.png", required=True, type=Path, help="where the PNG is written")

@@ -80,10 +80,10 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator) -> np.n
     The result depends on the arguments and the state of `rng` alone. A RandomState is drawn from directly, in the order
     of the published code; a Generator gives one 32-bit integer that seeds a RandomState.
 
-    Small pictures: glass_blur, motion_blur, zoom_blur, snow, spatter and pixelate need sides of 32 pixels, rain a height
-    above 60 (it then works at height 65, as CIL-ReID does) and a width of 10. Smaller pictures are enlarged bilinearly,
-    corrupted, and reduced again by area averaging. Where spatter draws no drop at all, which the published code ends in
-    0 / 0 and an undefined picture, the picture stays clean.
+    Small pictures: glass_blur, motion_blur, zoom_blur, snow, spatter and pixelate need sides of 32 pixels, rain a
+    height above 60 (it then works at height 65, as CIL-ReID does) and a width of 10. Smaller pictures are enlarged
+    bilinearly, corrupted, and reduced again by area averaging. Where spatter draws no drop at all, which the published
+    code ends in 0 / 0 and an undefined picture, the picture stays clean.
 
     Args:
         image: (H, W, 3) uint8 RGB, H and W at least 1; never modified; may be read-only or a view.

@@ -40,7 +40,7 @@ def resolve_names(selection: Sequence[str]) -> tuple[str, ...]:
         UserError: an entry is none of these; the message names the nearest.
     """
     if isinstance(selection, str):
-        raise UserError(f"the selection of corruptions is the text {selection!r}; expected a list, e.g. ['{selection}']")
+        raise UserError(f"the selection of corruptions is {selection!r}; expected a list, e.g. ['{selection}']")
     chosen: set[str] = set()
     for entry in selection:
         if entry == "all":

@@ -219,7 +219,9 @@ def _legs(painter: _Painter, person: Appearance) -> list:
             return np.where(np.asarray(covered)[..., None], colours, person.skin)
 
         def calf(angle, along, side=side):
-            colours = person.skin + 0 * along[..., None] if bare else cloth_colours(person.lower, angle, 0.24 + 0.2 * along)
+            colours = person.skin + 0 * along[..., None]
+            if not bare:
+                colours = cloth_colours(person.lower, angle, 0.24 + 0.2 * along)
             return np.where((person.boots & (along > 0.3))[..., None], person.shoes, colours)
 
         def paint(hip=hip, knee=knee, ankle=ankle, toe=toe, thigh=thigh, calf=calf):
@@ -243,9 +245,7 @@ def _torso(painter: _Painter, person: Appearance) -> None:
         cloth = upper if dress else person.lower
         hem = top - (0.36 if person.lower.cut == "long skirt" else 0.2)
         flare = np.array([0.085, 0.1, 0.125 + 0.02 * (not dress)]) * width
-        painter.column(
-            (top + 0.08, top, hem), flare, lambda a, h: cloth_colours(cloth, a, shoulder - h), depth=0.8
-        )
+        painter.column((top + 0.08, top, hem), flare, lambda a, h: cloth_colours(cloth, a, shoulder - h), depth=0.8)
 
     def colours(angle, height):
         drop = shoulder - height

@@ -1,4 +1,4 @@
-"""One picture of the synthetic set: who is seen by which camera, how they stand, what hides them, how they are cut out."""
+"""One picture of the synthetic set: who stands before which camera, how, behind what, and how they are cut out."""
 
 from dataclasses import dataclass
 

@@ -120,7 +120,8 @@ def _shop_fronts(image, horizon, rng) -> None:
         for _ in range(9):
             left, base = x + int(rng.integers(8, 100)), horizon - 12 - int(rng.integers(0, 40))
             colour = rng.uniform(0.25, 0.8, 3).tolist()
-            cv2.rectangle(image, (left, base - int(rng.integers(8, 30))), (left + int(rng.integers(6, 16)), base), colour, -1)
+            top, right = base - int(rng.integers(8, 30)), left + int(rng.integers(6, 16))
+            cv2.rectangle(image, (left, top), (right, base), colour, -1)
         cv2.rectangle(image, (x + 5, 4), (x + 118, 26), signs[rng.integers(len(signs))], -1)
         cv2.line(image, (x + 62, 30), (x + 62, horizon - 8), (0.8, 0.8, 0.8), 3)
 
@@ -198,11 +199,21 @@ def _hall_floor(image, horizon, rng) -> None:
 
 
 _WALLS = {
-    "plaza": _facade, "park": _trees, "bricks": _bricks, "shops": _shop_fronts, "road": _parked_cars, "hall": _hall_wall,
-}  # fmt: skip
+    "plaza": _facade,
+    "park": _trees,
+    "bricks": _bricks,
+    "shops": _shop_fronts,
+    "road": _parked_cars,
+    "hall": _hall_wall,
+}
 _GROUNDS = {
-    "plaza": _paving, "park": _meadow, "bricks": _asphalt, "shops": _mall_floor, "road": _street, "hall": _hall_floor,
-}  # fmt: skip
+    "plaza": _paving,
+    "park": _meadow,
+    "bricks": _asphalt,
+    "shops": _mall_floor,
+    "road": _street,
+    "hall": _hall_floor,
+}
 
 
 def draw_background(seed: int, camera: int, rng: np.random.Generator, height: int, width: int) -> np.ndarray:

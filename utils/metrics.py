@@ -97,7 +97,8 @@ def evaluate_rank(
     if distmat.shape != expected or len(q_camids) != expected[0] or len(g_camids) != expected[1]:
         raise UserError(
             f"evaluate_rank: distmat {distmat.shape}, {len(q_pids)} query pids, {len(q_camids)} query camids, "
-            f"{len(g_pids)} gallery pids, {len(g_camids)} gallery camids; expected a (Q, G) matrix and Q and G ids of each kind"
+            f"{len(g_pids)} gallery pids, {len(g_camids)} gallery camids; "
+            "expected a (Q, G) matrix and Q and G ids of each kind"
         )
     sums = _Sums(0.0, 0.0, np.zeros(min(max_rank, expected[1])))
     _add_rows(sums, distmat, q_pids, g_pids, q_camids, g_camids)

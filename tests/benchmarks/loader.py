@@ -1,6 +1,6 @@
 """Training pairs per second from the loader: with and without corruption, with one and two workers, in one run.
 
-    python tests/benchmarks/loader.py
+python tests/benchmarks/loader.py
 """
 
 import sys

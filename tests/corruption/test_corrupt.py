@@ -17,7 +17,7 @@ UNSEEDED = ("impulse_noise", "rain")
 
 
 def test_names_and_families():
-    assert CORRUPTIONS == tuple(GOLDEN["names"].tolist())
+    assert tuple(GOLDEN["names"].tolist()) == CORRUPTIONS
     assert tuple(FAMILIES) == ("noise", "blur", "weather", "digital")
     assert sorted(name for family in FAMILIES.values() for name in family) == sorted(CORRUPTIONS)
 

@@ -1,0 +1,163 @@
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.images import read_image
+from datasets.market1501 import read_market_layout
+from datasets.synthetic import SyntheticSettings, ensure_synthetic, list_shots, synthesize
+from tests.helpers import REPOSITORY
+from utils.errors import UserError
+from utils.metrics import evaluate_features
+from utils.structures import FeatureSet
+
+SMALL = SyntheticSettings(num_identities=6, num_cameras=3, images_per_camera=2, seed=5)
+
+
+def digests(directory):
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*.*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return synthesize(tmp_path_factory.mktemp("drawn") / "synthetic", SMALL, workers=1)
+
+
+@pytest.fixture
+def copy(small, tmp_path):
+    return shutil.copytree(small, tmp_path / "synthetic")
+
+
+def test_layout_of_market1501(small):
+    splits = read_market_layout(small, name="synthetic")
+    assert len(splits.train) == 3 * 3 * 2
+    assert len(splits.query) == 3 * 3  # a picture for each test identity and camera
+    assert {r.pid for r in splits.train} == {1, 2, 3}
+    assert {r.pid for r in splits.query} == {4, 5, 6}
+    assert {r.pid for r in splits.gallery} == {0, 4, 5, 6}  # distractors; junk is dropped by the reader
+    assert {r.camid for r in splits.gallery} == {0, 1, 2}
+    assert any(path.name.startswith("-1_") for path in (small / "bounding_box_test").iterdir())
+    image = read_image(splits.query[0].path)
+    assert image.shape == (128, 64, 3)
+
+
+def test_default_size():
+    assert 1500 <= len(list_shots(SyntheticSettings())) <= 3000
+
+
+def test_the_same_bytes_from_any_number_of_workers(small, tmp_path):
+    assert digests(synthesize(tmp_path / "two", SMALL, workers=2)) == digests(small)
+
+
+def test_another_seed_draws_other_people(small, tmp_path):
+    other = digests(synthesize(tmp_path / "other", SyntheticSettings(6, 3, 2, seed=6), workers=1))
+    own = digests(small)
+    assert set(other) == set(own)
+    assert not set(other.values()) & set(own.values())
+
+
+def test_manifest_says_what_made_it(small):
+    manifest = json.loads((small / "manifest.json").read_text())
+    assert manifest["settings"] == {"num_identities": 6, "num_cameras": 3, "images_per_camera": 2, "seed": 5}
+    assert manifest["counts"]["bounding_box_train"] == 18
+    assert len(manifest["sha256"]) == 64
+
+
+def test_a_whole_set_is_used_as_it_is(copy):
+    before = (copy / "manifest.json").stat().st_mtime_ns
+    assert ensure_synthetic(copy.parent, settings=SMALL) == copy
+    assert (copy / "manifest.json").stat().st_mtime_ns == before
+
+
+def remove_manifest(directory):
+    (directory / "manifest.json").unlink()
+
+
+def remove_picture(directory):
+    next((directory / "query").iterdir()).unlink()
+
+
+def damage_manifest(directory):
+    (directory / "manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove_manifest, "manifest.json cannot be read"),
+        (damage_manifest, "manifest.json cannot be read"),
+        (remove_picture, "is not whole: found .*'query': 8.* says .*'query': 9"),
+    ],
+)
+def test_a_set_that_is_not_whole_is_never_used_nor_overwritten(copy, small, damage, message):
+    damage(copy)
+    before = digests(copy)
+    with pytest.raises(UserError, match=message) as caught:
+        ensure_synthetic(copy.parent, settings=SMALL)
+    assert "python -m datasets synthesize --force" in str(caught.value)
+    assert digests(copy) == before
+    assert digests(synthesize(copy, SMALL, workers=1, force=True)) == digests(small)
+
+
+def test_another_set_is_named(copy):
+    with pytest.raises(UserError, match="holds another synthetic set: seed is 5, asked for 9"):
+        ensure_synthetic(copy.parent, settings=SyntheticSettings(6, 3, 2, seed=9))
+
+
+def test_force_replaces_nothing_foreign(copy):
+    (copy / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"was not replaced: it holds thesis\.tex"):
+        synthesize(copy, SMALL, force=True)
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write the synthetic set"):
+        ensure_synthetic(tmp_path / "file" / "data", settings=SMALL)
+
+
+def test_a_killed_build_leaves_no_set_and_the_next_one_makes_it(tmp_path):
+    program = (
+        "from datasets.synthetic import *; "
+        f"synthesize({str(tmp_path / 'synthetic')!r}, SyntheticSettings(num_identities=60), workers=1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob(".synthetic-*/bounding_box_train/*.jpg"))) < 20:
+        assert process.poll() is None, "the build ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "synthetic").exists()
+    assert list(tmp_path.glob(".synthetic-*.partial"))
+    ensure_synthetic(tmp_path, settings=SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]
+
+
+def colour_histogram(path):
+    hsv = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2HSV)
+    histogram = cv2.calcHist([hsv], [0, 1, 2], None, [12, 6, 6], [0, 180, 0, 256, 0, 256]).ravel()
+    return np.sqrt(histogram / histogram.sum())  # the distance of roots is Hellinger's
+
+
+def test_a_colour_histogram_does_not_solve_it(tmp_path):
+    directory = synthesize(tmp_path / "synthetic", SyntheticSettings(num_identities=60, images_per_camera=2))
+    splits = read_market_layout(directory, name="synthetic")
+    sets = []
+    for records in (splits.query, splits.gallery):
+        features = torch.tensor(np.stack([colour_histogram(record.path) for record in records]), dtype=torch.float32)
+        sets.append(FeatureSet(features, np.array([r.pid for r in records]), np.array([r.camid for r in records])))
+    assert evaluate_features(*sets).mAP < 0.3

@@ -14,7 +14,7 @@ from corruption import make_protocols
 from datasets import make_dataloader
 from loss import make_loss
 from model import check_start_files, load_model, load_start, make_model
-from processor import do_test, do_train
+from processor import check_test_settings, do_test, do_train
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
 from utils.errors import run_main
@@ -52,12 +52,14 @@ def main(argv: list[str] | None = None) -> None:
     data = make_dataloader(cfg, with_train=False)  # what is wrong with it comes to light before anything is written
     stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
     check_start_files(stages)
+    check_test_settings(cfg)
+    for staged in stages:
+        make_loss(staged, num_classes=data.num_classes, feat_dim=0)  # an empty sum is no surprise of the last stage
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())
-    weight = getattr(cfg.CFAT, cfg.CFAT.STAGES[-1].upper()).WEIGHT
-    for staged in stages:
-        weight = train_stage(staged, device, protocols)
+    trained = [train_stage(staged, device, protocols) for staged in stages]
+    weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or trained[-1]
     model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
     do_test(cfg, data, model, protocols, device=device, weight=weight)
 

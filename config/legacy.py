@@ -135,8 +135,18 @@ _UNUSED_BY_CFAT = (
 )
 
 
+def is_teacher_key(key: str) -> bool:
+    """Whether a key is of the section that only CFAT's released files have."""
+    return key.split(".")[0] == "tMODEL"
+
+
 def translate(
-    given: Mapping[str, Any], source: str, defaults: Mapping[str, Any], *, apply_family_defaults: bool
+    given: Mapping[str, Any],
+    source: str,
+    defaults: Mapping[str, Any],
+    *,
+    apply_family_defaults: bool,
+    from_cfat: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
     """Translates the family's keys and values among those of one source.
 
@@ -146,6 +156,7 @@ def translate(
         defaults: our default of every key.
         apply_family_defaults: the source is a file without `_BASE_`: if it turns out to be the family's, the keys that
             it leaves out get the family's defaults.
+        from_cfat: another source has CFAT's tMODEL section, so that what this one says is said of CFAT.
 
     Returns:
         The translated values, unchecked, and one text per fault.
@@ -153,7 +164,8 @@ def translate(
     values: dict[str, Any] = {}
     chosen: dict[str, tuple[str, Any, bool]] = {}  # our key -> the family's key, our value, whether it wins
     faults: list[str] = []
-    teacher = [key for key in given if key.split(".")[0] == "tMODEL"]
+    teacher = [key for key in given if is_teacher_key(key)]
+    from_cfat = from_cfat or bool(teacher)
     if teacher:
         _log(source, "tMODEL", f"{len(teacher)} keys", "dropped", "the teacher shares MODEL here")
     for key, value in given.items():
@@ -163,7 +175,7 @@ def translate(
             _translate_value(key, value, source, defaults, values)
             continue
         rule = LEGACY_KEYS[key]
-        target = _target(key, rule, value, from_cfat=bool(teacher))
+        target = _target(key, rule, value, from_cfat=from_cfat)
         if target is not None:
             chosen[target[0]] = (key, target[1], rule.overrides)
             _log(source, key, value, f"{target[0]} {target[1]!r}", rule.reason)
@@ -178,8 +190,8 @@ def translate(
                 f"{old} asks for {key} {value!r} and {key} is given as {values[key]!r}; leave one of them out"
             )
         values[key] = value
-    if apply_family_defaults and (teacher or any(key in LEGACY_KEYS for key in given)):
-        values = _with_family_settings(values, source, defaults, from_cfat=bool(teacher))
+    if apply_family_defaults and (from_cfat or any(key in LEGACY_KEYS for key in given)):
+        values = _with_family_settings(values, source, defaults, from_cfat=from_cfat)
     return values, faults
 
 

@@ -14,7 +14,7 @@ import yaml
 from yacs.config import CfgNode
 
 from config.defaults import _C
-from config.legacy import LEGACY_KEYS, translate
+from config.legacy import LEGACY_KEYS, is_teacher_key, translate
 from config.options import RULES, check_together
 from config.values import coerce, describe_type
 
@@ -59,8 +59,11 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
         _read_file(Path(config_file), (), sources, faults)
     sources.append((_COMMAND_LINE, _pairs(opts, faults), False))
     values = dict(defaults)
+    from_cfat = any(is_teacher_key(key) for _, given, _ in sources for key in given)
     for source, given, is_root in sources:
-        translated, legacy_faults = translate(given, source, defaults, apply_family_defaults=is_root)
+        translated, legacy_faults = translate(
+            given, source, defaults, apply_family_defaults=is_root, from_cfat=from_cfat
+        )
         faults += [f"{source}: {fault}" for fault in legacy_faults]
         for key, value in translated.items():
             _merge(key, value, source, defaults, values, faults)

@@ -102,7 +102,7 @@ RULES: dict[str, Rule] = {
     "SOLVER.MOMENTUM": Rule("a number from 0 to below 1", lambda value: 0 <= value < 1),
     "SOLVER.WEIGHT_DECAY": _at_least(0),
     "SOLVER.WEIGHT_DECAY_BIAS": _at_least(0),
-    "SOLVER.BIAS_LR_FACTOR": _at_least(0),
+    "SOLVER.BIAS_LR_FACTOR": _POSITIVE,
     "SOLVER.SCHEDULER": _one_of("cosine", "multistep"),
     "SOLVER.STEPS": Rule("epochs of at least 1", lambda value: value >= 1, elements=True),
     "SOLVER.GAMMA": _POSITIVE,
@@ -156,11 +156,15 @@ def check_together(values: dict[str, Any]) -> list[str]:
     Returns:
         One text per fault.
     """
+    faults = []
     pictures, instances = values["SOLVER.IMS_PER_BATCH"], values["DATALOADER.NUM_INSTANCE"]
     if values["DATALOADER.SAMPLER"] == "softmax_triplet" and pictures % instances:
-        return [
+        faults.append(
             f"SOLVER.IMS_PER_BATCH: found {pictures}, expected a multiple of DATALOADER.NUM_INSTANCE ({instances}): "
             f"sampler softmax_triplet fills a batch with whole identities; {max(1, pictures // instances) * instances} "
             "is near"
-        ]
-    return []
+        )
+    steps = values["SOLVER.STEPS"]
+    if sorted(steps) != list(steps):
+        faults.append(f"SOLVER.STEPS: found {list(steps)}, expected rising epochs: {sorted(steps)}")
+    return faults

@@ -18,6 +18,7 @@ from corruption.apply import corrupt
 from corruption.names import CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
 from corruption.protocols import resolve_names
 from utils.errors import UserError, run_main
+from utils.files import write_files
 from utils.seeds import derive_generator
 
 _DPI = 100
@@ -98,12 +99,8 @@ def write_grid(image: np.ndarray, names: Sequence[str], seed: int, out: Path) ->
         raise UserError(f"--out {out}: the grid is written as PNG; expected a name ending in .png")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no directory {out.parent}; make it first")
-    beside = out.with_name(out.name + ".part")
-    try:
-        draw_grid(image, names, seed).savefig(beside, format="png")
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)
+    figure = draw_grid(image, names, seed)
+    write_files({out: lambda partial: figure.savefig(partial, format="png")})
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ https://github.com/bethgelab/imagecorruptions. Its file corruptions.py is loaded
 in the process sees the changes, and a few of the names it looks up are replaced there:
 
 - `np`: numpy, with `float_` (gone in NumPy 2) and with `random` drawing from the caller's generator;
-- `gaussian`: skimage's, with `multichannel=` (gone in 0.21) translated to `channel_axis=`;
+- `gaussian`: skimage's, with `multichannel=` (which it no longer takes) translated to `channel_axis=`;
 - `sk`: skimage, with salt-and-pepper noise drawn from the caller's generator instead of a fresh one;
 - `cv2`: OpenCV, with each frost texture decoded and enlarged once per process;
 - `print`: nothing (zoom_blur and snow print on a path that they handle);
@@ -87,7 +87,7 @@ def _enlarged(path: str, size: tuple[int, int], interpolation: int) -> np.ndarra
 
 
 class _OpenCVWithTextureCache:
-    """OpenCV, but frost's textures are decoded and enlarged once per process: the same values, ten times faster."""
+    """OpenCV, but frost's textures are decoded and enlarged once per process: the same values, 0.2 for 4 ms."""
 
     def imread(self, path: str) -> _Texture:
         return _Texture(path, _decoded(path).shape)

@@ -1,7 +1,7 @@
 """Rain as in CIL-ReID, which calls RandomRain and RandomBrightness of albumentations 0.5 to 1.3 (2.0 has another rain).
 
-Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880; numbers
-from its file data/datasets (function `rain`) and from albumentations 1.3.0, add_rain.
+Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880. Given the
+same draws, the published pictures come out bit for bit (tests/corruption/test_rain.py).
 """
 
 from typing import NamedTuple

@@ -37,8 +37,6 @@ def read_dataset(cfg) -> DatasetSplits:
     if name not in READERS:
         raise UserError(f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}")
     splits = READERS[name](cfg, Path(cfg.DATASETS.ROOT_DIR))
-    for split in ("train", "query", "gallery"):
-        logger.info("%s %s: %d pictures of %d identities", name, split, *count(getattr(splits, split)))
     return splits
 
 
@@ -56,6 +54,8 @@ def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
         if getattr(cfg.INPUT, key):
             raise UserError(f"INPUT.{key} True: not built in this version; set it to False")
     splits = read_dataset(cfg)
+    for split in ("train", "query", "gallery"):
+        logger.info("%s %s: %d pictures of %d identities", splits.name, split, *count(getattr(splits, split)))
     pids = sorted({record.pid for record in splits.train})
     everything = [*splits.train, *splits.query, *splits.gallery]
     test = TestLoaders(
@@ -103,6 +103,7 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int]) -> 
 def _loader(pictures, num_workers: int, **options) -> DataLoader:
     return DataLoader(
         pictures,
+        generator=torch.Generator(),  # of its own: the global one, which training draws from, must not feel the loaders
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,

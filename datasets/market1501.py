@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.metrics import JUNK_PID
 from utils.structures import DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ SPLIT_DIRECTORIES = {"train": "bounding_box_train", "query": "query", "gallery":
 PUBLISHED_COUNTS = {"train": (12936, 751), "query": (3368, 750), "gallery": (15913, 750)}
 FILE_NAME = re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE)
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-JUNK_PID, DISTRACTOR_PID = -1, 0
+DISTRACTOR_PID = 0
 
 
 def read_market1501(root_dir: str | Path, *, check_counts: bool = True) -> DatasetSplits:

@@ -29,6 +29,8 @@ class EpochBatchSampler(Sampler):
         """Draws the batches of `epoch`, counted from 0."""
         self.epoch = epoch
         self.batches = self.draw_batches(derive_generator(self.seed, "sampler", epoch))
+        if not self.batches:
+            raise UserError("the training set gives no batch of two or more pictures; raise SOLVER.IMS_PER_BATCH")
 
     def draw_batches(self, rng: np.random.Generator) -> list[list[int]]:
         """The epoch's batches of picture indices."""

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import cv2
 
+from datasets.market1501 import SPLIT_DIRECTORIES as DIRECTORIES
 from datasets.pictures import Shot, draw_picture
 from utils.errors import UserError
 
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 GENERATOR_VERSION = 1
 NAME = "synthetic"
 MANIFEST = "manifest.json"
-DIRECTORIES = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 # Distractors (pid 0) and junk (pid -1), as shares of the test pictures of known people.
 DISTRACTOR_SHARE = 0.05
 JUNK_SHARE = 0.02
@@ -112,8 +112,10 @@ def synthesize(
             counts = _write_set(building, settings, workers)
             if force and directory.exists():
                 directory.rename(replaced)
-            _move_into_place(building, directory, settings)
+            made = _move_into_place(building, directory, settings)
         finally:
+            if replaced.exists() and not directory.exists():
+                replaced.rename(directory)
             for leftover in (building, replaced):
                 shutil.rmtree(leftover, ignore_errors=True)
     except OSError as error:
@@ -126,7 +128,10 @@ def synthesize(
             f"a process that drew the synthetic set for {directory} was killed, perhaps for lack of memory; "
             "run `python -m datasets synthesize` with fewer workers"
         ) from error
-    logger.info("made %s: %d pictures in %.1f s", directory, sum(counts.values()), time.perf_counter() - started)
+    if made:
+        logger.info("made %s: %d pictures in %.1f s", directory, sum(counts.values()), time.perf_counter() - started)
+    else:
+        logger.info("using %s, which another process made meanwhile", directory)
     return directory
 
 
@@ -140,7 +145,8 @@ def check_synthetic(directory: Path, settings: SyntheticSettings) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{directory} exists, but its {MANIFEST} cannot be read ({type(error).__name__}: {error}): it is no whole "
-            "synthetic set. It was left as it is; delete it, or replace it with `python -m datasets synthesize --force`"
+            "synthetic set. It was left as it is; delete it, or replace it with "
+            f"`python -m datasets synthesize --force --out {directory}`"
         ) from error
     differences = [
         f"{key} is {found_made.get(key)}, asked for {expected.get(key)}"
@@ -150,13 +156,13 @@ def check_synthetic(directory: Path, settings: SyntheticSettings) -> None:
     if differences:
         raise UserError(
             f"{directory} holds another synthetic set: {'; '.join(differences)}. It was left as it is; replace it with "
-            "`python -m datasets synthesize --force`, or choose another DATASETS.ROOT_DIR"
+            f"`python -m datasets synthesize --force --out {directory}`, or choose another DATASETS.ROOT_DIR"
         )
     found = {name: len(list((directory / name).glob("*.jpg"))) for name in DIRECTORIES.values()}
     if found != counts:
         raise UserError(
             f"{directory} is not whole: found {found} pictures, its {MANIFEST} says {counts}. It was left as it is; "
-            "delete it, or replace it with `python -m datasets synthesize --force`"
+            f"delete it, or replace it with `python -m datasets synthesize --force --out {directory}`"
         )
 
 
@@ -232,14 +238,16 @@ def _start_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _move_into_place(building: Path, directory: Path, settings: SyntheticSettings) -> None:
-    """Renames a whole set to its place; where another process was faster, its set is used."""
+def _move_into_place(building: Path, directory: Path, settings: SyntheticSettings) -> bool:
+    """Renames a whole set to its place; False where another process was faster and its set is used."""
     try:
         building.rename(directory)
     except OSError:
         if not directory.exists():
             raise
         check_synthetic(directory, settings)
+        return False
+    return True
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -27,8 +27,9 @@ class CombinedLoss(nn.Module):
         {"loss": weighted total, "<name>_loss": each term, unweighted}.
     """
 
-    def __init__(self, terms: dict[str, tuple[float, Term]]) -> None:
+    def __init__(self, terms: dict[str, tuple[float, Term]], modules: tuple[nn.Module, ...] = ()) -> None:
         super().__init__()
+        self.parts = nn.ModuleList(modules)  # registers what the terms call, should it have weights
         self.terms = {name: (weight, term) for name, (weight, term) in terms.items() if weight}
 
     def forward(self, output: ModelOutput, batch: dict) -> dict[str, torch.Tensor]:

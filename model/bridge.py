@@ -57,6 +57,9 @@ def bridge_points(clean: torch.Tensor, corrupted: torch.Tensor, t: torch.Tensor,
 class BridgeVAE(nn.Module):
     """Encoder, decoder and the bridge between the clean and the corrupted modality.
 
+    Unit vectors enter the encoder times sqrt(D), and leave the decoder divided by it: with entries of order 1/sqrt(D)
+    the latent draw drowns the signal, and the reconstruction stays at the mean feature for the length of a stage.
+
     Args:
         feat_dim, hidden_dim, latent_dim: widths D, H and L.
         bridge_t: "batch" draws one t for a batch, as released, "image" one for every image.
@@ -70,24 +73,30 @@ class BridgeVAE(nn.Module):
         if bridge_t not in BRIDGE_T:
             raise ValueError(f"bridge_t {bridge_t!r}: expected one of {', '.join(BRIDGE_T)}")
         self.bridge_t, self.noise = bridge_t, noise
+        self.scale = feat_dim**0.5
         self.encoder = BridgeEncoder(feat_dim, hidden_dim, latent_dim)
         self.decoder = BridgeDecoder(feat_dim, hidden_dim, latent_dim)
 
     def reconstruct(self, latent: Gaussian) -> torch.Tensor:
         """D of one draw from the latent Gaussians in training, of their means in evaluation; (B, D)."""
-        if not self.training:
-            return self.decoder(latent.mean)
-        return self.decoder(latent.mean + torch.randn_like(latent.mean) * (0.5 * latent.log_var).exp())
+        draw = latent.mean
+        if self.training:
+            draw = draw + torch.randn_like(draw) * (0.5 * latent.log_var).exp()
+        return self.decoder(draw) / self.scale
+
+    def encode(self, units: torch.Tensor) -> Gaussian:
+        """q(.|u) of unit vectors u (B, D)."""
+        return self.encoder(units * self.scale)
 
     def forward(self, clean: torch.Tensor, corrupted: torch.Tensor) -> BridgeOutput:
         """Latents and reconstructions of unit features clean u and corrupted u~, both (B, D)."""
         t = torch.rand(len(clean) if self.bridge_t == "image" else 1, 1, device=clean.device, dtype=clean.dtype)
-        clean_latent, corrupted_latent = self.encoder(clean), self.encoder(corrupted)
+        clean_latent, corrupted_latent = self.encode(clean), self.encode(corrupted)
         return BridgeOutput(
             clean=clean,
             clean_reconstruction=self.reconstruct(clean_latent),
             corrupted_reconstruction=self.reconstruct(corrupted_latent),
             clean_latent=clean_latent,
             corrupted_latent=corrupted_latent,
-            bridge_latent=self.encoder(bridge_points(clean, corrupted, t, noise=self.noise)),
+            bridge_latent=self.encode(bridge_points(clean, corrupted, t, noise=self.noise)),
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import nn
 
 from model.bridge import BridgeVAE
@@ -58,6 +59,36 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
         logger.info("%s: left at the configured values: %s", source, ", ".join(kept))
 
 
+# Settings that change features without changing any shape, and settings that change the test or are kept in the file.
+MUST_AGREE = ("MODEL.TRANSFORMER_TYPE", "MODEL.STRIDE_SIZE", "MODEL.SIE_COE", "INPUT.SIZE_TRAIN")
+WORTH_KNOWING = ("SEED", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
+
+
+def check_training_settings(cfg, content: dict, path: str) -> None:
+    """Compares the configuration with the one that a checkpoint of this project was trained with.
+
+    Raises:
+        UserError: a setting that makes other features without making other shapes.
+    """
+    trained = yaml.safe_load(content.get("meta", {}).get("config", "")) or {}
+
+    def value_of(node, key: str):
+        for name in key.split("."):
+            node = node.get(name, {})
+        return node
+
+    found = {key: (value_of(trained, key), value_of(cfg, key)) for key in (*MUST_AGREE, *WORTH_KNOWING) if trained}
+    differ = {key: pair for key, pair in found.items() if pair[0] != pair[1]}
+    faults = [f"{key} {then}, now {now}" for key, (then, now) in differ.items() if key in MUST_AGREE]
+    if faults:
+        raise UserError(
+            f"checkpoint {path}: trained with {'; '.join(faults)}; test with the configuration it was trained with"
+        )
+    for key, (then, now) in differ.items():
+        note = "the test draws other corruptions" if key == "SEED" else "the file's are used"
+        logger.warning("checkpoint %s: trained with %s %s, now %s: %s", path, key, then, now, note)
+
+
 def resize_position_embedding(embedding: torch.Tensor, grid_size: tuple[int, int], *, num_prefix: int) -> torch.Tensor:
     """Resizes position embeddings (1, num_prefix + S*S, D) of a square grid bilinearly to (1, 1 + P, D)."""
     prefix, patches = embedding[:, :1], embedding[:, num_prefix:]
@@ -97,7 +128,8 @@ def start_files(cfg) -> dict[str, str]:
     files = {"CFAT.CLEAN.WEIGHT": cfg.CFAT.CLEAN.WEIGHT}
     if stage != "corrupted" and cfg.CFAT.STUDENT_INIT == "corrupted":
         files["CFAT.CORRUPTED.WEIGHT"] = cfg.CFAT.CORRUPTED.WEIGHT
-    if stage == "align":
+    fine = cfg.CFAT.FINE
+    if stage == "align" and (fine.IDENTITY_WEIGHT or fine.KL_WEIGHT or fine.RECONSTRUCTION_WEIGHT):
         files["CFAT.BRIDGE.WEIGHT"] = cfg.CFAT.BRIDGE.WEIGHT
     return files
 

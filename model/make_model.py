@@ -4,7 +4,7 @@ import logging
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
-from model.loading import load_strictly
+from model.loading import check_training_settings, load_strictly
 from model.reid import ReIDModel
 from model.vit import VIT_SIZES, TransReIDViT
 from utils.checkpoints import load_checkpoint, model_state
@@ -40,8 +40,8 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
 def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
     """The model in the checkpoint `path`, ready to extract test features.
 
-    The number of classes, and whether there is side information, are read from the file; the camera and viewpoint
-    counts of the data set at hand must fit its side information table.
+    Whether there is side information is read from the file; the camera and viewpoint counts of the data set at hand
+    must fit its table. The identity classifier is left out: no test feature needs it.
 
     Raises:
         UserError: no file given or found, or names and shapes that do not fit the configuration.
@@ -51,9 +51,18 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
         raise UserError(
             "TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth"
         )
-    state = model_state(load_checkpoint(path), path)
-    if cfg.TEST.FEATURE != "neck":  # the identity classifier is not needed for a test feature
-        state.pop("classifier.weight", None)
+    content = load_checkpoint(path)
+    state = model_state(content, path)
+    state.pop("classifier.weight", None)
+    check_training_settings(cfg, content, path)
+    if "normalize.mean" not in state:
+        logger.warning(
+            "checkpoint %s holds no pixel mean: INPUT.PIXEL_MEAN %s and PIXEL_STD %s of the configuration are used; "
+            "TransReID's and CIL-ReID's ViT files were trained with 0.5 for both",
+            path,
+            list(cfg.INPUT.PIXEL_MEAN),
+            list(cfg.INPUT.PIXEL_STD),
+        )
     sie_sizes = {"num_cameras": num_cameras, "num_views": num_views}
     table = state.get("base.sie_embed")
     if table is None:
@@ -62,8 +71,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
         sie_sizes = {"num_cameras": 0, "num_views": 0}
     else:
         _check_side_table(cfg, path, len(table), num_cameras, num_views)
-    num_classes = len(state["classifier.weight"]) if "classifier.weight" in state else 0
-    model = _make_reid(cfg, num_classes=num_classes, **sie_sizes)
+    model = _make_reid(cfg, num_classes=0, **sie_sizes)
     load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
     return model.eval()
 

@@ -4,7 +4,7 @@ train: the stage loop and its step   inference: features and metrics   report: r
 """
 
 from processor.inference import do_inference
-from processor.report import do_test
+from processor.report import check_test_settings, do_test
 from processor.train import do_train
 
-__all__ = ["do_inference", "do_test", "do_train"]
+__all__ = ["check_test_settings", "do_inference", "do_test", "do_train"]

@@ -10,7 +10,7 @@ from torch import nn
 from processor.inference import FeatureBank, do_inference
 from utils.errors import UserError
 from utils.files import make_output_dir
-from utils.metrics import JUNK_PID, distance_rows
+from utils.metrics import distance_rows, rank_gallery
 from utils.plots import RankedRow, save_ranked_lists
 from utils.results import format_table, make_results, read_results, write_results
 from utils.structures import Condition, DataBundle, Protocol
@@ -18,6 +18,13 @@ from utils.structures import Condition, DataBundle, Protocol
 logger = logging.getLogger(__name__)
 
 ANSWERS = 10  # shown for each query
+
+
+def check_test_settings(cfg) -> list[dict]:
+    """Refuses, before any work, a test that could not end well; returns the results that TEST.COMPARE names."""
+    if cfg.TEST.RE_RANKING:
+        raise UserError("TEST.RE_RANKING True: re-ranking is not built in this version; set it to False")
+    return [read_results(directory) for directory in cfg.TEST.COMPARE]
 
 
 def do_test(
@@ -31,10 +38,8 @@ def do_test(
     Returns:
         The content of results.json.
     """
-    if cfg.TEST.RE_RANKING:
-        raise UserError("TEST.RE_RANKING True: re-ranking is not built in this version; set it to False")
+    compared = check_test_settings(cfg)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
-    compared = [read_results(directory) for directory in cfg.TEST.COMPARE]
     bank = FeatureBank(model, data, device=device)
     results = do_inference(model, data, protocols, device=device, repeats=cfg.TEST.REPEATS, bank=bank)
     content = make_results(results, dataset=data.splits.name, weight=weight, seed=cfg.SEED)
@@ -58,8 +63,7 @@ def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_qu
             query, gallery = bank.get("query", condition, 0), bank.get("gallery", condition, 0)
             distances = distance_rows(query.features[index : index + 1], gallery.features)[0].numpy()
             pid, camid = query.pids[index], query.camids[index]
-            junk = ((gallery.pids == pid) & (gallery.camids == camid)) | (gallery.pids == JUNK_PID)
-            best = [i for i in np.argsort(distances, kind="stable") if not junk[i]][:ANSWERS]
+            best = rank_gallery(distances, pid, camid, gallery.pids, gallery.camids)[:ANSWERS]
             rows.append(
                 RankedRow(
                     title=f"pid {pid}, {'clean' if condition.is_clean else 'corrupted'}",

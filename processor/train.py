@@ -73,7 +73,8 @@ def do_train(
     loss_fn.to(device)
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     logger.info("stage %s: %d epochs, %.2f million learning parameters, on %s", stage, epochs, learning / 1e6, device)
-    with SummaryWriter(str(output_dir / "tensorboard" / stage)) as writer:
+    # purge_step: what an earlier run drew in the same place is not mixed in
+    with SummaryWriter(str(output_dir / "tensorboard" / stage), purge_step=0) as writer:
         for epoch in range(epochs):
             means = _train_epoch(cfg, data, model, loss_fn, optimizer, scheduler, device, epoch, writer)
             state.epoch = epoch + 1

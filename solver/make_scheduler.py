@@ -8,7 +8,10 @@ COSINE_FLOOR = 0.002  # last rate over BASE_LR, as TransReID's solver sets it
 
 
 def make_scheduler(cfg, optimizer: torch.optim.Optimizer) -> Scheduler:
-    """Linear warm-up from WARMUP_FACTOR * rate, then cosine to 0.002 * rate, or steps; `.step(epoch)` before a step."""
+    """Linear warm-up from WARMUP_FACTOR * BASE_LR to each group's rate, then cosine to 0.002 * BASE_LR, or steps.
+
+    Call `.step(epoch)`, with a fractional epoch, before each update.
+    """
     solver = cfg.SOLVER
     warmup = min(solver.WARMUP_EPOCHS, solver.MAX_EPOCHS)
     common = {"warmup_t": warmup, "warmup_lr_init": solver.WARMUP_FACTOR * solver.BASE_LR, "t_in_epochs": True}

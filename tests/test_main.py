@@ -72,6 +72,7 @@ def test_what_a_run_leaves(trained):
         assert picture.width > 500
     log = (output / "log.txt").read_text()
     assert all(f"stage {stage}: done" in log for stage in STAGES)
+    assert "market1501 query: 24 pictures" in log  # logged before the directory of log.txt was known
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -104,6 +105,27 @@ def test_a_stage_replaced_by_a_file_is_not_trained(trained, tmp_path):
     assert all(torch.equal(first[name], again[name]) for name in first)  # the same start, the same seed, the same end
 
 
+def test_a_replaced_last_stage_is_what_is_tested(trained, tmp_path):
+    weights = {f"CFAT.{s.upper()}.WEIGHT": trained / "run" / "checkpoints" / f"{s}.pth" for s in STAGES[1:]}
+    done = run("train.py", *options(trained, tmp_path, **weights, **{"CFAT.CLEAN.MAX_EPOCHS": 1, "TEST.REPEATS": 1}))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["clean.pth"]
+    assert json.loads((tmp_path / "results.json").read_text())["weight"] == str(weights["CFAT.ALIGN.WEIGHT"])
+
+
+@pytest.mark.slow
+def test_training_is_the_same_with_any_number_of_workers_and_evaluations(trained, tmp_path):
+    opts = options(trained, tmp_path, **{"DATALOADER.NUM_WORKERS": 2, "SOLVER.EVAL_PERIOD": 1})
+    done = run("train.py", *opts)
+    assert done.returncode == 0, done.stderr
+    for stage in STAGES:
+        first, again = (
+            torch.load(path / "checkpoints" / f"{stage}.pth", weights_only=True) for path in (trained / "run", tmp_path)
+        )
+        for part in first.keys() - {"meta"}:
+            assert all(torch.equal(value, again[part][name]) for name, value in first[part].items()), (stage, part)
+
+
 class TestErrors:
     """Each ends with status 1 and one message on stderr, without a traceback."""
 
@@ -118,6 +140,15 @@ class TestErrors:
     def test_no_data(self, tmp_path):
         done = run("train.py", "DATASETS.ROOT_DIR", tmp_path, config=None)
         self.check(done, "Market-1501 not found", "Download Market-1501-v15.09.15.zip", "configs/Synthetic/cfat.yml")
+
+    def test_several_processes(self, trained, tmp_path, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        self.check(run("train.py", *options(trained, tmp_path)), "WORLD_SIZE > 1", "not built in this version")
+
+    def test_a_test_that_could_not_end_well_is_refused_before_training(self, trained, tmp_path):
+        self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.RE_RANKING": True})), "not built")
+        self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.COMPARE": "nowhere"})), "results.json")
+        assert not (tmp_path / "run").exists()
 
     def test_no_weight(self, trained, tmp_path):
         self.check(run("test.py", *options(trained, tmp_path)), "TEST.WEIGHT is empty")

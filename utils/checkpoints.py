@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from utils.errors import UserError
-from utils.files import keep_previous, write_atomically
+from utils.files import write_files
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +24,7 @@ def save_checkpoint(path: str | Path, states: dict[str, State], meta: dict) -> N
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {name: {key: value.detach().cpu() for key, value in state.items()} for name, state in states.items()}
-    partial_ready = path.with_name(f".{path.name}.new")
-    write_atomically(partial_ready, lambda partial: torch.save({**content, "meta": meta}, partial))
-    kept = keep_previous(path)  # only once the new one is whole
-    partial_ready.replace(path)
-    if kept:
+    for kept in write_files({path: lambda partial: torch.save({**content, "meta": meta}, partial)}):
         logger.info("%s of an earlier run is kept as %s", path, kept.name)
 
 

@@ -1,5 +1,7 @@
 """Writing files so that nothing written is lost: beside and renamed, with an earlier file kept under a number."""
 
+import filecmp
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,41 +29,51 @@ def make_output_dir(path: str | Path) -> Path:
     return directory
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` on a file beside `path`, then renames it; a failure leaves `path` as it was.
+def write_files(files: dict[Path, Callable[[Path], None]], *, keep: bool = True) -> list[Path]:
+    """Writes files that belong together: each beside its place, and once all are whole, renames them.
+
+    Args:
+        files: place -> function that writes the file given to it.
+        keep: where another file stands in a place, keep those of all places, under one free number.
+
+    Returns:
+        The earlier files that were kept, under their new names.
 
     Raises:
-        UserError: the file could not be written (full disk, no permission).
+        UserError: a file could not be written (full disk, no permission); every earlier file is untouched.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in files}
     try:
         try:
-            write(partial)
-            with partial.open("rb") as handle:
-                os.fsync(handle.fileno())
-            os.replace(partial, path)
+            for path, write in files.items():
+                write(partials[path])
+                with partials[path].open("rb") as handle:
+                    os.fsync(handle.fileno())
+            changed = any(path.exists() and not filecmp.cmp(path, partials[path], shallow=False) for path in files)
+            kept = _keep_previous(list(files)) if keep and changed else []
+            for path, partial in partials.items():
+                os.replace(partial, path)
         finally:
-            partial.unlink(missing_ok=True)
+            for partial in partials.values():
+                partial.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise UserError(f"{path}: could not be written ({error}); an earlier file of that name is untouched") from error
-
-
-def keep_previous(path: str | Path) -> Path | None:
-    """Renames an existing `path` to the first free `<stem>.<n><suffix>` and returns that; None if there was no file."""
-    path = Path(path)
-    if not path.exists():
-        return None
-    number = 1
-    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
-    os.rename(path, kept)
+        names = ", ".join(map(str, files))
+        raise UserError(f"{names}: could not be written ({error}); what was there before is not lost") from error
     return kept
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file atomically; an earlier file with another content is kept under a number."""
-    path = Path(path)
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-        keep_previous(path)
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    """Writes a text file whole or not at all; an earlier one with another content is kept under a number."""
+    write_files({Path(path): lambda partial: partial.write_text(text, encoding="utf-8")})
+
+
+def _keep_previous(paths: list[Path]) -> list[Path]:
+    """Renames the files to <stem>.<n><suffix>, with the first n that is free for all of them."""
+    for number in itertools.count(1):
+        kept = {path: path.with_name(f"{path.stem}.{number}{path.suffix}") for path in paths}
+        if not any(other.exists() for other in kept.values()):
+            break
+    existing = [path for path in paths if path.exists()]
+    for path in existing:
+        os.rename(path, kept[path])
+    return [kept[path] for path in existing]

@@ -1,24 +1,45 @@
 """Log handlers, in one place: everything else only calls logging.getLogger(__name__)."""
 
 import logging
+import logging.handlers
 import sys
 from pathlib import Path
 
+from utils.errors import UserError
+
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
+MAX_WAITING = 10_000  # records kept until the directory is known
 
 
 def setup_logging(output_dir: Path | None = None) -> None:
-    """Sends the project's log to stdout and, once it is known, to output_dir/log.txt, which is appended to."""
+    """Sends the project's log to stdout and, from a second call on, to output_dir/log.txt, which is appended to.
+
+    What is logged before the directory is known waits in memory and goes to the file too.
+
+    Raises:
+        UserError: log.txt cannot be opened.
+    """
     root = logging.getLogger()
-    for handler in root.handlers[:]:
-        if getattr(handler, "of_project", False):
-            root.removeHandler(handler)
-            handler.close()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
-    if output_dir is not None:
-        handlers.append(logging.FileHandler(output_dir / "log.txt", encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S" if handler is handlers[0] else None))
+    waiting = []
+    for handler in [handler for handler in root.handlers if getattr(handler, "of_project", False)]:
+        waiting += getattr(handler, "buffer", [])
+        root.removeHandler(handler)
+        handler.close()
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
+    if output_dir is None:
+        other: logging.Handler = logging.handlers.MemoryHandler(MAX_WAITING, flushLevel=logging.CRITICAL + 1)
+    else:
+        try:
+            other = logging.FileHandler(output_dir / "log.txt", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"{output_dir / 'log.txt'}: cannot be written ({error}); choose another OUTPUT_DIR"
+            ) from error
+        other.setFormatter(logging.Formatter(FORMAT))
+        for record in waiting:
+            other.handle(record)
+    for handler in (console, other):
         handler.of_project = True
         root.addHandler(handler)
     root.setLevel(logging.INFO)

@@ -44,6 +44,12 @@ class _Sums:
         )
 
 
+def rank_gallery(distances: np.ndarray, pid: int, camid: int, g_pids: np.ndarray, g_camids: np.ndarray) -> np.ndarray:
+    """Gallery indices that count for a query (pid, camid), nearest first, ties in gallery order; `distances` (G,)."""
+    kept = np.flatnonzero(~((g_pids == pid) & (g_camids == camid)) & (g_pids != JUNK_PID))
+    return kept[np.argsort(distances[kept], kind="stable")]
+
+
 def _add_rows(sums: _Sums, distances, q_pids, g_pids, q_camids, g_camids, first_query: int = 0) -> None:
     """Adds the queries of a block of distances (rows, G) to `sums`; ties rank in gallery order."""
     for row, (pid, camid) in enumerate(zip(q_pids, q_camids, strict=True)):
@@ -51,9 +57,8 @@ def _add_rows(sums: _Sums, distances, q_pids, g_pids, q_camids, g_camids, first_
             raise UserError(
                 f"query {first_query + row}: its distances hold NaN; check its features for non-finite values"
             )
-        kept = ~((g_pids == pid) & (g_camids == camid)) & (g_pids != JUNK_PID)
-        order = np.argsort(distances[row][kept], kind="stable")
-        ranks = np.flatnonzero(g_pids[kept][order] == pid) + 1  # of the true matches, from 1
+        ranking = rank_gallery(distances[row], pid, camid, g_pids, g_camids)
+        ranks = np.flatnonzero(g_pids[ranking] == pid) + 1  # of the true matches, from 1
         sums.num_queries += 1
         if not len(ranks):
             continue

@@ -9,7 +9,7 @@ matplotlib.use("Agg")  # files only: a server has no display
 import matplotlib.pyplot as plt
 import numpy as np
 
-from utils.files import write_atomically
+from utils.files import write_files
 
 RIGHT, WRONG = "#1a9641", "#d7191c"
 
@@ -45,5 +45,5 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
             axis.set_title(f"{rank} {'✓' if correct else '✗'}", fontsize=8, color=colour)
             height, width = picture.shape[:2]
             axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=110, format="png"))
+    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
     plt.close(figure)

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import write_files
 from utils.structures import Protocol, RetrievalMetrics
 
 COLUMNS = ("dataset", "protocol", "corruption", "severity", "repeat", "seed", "mAP", "mINP", "rank1", "rank5", "rank10",
@@ -70,8 +71,12 @@ def write_results(
                     "num_valid_queries": single.num_valid_queries,
                 }
             )
-    write_text(output_dir / "results.json", json.dumps(content, indent=2) + "\n")
-    write_text(output_dir / "results.csv", buffer.getvalue())
+    texts = {"results.json": json.dumps(content, indent=2) + "\n", "results.csv": buffer.getvalue()}
+    write_files({output_dir / name: partial(_write_utf8, text=text) for name, text in texts.items()})
+
+
+def _write_utf8(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def read_results(directory: str | Path) -> dict:

@@ -22,11 +22,11 @@ class ImageRecord:
 class DatasetSplits:
     """A read data set. `root` is the directory that picture paths are relative to when their corruption is seeded."""
 
-    name: str
-    root: str
     train: tuple[ImageRecord, ...]
     query: tuple[ImageRecord, ...]
     gallery: tuple[ImageRecord, ...]
+    name: str = ""
+    root: str = ""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,19 @@ def test_the_same_pictures_with_any_number_of_workers(data_root, workers):
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_loaders_leave_the_global_generator_alone(data_root, workers):
+    data = make(data_root, "DATALOADER.NUM_WORKERS", workers)  # dropout and the bridge draw from it
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    for epoch in range(2):
+        data.train.batch_sampler.set_epoch(epoch)
+        list(data.train)
+    list(data.test_loader("query", CORRUPTED, 0))
+    assert torch.equal(torch.rand(4), expected)
+
+
 def test_training_draws_afresh_every_epoch(data_root):
     data = make(data_root, "INPUT.PROB", "0", "INPUT.PADDING", "0", "INPUT.RE_PROB", "0")
     pictures = {}

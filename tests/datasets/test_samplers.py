@@ -53,6 +53,11 @@ def test_keys_number_the_draws_of_an_epoch():
     assert {key.epoch for key in keys} == {2}
 
 
+def test_a_set_without_batches():
+    with pytest.raises(UserError, match=r"gives no batch of two or more pictures; raise SOLVER\.IMS_PER_BATCH"):
+        RandomBatchSampler(10, 1, seed=0)
+
+
 def test_too_few_identities():
     with pytest.raises(UserError, match="has 8 identities, a batch of 40 = 10 identities x 4 pictures needs 10"):
         IdentityBatchSampler(LABELS, 40, 4, seed=1)

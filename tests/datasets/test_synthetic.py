@@ -14,7 +14,8 @@ import torch
 
 from datasets.images import read_image
 from datasets.market1501 import read_market_layout
-from datasets.synthetic import SyntheticSettings, ensure_synthetic, list_shots, synthesize
+from datasets.pictures import Shot, draw_picture
+from datasets.synthetic import GENERATOR_VERSION, SyntheticSettings, ensure_synthetic, list_shots, synthesize
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
 from utils.metrics import evaluate_features
@@ -33,6 +34,12 @@ def digests(directory):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return synthesize(tmp_path_factory.mktemp("drawn") / "synthetic", SMALL, workers=1)
+
+
+@pytest.fixture(scope="module")
+def sixty(tmp_path_factory):
+    settings = SyntheticSettings(num_identities=60, images_per_camera=2)
+    return synthesize(tmp_path_factory.mktemp("sixty") / "synthetic", settings)
 
 
 @pytest.fixture
@@ -106,7 +113,7 @@ def test_a_set_that_is_not_whole_is_never_used_nor_overwritten(copy, small, dama
     before = digests(copy)
     with pytest.raises(UserError, match=message) as caught:
         ensure_synthetic(copy.parent, settings=SMALL)
-    assert "python -m datasets synthesize --force" in str(caught.value)
+    assert f"python -m datasets synthesize --force --out {copy}" in str(caught.value)
     assert digests(copy) == before
     assert digests(synthesize(copy, SMALL, workers=1, force=True)) == digests(small)
 
@@ -147,17 +154,36 @@ def test_a_killed_build_leaves_no_set_and_the_next_one_makes_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]
 
 
+def test_a_change_of_the_drawing_raises_the_version():
+    """A set on disk is accepted by its version: whoever changes a picture raises GENERATOR_VERSION and this digest."""
+    picture = hashlib.sha256()
+    for pid in (1, 2, 3, 0, -1):
+        for camera in range(6):
+            image = cv2.imdecode(np.frombuffer(draw_picture(1, Shot(pid, camera, 0)), np.uint8), cv2.IMREAD_COLOR)
+            # means of blocks, coarsely rounded: another machine may round a pixel differently
+            blocks = image.reshape(8, 16, 4, 16, 3).mean(axis=(1, 3))
+            picture.update(np.round(blocks / 16).astype(np.uint8).tobytes())
+    assert (GENERATOR_VERSION, picture.hexdigest()[:16]) == (1, "2f56668f65d19d3a")
+
+
+def grey_world_thumbnail(path):
+    """16 x 8 pixels, each channel divided by its mean: what is left of colour and place without the camera's cast."""
+    image = cv2.resize(read_image(path), (8, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
+    image = image / image.mean(axis=(0, 1))
+    return (image / np.linalg.norm(image)).ravel()
+
+
 def colour_histogram(path):
     hsv = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2HSV)
     histogram = cv2.calcHist([hsv], [0, 1, 2], None, [12, 6, 6], [0, 180, 0, 256, 0, 256]).ravel()
     return np.sqrt(histogram / histogram.sum())  # the distance of roots is Hellinger's
 
 
-def test_a_colour_histogram_does_not_solve_it(tmp_path):
-    directory = synthesize(tmp_path / "synthetic", SyntheticSettings(num_identities=60, images_per_camera=2))
-    splits = read_market_layout(directory, name="synthetic")
+@pytest.mark.parametrize("describe", [colour_histogram, grey_world_thumbnail])
+def test_colours_do_not_solve_it(sixty, describe):
+    splits = read_market_layout(sixty, name="synthetic")
     sets = []
     for records in (splits.query, splits.gallery):
-        features = torch.tensor(np.stack([colour_histogram(record.path) for record in records]), dtype=torch.float32)
+        features = torch.tensor(np.stack([describe(record.path) for record in records]), dtype=torch.float32)
         sets.append(FeatureSet(features, np.array([r.pid for r in records]), np.array([r.camid for r in records])))
-    assert evaluate_features(*sets).mAP < 0.3
+    assert evaluate_features(*sets).mAP < 0.35

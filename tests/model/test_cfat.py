@@ -3,7 +3,7 @@ import torch
 
 from config import load_cfg, stage_cfg, stages_to_run
 from model import check_start_files, load_model, load_start, make_model
-from model.loading import load_pretrained, resize_position_embedding
+from model.loading import load_pretrained, resize_position_embedding, start_files
 from model.vit import TransReIDViT, ViTSize
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
@@ -135,6 +135,8 @@ def test_missing_starts_come_to_light_before_training(tmp_path):
     assert f"stage align starts from CFAT.CORRUPTED.WEIGHT {tmp_path}/checkpoints/corrupted.pth: no such file" in text
     assert f"stage align starts from CFAT.BRIDGE.WEIGHT {tmp_path}/checkpoints/bridge.pth: no such file" in text
     assert "CFAT.CLEAN.WEIGHT" not in text  # stage clean makes it
+    coarse_only = [key for name in ("IDENTITY", "KL", "RECONSTRUCTION") for key in (f"CFAT.FINE.{name}_WEIGHT", "0")]
+    assert "CFAT.BRIDGE.WEIGHT" not in start_files(stage_cfg(load_cfg(opts=[*opts, *coarse_only]), "align"))
     whole = load_cfg(opts=[*SMALL, "OUTPUT_DIR", str(tmp_path)])
     check_start_files([stage_cfg(whole, stage) for stage in stages_to_run(whole)])
 
@@ -175,12 +177,26 @@ class TestLoadModel:
                 num_views=1,
             )
 
-    def test_file_without_normalize_keeps_the_configured_mean(self, tmp_path):
+    def test_file_without_normalize_keeps_the_configured_mean(self, tmp_path, caplog):
         state = {name: value for name, value in make("clean").state_dict().items() if not name.startswith("normalize.")}
         torch.save(state, tmp_path / "transreid.pth")
         cfg = load_cfg(opts=[*SMALL, "INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]"])
         model = load_model(cfg, str(tmp_path / "transreid.pth"), num_cameras=3, num_views=1)
         assert model.normalize.mean.tolist() == [0.5, 0.5, 0.5]
+        assert "holds no pixel mean" in caplog.text
+
+    @pytest.mark.parametrize(("key", "value"), [("MODEL.SIE_COE", "1.0"), ("INPUT.SIZE_TRAIN", "[16, 64]")])
+    def test_settings_that_change_features_but_no_shape(self, tmp_path, key, value):
+        config = load_cfg(opts=SMALL).dump()
+        save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": config})
+        changed = [*SMALL, key, value, *(["INPUT.SIZE_TEST", value] if "SIZE" in key else [])]
+        with pytest.raises(UserError, match=f"trained with {key} .*, now "):
+            load_model(load_cfg(opts=changed), str(tmp_path / "a.pth"), num_cameras=3, num_views=1)
+
+    def test_another_seed_is_told(self, tmp_path, caplog):
+        save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": load_cfg(opts=SMALL).dump()})
+        load_model(load_cfg(opts=[*SMALL, "SEED", "7"]), str(tmp_path / "a.pth"), num_cameras=3, num_views=1)
+        assert "trained with SEED 1234, now 7: the test draws other corruptions" in caplog.text
 
     def test_no_weight_given(self):
         with pytest.raises(UserError, match="TEST.WEIGHT is empty"):

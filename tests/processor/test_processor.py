@@ -10,7 +10,7 @@ from config import load_cfg
 from corruption import PROTOCOLS
 from loss import make_loss
 from model import make_model
-from processor import do_inference, do_test, do_train
+from processor import check_test_settings, do_inference, do_test, do_train
 from processor.batches import to_device
 from processor.inference import FeatureBank, extract_features
 from processor.train import train_step
@@ -69,7 +69,7 @@ def make_data():
         return tuple(ImageRecord(f"{pid}_{camera}.jpg", pid, camera) for pid in pids for camera in cameras)
 
     splits = DatasetSplits(
-        "drawn", "", records(range(4), (0, 1, 2)), records(range(4, 8), (0,)), records(range(4, 8), (1, 2))
+        records(range(4), (0, 1, 2)), records(range(4, 8), (0,)), records(range(4, 8), (1, 2)), name="drawn"
     )
     requests = []
 
@@ -217,8 +217,8 @@ def test_report_writes_results_picture_and_comparison(tmp_path, caplog):
     assert table.index("second.pth") < table.index("first.pth")
 
 
-def test_re_ranking_is_refused_before_any_work(tmp_path):
-    data, requests = make_data()
-    with pytest.raises(UserError, match="TEST.RE_RANKING True: .*not built"):
-        do_test(make_cfg(tmp_path, "TEST.RE_RANKING", "True"), data, MeanColour(), (), device=CPU, weight="")
-    assert requests == []
+def test_settings_that_could_not_end_well_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"TEST.RE_RANKING True: .*not built"):
+        check_test_settings(make_cfg(tmp_path, "TEST.RE_RANKING", "True"))
+    with pytest.raises(UserError, match=r"nowhere.results\.json: cannot be read"):
+        check_test_settings(make_cfg(tmp_path, "TEST.COMPARE", "nowhere"))

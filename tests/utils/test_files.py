@@ -6,7 +6,7 @@ import torch
 
 from utils.checkpoints import load_checkpoint, model_state, save_checkpoint
 from utils.errors import UserError, run_main
-from utils.files import keep_previous, make_output_dir, write_atomically, write_text
+from utils.files import make_output_dir, write_files, write_text
 
 
 def test_other_content_keeps_the_earlier_file(tmp_path):
@@ -18,22 +18,30 @@ def test_other_content_keeps_the_earlier_file(tmp_path):
     assert (tmp_path / "results.1.json").read_text() == "one"
 
 
-def test_failed_write_leaves_the_earlier_file(tmp_path):
-    path = tmp_path / "file.txt"
-    path.write_text("whole")
+def test_failed_write_leaves_the_earlier_files(tmp_path):
+    paths = [tmp_path / "results.json", tmp_path / "results.csv"]
+    for path in paths:
+        path.write_text("whole")
 
     def fill_the_disk(partial):
         partial.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(UserError, match=r"file\.txt: could not be written .*No space left"):
-        write_atomically(path, fill_the_disk)
-    assert path.read_text() == "whole"
-    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+    with pytest.raises(UserError, match=r"results\.csv: could not be written .*No space left"):
+        write_files({paths[0]: lambda partial: partial.write_text("new"), paths[1]: fill_the_disk})
+    assert [path.read_text() for path in paths] == ["whole", "whole"]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
-def test_keep_previous_without_a_file(tmp_path):
-    assert keep_previous(tmp_path / "nothing") is None
+def test_files_that_belong_together_are_kept_under_one_number(tmp_path):
+    json, csv = tmp_path / "r.json", tmp_path / "r.csv"
+    (tmp_path / "r.1.csv").write_text("stray")
+    for content in ("a", "b"):
+        write_files(
+            {json: lambda partial, text=content: partial.write_text(text), csv: lambda partial: partial.touch()}
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.1.csv", "r.2.csv", "r.2.json", "r.csv", "r.json"]
+    assert ((tmp_path / "r.2.json").read_text(), json.read_text()) == ("a", "b")
 
 
 def test_output_dir_below_a_file(tmp_path):

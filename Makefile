@@ -18,7 +18,7 @@ setup: $(READY)
 # imagecorruptions brings opencv-python beside the headless build; both own the directory cv2 and the former needs libGL,
 # so one is removed and the other laid down again. Without a C compiler the slower Python versions of the kernels are used.
 $(READY): requirements.txt setup.py $(wildcard */*.pyx)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \

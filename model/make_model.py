@@ -54,7 +54,6 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     content = load_checkpoint(path)
     state = model_state(content, path)
     state.pop("classifier.weight", None)
-    check_training_settings(cfg, content, path)
     if "normalize.mean" not in state:
         logger.warning(
             "checkpoint %s holds no pixel mean: INPUT.PIXEL_MEAN %s and PIXEL_STD %s of the configuration are used; "
@@ -73,6 +72,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
         _check_side_table(cfg, path, len(table), num_cameras, num_views)
     model = _make_reid(cfg, num_classes=0, **sie_sizes)
     load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
+    check_training_settings(cfg, content, path)
     return model.eval()
 
 

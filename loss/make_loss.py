@@ -23,13 +23,14 @@ Term = Callable[[ModelOutput, dict], torch.Tensor]
 class CombinedLoss(nn.Module):
     """Weighted sum of named terms, each a function (output, batch) -> scalar; terms of weight 0 are left out.
 
+    A term with parameters of its own must also be registered here as a submodule, or the optimizer never sees it.
+
     Returns:
         {"loss": weighted total, "<name>_loss": each term, unweighted}.
     """
 
-    def __init__(self, terms: dict[str, tuple[float, Term]], modules: tuple[nn.Module, ...] = ()) -> None:
+    def __init__(self, terms: dict[str, tuple[float, Term]]) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(modules)  # registers what the terms call, should it have weights
         self.terms = {name: (weight, term) for name, (weight, term) in terms.items() if weight}
 
     def forward(self, output: ModelOutput, batch: dict) -> dict[str, torch.Tensor]:

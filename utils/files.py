@@ -29,12 +29,13 @@ def make_output_dir(path: str | Path) -> Path:
     return directory
 
 
-def write_files(files: dict[Path, Callable[[Path], None]], *, keep: bool = True) -> list[Path]:
+def write_files(files: dict[Path, Callable[[Path], None]]) -> list[Path]:
     """Writes files that belong together: each beside its place, and once all are whole, renames them.
+
+    Where another file stands in a place already, those of all places are kept, under one free number.
 
     Args:
         files: place -> function that writes the file given to it.
-        keep: where another file stands in a place, keep those of all places, under one free number.
 
     Returns:
         The earlier files that were kept, under their new names.
@@ -50,7 +51,7 @@ def write_files(files: dict[Path, Callable[[Path], None]], *, keep: bool = True)
                 with partials[path].open("rb") as handle:
                     os.fsync(handle.fileno())
             changed = any(path.exists() and not filecmp.cmp(path, partials[path], shallow=False) for path in files)
-            kept = _keep_previous(list(files)) if keep and changed else []
+            kept = _keep_previous(list(files)) if changed else []
             for path, partial in partials.items():
                 os.replace(partial, path)
         finally:

@@ -18,7 +18,7 @@ from corruption.apply import corrupt
 from corruption.names import CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
 from corruption.protocols import resolve_names
 from utils.errors import UserError, run_main
-from utils.files import write_files
+from utils.files import make_output_dir, write_files
 from utils.seeds import derive_generator
 
 _DPI = 100
@@ -97,8 +97,7 @@ def draw_grid(image: np.ndarray, names: Sequence[str], seed: int) -> Figure:
 def write_grid(image: np.ndarray, names: Sequence[str], seed: int, out: Path) -> None:
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the grid is written as PNG; expected a name ending in .png")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no directory {out.parent}; make it first")
+    make_output_dir(out.parent)
     figure = draw_grid(image, names, seed)
     write_files({out: lambda partial: figure.savefig(partial, format="png")})
 

@@ -165,7 +165,7 @@ class TestErrors:
         (tmp_path / "file").touch()
         self.check(
             run("train.py", *options(trained, tmp_path / "file" / "run")),
-            f"OUTPUT_DIR {tmp_path}/file/run",
+            f"output directory {tmp_path}/file/run",
             "cannot be written",
         )
 

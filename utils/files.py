@@ -23,7 +23,7 @@ def make_output_dir(path: str | Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"OUTPUT_DIR {path}: cannot be written ({error.strerror or error}); "
+            f"output directory {path}: cannot be written ({error.strerror or error}); "
             "choose another one, e.g. OUTPUT_DIR logs/my-run, or mend its permissions"
         ) from error
     return directory

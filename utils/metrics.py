@@ -129,7 +129,7 @@ def evaluate_features(
     """CMC, mAP and mINP of features, by blocks of queries: the (Q, G) matrix is never in memory.
 
     Args:
-        query, gallery: features on one device, with identities and cameras.
+        query, gallery: features (tensors on one device, or arrays), with identities and cameras.
         metric: "euclidean" or "cosine".
         max_rank: length of the CMC curve; at most G is returned.
         block_bytes: size of a block of distances in bytes.
@@ -142,11 +142,12 @@ def evaluate_features(
     num_gallery = len(gallery.pids)
     if not len(query.pids) or not num_gallery:
         raise UserError(f"{len(query.pids)} query and {num_gallery} gallery features: expected at least one of each")
+    query_features, gallery_features = torch.as_tensor(query.features), torch.as_tensor(gallery.features)
     rows = max(1, block_bytes // (4 * num_gallery))
     sums = _Sums(0.0, 0.0, np.zeros(min(max_rank, num_gallery)))
     for start in range(0, len(query.pids), rows):
         part = slice(start, start + rows)
-        distances = distance_rows(query.features[part], gallery.features, metric=metric).cpu().numpy()
+        distances = distance_rows(query_features[part], gallery_features, metric=metric).cpu().numpy()
         _add_rows(sums, distances, query.pids[part], gallery.pids, query.camids[part], gallery.camids, start)
     return sums.metrics()
 

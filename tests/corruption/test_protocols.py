@@ -105,8 +105,8 @@ class TestCommand:
         assert main(["grid", "--out", str(tmp_path / "grid.png")]) == 0
         picture = matplotlib.image.imread(tmp_path / "grid.png")
         assert picture.shape[1] == pytest.approx(2090, abs=100)
-        assert main(["grid", "--type", "rain", "--out", str(tmp_path / "rain.png")]) == 0
-        assert matplotlib.image.imread(tmp_path / "rain.png").shape[0] < picture.shape[0]
+        assert main(["grid", "--type", "rain", "--out", str(tmp_path / "new" / "rain.png")]) == 0
+        assert matplotlib.image.imread(tmp_path / "new" / "rain.png").shape[0] < picture.shape[0]
 
     def test_errors(self, tmp_path):
         with pytest.raises(UserError, match="no such file"):
@@ -116,5 +116,6 @@ class TestCommand:
             main(["grid", "--image", str(tmp_path / "text.jpg"), "--out", str(tmp_path / "grid.png")])
         with pytest.raises(UserError, match="unknown corruption"):
             main(["grid", "--type", "rian", "--out", str(tmp_path / "grid.png")])
-        with pytest.raises(UserError, match=r"there is no directory"):
-            main(["grid", "--out", str(tmp_path / "none" / "grid.png")])
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match="output directory .*file: cannot be written"):
+            main(["grid", "--out", str(tmp_path / "file" / "grid.png")])

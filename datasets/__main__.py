@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "check":
         return check_counts(args.config_file, args.opts)
     settings = SyntheticSettings(args.identities, args.cameras, args.images, args.seed)
-    synthesize(args.out, settings, workers=args.workers, force=args.force)
+    print(f"{synthesize(args.out, settings, workers=args.workers, force=args.force)}: whole")
     return 0
 
 

@@ -19,6 +19,7 @@ def test_synthesize_makes_a_set_once(tmp_path, capsys):
     assert main(arguments) == 0
     made = (tmp_path / "drawn" / "manifest.json").stat().st_mtime_ns
     assert main(arguments) == 0
+    assert capsys.readouterr().out.endswith("drawn: whole\n")
     assert (tmp_path / "drawn" / "manifest.json").stat().st_mtime_ns == made
 
 

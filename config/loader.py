@@ -82,7 +82,7 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
     return cfg
 
 
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in node.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -121,7 +121,7 @@ def _read_file(
         bases = []
     for base in bases:
         _read_file(here.parent / base, (*chain, here), sources, faults)
-    sources.append((_show(path), dict(_flatten(content)), not bases))
+    sources.append((_show(path), dict(_leaves(content)), not bases))
 
 
 def _parse_file(path: Path, why: str, faults: list[str]) -> dict[Any, Any]:
@@ -150,14 +150,6 @@ def _parse_file(path: Path, why: str, faults: list[str]) -> dict[Any, Any]:
         )
         return {}
     return content
-
-
-def _flatten(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _pairs(opts: Sequence[str], faults: list[str]) -> dict[str, Any]:

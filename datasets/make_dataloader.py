@@ -17,6 +17,7 @@ from datasets.torch_datasets import TestPictures, TrainPictures
 from datasets.transforms import TestTransform, TrainTransform
 from utils.errors import UserError
 from utils.seeds import derive_seed
+from utils.stages import current_stage
 from utils.structures import Condition, DataBundle, DatasetSplits
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
 
 
 def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int]) -> DataLoader:
-    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    stage = current_stage(cfg)
     seed = derive_seed(cfg.SEED, stage)
     labels = [label_of[record.pid] for record in splits.train]
     transform = TrainTransform(

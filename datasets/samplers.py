@@ -1,5 +1,6 @@
 """Which pictures make a training batch; every epoch's batches are a pure function of (seed, epoch)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ class SampleKey(NamedTuple):
     position: int
 
 
-class EpochBatchSampler(Sampler):
+class EpochBatchSampler(Sampler, ABC):
     """Base of the batch samplers: call set_epoch before each epoch; yields lists of SampleKey."""
 
     def __init__(self, seed: int) -> None:
@@ -32,9 +33,9 @@ class EpochBatchSampler(Sampler):
         if not self.batches:
             raise UserError("the training set gives no batch of two or more pictures; raise SOLVER.IMS_PER_BATCH")
 
+    @abstractmethod
     def draw_batches(self, rng: np.random.Generator) -> list[list[int]]:
         """The epoch's batches of picture indices."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.batches)

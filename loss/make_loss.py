@@ -15,6 +15,7 @@ from loss.alignment import (
 from loss.identity import LABEL_SMOOTHING, IdentityLoss
 from loss.triplet import BatchHardTripletLoss
 from utils.errors import UserError
+from utils.stages import current_stage
 from utils.structures import ModelOutput
 
 Term = Callable[[ModelOutput, dict], torch.Tensor]
@@ -50,7 +51,7 @@ def make_loss(cfg, *, num_classes: int, feat_dim: int) -> CombinedLoss:
         UserError: a loss that is not built yet, or a configuration that leaves no term.
     """
     _refuse_unbuilt(cfg)
-    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    stage = current_stage(cfg)
     terms = _bridge_terms(cfg) if stage == "bridge" else _identity_terms(cfg)
     if stage == "align":
         terms |= _alignment_terms(cfg)

@@ -15,6 +15,7 @@ from model.reid import ReIDModel
 from model.vit import TransReIDViT
 from utils.checkpoints import State, load_checkpoint, model_state
 from utils.errors import UserError
+from utils.stages import current_stage, stage_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def load_pretrained(base: TransReIDViT, path: str) -> None:
 
 def start_files(cfg) -> dict[str, str]:
     """Files that the stage of `cfg` starts from, by the key that names each; empty for a start from random weights."""
-    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    stage = current_stage(cfg)
     if stage == "clean" or (stage == "corrupted" and cfg.CFAT.CORRUPTED.INIT == "pretrained"):
         return {"MODEL.PRETRAIN_PATH": cfg.MODEL.PRETRAIN_PATH} if cfg.MODEL.PRETRAIN_PATH else {}
     files = {"CFAT.CLEAN.WEIGHT": cfg.CFAT.CLEAN.WEIGHT}
@@ -142,13 +143,13 @@ def check_start_files(stage_cfgs: list) -> None:
     """
     faults, trained = [], set()
     for cfg in stage_cfgs:
-        stage = cfg.CFAT.STAGE
+        stage = current_stage(cfg)
         faults += [
             f"  stage {stage} starts from {key} {path}: no such file, and no stage before it makes it"
             for key, path in start_files(cfg).items()
             if path not in trained and not Path(path).is_file()
         ]
-        trained.add(f"{cfg.OUTPUT_DIR}/checkpoints/{stage}.pth")
+        trained.add(stage_checkpoint(cfg))
     if faults:
         raise UserError(
             "nothing was trained:\n"
@@ -167,7 +168,7 @@ def load_start(cfg, model: ReIDModel | CFAT) -> None:
     """
     files = start_files(cfg)
     if not files:
-        logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", cfg.CFAT.STAGE)
+        logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg))
     elif "MODEL.PRETRAIN_PATH" in files:
         load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"])
     elif isinstance(model, ReIDModel):

@@ -9,6 +9,7 @@ from model.reid import ReIDModel
 from model.vit import VIT_SIZES, TransReIDViT
 from utils.checkpoints import load_checkpoint, model_state
 from utils.errors import UserError
+from utils.stages import current_stage
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
         UserError: a backbone or module that is not built yet.
     """
     _refuse_unbuilt(cfg)
-    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    stage = current_stage(cfg)
     counts = {"num_classes": num_classes, "num_cameras": num_cameras, "num_views": num_views}
     if stage in ("clean", "corrupted"):
         return _make_reid(cfg, **counts, train_view="images" if stage == "clean" else "corrupted")

@@ -17,6 +17,7 @@ from processor.inference import do_inference
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 from utils.files import make_output_dir
+from utils.stages import current_stage, stage_checkpoint
 from utils.structures import DataBundle, Protocol, TrainState
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def do_train(
     Raises:
         UserError: a loss that is not finite, with the value of every term, or an OUTPUT_DIR that cannot be written.
     """
-    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    stage = current_stage(cfg)
     epochs = cfg.SOLVER.MAX_EPOCHS
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     checkpoint_dir = make_output_dir(output_dir / "checkpoints")
@@ -89,14 +90,14 @@ def do_train(
                 state.evaluations.append({"epoch": state.epoch, **{name: m.mAP for name, m in results.items()}})
             if cfg.SOLVER.CHECKPOINT_PERIOD and state.epoch % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
                 _save(checkpoint_dir / f"{stage}_{state.epoch}.pth", cfg, data, model, state)
-    _save(checkpoint_dir / f"{stage}.pth", cfg, data, model, state)
+    _save(Path(stage_checkpoint(cfg)), cfg, data, model, state)
     logger.info("stage %s: done, %s", stage, state.checkpoint)
     return state
 
 
 def _train_epoch(cfg, data, model, loss_fn, optimizer, scheduler, device, epoch, writer) -> dict[str, float]:
     """One epoch; returns the mean of every logged value."""
-    stage = cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]
+    stage = current_stage(cfg)
     model.train()
     data.train.batch_sampler.set_epoch(epoch)
     steps = len(data.train)

@@ -4,5 +4,6 @@ structures   the types that the rooms exchange          errors       UserError, 
 seeds        generators derived from one seed           files        atomic writing that never loses a previous file
 metrics      CMC, mAP and mINP                          results      results.json, results.csv and the table
 checkpoints  reading and writing weights                logging      handlers, in one place
+stages       the CFAT stage that a configuration is for
 plots        every picture that matplotlib draws
 """

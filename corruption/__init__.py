@@ -13,6 +13,7 @@ from corruption.protocols import (
     make_protocols,
     make_test_policy,
     make_train_policy,
+    test_generator,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "make_protocols",
     "make_test_policy",
     "make_train_policy",
+    "test_generator",
 ]

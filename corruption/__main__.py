@@ -19,6 +19,7 @@ from corruption.names import CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
 from corruption.protocols import resolve_names
 from utils.errors import UserError, run_main
 from utils.files import make_output_dir, write_files
+from utils.images import read_image
 from utils.seeds import derive_generator
 
 _DPI = 100
@@ -51,16 +52,6 @@ def draw_test_card() -> np.ndarray:
     cv2.circle(card, (63, 42), 19, (222, 178, 148), -1)
     cv2.ellipse(card, (63, 34), (20, 15), 0, 180, 360, (62, 42, 30), -1)  # hair
     return card
-
-
-def read_image(path: str) -> np.ndarray:
-    """A picture file as (H, W, 3) uint8 RGB."""
-    if not Path(path).is_file():
-        raise UserError(f"--image {path}: no such file")
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f"--image {path} cannot be read as a picture; expected e.g. a JPEG or PNG file")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def draw_grid(image: np.ndarray, names: Sequence[str], seed: int) -> Figure:

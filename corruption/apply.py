@@ -74,7 +74,7 @@ def _as_random_state(rng: object) -> np.random.RandomState:
     )
 
 
-def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator) -> np.ndarray:
+def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, backend: str = "fast") -> np.ndarray:
     """One of the 20 corruptions, as published (imagecorruptions 1.1.2; rain: CIL-ReID with albumentations 1.3).
 
     The result depends on the arguments and the state of `rng` alone. A RandomState is drawn from directly, in the order

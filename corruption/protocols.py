@@ -1,8 +1,9 @@
 """Which picture gets which corruption: policies that draw one, and the four test settings.
 
-Every draw comes from the generator that the caller derives for the picture (utils.seeds.derive_generator), in a fixed
-order: one uniform number for clean or not (training only), the index of the name, the index of the severity, then what
-`corrupt` draws. Numbers that a fixed name or severity makes superfluous are drawn all the same.
+Every draw comes from the generator that the caller derives for the picture (test pictures: `test_generator`), in a
+fixed order: one uniform number for clean or not (training only), one for the name, one for the severity, then what
+`corrupt` draws. Each is drawn even where it decides nothing, so a picture under fog at severity 3 looks the same
+whether fog and 3 were drawn, asked for by a condition, or are all that the policy holds.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from corruption.apply import check_severity, corrupt
 from corruption.names import CORRUPTIONS, FAMILIES, check_name, nearest_hint
 from utils.errors import UserError
+from utils.seeds import derive_generator
 from utils.structures import Condition, Protocol
 
 _RANDOM = Condition("random")
@@ -58,11 +60,13 @@ def resolve_names(selection: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class CorruptionPolicy:
-    """How pictures are corrupted: the names and severities drawn from, and the probability of staying clean."""
+    """How pictures are corrupted: the names and severities drawn from, the probability of staying clean, and the
+    implementation (`corrupt`, backend)."""
 
     names: tuple[str, ...] = CORRUPTIONS
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     clean_prob: float = 0.0
+    backend: str = "fast"
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -78,8 +82,8 @@ class CorruptionPolicy:
 
     def draw_type(self, rng: np.random.Generator) -> tuple[str, int]:
         """A name, then a severity, each with equal probability."""
-        name = self.names[int(rng.integers(len(self.names)))]
-        return name, self.severities[int(rng.integers(len(self.severities)))]
+        name = self.names[int(rng.random() * len(self.names))]
+        return name, self.severities[int(rng.random() * len(self.severities))]
 
     def draw(self, rng: np.random.Generator) -> tuple[str, int] | None:
         """None (the picture stays clean) with probability `clean_prob`, otherwise (name, severity)."""
@@ -90,7 +94,19 @@ class CorruptionPolicy:
     def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draws and corrupts: (H, W, 3) uint8 RGB in and out; the same array where the picture stays clean."""
         drawn = self.draw(rng)
-        return image if drawn is None else corrupt(image, *drawn, rng)
+        return image if drawn is None else corrupt(image, *drawn, rng, backend=self.backend)
+
+
+def test_generator(seed: int, split: str, relative_path: str, repeat: int) -> np.random.Generator:
+    """The generator of a test picture: what it looks like depends on these four alone.
+
+    Args:
+        seed: SEED of the configuration.
+        split: "query" or "gallery".
+        relative_path: path of the picture relative to the data root, with forward slashes.
+        repeat: number of the draw, from 0.
+    """
+    return derive_generator(seed, split, relative_path, repeat)
 
 
 def apply_condition(
@@ -99,7 +115,7 @@ def apply_condition(
     """A test picture as `condition` wants it.
 
     A name and a severity are drawn from the policy (its `clean_prob` plays no part), and give way to those that the
-    condition fixes; so one generator gives the same name under every fixed severity.
+    condition fixes.
 
     Args:
         image: (H, W, 3) uint8 RGB, not modified.
@@ -115,7 +131,7 @@ def apply_condition(
     name, severity = policy.draw_type(rng)
     if condition.corruption != "random":
         name = condition.corruption
-    return corrupt(image, name, condition.severity or severity, rng)
+    return corrupt(image, name, condition.severity or severity, rng, backend=policy.backend)
 
 
 def make_train_policy(cfg: Any) -> CorruptionPolicy:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from corruption import CorruptionPolicy, apply_condition
-from datasets.images import read_image
+from corruption import CorruptionPolicy, apply_condition, test_generator
 from datasets.samplers import SampleKey
 from datasets.transforms import TestTransform, TrainTransform
+from utils.images import read_image
 from utils.seeds import derive_generator
 from utils.structures import Condition, ImageRecord
 
@@ -87,7 +87,7 @@ class TestPictures(Dataset):
         """Picture `index` under the condition, at its own size."""
         path = self.records[index].path
         relative = os.path.relpath(path, self.root).replace(os.sep, "/")
-        rng = derive_generator(self.seed, self.split, relative, self.repeat)
+        rng = test_generator(self.seed, self.split, relative, self.repeat)
         return apply_condition(read_image(path), self.condition, self.policy, rng)
 
     def __getitem__(self, index: int) -> dict:

@@ -9,10 +9,10 @@ from PIL import Image
 from config import load_cfg
 from corruption import corrupt
 from datasets import make_dataloader
-from datasets.images import read_image
 from datasets.synthetic import SyntheticSettings, synthesize
 from datasets.transforms import TestTransform, TrainTransform
 from utils.errors import UserError
+from utils.images import read_image
 from utils.seeds import derive_generator
 from utils.structures import Condition
 
@@ -111,7 +111,7 @@ def test_the_documented_seed_of_a_test_picture(data_root):
     data = make(data_root, "CORRUPTION.TEST", "['fog']", "CORRUPTION.SEVERITIES", "[4]", with_train=False)
     path = Path(data.splits.gallery[2].path)
     rng = derive_generator(1234, "gallery", f"bounding_box_test/{path.name}", 5)
-    rng.integers(1), rng.integers(1)  # the draws of a name among one and of a severity among one
+    rng.random(), rng.random()  # for a name and for a severity
     expected = corrupt(read_image(path), "fog", 4, rng)
     assert (data.read_picture("gallery", 2, CORRUPTED, 5) == expected).all()
     assert (data.read_picture("gallery", 2, Condition(), 5) == read_image(path)).all()

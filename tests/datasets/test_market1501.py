@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import read_image, resize
+from datasets.images import resize
 from datasets.market1501 import read_market1501
 from utils.errors import UserError
+from utils.images import read_image
 
 NAMES = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c3s1_000551_01.jpg", "0007_c2s3_070952_01.jpg"],

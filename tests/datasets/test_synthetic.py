@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.images import read_image
 from datasets.market1501 import read_market_layout
 from datasets.pictures import Shot, draw_picture
 from datasets.synthetic import GENERATOR_VERSION, SyntheticSettings, ensure_synthetic, list_shots, synthesize
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
+from utils.images import read_image
 from utils.metrics import evaluate_features
 from utils.structures import FeatureSet
 

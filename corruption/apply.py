@@ -8,11 +8,13 @@ from PIL import Image
 
 from corruption import rain
 from corruption.glass import glass_blur
-from corruption.names import CORRUPTIONS, SEVERITIES, check_name
+from corruption.names import CORRUPTIONS, SEVERITIES, check_name, nearest_hint
 from corruption.published import drawing_from, published_function
 from utils.errors import UserError
 
 Generator = np.random.Generator | np.random.RandomState
+
+BACKENDS = ("fast", "imagecorruptions")
 
 # imagecorruptions refuses pictures with a side below 32. These of its types need that much: the others act on single
 # values or work at any size, and are not resampled.
@@ -72,6 +74,17 @@ def _as_random_state(rng: object) -> np.random.RandomState:
         f"rng is a {type(rng).__name__}; expected a numpy.random.Generator or numpy.random.RandomState, "
         "e.g. numpy.random.default_rng(0)"
     )
+
+
+def resolve_backend(backend: str) -> str:
+    """The backend that `corrupt` will use where `backend` is asked for.
+
+    Raises:
+        UserError: not one of BACKENDS.
+    """
+    if backend not in BACKENDS:
+        raise UserError(f"unknown backend {backend!r}; {nearest_hint(backend, BACKENDS)}")
+    return backend
 
 
 def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, backend: str = "fast") -> np.ndarray:

@@ -1,19 +1,25 @@
 """`corrupt`: one corruption of one picture, checked, for any size, drawn from the caller's generator."""
 
-from collections.abc import Callable
+import functools
+import logging
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from corruption import rain
-from corruption.glass import glass_blur
-from corruption.names import CORRUPTIONS, SEVERITIES, check_name, nearest_hint
+from corruption.names import SEVERITIES, check_name, nearest_hint
 from corruption.published import drawing_from, published_function
 from utils.errors import UserError
 
-Generator = np.random.Generator | np.random.RandomState
+try:
+    from corruption import fast
+except ImportError:  # the extension is not built
+    fast = None
 
+logger = logging.getLogger(__name__)
+
+Generator = np.random.Generator | np.random.RandomState
 BACKENDS = ("fast", "imagecorruptions")
 
 # imagecorruptions refuses pictures with a side below 32. These of its types need that much: the others act on single
@@ -33,20 +39,17 @@ def _working_size(name: str, height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def _run_published(name: str) -> Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]:
-    function = published_function(name)
-
-    def run(image: np.ndarray, severity: int, rng: np.random.RandomState) -> np.ndarray:
-        with drawing_from(rng), np.errstate(invalid="ignore"):
-            result = np.asarray(function(Image.fromarray(image), severity))
-        # spatter divides by its strongest drop, 0 where none fell (one picture of 80 x 40 in a thousand, severity 1)
-        return np.where(np.isnan(result), image, result) if name == "spatter" else result
-
-    return run
+def _run_published(image: np.ndarray, name: str, severity: int, rng: Generator) -> np.ndarray:
+    """The published code. It knows RandomState alone: a Generator gives one 32-bit integer that seeds one."""
+    state = rng if isinstance(rng, np.random.RandomState) else np.random.RandomState(rng.integers(2**32))
+    with drawing_from(state), np.errstate(invalid="ignore"):
+        result = np.asarray(published_function(name)(Image.fromarray(image), severity))
+    # spatter divides by its strongest drop, 0 where none fell (one picture of 80 x 40 in a thousand, severity 1)
+    return (np.where(np.isnan(result), image, result) if name == "spatter" else result).astype(np.uint8)
 
 
-_FUNCTIONS = {name: _run_published(name) for name in CORRUPTIONS if name not in ("glass_blur", "rain")}
-_FUNCTIONS |= {"glass_blur": glass_blur, "rain": rain.rain}
+def _run_rain(image: np.ndarray, name: str, severity: int, rng: Generator) -> np.ndarray:
+    return rain.rain(image, severity, rng)
 
 
 def _check_image(image: object) -> None:
@@ -65,33 +68,43 @@ def check_severity(severity: object) -> None:
         raise UserError(f"severity is {severity!r}; expected an integer from 1 to 5")
 
 
-def _as_random_state(rng: object) -> np.random.RandomState:
-    if isinstance(rng, np.random.RandomState):
-        return rng
-    if isinstance(rng, np.random.Generator):
-        return np.random.RandomState(rng.integers(2**32))
-    raise UserError(
-        f"rng is a {type(rng).__name__}; expected a numpy.random.Generator or numpy.random.RandomState, "
-        "e.g. numpy.random.default_rng(0)"
+def _check_generator(rng: object) -> None:
+    if not isinstance(rng, Generator):
+        raise UserError(
+            f"rng is a {type(rng).__name__}; expected a numpy.random.Generator or numpy.random.RandomState, "
+            "e.g. numpy.random.default_rng(0)"
+        )
+
+
+@functools.cache
+def _warn_not_built() -> None:
+    logger.warning(
+        "corruption._kernels is not built: the backend imagecorruptions is used instead of fast, many times slower and "
+        "with other draws from the same seed; build it with: python setup.py build_ext --inplace"
     )
 
 
 def resolve_backend(backend: str) -> str:
-    """The backend that `corrupt` will use where `backend` is asked for.
+    """The backend that `corrupt` uses where `backend` is asked for: "imagecorruptions" where "fast" is not built, with
+    one warning.
 
     Raises:
         UserError: not one of BACKENDS.
     """
     if backend not in BACKENDS:
         raise UserError(f"unknown backend {backend!r}; {nearest_hint(backend, BACKENDS)}")
+    if backend == "fast" and fast is None:
+        _warn_not_built()
+        return "imagecorruptions"
     return backend
 
 
 def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, backend: str = "fast") -> np.ndarray:
     """One of the 20 corruptions, as published (imagecorruptions 1.1.2; rain: CIL-ReID with albumentations 1.3).
 
-    The result depends on the arguments and the state of `rng` alone. A RandomState is drawn from directly, in the order
-    of the published code; a Generator gives one 32-bit integer that seeds a RandomState.
+    The result depends on the arguments and the state of `rng` alone. A RandomState is drawn from in the order of the
+    published code and gives the published picture; a Generator is drawn from faster and gives pictures that agree with
+    the published ones in distribution.
 
     Small pictures: glass_blur, motion_blur, zoom_blur, snow, spatter and pixelate need sides of 32 pixels, rain a
     height above 60 (it then works at height 65, as CIL-ReID does) and a width of 10. Smaller pictures are enlarged
@@ -102,24 +115,30 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, back
         image: (H, W, 3) uint8 RGB, H and W at least 1; never modified; may be read-only or a view.
         name: one of CORRUPTIONS.
         severity: 1 to 5.
-        rng: numpy.random.Generator or numpy.random.RandomState; advanced.
+        rng: numpy.random.Generator (fast) or numpy.random.RandomState (exact); advanced.
+        backend: "fast", this project's kernels, or "imagecorruptions", the published functions, for which a Generator
+            seeds a RandomState. Where the extension is not built, the second stands in for the first.
 
     Returns:
         A new C-contiguous (H, W, 3) uint8 array; values are cut off to integers, as published.
 
     Raises:
-        UserError: unknown name, severity outside 1 to 5, wrong type, dtype or shape of the image, wrong type of rng.
+        UserError: unknown name or backend, severity outside 1 to 5, wrong type, dtype or shape of the image, wrong type
+            of rng.
     """
     check_name(name)
     check_severity(severity)
     _check_image(image)
-    state = _as_random_state(rng)
+    _check_generator(rng)
+    run = _run_published if resolve_backend(backend) == "imagecorruptions" else fast.run
+    if name == "rain":  # in no package as published: the same code whatever the backend
+        run = _run_rain
     height, width = image.shape[:2]
     working = _working_size(name, height, width)
     image = np.ascontiguousarray(image)
     if working != (height, width):
         image = cv2.resize(image, working[::-1], interpolation=cv2.INTER_LINEAR)
-    result = _FUNCTIONS[name](image, int(severity), state).astype(np.uint8)
+    result = run(image, name, int(severity), rng)
     if working != (height, width):
         result = cv2.resize(result, (width, height), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(result)

@@ -28,14 +28,15 @@ class Drops(NamedTuple):
     starts: np.ndarray
 
 
-def draw_drops(height: int, width: int, severity: int, rng: np.random.RandomState) -> Drops:
+def draw_drops(height: int, width: int, severity: int, rng: np.random.Generator | np.random.RandomState) -> Drops:
     """Draws the slant, then x and y of each drop in turn."""
+    integers = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
     area_per_drop, length = _KINDS[severity - 1]
     slant = int(rng.uniform(-_MAX_SLANT, _MAX_SLANT))
     low = (slant if slant < 0 else 0, 0)
     high = (width if slant < 0 else width - slant, height - length)  # inclusive
     count = height * width // area_per_drop
-    return Drops(slant, length, rng.randint(low, np.add(high, 1), size=(count, 2)))
+    return Drops(slant, length, integers(low, np.add(high, 1), size=(count, 2)))
 
 
 def render_rain(image: np.ndarray, drops: Drops, severity: int) -> np.ndarray:
@@ -60,6 +61,6 @@ def render_rain(image: np.ndarray, drops: Drops, severity: int) -> np.ndarray:
     return cv2.LUT(wet, table)
 
 
-def rain(image: np.ndarray, severity: int, rng: np.random.RandomState) -> np.ndarray:
+def rain(image: np.ndarray, severity: int, rng: np.random.Generator | np.random.RandomState) -> np.ndarray:
     """Rain on a (H, W, 3) uint8 RGB picture of at least MIN_HEIGHT x MIN_WIDTH pixels; a new uint8 array."""
     return render_rain(image, draw_drops(*image.shape[:2], severity, rng), severity)

@@ -1,0 +1,100 @@
+"""Random numbers of the corruptions: exactly those of the published code, or the same distributions at speed.
+
+A RandomState is drawn from as the published code draws from NumPy's global one, in the same order: the pictures are the
+published ones. A Generator draws in single precision and from tables: the pictures agree with them in distribution.
+"""
+
+import functools
+
+import numpy as np
+from scipy.special import pdtr
+
+from corruption import _kernels
+
+
+@functools.cache
+def _photon_levels(photons: int) -> np.ndarray:
+    """Grey level of 0 to `photons` counts, more of which are white."""
+    return (np.arange(photons + 1) / float(photons) * 255).astype(np.uint8)
+
+
+class ExactDraws:
+    """Draws from a RandomState, number by number as published; float64 and int64."""
+
+    def __init__(self, rng: np.random.RandomState) -> None:
+        self.rng = rng
+
+    def normal(self, mean: float, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
+        return self.rng.normal(mean, deviation, shape)
+
+    def uniform(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Numbers in [0, 1)."""
+        return self.rng.random_sample(shape)
+
+    def between(self, low: float, high: float) -> float:
+        """One number in [low, high)."""
+        return self.rng.uniform(low, high)
+
+    def index(self, count: int) -> int:
+        """One integer in [0, count)."""
+        return int(self.rng.randint(count))
+
+    def offsets(self, largest: int, count: int) -> np.ndarray:
+        """(count, 2) integers in [-largest, largest)."""
+        return self.rng.randint(-largest, largest, size=(count, 2), dtype=np.int64)
+
+    def photons(self, image: np.ndarray, photons: int) -> np.ndarray:
+        """Poisson noise on (H, W, 3) uint8, `photons` being the counts expected for white; uint8."""
+        counts = self.rng.poisson(image / 255.0 * photons)
+        return _photon_levels(photons)[np.minimum(counts, photons)]
+
+
+class FastDraws:
+    """Draws from a Generator: the same methods, float32 and int8, with 24 bits in every number."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def normal(self, mean: float, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
+        drawn = self.rng.standard_normal(shape, dtype=np.float32)
+        drawn *= np.float32(deviation)
+        drawn += np.float32(mean)
+        return drawn
+
+    def uniform(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        return self.rng.random(shape, dtype=np.float32)
+
+    def between(self, low: float, high: float) -> float:
+        return self.rng.uniform(low, high)
+
+    def index(self, count: int) -> int:
+        return int(self.rng.integers(count))
+
+    def offsets(self, largest: int, count: int) -> np.ndarray:
+        return self.rng.integers(-largest, largest, size=(count, 2), dtype=np.int8)
+
+    def photons(self, image: np.ndarray, photons: int) -> np.ndarray:
+        thresholds, guide = _poisson_tables(photons)
+        uniforms = self.rng.integers(2**32, size=image.size, dtype=np.uint32)
+        out = np.empty_like(image)
+        _kernels.draw_by_level(image.reshape(-1), uniforms, thresholds, guide, _photon_levels(photons), out.reshape(-1))
+        return out
+
+
+Draws = ExactDraws | FastDraws
+
+
+@functools.cache
+def _poisson_tables(photons: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of the cumulative Poisson probabilities of the 256 grey levels, for 32-bit uniform numbers.
+
+    Returns:
+        thresholds (256, photons + 1) uint32: the largest number that still gives k counts or fewer. And (256, 256)
+        uint8: for the upper eight bits of a number, the fewest counts that it can give.
+    """
+    expected = np.arange(256) / 255.0 * photons
+    cumulative = pdtr(np.arange(photons + 1), expected[:, None])
+    thresholds = np.clip(np.rint(cumulative * 2.0**32) - 1, 0, 2**32 - 1).astype(np.uint32)
+    starts = np.arange(256, dtype=np.uint32) << 24
+    guide = np.stack([np.searchsorted(row[:-1], starts) for row in thresholds])
+    return thresholds, guide.astype(np.uint8)

@@ -1,0 +1,137 @@
+"""Weather, and what lands on the lens. Settings and order of draws as in imagecorruptions 1.1.2.
+
+Each function takes a C-contiguous (H, W, 3) uint8 RGB picture, a severity from 1 to 5 and the draws, and returns a new
+picture of the same kind. Rain has a file of its own.
+"""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from corruption import _kernels
+from corruption.blur import enlarged_middle, gaussian_filter, motion_filter, to_picture
+from corruption.draws import Draws
+from utils.errors import UserError
+
+
+def snow(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    """Whitened picture, and flakes streaked by motion, once as drawn and once turned by 180 degrees."""
+    mean, deviation, zoom, threshold, radius, sigma, keep = (
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    )[severity - 1]
+    height, width = image.shape[:2]
+    flakes = enlarged_middle(draws.normal(mean, deviation, (height, width, 1)), zoom)
+    flakes[flakes < threshold] = 0
+    flakes = motion_filter(np.clip(flakes, 0, 1, out=flakes), radius, sigma, draws.between(-135, -45))
+    flakes = np.round(flakes * 255).astype(np.uint8)[:height, :width] / 255.0
+    values = image.astype(np.float32) / np.float32(255)
+    grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
+    white = keep * values + (1 - keep) * np.maximum(values, grey * 1.5 + 0.5)
+    return to_picture(white + flakes + flakes[::-1, ::-1])
+
+
+@functools.cache
+def _frost_photograph(index: int) -> np.ndarray:
+    package = importlib.util.find_spec("imagecorruptions")
+    folder = Path(next(iter(package.submodule_search_locations))) / "frost"
+    path = folder / f"frost{index + 1}.{'png' if index < 3 else 'jpg'}"
+    photograph = cv2.imread(str(path))
+    if photograph is None:
+        raise UserError(f"frost photograph {path} cannot be read; reinstall imagecorruptions==1.1.2")
+    return photograph
+
+
+# Pictures smaller than a photograph share one size of it; larger ones ask for a size of their own.
+@functools.lru_cache(maxsize=10)
+def _frost(index: int, scale: float) -> np.ndarray:
+    photograph = _frost_photograph(index)
+    size = (int(np.ceil(photograph.shape[1] * scale)), int(np.ceil(photograph.shape[0] * scale)))
+    enlarged = cv2.resize(photograph, dsize=size, interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(enlarged[..., ::-1])
+
+
+def frost(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    """A piece of a photograph of frost laid over. The package holds six photographs, and never draws the sixth."""
+    keep, add = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[severity - 1]
+    index = draws.index(5)
+    height, width = image.shape[:2]
+    scale = max(1, *(side / of for side, of in zip((height, width), _frost_photograph(index).shape, strict=False)))
+    photograph = _frost(index, scale * 1.1)
+    top = draws.index(photograph.shape[0] - height)
+    left = draws.index(photograph.shape[1] - width)
+    out = np.empty_like(image)
+    _kernels.blend(image, photograph[top : top + height, left : left + width], keep, add, out)
+    return out
+
+
+def fog(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    """A plasma cloud (diamond-square fractal) laid over, and all scaled back to the brightness of before."""
+    amount, decay = ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))[severity - 1]
+    height, width = image.shape[:2]
+    side = 1 << (max(image.shape) - 1).bit_length()
+    cloud = np.empty((side, side))
+    _kernels.plasma(cloud, draws.uniform(side * side - 1), decay)
+    cloud -= cloud.min()
+    cloud /= cloud.max()
+    values = image / 255.0
+    brightest = values.max()
+    values += amount * cloud[:height, :width, None]
+    values *= brightest
+    values /= brightest + amount
+    return to_picture(values)
+
+
+def brightness(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    """Raised HSV value."""
+    out = np.empty_like(image)
+    shift = (0.1, 0.2, 0.3, 0.4, 0.5)[severity - 1]
+    _kernels.adjust_hsv(image.reshape(-1), 1.0, 0.0, shift, out.reshape(-1))
+    return out
+
+
+def spatter(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    """Drops of pale water (severity 1 to 3) or of brown mud (4, 5) on the lens."""
+    mean, deviation, sigma, threshold, strength = (
+        (0.65, 0.3, 4, 0.69, 0.6),
+        (0.65, 0.3, 3, 0.68, 0.6),
+        (0.65, 0.3, 2, 0.68, 0.5),
+        (0.65, 0.3, 1, 0.65, 1.5),
+        (0.67, 0.4, 1, 0.65, 1.5),
+    )[severity - 1]
+    noise = draws.normal(mean, deviation, (*image.shape[:2], 1)).astype(np.float64, copy=False)
+    liquid = gaussian_filter(noise, (sigma, sigma))[..., 0]
+    liquid[liquid < threshold] = 0
+    if severity <= 3:
+        return _water(image, (liquid * 255).astype(np.uint8), strength)
+    return _mud(image, liquid > threshold, strength)
+
+
+def _water(image: np.ndarray, liquid: np.ndarray, strength: float) -> np.ndarray:
+    """Drops thickest at a few pixels from their edges, lit from one side; where there is no drop the image stays."""
+    distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
+    distance = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
+    relief = cv2.filter2D(
+        cv2.equalizeHist(distance), cv2.CV_8U, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
+    )
+    drops = liquid * cv2.blur(relief, (3, 3)).astype(np.float32)
+    strongest = drops.max()
+    if strongest == 0:  # the published code divides 0 by 0 (one picture of 80 x 40 in a thousand, severity 1)
+        return image.copy()
+    drops /= strongest
+    drops *= np.float32(strength)
+    pale_turquoise = np.array((175, 238, 238), np.float32) / np.float32(255)
+    return to_picture(image.astype(np.float32) / np.float32(255) + drops[..., None] * pale_turquoise)
+
+
+def _mud(image: np.ndarray, wet: np.ndarray, sigma: float) -> np.ndarray:
+    cover = gaussian_filter(wet[..., None].astype(np.float64), (sigma, sigma)).astype(np.float32)
+    cover[cover < 0.8] = 0
+    brown = np.array((63, 42, 20)) / 255.0
+    return to_picture(image.astype(np.float32) / np.float32(255) * (1 - cover) + brown * cover)

@@ -10,13 +10,17 @@ SOURCES = [
 
 
 def make_extension(source: str) -> Extension:
-    """The extension of one .pyx file; its module is named like its path. No -ffast-math: results must stay exact."""
+    """The extension of one .pyx file; its module is named like its path.
+
+    Results stay exact: no -ffast-math and no fused multiply-add. -fno-trapping-math changes no value; with it the
+    compiler vectorises clipping.
+    """
     return Extension(
         source.removesuffix(".pyx").replace("/", "."),
         [source],
         include_dirs=[np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        extra_compile_args=["-O3", "-fopenmp", "-ffp-contract=off"],
+        extra_compile_args=["-O3", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math"],
         extra_link_args=["-fopenmp"],
     )
 

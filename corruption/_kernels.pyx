@@ -21,8 +21,8 @@ ctypedef fused real:
 
 cdef inline uint8_t cut_off(double value) noexcept nogil:
     """A value in [0, 1], or beyond, as a grey level: clipped, times 255, cut off to an integer as published."""
-    value = 0.0 if value < 0.0 else value
-    value = 1.0 if value > 1.0 else value
+    value = value if value > 0.0 else 0.0  # in this order the compiler finds its instructions for max and min
+    value = value if value < 1.0 else 1.0
     return <uint8_t><int>(value * 255)
 
 
@@ -30,10 +30,13 @@ cdef inline uint8_t cut_off(double value) noexcept nogil:
 def to_uint8(const real[::1] values, uint8_t[::1] out):
     """Values in [0, 1], or beyond, as grey levels: clipped, times 255, cut off to integers."""
     cdef Py_ssize_t i
+    cdef real value
     with nogil:
         for i in range(values.shape[0]):
             if real is float:  # times 255 in float, as NumPy does for float arrays
-                out[i] = <uint8_t><int>((0.0 if values[i] < 0 else 1.0 if values[i] > 1 else values[i]) * <float>255)
+                value = values[i] if values[i] > 0 else <real>0
+                value = value if value < 1 else <real>1
+                out[i] = <uint8_t><int>(value * <float>255)
             else:
                 out[i] = cut_off(values[i])
 
@@ -335,6 +338,28 @@ def plasma(double[:, ::1] field, const real[::1] uniforms, double decay):
                     k += 1
             step = half
             wibble /= decay
+
+
+def snow_over(
+    const uint8_t[:, :, ::1] image, const float[:, ::1] grey, const uint8_t[:, ::1] flakes, double keep,
+    uint8_t[:, :, ::1] out,
+):
+    """The image mixed with its whitened self, and flakes as they are and turned by 180 degrees.
+
+    image, out: (H, W, 3); grey: (H, W) in [0, 1]; flakes: (H, W) grey levels; keep: share of the image that stays.
+    """
+    cdef Py_ssize_t height = image.shape[0], width = image.shape[1], row, column, c
+    cdef float share = <float>keep, rest = <float>(1 - keep), value, white
+    cdef double fallen
+    with nogil:
+        for row in range(height):
+            for column in range(width):
+                white = grey[row, column] * <float>1.5 + <float>0.5
+                for c in range(3):
+                    value = <float>image[row, column, c] / <float>255
+                    value = share * value + rest * (value if value > white else white)
+                    fallen = value + flakes[row, column] / 255.0
+                    out[row, column, c] = cut_off(fallen + flakes[height - 1 - row, width - 1 - column] / 255.0)
 
 
 def blend(

@@ -14,8 +14,6 @@ import numpy as np
 from corruption import _kernels
 from corruption.draws import Draws
 
-_LEVELS = np.arange(256) / 255.0
-
 
 @functools.lru_cache(maxsize=64)
 def _half_kernel(sigma: float, truncate: float) -> np.ndarray:
@@ -55,7 +53,7 @@ def to_picture(values: np.ndarray) -> np.ndarray:
 def gaussian_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     """Blur by a normal kernel."""
     sigma = (1, 2, 3, 4, 6)[severity - 1]
-    return to_picture(gaussian_filter(_LEVELS[image], (sigma, sigma)))
+    return to_picture(gaussian_filter(image / 255.0, (sigma, sigma)))
 
 
 def glass_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
@@ -67,11 +65,11 @@ def glass_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     upper and left edge, and `delta - 1` at the lower and right one.
     """
     sigma, delta, iterations = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
-    shuffled = to_picture(gaussian_filter(_LEVELS[image], (sigma, sigma)))
+    shuffled = to_picture(gaussian_filter(image / 255.0, (sigma, sigma)))
     visited = max(image.shape[0] - 2 * delta, 0) * max(image.shape[1] - 2 * delta, 0)
     for _ in range(iterations):
         _kernels.glass_shuffle(shuffled, draws.offsets(delta, visited), delta)
-    return to_picture(gaussian_filter(_LEVELS[shuffled], (sigma, sigma)))
+    return to_picture(gaussian_filter(shuffled / 255.0, (sigma, sigma)))
 
 
 @functools.cache
@@ -87,7 +85,7 @@ def _disc(radius: int, smoothing: float) -> np.ndarray:
 def defocus_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     """Blur by a disc, as from a lens out of focus."""
     disc = _disc(*((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))[severity - 1])
-    return to_picture(cv2.filter2D(_LEVELS[image], -1, disc))
+    return to_picture(cv2.filter2D(image / 255.0, -1, disc))
 
 
 class _Motion(NamedTuple):
@@ -180,7 +178,7 @@ _ZOOMS = (
 def zoom_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     """Mean of the picture at several magnifications."""
     factors = _ZOOMS[severity - 1]
-    layer = _LEVELS.astype(np.float32)[image]
+    layer = (image / 255.0).astype(np.float32)
     total = np.zeros_like(layer)
     for factor in factors.tolist():
         zoom = _zoom(*image.shape[:2], factor)

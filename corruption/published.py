@@ -1,18 +1,18 @@
 """The published corruption functions of imagecorruptions 1.1.2, run unchanged on today's NumPy and scikit-image.
 
+The backend `imagecorruptions`, and what the backend `fast` is tested against.
+
 https://github.com/bethgelab/imagecorruptions. Its file corruptions.py is loaded as a private copy, so that nothing else
 in the process sees the changes, and a few of the names it looks up are replaced there:
 
 - `np`: numpy, with `float_` (gone in NumPy 2) and with `random` drawing from the caller's generator;
 - `gaussian`: skimage's, with `multichannel=` (which it no longer takes) translated to `channel_axis=`;
 - `sk`: skimage, with salt-and-pepper noise drawn from the caller's generator instead of a fresh one;
-- `cv2`: OpenCV, with each frost texture decoded and enlarged once per process;
 - `print`: nothing (zoom_blur and snow print on a path that they handle);
 - `pkg_resources`, imported for one path and gone from setuptools 81: a stand-in during the import.
 """
 
 import contextlib
-import functools
 import importlib.util
 import sys
 import threading
@@ -21,9 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import NamedTuple
 
-import cv2
 import numpy as np
 import skimage
 import skimage.color
@@ -61,42 +59,6 @@ class _NumpyWithOurRandom:
         value = getattr(np, name)
         setattr(self, name, value)
         return value
-
-
-class _Texture(NamedTuple):
-    """What `frost` gets from imread: it looks at the shape and hands the rest to resize."""
-
-    path: str
-    shape: tuple[int, ...]
-
-
-@functools.cache
-def _decoded(path: str) -> np.ndarray:
-    texture = cv2.imread(path)
-    if texture is None:
-        raise UserError(f"frost texture {path} cannot be read; reinstall imagecorruptions==1.1.2")
-    return texture
-
-
-# Pictures smaller than a texture share one size per texture; larger ones ask for a size of their own.
-@functools.lru_cache(maxsize=10)
-def _enlarged(path: str, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    enlarged = cv2.resize(_decoded(path), dsize=size, interpolation=interpolation)
-    enlarged.flags.writeable = False
-    return enlarged
-
-
-class _OpenCVWithTextureCache:
-    """OpenCV, but frost's textures are decoded and enlarged once per process: the same values, 0.2 for 4 ms."""
-
-    def imread(self, path: str) -> _Texture:
-        return _Texture(path, _decoded(path).shape)
-
-    def resize(self, texture: _Texture, dsize: tuple[int, int], interpolation: int) -> np.ndarray:
-        return _enlarged(texture.path, dsize, interpolation)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(cv2, name)
 
 
 def gaussian(image: np.ndarray, sigma: float, multichannel: bool = False, **options: object) -> np.ndarray:
@@ -138,11 +100,10 @@ def _load() -> ModuleType:
         warnings.simplefilter("ignore")  # scipy.ndimage.interpolation and pkg_resources are deprecated
         spec.loader.exec_module(module)
     module.np = _NumpyWithOurRandom()
-    module.cv2 = _OpenCVWithTextureCache()
     module.sk = SimpleNamespace(util=SimpleNamespace(random_noise=_salt_and_pepper), color=skimage.color)
     module.gaussian = gaussian
     module.print = lambda *args: None
-    module.resource_filename = functools.cache(lambda module_name, path: str(folder / path))
+    module.resource_filename = lambda module_name, path: str(folder / path)
     return module
 
 

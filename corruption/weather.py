@@ -30,11 +30,11 @@ def snow(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     flakes = enlarged_middle(draws.normal(mean, deviation, (height, width, 1)), zoom)
     flakes[flakes < threshold] = 0
     flakes = motion_filter(np.clip(flakes, 0, 1, out=flakes), radius, sigma, draws.between(-135, -45))
-    flakes = np.round(flakes * 255).astype(np.uint8)[:height, :width] / 255.0
-    values = image.astype(np.float32) / np.float32(255)
-    grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
-    white = keep * values + (1 - keep) * np.maximum(values, grey * 1.5 + 0.5)
-    return to_picture(white + flakes + flakes[::-1, ::-1])
+    flakes = np.rint(flakes[:height, :width, 0] * 255).astype(np.uint8)
+    grey = cv2.cvtColor(image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
+    out = np.empty_like(image)
+    _kernels.snow_over(image, grey, flakes, keep, out)
+    return out
 
 
 @functools.cache

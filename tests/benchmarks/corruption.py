@@ -1,0 +1,76 @@
+"""Milliseconds per picture of every corruption: imagecorruptions 1.1.2 against the backend `fast`, on one core.
+
+python tests/benchmarks/corruption.py [--rounds 5]
+
+Both sides take turns in one run, on the same picture at severities 1 to 5; a figure is the median over the rounds. imagecorruptions
+is called through the backend of that name (its own functions on today's NumPy, with the published rain), from a
+RandomState as published; `fast` from a Generator. Its exact path, from a RandomState, is timed beside them.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import cv2
+import numpy as np
+
+from corruption import CORRUPTIONS, SEVERITIES, corrupt
+from tests.helpers import load_golden
+
+SIDES = {
+    "imagecorruptions": ("imagecorruptions", np.random.RandomState),
+    "fast": ("fast", np.random.default_rng),
+    "fast, exact": ("fast", np.random.RandomState),
+}
+
+
+def milliseconds(image: np.ndarray, name: str, rounds: int) -> dict[str, np.ndarray]:
+    """Median milliseconds of each side, (5,) by severity; a first call of each, which fills caches, is not counted."""
+    times = {side: np.empty((len(SEVERITIES), rounds)) for side in SIDES}
+    generators = {side: make(0) for side, (_, make) in SIDES.items()}
+    for row, severity in enumerate(SEVERITIES):
+        for column in range(-1, rounds):
+            for side, (backend, _) in SIDES.items():
+                start = time.perf_counter()
+                corrupt(image, name, severity, generators[side], backend=backend)
+                times[side][row, max(column, 0)] = time.perf_counter() - start
+    return {side: 1000 * np.median(values, axis=1) for side, values in times.items()}
+
+
+def print_table(image: np.ndarray, rounds: int) -> None:
+    print(f"\n{image.shape[0]} x {image.shape[1]}, ms per picture, mean of the severities (slowest severity)\n")
+    print(f"| {'type':<17} | imagecorruptions |    fast (slowest) | ratio | fast, exact |")
+    print("|---|---|---|---|---|")
+    means = {side: [] for side in SIDES}
+    for name in CORRUPTIONS:
+        times = milliseconds(image, name, rounds)
+        for side, values in times.items():
+            means[side].append(values.mean())
+        reference, fast, exact = (values[-1] for values in means.values())
+        slowest = f"{fast:8.3f} ({times['fast'].max():6.3f})"
+        print(
+            f"| {name:<17} | {reference:>16.2f} | {slowest} | {reference / fast:>5.1f} | {exact:>11.3f} |", flush=True
+        )
+    reference, fast, exact = (np.mean(values) for values in means.values())
+    print(f"| {'mean':<17} | {reference:>16.2f} | {fast:8.3f} {'':8} | {reference / fast:>5.1f} | {exact:>11.3f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls per type, severity and side")
+    rounds = parser.parse_args().rounds
+    cv2.setNumThreads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    small = load_golden("corruptions.npz")["image_a"]
+    large = cv2.resize(small, (128, 256), interpolation=cv2.INTER_CUBIC)
+    for image in (small, large):
+        print_table(image, rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,14 +16,14 @@ SEED ?= 1
 setup: $(READY)
 
 # imagecorruptions brings opencv-python beside the headless build; both own the directory cv2 and the former needs libGL,
-# so one is removed and the other laid down again. Without a C compiler the slower Python versions of the kernels are used.
+# so one is removed and the other laid down again. Without a C compiler slower code stands in for the extensions.
 $(READY): requirements.txt setup.py $(wildcard */*.pyx)
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
 		$$(grep -o '^opencv-python-headless==[^ ]*' requirements.txt)
-	$(BIN)/python setup.py --quiet build_ext --inplace || echo "extensions not built: slower Python versions are used"
+	$(BIN)/python setup.py --quiet build_ext --inplace || echo "extensions not built: slower code stands in"
 	touch $@
 
 demo: setup

@@ -1,16 +1,17 @@
 """Test a checkpoint under the four settings: clean, corrupted, corrupted query, corrupted gallery.
 
 python test.py --config_file configs/Synthetic/cfat.yml TEST.WEIGHT logs/demo/checkpoints/align.pth
+python test.py --config_file FILE TEST.WEIGHT checkpoint.pth TEST.MATRIX corrupted    and every type at every severity
 """
 
 import argparse
 import sys
 
 from config import ConfigError, load_cfg
-from corruption import make_protocols
+from corruption import make_matrix, make_protocols
 from datasets import make_dataloader
 from model import load_model
-from processor import do_test
+from processor import check_test_settings, do_test
 from utils.devices import pick_device
 from utils.errors import run_main
 from utils.files import make_output_dir, write_text
@@ -29,14 +30,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     setup_logging()
     cfg = load_cfg(args.config_file, args.opts)
-    device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
+    device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
+    check_test_settings(cfg)
     set_global_seeds(cfg.SEED, "test")
     data = make_dataloader(cfg, with_train=False)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())
-    do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT)
+    do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
 
 
 if __name__ == "__main__":

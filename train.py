@@ -10,7 +10,7 @@ import logging
 import sys
 
 from config import ConfigError, load_cfg, stage_cfg, stages_to_run
-from corruption import make_protocols
+from corruption import make_matrix, make_protocols
 from datasets import make_dataloader
 from loss import make_loss
 from model import check_start_files, load_model, load_start, make_model
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     setup_logging()
     cfg = load_cfg(args.config_file, args.opts)
-    device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
+    device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
     data = make_dataloader(cfg, with_train=False)  # what is wrong with it comes to light before anything is written
     stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
     check_start_files(stages)
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     trained = [train_stage(staged, device, protocols) for staged in stages]
     weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or trained[-1]
     model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
-    do_test(cfg, data, model, protocols, device=device, weight=weight)
+    do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,12 @@ _C.TEST.FEAT_NORM = True
 _C.TEST.PROTOCOLS = ["clean", "corrupted", "corrupted_query", "corrupted_gallery"]
 # Draws of the corrupted sets; results are mean and standard deviation over them.
 _C.TEST.REPEATS = 10
+# The corruption matrix, every type of CORRUPTION.TEST at every severity of its own: "" (off) or the sides that are
+# corrupted: corrupted, corrupted_query (far cheaper where the gallery is big) or corrupted_gallery. The clean setting
+# is tested with it, whatever PROTOCOLS says.
+_C.TEST.MATRIX = ""
+# Draws of every cell of the matrix.
+_C.TEST.MATRIX_REPEATS = 1
 # k-reciprocal re-ranking: refused by test.py until it is built.
 _C.TEST.RE_RANKING = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: no picture.
@@ -145,13 +151,17 @@ _C.TEST.COMPARE = []
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = CN()
 # Corruptions drawn in training and in the corrupted test settings: "all", or names and families
-# (noise, blur, weather, digital), e.g. ["noise", "rain"].
+# (noise, blur, weather, digital), e.g. ["noise", "rain"]. TEST also knows "seen", the types that TRAIN stands for, and
+# "unseen", the rest of the 20.
 _C.CORRUPTION.TRAIN = ["all"]
 _C.CORRUPTION.TEST = ["all"]
 # Severities to draw from, 1 to 5.
 _C.CORRUPTION.SEVERITIES = [1, 2, 3, 4, 5]
 # Probability that a training picture stays clean; released: one of the 20 or none.
 _C.CORRUPTION.CLEAN_PROB = 1 / 21
+# What computes them: fast (compiled), or imagecorruptions (the published code). From one seed the two draw different
+# pictures, which agree in distribution. Where fast is not built, imagecorruptions takes its place, with a warning.
+_C.CORRUPTION.BACKEND = "fast"
 
 # ---------------------------------------------------------------- CFAT
 _C.CFAT = CN()

@@ -117,14 +117,19 @@ RULES: dict[str, Rule] = {
     "TEST.FEATURE": _one_of("patch_mean", "class_token", "neck"),
     "TEST.PROTOCOLS": _some_of(PROTOCOLS),
     "TEST.REPEATS": _at_least(1),
+    "TEST.MATRIX": _one_of("", *PROTOCOLS[1:]),
+    "TEST.MATRIX_REPEATS": _at_least(1),
     "TEST.RANKED_QUERIES": _at_least(0),
     "TEST.COMPARE": Rule("directories, none of them empty", bool, elements=True),
     "CORRUPTION.TRAIN": Rule("all, or one or more corruptions and families, each once", bool, each=True),
-    "CORRUPTION.TEST": Rule("all, or one or more corruptions and families, each once", bool, each=True),
+    "CORRUPTION.TEST": Rule(
+        "all, or one or more corruptions and families, seen and unseen, each once", bool, each=True
+    ),
     "CORRUPTION.SEVERITIES": Rule(
         "one or more severities from 1 to 5, each once", lambda value: 1 <= value <= 5, each=True
     ),
     "CORRUPTION.CLEAN_PROB": _PROBABILITY,
+    "CORRUPTION.BACKEND": _one_of("fast", "imagecorruptions"),
     "CFAT.STAGES": Rule(f"one or more of {', '.join(STAGE_ORDER)}, in this order", _in_stage_order, STAGE_ORDER),
     "CFAT.STAGE": _one_of("", *STAGE_ORDER),
     **{f"CFAT.{stage.upper()}.MAX_EPOCHS": _at_least(0) for stage in STAGE_ORDER},

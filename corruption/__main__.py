@@ -2,11 +2,12 @@
 
 python -m corruption list
 python -m corruption grid --out grid.png [--image person.jpg] [--type rain] [--seed 0]
+python -m corruption export --data data/market1501 --out data/market1501-C [--seed 0] [--type rain] [--severity 3]
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from corruption.apply import corrupt
+from corruption.apply import BACKENDS, corrupt, resolve_backend
+from corruption.export import Export, export_copy
 from corruption.names import CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
-from corruption.protocols import resolve_names
+from corruption.protocols import CorruptionPolicy, resolve_names
 from utils.errors import UserError, run_main
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
@@ -25,6 +27,9 @@ from utils.seeds import derive_generator
 _DPI = 100
 # Pixels of the grid: width that the pictures share, widest and highest cell, space between them, left and top margin.
 _WIDTH, _MAX_CELL_WIDTH, _MAX_CELL_HEIGHT, _GAP, _LEFT, _TOP = 2000, 256, 384, 4, 90, 64
+
+# Directories of data sets that bear another name than DATASETS.NAMES, as datasets/market1501.py finds them.
+_DATA_SETS = {"Market-1501-v15.09.15": "market1501"}
 
 
 def print_list() -> None:
@@ -93,6 +98,38 @@ def write_grid(image: np.ndarray, names: Sequence[str], seed: int, out: Path) ->
     write_files({out: lambda partial: figure.savefig(partial, format="png")})
 
 
+def write_copy(arguments: argparse.Namespace) -> None:
+    """Makes the copy, and says what it holds and how to test on it."""
+    severities = SEVERITIES if arguments.severity == "random" else (int(arguments.severity),)
+    names = resolve_names(arguments.types or ["all"])
+    policy = CorruptionPolicy(names, severities, backend=resolve_backend(arguments.backend))
+    data, out = arguments.data, arguments.out
+    report = export_copy(Export(data, out, policy, arguments.seed, arguments.repeat), workers=arguments.workers)
+    counts = report.pictures
+    print(
+        f"{out}: whole; {counts['query']} query and {counts['gallery']} gallery pictures corrupted, "
+        f"{counts.get('train', 0)} training pictures copied; {report.num_written} files written by this run"
+    )
+    source, copy = data.absolute().name, out.absolute()
+    if copy.name.startswith(f"{source}-"):
+        name = _DATA_SETS.get(source, source) + copy.name.removeprefix(source)
+        print(
+            f"test on it: python test.py --config_file FILE TEST.WEIGHT CHECKPOINT DATASETS.ROOT_DIR {out.parent} "
+            f"DATASETS.NAMES {name} TEST.PROTOCOLS \"['clean']\""
+        )
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The type of an argument: an integer from `minimum` up."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {minimum}")
+        return int(text)
+
+    return convert
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m corruption", description="The 20 image corruptions.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -106,6 +143,27 @@ def make_parser() -> argparse.ArgumentParser:
         "--type", metavar="NAME", action="append", dest="types", help="only this corruption or family; may be repeated"
     )
     grid.add_argument("--seed", type=int, default=0, help="seed of the random draws (default: %(default)s)")
+    copy = commands.add_parser(
+        "export", help="a corrupted copy of a data set on disk", description="Writes query and gallery corrupted, as "
+        "PNG, and the training pictures as they are. Testing on the copy gives the numbers of testing on the fly with "
+        "the same seed. An interrupted export goes on where it stopped; a complete one is checked and mended.",
+    )  # fmt: skip
+    copy.add_argument("--data", metavar="DIR", required=True, type=Path, help="data set in Market-1501's layout")
+    copy.add_argument("--out", metavar="DIR", required=True, type=Path, help="the copy, e.g. data/market1501-C")
+    copy.add_argument("--seed", type=at_least(0), default=0, help="SEED of the configuration (default: %(default)s)")
+    copy.add_argument(
+        "--repeat", type=at_least(0), default=0, help="number of the draw, from 0 to TEST.REPEATS - 1 (default: 0)"
+    )
+    copy.add_argument(
+        "--type", metavar="NAME", action="append", dest="types",
+        help="corruption, family or all to draw from; may be repeated (default: all)",
+    )  # fmt: skip
+    copy.add_argument(
+        "--severity", choices=("random", *map(str, SEVERITIES)), default="random",
+        help="of every picture, or drawn for each (default: %(default)s)",
+    )  # fmt: skip
+    copy.add_argument("--backend", choices=BACKENDS, default="fast", help="implementation (default: %(default)s)")
+    copy.add_argument("--workers", type=at_least(1), metavar="N", help="processes (default: one per processor)")
     return parser
 
 
@@ -113,6 +171,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     if arguments.command == "list":
         print_list()
+        return 0
+    if arguments.command == "export":
+        write_copy(arguments)
         return 0
     names = resolve_names(arguments.types or ["all"])
     image = draw_test_card() if arguments.image is None else read_image(arguments.image)

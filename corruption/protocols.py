@@ -1,4 +1,4 @@
-"""Which picture gets which corruption: policies that draw one, and the four test settings.
+"""Which picture gets which corruption: policies that draw one, the four test settings and the cells of the matrix.
 
 Every draw comes from the generator that the caller derives for the picture (test pictures: `test_generator`), in a
 fixed order: one uniform number for clean or not (training only), one for the name, one for the severity, then what
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from corruption.apply import check_severity, corrupt
+from corruption.apply import check_severity, corrupt, resolve_backend
 from corruption.names import CORRUPTIONS, FAMILIES, check_name, nearest_hint
 from utils.errors import UserError
 from utils.seeds import derive_generator
-from utils.structures import Condition, Protocol
+from utils.structures import Condition, CorruptionSet, Protocol
 
 _RANDOM = Condition("random")
 
@@ -29,32 +29,40 @@ PROTOCOLS = {
 }
 
 
-def resolve_names(selection: Sequence[str]) -> tuple[str, ...]:
+def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None) -> tuple[str, ...]:
     """The corruptions that a selection stands for.
 
     Args:
-        selection: any of "all", families (keys of FAMILIES) and names.
+        selection: any of "all", families (keys of FAMILIES) and names; with `seen` also "seen" (these names) and
+            "unseen" (the rest of the 20).
+        seen: names that training draws from.
 
     Returns:
         Names in the published order, without duplicates.
 
     Raises:
-        UserError: an entry is none of these; the message names the nearest.
+        UserError: an entry is none of these, and the message names the nearest; or nothing is unseen.
     """
     if isinstance(selection, str):
         raise UserError(f"the selection of corruptions is {selection!r}; expected a list, e.g. ['{selection}']")
+    groups = {"all": CORRUPTIONS, **FAMILIES, **{name: (name,) for name in CORRUPTIONS}}
+    if seen is not None:
+        groups |= {"seen": tuple(seen), "unseen": tuple(name for name in CORRUPTIONS if name not in seen)}
     chosen: set[str] = set()
     for entry in selection:
-        if entry == "all":
-            chosen.update(CORRUPTIONS)
-        elif entry in FAMILIES:
-            chosen.update(FAMILIES[entry])
-        elif entry in CORRUPTIONS:
-            chosen.add(entry)
-        else:
+        if entry in ("seen", "unseen") and seen is None:
             raise UserError(
-                f"unknown corruption or family {entry!r}; {nearest_hint(entry, ('all', *FAMILIES, *CORRUPTIONS))}"
+                f"{entry!r} says what is trained with, so it stands in CORRUPTION.TEST only; "
+                f"expected any of {', '.join(groups)}"
             )
+        if entry not in groups:
+            raise UserError(f"unknown corruption or family {entry!r}; {nearest_hint(entry, groups)}")
+        if not groups[entry]:
+            raise UserError(
+                f"{entry!r} selects nothing: CORRUPTION.TRAIN stands for all 20 types; "
+                "leave some out of CORRUPTION.TRAIN, e.g. ['noise', 'blur']"
+            )
+        chosen.update(groups[entry])
     return tuple(name for name in CORRUPTIONS if name in chosen)
 
 
@@ -135,20 +143,45 @@ def apply_condition(
 
 
 def make_train_policy(cfg: Any) -> CorruptionPolicy:
-    """The policy of training pictures: CORRUPTION.TRAIN, SEVERITIES and CLEAN_PROB."""
-    return _make_policy(cfg, "TRAIN", cfg.CORRUPTION.CLEAN_PROB)
+    """The policy of training pictures: CORRUPTION.TRAIN, SEVERITIES, CLEAN_PROB and BACKEND."""
+    return _make_policy(cfg, _train_names(cfg), cfg.CORRUPTION.CLEAN_PROB)
 
 
 def make_test_policy(cfg: Any) -> CorruptionPolicy:
-    """The policy of the corrupted test settings: CORRUPTION.TEST and SEVERITIES; no picture stays clean."""
-    return _make_policy(cfg, "TEST", 0.0)
-
-
-def _make_policy(cfg: Any, key: str, clean_prob: float) -> CorruptionPolicy:
+    """The policy of the corrupted test settings: CORRUPTION.TEST, SEVERITIES and BACKEND; no picture stays clean."""
+    seen = _train_names(cfg)
     try:
-        return CorruptionPolicy(resolve_names(cfg.CORRUPTION[key]), tuple(cfg.CORRUPTION.SEVERITIES), clean_prob)
+        names = resolve_names(cfg.CORRUPTION.TEST, seen=seen)
     except UserError as error:
-        raise UserError(f"CORRUPTION.{key}, CORRUPTION.SEVERITIES or CORRUPTION.CLEAN_PROB: {error}") from error
+        raise UserError(f"CORRUPTION.TEST: {error}") from error
+    return _make_policy(cfg, names, 0.0)
+
+
+def make_corruption_set(cfg: Any, policy: CorruptionPolicy) -> CorruptionSet:
+    """What the corrupted test settings draw from, for the record: `policy` is what `make_test_policy` returned."""
+
+    def tested(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in policy.names if name in names)
+
+    return CorruptionSet(
+        backend=policy.backend,
+        names=policy.names,
+        severities=policy.severities,
+        families={family: tested(members) for family, members in FAMILIES.items() if tested(members)},
+        seen=tested(_train_names(cfg)),
+    )
+
+
+def _train_names(cfg: Any) -> tuple[str, ...]:
+    try:
+        return resolve_names(cfg.CORRUPTION.TRAIN)
+    except UserError as error:
+        raise UserError(f"CORRUPTION.TRAIN: {error}") from error
+
+
+def _make_policy(cfg: Any, names: tuple[str, ...], clean_prob: float) -> CorruptionPolicy:
+    backend = resolve_backend(cfg.CORRUPTION.BACKEND)
+    return CorruptionPolicy(names, tuple(cfg.CORRUPTION.SEVERITIES), clean_prob, backend)
 
 
 def make_protocols(cfg: Any) -> tuple[Protocol, ...]:
@@ -160,3 +193,27 @@ def make_protocols(cfg: Any) -> tuple[Protocol, ...]:
         if name not in PROTOCOLS:
             raise UserError(f"TEST.PROTOCOLS: unknown protocol {name!r}; {nearest_hint(name, PROTOCOLS)}")
     return tuple(PROTOCOLS[name] for name in dict.fromkeys(names))
+
+
+def make_matrix(cfg: Any) -> tuple[Protocol, ...]:
+    """The cells of the corruption matrix: every type of CORRUPTION.TEST at every one of CORRUPTION.SEVERITIES.
+
+    In a cell, every picture of the corrupted sides of TEST.MATRIX has the one type at the one severity; the draws are
+    those of that setting with CORRUPTION.TEST and SEVERITIES narrowed down to the two.
+
+    Returns:
+        Protocols named "corrupted/fog/3", types in published order, severities rising; none where TEST.MATRIX is "".
+    """
+    if not cfg.TEST.MATRIX:
+        return ()
+    setting = PROTOCOLS[cfg.TEST.MATRIX]
+    policy = make_test_policy(cfg)
+    cells = (Condition(name, severity) for name in policy.names for severity in sorted(policy.severities))
+    return tuple(
+        Protocol(
+            f"{setting.name}/{cell.corruption}/{cell.severity}",
+            query=setting.query if setting.query.is_clean else cell,
+            gallery=setting.gallery if setting.gallery.is_clean else cell,
+        )
+        for cell in cells
+    )

@@ -1,15 +1,19 @@
 """Data sets from the command line.
 
-python -m datasets check [--config_file FILE] [KEY VALUE ...]     counts found against counts published
+python -m datasets check [--config_file FILE] [KEY VALUE ...]     counts found against counts published;
+                                                                  of a corrupted copy, the sha256 sums too
 python -m datasets synthesize [--out data/synthetic] [--force]    the drawn pedestrians
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 from config import ConfigError, load_cfg
+from corruption.copies import MANIFEST, find_damaged, read_manifest
+from datasets.corrupted_copy import original_of, published_counts
 from datasets.make_dataloader import read_dataset
-from datasets.market1501 import PUBLISHED_COUNTS, count
+from datasets.market1501 import count
 from datasets.synthetic import NAME, SyntheticSettings, synthesize
 from utils.errors import run_main
 from utils.logging import setup_logging
@@ -35,10 +39,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check_counts(config_file: str | None, opts: list[str]) -> int:
-    """Prints the counts of every split beside the published ones; returns 1 where they differ."""
+    """Prints the counts of every split beside the published ones, and of a corrupted copy whether its files are whole;
+    returns 1 where something differs."""
     cfg = load_cfg(config_file, [*opts, "DATASETS.CHECK_COUNTS", "False"])
     splits = read_dataset(cfg)
-    published = PUBLISHED_COUNTS if splits.name == "market1501" else {}
+    published = published_counts(splits.name)
     print(f"{splits.name} in {splits.root}")
     print(f"{'split':<8} {'pictures':>9} {'identities':>11} {'cameras':>8}   published")
     differs = False
@@ -51,7 +56,21 @@ def check_counts(config_file: str | None, opts: list[str]) -> int:
             differs, verdict = True, f"{verdict}   DIFFERS"
         cameras = len({record.camid for record in records})
         print(f"{split:<8} {found[0]:>9} {found[1]:>11} {cameras:>8}   {verdict}")
-    return int(differs)
+    damaged = bool(original_of(splits.name)) and not check_sums(Path(splits.root))
+    return int(differs or damaged)
+
+
+def check_sums(directory: Path) -> bool:
+    """Prints whether every file of a corrupted copy has the sha256 sum of its manifest, and returns it."""
+    total, damaged = len(read_manifest(directory)["files"]), find_damaged(directory)
+    if damaged:
+        print(
+            f"sha256: {len(damaged)} of {total} files DIFFER from {MANIFEST}, the first is {damaged[0]}; "
+            "run the same export command again: it makes them anew"
+        )
+    else:
+        print(f"sha256: all {total} files are those of {MANIFEST}")
+    return not damaged
 
 
 def main(argv: list[str] | None = None) -> int:

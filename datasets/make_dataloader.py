@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from corruption import CorruptionPolicy, make_test_policy, make_train_policy
+from corruption import CorruptionPolicy, make_corruption_set, make_test_policy, make_train_policy
+from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
 from datasets.market1501 import count, read_market1501, read_market_layout
 from datasets.samplers import EpochBatchSampler, IdentityBatchSampler, RandomBatchSampler
 from datasets.synthetic import ensure_synthetic
@@ -29,16 +30,20 @@ READERS = {
 
 
 def read_dataset(cfg) -> DatasetSplits:
-    """The data set that cfg.DATASETS names.
+    """The data set that cfg.DATASETS names, or the corrupted copy of one.
 
     Raises:
         UserError: an unknown name, or whatever is wrong with the data on disk.
     """
-    name = cfg.DATASETS.NAMES
-    if name not in READERS:
-        raise UserError(f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}")
-    splits = READERS[name](cfg, Path(cfg.DATASETS.ROOT_DIR))
-    return splits
+    name, root = cfg.DATASETS.NAMES, Path(cfg.DATASETS.ROOT_DIR)
+    if name in READERS:
+        return READERS[name](cfg, root)
+    if original_of(name):
+        return read_corrupted_copy(root, name, check_counts=cfg.DATASETS.CHECK_COUNTS)
+    raise UserError(
+        f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
+        f"{', '.join(f'{original}-C' for original in COPIED)} (or another suffix)"
+    )
 
 
 def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
@@ -75,6 +80,7 @@ def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
         num_classes=len(pids),
         num_cameras=1 + max(record.camid for record in everything),
         num_views=1 + max(record.viewid for record in everything),
+        corruptions=make_corruption_set(cfg, test.policy),
     )
 
 

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.metrics import JUNK_PID
+from utils.ranking import JUNK_PID
 from utils.structures import DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -47,19 +47,26 @@ def read_market1501(root_dir: str | Path, *, check_counts: bool = True) -> Datas
             "--config_file configs/Synthetic/cfat.yml"
         )
     splits = read_market_layout(directory, name="market1501")
+    check_published_counts(splits, PUBLISHED_COUNTS, check_counts=check_counts)
+    return splits
+
+
+def check_published_counts(
+    splits: DatasetSplits, published: dict[str, tuple[int, int]], *, check_counts: bool = True
+) -> None:
+    """Raises UserError where counts are not the published ones; with check_counts False, logs a warning."""
     faults = []
-    for split, published in PUBLISHED_COUNTS.items():
+    for split, expected in published.items():
         found = count(getattr(splits, split))
-        if found != published:
+        if found != expected:
             faults.append(
-                f"{split}: {found[0]} pictures of {found[1]} identities, published {published[0]} of {published[1]}"
+                f"{split}: {found[0]} pictures of {found[1]} identities, published {expected[0]} of {expected[1]}"
             )
     if faults:
-        message = f"{directory}: not the published Market-1501: " + "; ".join(faults)
+        message = f"{splits.root}: not the published Market-1501: " + "; ".join(faults)
         if check_counts:
             raise UserError(f"{message}. Unpack the archive again, or accept a subset with DATASETS.CHECK_COUNTS False")
         logger.warning("%s", message)
-    return splits
 
 
 def count(records: tuple[ImageRecord, ...]) -> tuple[int, int]:

@@ -43,7 +43,7 @@ def extract_features(model: nn.Module, loader, *, device: torch.device, title: s
 
 
 class FeatureBank:
-    """Features by (split, condition, repeat), each extracted once; `drop` frees what no later draw needs."""
+    """Features by (split, condition, repeat), each extracted once; `drop` frees what is not needed any more."""
 
     def __init__(self, model: nn.Module, data: DataBundle, *, device: torch.device) -> None:
         self.model, self.data, self.device = model.to(device), data, device
@@ -59,9 +59,12 @@ class FeatureBank:
             self.kept[key] = extract_features(self.model, loader, device=self.device, title=title)
         return self.kept[key]
 
-    def drop(self, repeat: int) -> None:
-        """Forgets the corrupted features of draw `repeat`."""
-        self.kept = {key: value for key, value in self.kept.items() if key[1].is_clean or key[2] != repeat}
+    def drop(self, *, needed: set[Condition]) -> None:
+        """Forgets corrupted features but for `needed` conditions and the first random draw, which ranked lists show."""
+        first = (Condition("random"), 0)
+        self.kept = {
+            key: value for key, value in self.kept.items() if key[1].is_clean or key[1] in needed or key[1:] == first
+        }
 
 
 def do_inference(
@@ -76,14 +79,15 @@ def do_inference(
     """Evaluates `model` under every protocol.
 
     Clean features are extracted once; each repeat draws the corrupted query and gallery sets anew, and the protocols of
-    a repeat pair the same sets.
+    a repeat pair the same sets. Corrupted features are freed once the protocols left in the repeat have no use for
+    them: of a corruption matrix, one cell at a time is in memory.
 
     Args:
         model: has `extract(images, camids, viewids)`.
         data, protocols: what to test on, under which settings.
         device: where to compute features.
         repeats: draws of the corrupted sets.
-        bank: features kept from, or for, other uses; it keeps the clean ones and those of the first draw.
+        bank: features kept from, or for, other uses; it keeps the clean ones and those of the first random draw.
 
     Returns:
         Metrics by protocol name: the mean over the draws, with the single ones in `.repeats`.
@@ -91,7 +95,7 @@ def do_inference(
     bank = bank or FeatureBank(model, data, device=device)
     rows: dict[str, list[RetrievalMetrics]] = {protocol.name: [] for protocol in protocols}
     for repeat in range(repeats):
-        for protocol in protocols:
+        for position, protocol in enumerate(protocols):
             if protocol.is_clean and repeat > 0:
                 continue
             query = bank.get("query", protocol.query, repeat)
@@ -102,6 +106,5 @@ def do_inference(
                 "%s, draw %d/%d: mINP %.4f, mAP %.4f, Rank-1 %.4f", protocol.name, repeat + 1,
                 1 if protocol.is_clean else repeats, metrics.mINP, metrics.mAP, metrics.rank(1),
             )  # fmt: skip
-        if repeat > 0:
-            bank.drop(repeat)
+            bank.drop(needed={side for later in protocols[position + 1 :] for side in (later.query, later.gallery)})
     return {name: mean_metrics(repeated) for name, repeated in rows.items()}

@@ -1,4 +1,4 @@
-"""A whole test: metrics, result files, the ranked-list picture and the table."""
+"""A whole test: metrics, result files, pictures and tables."""
 
 import logging
 from pathlib import Path
@@ -10,9 +10,10 @@ from torch import nn
 from processor.inference import FeatureBank, do_inference
 from utils.errors import UserError
 from utils.files import make_output_dir
-from utils.metrics import distance_rows, rank_gallery
-from utils.plots import RankedRow, save_ranked_lists
-from utils.results import format_table, make_results, read_results, write_results
+from utils.metrics import distance_rows
+from utils.plots import RankedRow, save_corruption_matrix, save_ranked_lists
+from utils.ranking import rank_gallery
+from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows, read_results
 from utils.structures import Condition, DataBundle, Protocol
 
 logger = logging.getLogger(__name__)
@@ -28,30 +29,70 @@ def check_test_settings(cfg) -> list[dict]:
 
 
 def do_test(
-    cfg, data: DataBundle, model: nn.Module, protocols: tuple[Protocol, ...], *, device: torch.device, weight: str
+    cfg,
+    data: DataBundle,
+    model: nn.Module,
+    protocols: tuple[Protocol, ...],
+    *,
+    device: torch.device,
+    weight: str,
+    matrix: tuple[Protocol, ...] = (),
 ) -> dict:
-    """Tests `model` and writes results.json, results.csv and, with TEST.RANKED_QUERIES, ranked_list.png.
+    """Tests `model` and writes results.json and results.csv.
+
+    With TEST.RANKED_QUERIES it also draws ranked_list.png, with a matrix corruption_matrix.png. The results of the
+    settings are on disk before the matrix begins.
 
     Args:
         weight: the checkpoint that the model came from, for the record.
+        matrix: cells of the corruption matrix; clean, which they are held against, is then tested in any case.
 
     Returns:
         The content of results.json.
     """
     compared = check_test_settings(cfg)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
+    if matrix and not any(protocol.is_clean for protocol in protocols):
+        protocols = (Protocol("clean"), *protocols)
+    files = ResultFiles(output_dir)
     bank = FeatureBank(model, data, device=device)
-    results = do_inference(model, data, protocols, device=device, repeats=cfg.TEST.REPEATS, bank=bank)
-    content = make_results(results, dataset=data.splits.name, weight=weight, seed=cfg.SEED)
-    write_results(output_dir, content, results, protocols)
+
+    def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
+        results = do_inference(model, data, tested, device=device, repeats=repeats, bank=bank)
+        return make_rows(results, tested, dataset=data.splits.name, seed=cfg.SEED)
+
+    def write(rows: list[dict]) -> dict:
+        content = make_results(rows, weight=weight, corruptions=data.corruptions)
+        files.write(content, rows)
+        logger.info("results: %s and results.csv", output_dir / "results.json")
+        return content
+
+    rows = evaluate(protocols, cfg.TEST.REPEATS)
+    content = write(rows)
     logger.info("%s on %s, percent, mean ± standard deviation over the draws of the corruption:\n%s",
                 weight, data.splits.name, format_table([content, *compared]))  # fmt: skip
-    logger.info("results: %s and results.csv", output_dir / "results.json")
     if cfg.TEST.RANKED_QUERIES:
         path = output_dir / "ranked_list.png"
         draw_ranked_lists(bank, data, path, num_queries=cfg.TEST.RANKED_QUERIES)
         logger.info("ranked lists: %s", path)
+    if matrix:
+        content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
+        report_matrix(content, data, output_dir / "corruption_matrix.png")
     return content
+
+
+def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
+    """Logs the corruption matrix of a results.json and draws it."""
+    families, matrix, summary = data.corruptions.families, content["matrix"], content["summary"]
+    logger.info("%s on %s, %s: mAP in percent, types in rows, severities in columns:\n%s",
+                content["weight"], content["dataset"], matrix["setting"], format_matrix(content, families))  # fmt: skip
+    clean, corrupted = summary["clean"]["mAP"], summary["matrix"]["mean_corrupted"]["mAP"]
+    title = (
+        f"{content['dataset']}, {matrix['setting']}: mAP in percent\n"
+        f"clean {100 * clean:.1f}, mean corrupted {100 * corrupted:.1f}"
+    )
+    save_corruption_matrix(path, matrix["mAP"], matrix["severities"], families, clean=clean, title=title)
+    logger.info("corruption matrix: %s", path)
 
 
 def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_queries: int) -> None:

@@ -57,7 +57,8 @@ def test_what_a_run_leaves(trained):
     }
     assert sorted(path.stem for path in (output / "checkpoints").iterdir()) == sorted(STAGES)
     content = json.loads((output / "results.json").read_text())
-    assert set(content) == {"dataset", "weight", "seed", "protocols"}
+    assert set(content) == {"dataset", "weight", "seed", "corruption", "protocols", "summary"}
+    assert content["corruption"]["backend"] == "fast"
     assert (content["dataset"], content["seed"]) == ("market1501", 1)
     assert set(content["protocols"]) == {"clean", "corrupted", "corrupted_query", "corrupted_gallery"}
     for name, row in content["protocols"].items():
@@ -83,6 +84,22 @@ def test_testing_again_gives_the_same_numbers_to_the_last_digit(trained, tmp_pat
     assert done.returncode == 0, done.stderr
     first, again = (json.loads((path / "results.json").read_text()) for path in (trained / "run", tmp_path))
     assert again == first
+
+
+def test_a_matrix_cell_is_a_test_of_that_type_and_severity(trained, tmp_path):
+    weight = trained / "run" / "checkpoints" / "align.pth"
+    changes = {"TEST.WEIGHT": weight, "TEST.PROTOCOLS": "['corrupted']", "TEST.REPEATS": "1"}
+    matrix = {"TEST.MATRIX": "corrupted", "CORRUPTION.TEST": "['fog', 'blur']", "CORRUPTION.SEVERITIES": "[2, 5]"}
+    done = run("test.py", *options(trained, tmp_path / "matrix", **changes, **matrix))
+    assert done.returncode == 0, done.stderr
+    assert "mean corrupted" in done.stderr + done.stdout
+    narrow = {"CORRUPTION.TEST": "['glass_blur']", "CORRUPTION.SEVERITIES": "[5]"}
+    done = run("test.py", *options(trained, tmp_path / "cell", **changes, **narrow))
+    assert done.returncode == 0, done.stderr
+    content, cell = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("matrix", "cell"))
+    assert len(content["matrix"]["mAP"]) == 6
+    assert content["matrix"]["mAP"]["glass_blur"][1] == cell["protocols"]["corrupted"]["mAP"]["mean"]
+    assert set(content["protocols"]) == {"clean", "corrupted"}
 
 
 def test_the_saved_configuration_runs_again(trained, tmp_path):

@@ -2,71 +2,38 @@
 
 CMC and mAP: Zheng et al., Scalable Person Re-identification, ICCV 2015. mINP: Ye et al., Deep Learning for Person
 Re-identification: A Survey and Outlook, TPAMI 2021, section 4.2. For every query, gallery entries of the same identity
-seen by the same camera are left out, and so are junk entries (pid -1); distractors (pid 0) stay as wrong answers.
+seen by the same camera are left out, and so are junk entries (pid -1); distractors (pid 0) stay as wrong answers. Ties
+rank in gallery order.
+
+Conventions:
+
+- ap="step", the field's usual one: mean of hits / rank over the matches. ap="trapezoid", as in Market-1501's official
+  script: the precision of a match is the mean of that at the match and that just before it; reads lower.
+- cmc="standard": a query scores at k if any of its matches is among the first k. cmc="single_gallery_shot", CUHK03's
+  classic protocol: one picture drawn for every gallery identity, mean over 100 draws (distractors are one identity).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from utils.errors import UserError
+from utils.ranking import Conventions, Gallery, Scores
 from utils.structures import FeatureSet, RetrievalMetrics
 
-JUNK_PID = -1
-BACKENDS = ("auto", "numpy")
 METRICS = ("euclidean", "cosine")
-BLOCK_BYTES = 128 * 2**20  # of one block of distances in evaluate_features
+MEMORY_LIMIT = 512 * 2**20  # bytes that an evaluation may take beside the features
 
 
-@dataclass
-class _Sums:
-    """Totals over the valid queries seen so far."""
-
-    ap: float
-    inp: float
-    cmc: np.ndarray
-    num_queries: int = 0
-    num_valid: int = 0
-
-    def metrics(self) -> RetrievalMetrics:
-        if not self.num_valid:
-            raise UserError(
-                f"none of the {self.num_queries} queries has a match in the gallery from another camera; "
-                "check that query and gallery share identities, and their camera ids"
-            )
-        return RetrievalMetrics(
-            mAP=self.ap / self.num_valid,
-            mINP=self.inp / self.num_valid,
-            cmc=self.cmc / self.num_valid,
-            num_queries=self.num_queries,
-            num_valid_queries=self.num_valid,
+def _check_ids(where: str, q_pids, g_pids, q_camids, g_camids) -> list[np.ndarray]:
+    ids = [np.asarray(values) for values in (q_pids, g_pids, q_camids, g_camids)]
+    if any(values.ndim != 1 or values.dtype.kind not in "iu" for values in ids):
+        found = ", ".join(f"{values.dtype} {values.shape}" for values in ids)
+        raise UserError(
+            f"{where}: pids and camids of query and gallery are {found}; expected integers of one dimension"
         )
-
-
-def rank_gallery(distances: np.ndarray, pid: int, camid: int, g_pids: np.ndarray, g_camids: np.ndarray) -> np.ndarray:
-    """Gallery indices that count for a query (pid, camid), nearest first, ties in gallery order; `distances` (G,)."""
-    kept = np.flatnonzero(~((g_pids == pid) & (g_camids == camid)) & (g_pids != JUNK_PID))
-    return kept[np.argsort(distances[kept], kind="stable")]
-
-
-def _add_rows(sums: _Sums, distances, q_pids, g_pids, q_camids, g_camids, first_query: int = 0) -> None:
-    """Adds the queries of a block of distances (rows, G) to `sums`; ties rank in gallery order."""
-    for row, (pid, camid) in enumerate(zip(q_pids, q_camids, strict=True)):
-        if np.isnan(distances[row]).any():
-            raise UserError(
-                f"query {first_query + row}: its distances hold NaN; check its features for non-finite values"
-            )
-        ranking = rank_gallery(distances[row], pid, camid, g_pids, g_camids)
-        ranks = np.flatnonzero(g_pids[ranking] == pid) + 1  # of the true matches, from 1
-        sums.num_queries += 1
-        if not len(ranks):
-            continue
-        sums.num_valid += 1
-        hits = np.arange(1, len(ranks) + 1)
-        sums.ap += float(np.mean(hits / ranks))
-        sums.inp += len(ranks) / float(ranks[-1])
-        sums.cmc[ranks[0] - 1 :] += 1
+    return [np.ascontiguousarray(values, dtype=np.int64) for values in ids]
 
 
 def evaluate_rank(
@@ -78,6 +45,9 @@ def evaluate_rank(
     *,
     max_rank: int = 50,
     backend: str = "auto",
+    ap: str = "step",
+    cmc: str = "standard",
+    seed: int = 0,
 ) -> RetrievalMetrics:
     """CMC, mAP and mINP of a distance matrix.
 
@@ -85,19 +55,17 @@ def evaluate_rank(
         distmat: (Q, G) distances, smaller is closer.
         q_pids, g_pids: (Q,), (G,) identities; gallery: 0 distractor, -1 junk.
         q_camids, g_camids: (Q,), (G,) cameras.
-        max_rank: length of the CMC curve; at most G is returned.
-        backend: "numpy", or "auto" for the fastest that is there.
+        max_rank, backend, ap, cmc, seed: see Conventions.
 
     Returns:
         Means over the queries that have at least one match in the usable gallery, in float64.
 
     Raises:
-        UserError: shapes that do not fit, NaN distances, or no query with a match.
+        UserError: shapes that do not fit, NaN distances, no query with a match, or an unknown convention.
     """
-    if backend not in BACKENDS:
-        raise UserError(f"evaluate_rank backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+    conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
     distmat = np.asarray(distmat)
-    q_pids, g_pids, q_camids, g_camids = map(np.asarray, (q_pids, g_pids, q_camids, g_camids))
+    q_pids, g_pids, q_camids, g_camids = _check_ids("evaluate_rank", q_pids, g_pids, q_camids, g_camids)
     expected = (len(q_pids), len(g_pids))
     if distmat.shape != expected or len(q_camids) != expected[0] or len(g_camids) != expected[1]:
         raise UserError(
@@ -105,9 +73,12 @@ def evaluate_rank(
             f"{len(g_pids)} gallery pids, {len(g_camids)} gallery camids; "
             "expected a (Q, G) matrix and Q and G ids of each kind"
         )
-    sums = _Sums(0.0, 0.0, np.zeros(min(max_rank, expected[1])))
-    _add_rows(sums, distmat, q_pids, g_pids, q_camids, g_camids)
-    return sums.metrics()
+    if distmat.dtype not in (np.float32, np.float64):
+        distmat = distmat.astype(np.float64)
+    scores = Scores(expected[0], Gallery(g_pids, g_camids), conventions)
+    if distmat.size:
+        scores.add(0, distmat, q_pids, q_camids)
+    return scores.metrics()
 
 
 def distance_rows(query: torch.Tensor, gallery: torch.Tensor, *, metric: str = "euclidean") -> torch.Tensor:
@@ -118,38 +89,98 @@ def distance_rows(query: torch.Tensor, gallery: torch.Tensor, *, metric: str = "
     return squared.clamp_min(0)
 
 
+def _ranking_blocks(
+    query: torch.Tensor, gallery: torch.Tensor, part: range, metric: str, memory_limit: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks (first query, (rows, G) array) that order the gallery as `metric` does, for the queries in `part`.
+
+    Per row, what is the same for the whole gallery is left out: |g|^2 - 2 q g, and -q g / |g|. One buffer is used again
+    for every block.
+    """
+    copies = (
+        2 if query.device.type == "cpu" else 3
+    )  # the block and room for the product to work in; on the host as well
+    rows = max(1, memory_limit // (copies * gallery.element_size() * len(gallery)))
+    buffer = torch.empty((min(rows, len(part)), len(gallery)), dtype=gallery.dtype, device=gallery.device)
+    norms = gallery.norm(dim=1)
+    for start in range(part.start, part.stop, rows):
+        block = query[start : min(start + rows, part.stop)]
+        distances = buffer[: len(block)]
+        if metric == "euclidean":
+            torch.addmm(norms.square(), block, gallery.T, alpha=-2, out=distances)
+        else:
+            torch.mm(block, gallery.T, out=distances)
+            distances.mul_(-1 / norms.clamp_min(1e-12))
+        yield start, distances.cpu().numpy()
+
+
 def evaluate_features(
     query: FeatureSet,
     gallery: FeatureSet,
     *,
     metric: str = "euclidean",
     max_rank: int = 50,
-    block_bytes: int = BLOCK_BYTES,
+    backend: str = "auto",
+    ap: str = "step",
+    cmc: str = "standard",
+    seed: int = 0,
+    memory_limit: int = MEMORY_LIMIT,
+    distributed: bool = False,
 ) -> RetrievalMetrics:
     """CMC, mAP and mINP of features, by blocks of queries: the (Q, G) matrix is never in memory.
 
     Args:
         query, gallery: features (tensors on one device, or arrays), with identities and cameras.
         metric: "euclidean" or "cosine".
-        max_rank: length of the CMC curve; at most G is returned.
-        block_bytes: size of a block of distances in bytes.
+        max_rank, backend, ap, cmc, seed: see Conventions.
+        memory_limit: bytes that may be taken beside the features, 512 MiB by default; at least one row of distances is.
+        distributed: the processes of torch.distributed's default group share the queries; each must hold all features,
+            and each gets the same result, to the last bit that of one process.
 
     Raises:
-        UserError: unknown metric, non-finite features, or no query with a match.
+        UserError: unknown metric or convention, features that do not fit or are not finite, or no query with a match.
     """
     if metric not in METRICS:
         raise UserError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
-    num_gallery = len(gallery.pids)
-    if not len(query.pids) or not num_gallery:
-        raise UserError(f"{len(query.pids)} query and {num_gallery} gallery features: expected at least one of each")
-    query_features, gallery_features = torch.as_tensor(query.features), torch.as_tensor(gallery.features)
-    rows = max(1, block_bytes // (4 * num_gallery))
-    sums = _Sums(0.0, 0.0, np.zeros(min(max_rank, num_gallery)))
-    for start in range(0, len(query.pids), rows):
-        part = slice(start, start + rows)
-        distances = distance_rows(query_features[part], gallery_features, metric=metric).cpu().numpy()
-        _add_rows(sums, distances, query.pids[part], gallery.pids, query.camids[part], gallery.camids, start)
-    return sums.metrics()
+    conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
+    q_pids, g_pids, q_camids, g_camids = _check_ids(
+        "evaluate_features", query.pids, gallery.pids, query.camids, gallery.camids
+    )
+    q_features, g_features = (_as_float(features) for features in (query.features, gallery.features))
+    if not len(q_pids) or not len(g_pids):
+        raise UserError(f"{len(q_pids)} query and {len(g_pids)} gallery features: expected at least one of each")
+    shapes = [tuple(features.shape) for features in (q_features, g_features)]
+    if shapes[0][1:] != shapes[1][1:] or [len(q_pids), len(g_pids)] != [shape[0] for shape in shapes]:
+        raise UserError(
+            f"query features {shapes[0]} with {len(q_pids)} ids, gallery features {shapes[1]} with {len(g_pids)} ids; "
+            "expected (Q, D) and (G, D) with Q and G ids"
+        )
+    scores = Scores(len(q_pids), Gallery(g_pids, g_camids), conventions)
+    part = _own_part(len(q_pids)) if distributed else range(len(q_pids))
+    for start, distances in _ranking_blocks(q_features, g_features, part, metric, memory_limit):
+        rows = slice(start, start + len(distances))
+        scores.add(start, distances, q_pids[rows], q_camids[rows])
+    if distributed:
+        _add_up(scores.table, q_features.device)
+    return scores.metrics()
+
+
+def _as_float(features: torch.Tensor | np.ndarray) -> torch.Tensor:
+    features = torch.as_tensor(features).detach()
+    return features if features.dtype in (torch.float32, torch.float64) else features.float()
+
+
+def _own_part(num_queries: int) -> range:
+    """The queries of this process."""
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return range(num_queries * rank // size, num_queries * (rank + 1) // size)
+
+
+def _add_up(table: np.ndarray, device: torch.device) -> None:
+    """Adds the tables of all processes, in place; each row is zero in all but one of them."""
+    tensor = torch.from_numpy(table).to(device)
+    torch.distributed.all_reduce(tensor)
+    table[...] = tensor.cpu().numpy()
 
 
 def mean_metrics(repeats: list[RetrievalMetrics]) -> RetrievalMetrics:

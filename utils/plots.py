@@ -12,6 +12,7 @@ import numpy as np
 from utils.files import write_files
 
 RIGHT, WRONG = "#1a9641", "#d7191c"
+DARK = 0.55  # luminance of a colour below which writing on it is white
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,55 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
             height, width = picture.shape[:2]
             axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
     write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
+    plt.close(figure)
+
+
+def save_corruption_matrix(
+    path: str | Path,
+    matrix: dict[str, list[float]],
+    severities: list[int],
+    families: dict[str, tuple[str, ...]],
+    *,
+    clean: float,
+    title: str,
+) -> None:
+    """Draws a figure, in percent, for every type (rows, by family) and severity (columns), with the means at the edges.
+
+    Args:
+        matrix: type -> fractions in [0, 1], one for each severity.
+        severities: names of the columns.
+        families: family -> types, the rows from top to bottom.
+        clean: the fraction without corruption, where the colours end.
+    """
+    names = [name for members in families.values() for name in members]
+    values = np.array([matrix[name] for name in names])
+    cells = np.block([[values, values.mean(axis=1)[:, None]], [values.mean(axis=0), values.mean()]])
+    height, width = cells.shape
+    figure, axis = plt.subplots(figsize=(3.1 + 0.72 * width, 1.3 + 0.31 * height), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    colours = plt.get_cmap("YlGnBu")(cells / max(clean, cells.max()))
+    axis.imshow(colours, aspect="auto")
+    for (row, column), value in np.ndenumerate(cells):
+        luminance = colours[row, column, :3] @ (0.299, 0.587, 0.114)
+        axis.text(
+            column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=9,
+            color="white" if luminance < DARK else "black",
+        )  # fmt: skip
+    axis.set_xticks(range(width), [*map(str, severities), "mean"])
+    axis.set_yticks(range(height), [*(name.replace("_", " ") for name in names), "mean"])
+    axis.xaxis.tick_top()
+    axis.xaxis.set_label_position("top")
+    axis.set_xlabel("severity")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.axvline(width - 1.5, color="white", linewidth=4)
+    top = 0
+    for family, members in families.items():
+        axis.annotate(
+            family, (0, top + (len(members) - 1) / 2), (-112, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", va="center", fontweight="bold", annotation_clip=False,
+        )  # fmt: skip
+        top += len(members)
+        axis.axhline(top - 0.5, xmax=1.01, clip_on=False, color="white", linewidth=4)
+    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=130, format="png")})
     plt.close(figure)

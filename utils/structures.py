@@ -47,7 +47,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A test setting: the condition of the query set and that of the gallery set."""
+    """A test setting: the condition of the query set and that of the gallery set.
+
+    `name` is that of the setting, "corrupted"; in a cell of the corruption matrix the type and the severity follow,
+    "corrupted/fog/3".
+    """
 
     name: str
     query: Condition = Condition()
@@ -56,6 +60,35 @@ class Protocol:
     @property
     def is_clean(self) -> bool:
         return self.query.is_clean and self.gallery.is_clean
+
+    @property
+    def setting(self) -> str:
+        """The name of the setting, of a cell too."""
+        return self.name.split("/")[0]
+
+    @property
+    def condition(self) -> Condition:
+        """How the corrupted side looks, or both."""
+        return self.gallery if self.query.is_clean else self.query
+
+
+@dataclass(frozen=True)
+class CorruptionSet:
+    """The corruptions of the corrupted test settings, for the record and for the means over them.
+
+    `backend` computes them. `families`: those of `names` in each family, families without any left out. `seen`: those
+    of `names` that CORRUPTION.TRAIN stands for, the configuration's and not the checkpoint's.
+    """
+
+    backend: str = ""
+    names: tuple[str, ...] = ()
+    severities: tuple[int, ...] = ()
+    families: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    seen: tuple[str, ...] = ()
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        return tuple(name for name in self.names if name not in self.seen)
 
 
 @dataclass(frozen=True)
@@ -67,6 +100,7 @@ class DataBundle:
     `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
     pictures under `condition` as `images` and the data set's own identities as `pids`.
     `read_picture(split, index, condition, repeat)` gives one of them at its own size, (H, W, 3) uint8 RGB.
+    `corruptions` says what the corrupted ones draw from.
     """
 
     splits: DatasetSplits
@@ -76,6 +110,7 @@ class DataBundle:
     num_classes: int
     num_cameras: int
     num_views: int
+    corruptions: CorruptionSet = CorruptionSet()
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 python tests/benchmarks/corruption.py [--rounds 5]
 
-Both sides take turns in one run, on the same picture at severities 1 to 5; a figure is the median over the rounds. imagecorruptions
-is called through the backend of that name (its own functions on today's NumPy, with the published rain), from a
-RandomState as published; `fast` from a Generator. Its exact path, from a RandomState, is timed beside them.
+Both sides take turns in one run, on the same picture at severities 1 to 5; a figure is the median over the rounds.
+imagecorruptions is called through the backend of that name (its own functions on today's NumPy, with the published
+rain), from a RandomState as published; `fast` from a Generator. Its exact path, from a RandomState, is timed too.
 """
 
 import argparse

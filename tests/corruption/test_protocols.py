@@ -12,10 +12,13 @@ from corruption import (
     CorruptionPolicy,
     apply_condition,
     corrupt,
+    make_corruption_set,
+    make_matrix,
     make_protocols,
     make_test_policy,
     make_train_policy,
 )
+from corruption import test_generator as make_generator
 from corruption.__main__ import main
 from corruption.protocols import resolve_names
 from utils.errors import UserError
@@ -68,8 +71,54 @@ def test_policies_of_a_configuration():
     assert train.clean_prob == pytest.approx(1 / 21)
     assert set(test.names) == set(FAMILIES["weather"])
     assert (test.clean_prob, test.severities) == (0.0, (1, 5))
-    with pytest.raises(UserError, match=r"CORRUPTION.TEST, .*unknown corruption or family 'fgo'; nearest: 'fog'"):
+    assert (train.backend, test.backend) == ("fast", "fast")
+    published = load_cfg(opts=["CORRUPTION.BACKEND", "imagecorruptions"])
+    assert {make_train_policy(published).backend, make_test_policy(published).backend} == {"imagecorruptions"}
+    with pytest.raises(UserError, match=r"CORRUPTION.TEST: unknown corruption or family 'fgo'; nearest: 'fog'"):
         make_test_policy(load_cfg(opts=["CORRUPTION.TEST", "fgo"]))
+
+
+def test_seen_and_unseen_types():
+    def names(train, test):
+        return make_test_policy(load_cfg(opts=["CORRUPTION.TRAIN", train, "CORRUPTION.TEST", test])).names
+
+    trained = {*FAMILIES["noise"], "fog"}
+    assert set(names("['noise', 'fog']", "['seen']")) == trained
+    assert set(names("['noise', 'fog']", "['unseen']")) == set(CORRUPTIONS) - trained
+    assert set(names("['noise', 'fog']", "['unseen', 'fog']")) == set(CORRUPTIONS) - set(FAMILIES["noise"])
+    assert names("['noise', 'fog']", "['seen', 'unseen']") == CORRUPTIONS
+    with pytest.raises(
+        UserError, match=r"CORRUPTION.TEST: 'unseen' selects nothing: CORRUPTION.TRAIN stands for all 20"
+    ):
+        names("all", "unseen")
+    with pytest.raises(UserError, match=r"CORRUPTION.TRAIN: 'seen' .*stands in CORRUPTION.TEST only"):
+        make_train_policy(load_cfg(opts=["CORRUPTION.TRAIN", "seen"]))
+    cfg = load_cfg(opts=["CORRUPTION.TRAIN", "['noise']", "CORRUPTION.TEST", "['noise', 'fog']"])
+    found = make_corruption_set(cfg, make_test_policy(cfg))
+    assert (found.seen, found.unseen) == (tuple(n for n in CORRUPTIONS if n in FAMILIES["noise"]), ("fog",))
+    assert found.families == {"noise": found.seen, "weather": ("fog",)}
+
+
+def test_the_matrix():
+    cells = make_matrix(load_cfg(opts=["TEST.MATRIX", "corrupted"]))
+    assert len({cell.name for cell in cells}) == len(cells) == 100
+    assert all(cell.query == cell.gallery for cell in cells)
+    assert make_matrix(load_cfg()) == ()
+    opts = ["TEST.MATRIX", "corrupted_query", "CORRUPTION.TEST", "['rain', 'fog']", "CORRUPTION.SEVERITIES", "[5, 2]"]
+    cells = make_matrix(load_cfg(opts=opts))
+    assert [cell.name for cell in cells] == [f"corrupted_query/{name}/{k}" for name in ("fog", "rain") for k in (2, 5)]
+    assert (cells[1].query, cells[1].gallery) == (Condition("fog", 5), Condition())
+    assert (cells[1].setting, cells[1].condition) == ("corrupted_query", Condition("fog", 5))
+
+
+def test_a_cell_is_the_setting_narrowed_down_to_it():
+    whole, narrow = CorruptionPolicy(), CorruptionPolicy(("frost",), (4,))
+    for repeat in range(3):
+        cell, setting = (
+            apply_condition(IMAGE, condition, policy, make_generator(1, "query", "query/a.jpg", repeat))
+            for condition, policy in ((Condition("frost", 4), whole), (Condition("random"), narrow))
+        )
+        assert (cell == setting).all()
 
 
 def test_conditions():

@@ -1,3 +1,5 @@
+import csv
+import dataclasses
 import json
 import math
 
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 
 from config import load_cfg
-from corruption import PROTOCOLS
+from corruption import PROTOCOLS, make_corruption_set, make_matrix, make_test_policy
 from loss import make_loss
 from model import make_model
 from processor import check_test_settings, do_inference, do_test, do_train
@@ -17,7 +19,7 @@ from processor.train import train_step
 from solver import make_optimizer, make_scheduler
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
-from utils.structures import DataBundle, DatasetSplits, ImageRecord
+from utils.structures import Condition, DataBundle, DatasetSplits, ImageRecord, Protocol
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -47,7 +49,9 @@ class Loader:
     def picture(self, index):
         image = draw_person(self.records[index].pid, self.records[index].camid, index)
         clean = self.condition is None or self.condition.is_clean
-        return image if clean else (image * (0.5 - 0.1 * self.repeat)).astype(np.uint8)
+        if clean:
+            return image
+        return (image * (0.5 - 0.1 * self.repeat - 0.05 * self.condition.severity)).astype(np.uint8)
 
     def __iter__(self):
         for start in range(0, len(self.records), self.batch_size):
@@ -182,6 +186,73 @@ def test_bank_forgets_later_draws_only():
     do_inference(bank.model, data, tuple(PROTOCOLS.values()), device=CPU, repeats=2, bank=bank)
     assert {key[2] for key in bank.kept} == {0}
     assert len(bank.kept) == 4
+
+
+MATRIX_OPTS = (
+    "TEST.MATRIX", "corrupted_query", "TEST.MATRIX_REPEATS", "2", "TEST.REPEATS", "1",
+    "CORRUPTION.TEST", "['fog', 'rain']", "CORRUPTION.SEVERITIES", "[1, 4]",
+)  # fmt: skip
+
+
+def test_a_matrix_is_tested_cell_by_cell(tmp_path, caplog):
+    caplog.set_level("INFO")
+    data, requests = make_data()
+    cfg = make_cfg(tmp_path, *MATRIX_OPTS)
+    corruptions = make_corruption_set(cfg, make_test_policy(cfg))
+    data = dataclasses.replace(data, corruptions=corruptions)
+    do_test(cfg, data, MeanColour(), (PROTOCOLS["corrupted"],), device=CPU, weight="a.pth", matrix=make_matrix(cfg))
+    # clean is tested for the drop; the matrix corrupts the query side alone; every set is extracted once
+    assert len(requests) == 2 + 2 + 2 * 2 * 2
+    assert [r for r in requests if r[0] == "gallery"] == [("gallery", "clean", 0), ("gallery", "random", 0)]
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert set(content["protocols"]) == {"clean", "corrupted"}
+    assert content["matrix"]["mAP"].keys() == {"fog", "rain"}
+    assert content["summary"]["clean"]["mAP"] == 1.0
+    assert 0 < content["summary"]["matrix"]["drop"]["mAP"] < 1
+    with (tmp_path / "results.csv").open() as handle:
+        cells = [row for row in csv.DictReader(handle) if row["protocol"] == "corrupted_query"]
+    assert [(row["corruption"], row["severity"], row["repeat"]) for row in cells] == [
+        (name, severity, repeat) for name in ("fog", "rain") for severity in "14" for repeat in "01"
+    ]
+    assert (tmp_path / "corruption_matrix.png").stat().st_size > 1000
+    assert "mean corrupted" in caplog.text
+    assert not list(tmp_path.glob("results.*.*"))
+
+
+def test_one_cell_at_a_time_is_in_memory():
+    data, _ = make_data()
+    bank = FeatureBank(MeanColour(), data, device=CPU)
+    held = []
+
+    class Watched(MeanColour):
+        def extract(self, *inputs):
+            held.append(sum(not key[1].is_clean for key in bank.kept))
+            return super().extract(*inputs)
+
+    bank.model = Watched()
+    cells = [Protocol(f"corrupted/fog/{k}", Condition("fog", k), Condition("fog", k)) for k in range(1, 6)]
+    do_inference(bank.model, data, tuple(cells), device=CPU, repeats=2, bank=bank)
+    assert max(held) == 1
+    assert not bank.kept
+
+
+def test_results_of_the_settings_outlive_a_matrix_that_fails(tmp_path):
+    data, _ = make_data()
+    cfg = make_cfg(tmp_path, *MATRIX_OPTS)
+    loader = data.test_loader
+
+    def failing(split, condition, repeat):
+        if condition.corruption == "rain":
+            raise UserError("picture x.jpg: cannot be read")
+        return loader(split, condition, repeat)
+
+    corruptions = make_corruption_set(cfg, make_test_policy(cfg))
+    data = dataclasses.replace(data, corruptions=corruptions, test_loader=failing)
+    with pytest.raises(UserError, match="cannot be read"):
+        do_test(cfg, data, MeanColour(), tuple(PROTOCOLS.values()), device=CPU, weight="a.pth", matrix=make_matrix(cfg))
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert set(content["protocols"]) == set(PROTOCOLS)
+    assert "matrix" not in content
 
 
 def test_extraction_restores_the_mode_and_names_a_broken_picture():

@@ -7,10 +7,10 @@ import pytest
 
 from utils.errors import UserError
 from utils.metrics import mean_metrics
-from utils.plots import RankedRow, save_ranked_lists
-from utils.results import format_table, make_results, read_results, write_results
+from utils.plots import RankedRow, save_corruption_matrix, save_ranked_lists
+from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows, read_results
 from utils.seeds import derive_generator, derive_seed
-from utils.structures import Condition, Protocol, RetrievalMetrics
+from utils.structures import Condition, CorruptionSet, Protocol, RetrievalMetrics
 
 PROTOCOLS = (Protocol("clean"), Protocol("corrupted_gallery", gallery=Condition("random")))
 
@@ -25,9 +25,119 @@ RESULTS = {
 }
 
 
+NAMES, SEVERITIES = ("shot_noise", "fog", "rain"), (1, 3)
+CELLS = tuple(
+    Protocol(f"corrupted_query/{name}/{severity}", query=Condition(name, severity))
+    for name in NAMES
+    for severity in SEVERITIES
+)
+CORRUPTIONS = CorruptionSet(
+    "fast", NAMES, SEVERITIES, families={"noise": ("shot_noise",), "weather": ("fog", "rain")}, seen=("fog",)
+)
+
+
+def matrix_rows():
+    """Settings and a matrix of two draws, with figures that are all different."""
+    cells = {
+        cell.name: mean_metrics([make_metrics(0.1 + 0.05 * place + 0.02 * repeat) for repeat in range(2)])
+        for place, cell in enumerate(CELLS)
+    }
+    rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7)
+    return rows + make_rows(cells, CELLS, dataset="synthetic", seed=7)
+
+
+def test_every_figure_of_the_summary_follows_from_the_rows(tmp_path):
+    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS)
+    ResultFiles(tmp_path).write(content, matrix_rows())
+    with (tmp_path / "results.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+
+    def mean(metric, protocol, keep=lambda row: True):
+        return np.mean([float(row[metric]) for row in rows if row["protocol"] == protocol and keep(row)])
+
+    summary = json.loads((tmp_path / "results.json").read_text())["summary"]
+    for metric in ("mAP", "mINP", "rank1"):
+        clean = mean(metric, "clean")
+        assert summary["clean"][metric] == pytest.approx(clean)
+        for part, protocol in (("corrupted_gallery", "corrupted_gallery"), ("matrix", "corrupted_query")):
+            corrupted = mean(metric, protocol)
+            assert summary[part]["mean_corrupted"][metric] == pytest.approx(corrupted)
+            assert summary[part]["drop"][metric] == pytest.approx(clean - corrupted)
+            assert summary[part]["relative"][metric] == pytest.approx(corrupted / clean)
+            assert summary[part]["relative_drop"][metric] == pytest.approx(1 - corrupted / clean)
+        groups = {
+            ("family", "noise"): lambda row: row["corruption"] == "shot_noise",
+            ("family", "weather"): lambda row: row["corruption"] in ("fog", "rain"),
+            ("severity", "1"): lambda row: row["severity"] == "1",
+            ("severity", "3"): lambda row: row["severity"] == "3",
+        }
+        for (kind, name), keep in groups.items():
+            assert summary["matrix"][kind][name][metric] == pytest.approx(mean(metric, "corrupted_query", keep))
+        seen = mean(metric, "corrupted_query", lambda row: row["corruption"] == "fog")
+        unseen = mean(metric, "corrupted_query", lambda row: row["corruption"] != "fog")
+        assert summary["matrix"]["seen"][metric] == pytest.approx(seen)
+        assert summary["matrix"]["unseen"][metric] == pytest.approx(unseen)
+        for name in NAMES:
+            for severity, value in zip(SEVERITIES, content["matrix"][metric][name], strict=True):
+                cell = (name, str(severity))
+                keep = lambda row, cell=cell: (row["corruption"], row["severity"]) == cell  # noqa: E731
+                assert value == pytest.approx(mean(metric, "corrupted_query", keep))
+    assert content["matrix"]["setting"] == "corrupted_query"
+    assert (content["matrix"]["repeats"], content["matrix"]["severities"]) == (2, [1, 3])
+    assert set(content["protocols"]) == {"clean", "corrupted_gallery"}
+    assert content["corruption"] == {
+        "backend": "fast", "names": list(NAMES), "severities": [1, 3], "seen": ["fog"]}  # fmt: skip
+
+
+def test_a_summary_without_clean_has_no_drop():
+    rows = [row for row in matrix_rows() if row["protocol"] == "corrupted_gallery"]
+    summary = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS)["summary"]
+    assert list(summary) == ["corrupted_gallery"]
+    assert list(summary["corrupted_gallery"]) == ["mean_corrupted"]
+
+
+def test_the_matrix_as_text_and_picture(tmp_path):
+    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS)
+    lines = format_matrix(content, CORRUPTIONS.families).splitlines()
+    assert lines[2].split() == ["noise", "shot_noise", "11.00", "16.00", "13.50"]
+    assert lines[4].split() == ["weather", "fog", "21.00", "26.00", "23.50"]
+    assert lines[5].split() == ["rain", "31.00", "36.00", "33.50"]
+    assert lines[7].split() == ["mean", "21.00", "26.00", "23.50"]
+    assert ["clean", "40.00", "80.00", "80.00"] in [line.split() for line in lines]
+    assert ["unseen", "11.75", "23.50", "23.50"] in [line.split() for line in lines]
+    path = tmp_path / "m.png"
+    save_corruption_matrix(path, content["matrix"]["mAP"], [1, 3], CORRUPTIONS.families, clean=0.8, title="t")
+    picture = matplotlib.image.imread(path)
+    assert min(picture.shape[:2]) > 200
+    assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 20
+
+
+def test_files_of_one_test_replace_each_other_and_keep_those_of_earlier_tests(tmp_path):
+    def write(files, *maps):
+        rows = [{**row, "mAP": value} for row, value in zip(matrix_rows(), maps, strict=False)]
+        files.write(make_results(rows, weight="a.pth", corruptions=CORRUPTIONS), rows)
+        return rows
+
+    write(ResultFiles(tmp_path), 0.1)
+    earlier = (tmp_path / "results.csv").read_bytes()
+    files = ResultFiles(tmp_path)
+    write(files, 0.2)
+    write(files, 0.2, 0.3)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "results.json", "results.csv", "results.1.json", "results.1.csv"}  # fmt: skip
+    assert (tmp_path / "results.1.csv").read_bytes() == earlier
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
+    again = ResultFiles(tmp_path)  # the same test once more: nothing new to keep
+    write(again, 0.2)
+    write(again, 0.2, 0.3)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "results.json", "results.csv", "results.1.json", "results.1.csv"}  # fmt: skip
+
+
 def test_files_and_table(tmp_path):
-    content = make_results(RESULTS, dataset="synthetic", weight="a.pth", seed=7)
-    write_results(tmp_path, content, RESULTS, PROTOCOLS)
+    rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7)
+    content = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS)
+    ResultFiles(tmp_path).write(content, rows)
     assert read_results(tmp_path) == content == json.loads((tmp_path / "results.json").read_text())
     corrupted = content["protocols"]["corrupted_gallery"]
     assert corrupted["repeats"] == 2

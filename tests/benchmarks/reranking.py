@@ -1,0 +1,54 @@
+"""k-reciprocal re-ranking at the size of Market-1501 (3,368 + 15,913 pictures, 256 dimensions), in one run.
+
+python tests/benchmarks/reranking.py [--query 3368 --gallery 15913 --dimensions 256]
+
+Against what no implementation can do without: the products of all pairs by blocks, and the nearest neighbours of each.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+
+from tests.benchmarks.measure import measure, random_features
+from utils.reranking import MEMORY_LIMIT, ReRanking, re_ranking, re_ranking_blocks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for key, default in (("query", 3368), ("gallery", 15913), ("dimensions", 256)):
+        parser.add_argument(f"--{key}", type=int, default=default)
+    arguments = parser.parse_args()
+    query = random_features(arguments.query, arguments.dimensions, 750, 1).features
+    gallery = random_features(arguments.gallery, arguments.dimensions, 750, 2).features
+    settings = ReRanking()
+
+    def bare() -> None:
+        features = torch.cat([query, gallery])
+        rows = MEMORY_LIMIT // (3 * 4 * len(features))
+        for start in range(0, len(features), rows):
+            (features[start : start + rows] @ features.T).topk(settings.k1 + 1)
+
+    def by_blocks() -> None:
+        for _ in re_ranking_blocks(query, gallery, settings):
+            pass
+
+    print(f"{torch.get_num_threads()} threads; {len(query):,} + {len(gallery):,}, {arguments.dimensions} dimensions\n")
+    print("| side | seconds | of the first | MiB beside the features |\n|---|---|---|---|")
+    first = measure(bare)
+    print(f"| products of all pairs, {settings.k1 + 1} nearest | {first.seconds:.2f} | 1 | {first.mebibytes:.0f} |")
+    sides = {
+        "re_ranking_blocks": by_blocks,
+        "re_ranking, whole matrix": lambda: re_ranking(query, gallery, settings.k1, settings.k2, settings.lambda_value),
+        "products and nearest again": bare,
+    }
+    for name, side in sides.items():
+        found = measure(side)
+        print(f"| {name} | {found.seconds:.2f} | {found.seconds / first.seconds:.2f} | {found.mebibytes:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Ranks of true matches without sorting: one pass over every row of distances, rows shared out over OpenMP threads."""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t, uint8_t
+from libc.stdlib cimport free, malloc, qsort
+
+ctypedef fused real:
+    float
+    double
+
+cdef enum:
+    CHUNK = 2048  # distances looked at together: they stay in the first-level cache for all matches of the query
+    FEW = 128  # up to so many matches, comparing every distance with every match is faster than searching
+
+
+cdef struct Match:
+    double distance
+    int64_t index
+    int64_t nearer  # entries before it
+
+
+cdef int by_distance(const void* a, const void* b) noexcept nogil:
+    cdef const Match* one = <const Match*>a
+    cdef const Match* other = <const Match*>b
+    if one.distance != other.distance:
+        return -1 if one.distance < other.distance else 1
+    return -1 if one.index < other.index else 1 if one.index > other.index else 0
+
+
+cdef int by_rank(const void* a, const void* b) noexcept nogil:
+    cdef int64_t one = (<const int64_t*>a)[0], other = (<const int64_t*>b)[0]
+    return -1 if one < other else 1 if one > other else 0
+
+
+# The loops that take the time, in C to have them compiled for several instruction sets, of which the best is picked
+# when the extension is loaded. They compare and count: the result does not depend on which one it is.
+cdef extern from *:
+    """
+    #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+    #define BEST_OF_SEVERAL __attribute__((target_clones("avx512f", "avx2", "default")))
+    #else
+    #define BEST_OF_SEVERAL
+    #endif
+    #define COUNT(NAME, TYPE, CONDITION) \
+        BEST_OF_SEVERAL int NAME(const TYPE *row, Py_ssize_t count, TYPE limit) { \
+            int total = 0; \
+            for (Py_ssize_t i = 0; i < count; i++) total += CONDITION; \
+            return total; \
+        }
+    COUNT(rank_below_float, float, row[i] < limit)
+    COUNT(rank_below_double, double, row[i] < limit)
+    COUNT(rank_up_to_float, float, row[i] <= limit)
+    COUNT(rank_up_to_double, double, row[i] <= limit)
+    COUNT(rank_nan_float, float, row[i] != row[i])
+    COUNT(rank_nan_double, double, row[i] != row[i])
+    """
+    int rank_below_float(const float* row, Py_ssize_t count, float limit) noexcept nogil
+    int rank_below_double(const double* row, Py_ssize_t count, double limit) noexcept nogil
+    int rank_up_to_float(const float* row, Py_ssize_t count, float limit) noexcept nogil
+    int rank_up_to_double(const double* row, Py_ssize_t count, double limit) noexcept nogil
+    int rank_nan_float(const float* row, Py_ssize_t count, float limit) noexcept nogil
+    int rank_nan_double(const double* row, Py_ssize_t count, double limit) noexcept nogil
+
+
+cdef inline int count_below(const real* row, Py_ssize_t count, real limit) noexcept nogil:
+    if real is float:
+        return rank_below_float(row, count, limit)
+    else:
+        return rank_below_double(row, count, limit)
+
+
+cdef inline int count_up_to(const real* row, Py_ssize_t count, real limit) noexcept nogil:
+    if real is float:
+        return rank_up_to_float(row, count, limit)
+    else:
+        return rank_up_to_double(row, count, limit)
+
+
+cdef inline int count_nan(const real* row, Py_ssize_t count) noexcept nogil:
+    if real is float:
+        return rank_nan_float(row, count, 0)
+    else:
+        return rank_nan_double(row, count, 0)
+
+
+cdef inline bint before(double distance, int64_t index, const Match* match) noexcept nogil:
+    """Whether an entry ranks before the match; ties in gallery order."""
+    return distance < match.distance or (distance == match.distance and index < match.index)
+
+
+cdef void count_by_comparing(const real* row, Py_ssize_t length, Match* matches, Py_ssize_t count) noexcept nogil:
+    """Sets `nearer` of every match: the number of entries of the whole row before it."""
+    cdef Py_ssize_t start, size, chunk, k, own
+    cdef real limit
+    for chunk in range((length + CHUNK - 1) // CHUNK):
+        start = chunk * CHUNK
+        size = min(<Py_ssize_t>CHUNK, length - start)
+        for k in range(count):
+            limit = <real>matches[k].distance
+            own = min(max(matches[k].index - start, 0), size)  # up to here in gallery order, equals rank before it
+            matches[k].nearer += count_up_to(row + start, own, limit) + count_below(row + start + own, size - own, limit)
+
+
+cdef inline Py_ssize_t first_after(double distance, int64_t index, const Match* matches, Py_ssize_t count) noexcept nogil:
+    """The first match, of sorted ones, that an entry ranks before; `count` where there is none."""
+    cdef Py_ssize_t low = 0, high = count, middle
+    while low < high:
+        middle = (low + high) // 2
+        if before(distance, index, &matches[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+cdef void rank_query(
+    const real* row, Py_ssize_t length, int64_t camera, const int64_t* same, Py_ssize_t num_same,
+    const int64_t* cameras, const int64_t* junk, Py_ssize_t num_junk,
+    Match* matches, int64_t* steps, int64_t* ranks, int64_t* num_ranks,
+) noexcept nogil:
+    """Ranks, from 1 and rising, of a query's true matches.
+
+    same: gallery indices of the query's identity; those by its camera, and junk, do not count. matches, steps: room for
+    num_same, num_same + 1.
+    """
+    cdef Py_ssize_t count = 0, i, k
+    cdef int64_t entry, total
+    for i in range(num_same):
+        if cameras[same[i]] != camera:
+            matches[count].distance = row[same[i]]
+            matches[count].index = same[i]
+            matches[count].nearer = 0
+            count += 1
+    num_ranks[0] = count
+    if count == 0:
+        return
+    if count <= FEW:
+        count_by_comparing(row, length, matches, count)
+        for i in range(num_same + num_junk):
+            entry = same[i] if i < num_same else junk[i - num_same]
+            if i >= num_same or cameras[entry] == camera:
+                for k in range(count):
+                    matches[k].nearer -= before(row[entry], entry, &matches[k])
+        for k in range(count):
+            ranks[k] = matches[k].nearer + 1
+        qsort(ranks, count, sizeof(int64_t), by_rank)
+        return
+    qsort(matches, count, sizeof(Match), by_distance)
+    for k in range(count + 1):
+        steps[k] = 0
+    for i in range(length):
+        steps[first_after(row[i], i, matches, count)] += 1
+    for i in range(num_same + num_junk):
+        entry = same[i] if i < num_same else junk[i - num_same]
+        if i >= num_same or cameras[entry] == camera:
+            steps[first_after(row[entry], entry, matches, count)] -= 1
+    total = 0
+    for k in range(count):
+        total += steps[k]
+        ranks[k] = total + 1
+
+
+def match_ranks(
+    const real[:, ::1] distances,
+    const int64_t[::1] q_camids,
+    const int64_t[::1] starts,
+    const int64_t[::1] stops,
+    const int64_t[::1] by_pid,
+    const int64_t[::1] g_camids,
+    const int64_t[::1] junk,
+    const int64_t[::1] offsets,
+    int64_t[::1] ranks,
+    int64_t[::1] counts,
+    uint8_t[::1] broken,
+    int num_threads,
+):
+    """Ranks of every query's true matches; see utils.metrics.
+
+    Args:
+        distances: (Q, G).
+        q_camids, g_camids: (Q,), (G,) cameras.
+        starts, stops: (Q,) by_pid[start:stop] are the gallery indices of the query's identity, rising.
+        junk: gallery indices that never count.
+        offsets: (Q,) where a query's ranks go in `ranks`, with room for stop - start.
+        ranks: written: ranks from 1, rising.
+        counts: (Q,) written: number of ranks.
+        broken: (Q,) written: 1 where the row holds NaN.
+        num_threads: OpenMP threads.
+    """
+    cdef Py_ssize_t rows = distances.shape[0], length = distances.shape[1], row
+    cdef Match* matches
+    cdef int64_t* steps
+    for row in prange(rows, nogil=True, schedule="dynamic", chunksize=4, num_threads=num_threads):
+        broken[row] = count_nan(&distances[row, 0], length) > 0
+        counts[row] = 0
+        if broken[row] or stops[row] == starts[row]:
+            continue
+        matches = <Match*>malloc((stops[row] - starts[row]) * sizeof(Match))
+        steps = <int64_t*>malloc((stops[row] - starts[row] + 1) * sizeof(int64_t))
+        if matches == NULL or steps == NULL:
+            broken[row] = 2
+        else:
+            rank_query(
+                &distances[row, 0], length, q_camids[row], &by_pid[starts[row]], stops[row] - starts[row],
+                &g_camids[0], &junk[0] if junk.shape[0] else NULL, junk.shape[0],
+                matches, steps, &ranks[offsets[row]], &counts[row],
+            )
+        free(matches)
+        free(steps)
+    for row in range(rows):
+        if broken[row] == 2:
+            raise MemoryError

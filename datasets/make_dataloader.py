@@ -39,6 +39,12 @@ def read_dataset(cfg) -> DatasetSplits:
     if name in READERS:
         return READERS[name](cfg, root)
     if original_of(name):
+        if list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX:
+            logger.warning(
+                "%s is corrupted already, and TEST.PROTOCOLS or TEST.MATRIX would corrupt it once more; "
+                "its own numbers are those of TEST.PROTOCOLS \"['clean']\"",
+                name,
+            )
         return read_corrupted_copy(root, name, check_counts=cfg.DATASETS.CHECK_COUNTS)
     raise UserError(
         f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "

@@ -65,7 +65,7 @@ def save_corruption_matrix(
         matrix: type -> fractions in [0, 1], one for each severity.
         severities: names of the columns.
         families: family -> types, the rows from top to bottom.
-        clean: the fraction without corruption, where the colours end.
+        clean: the fraction without corruption; the colours end there, or at the best cell where that is above.
     """
     names = [name for members in families.values() for name in members]
     values = np.array([matrix[name] for name in names])

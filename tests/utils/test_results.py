@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import matplotlib.image
@@ -96,6 +97,23 @@ def test_a_summary_without_clean_has_no_drop():
     assert list(summary["corrupted_gallery"]) == ["mean_corrupted"]
 
 
+def test_nothing_is_relative_to_zero():
+    rows = matrix_rows()
+    rows[0]["rank1"] = 0.0
+    content = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS)
+    matrix = content["summary"]["matrix"]
+    assert (matrix["relative"]["rank1"], matrix["relative_drop"]["rank1"]) == (None, None)
+    assert matrix["drop"]["rank1"] == -matrix["mean_corrupted"]["rank1"]
+    (line,) = (line for line in format_matrix(content, CORRUPTIONS.families).splitlines() if "relative to" in line)
+    assert line.split()[-1] == "-"
+
+
+def test_seen_and_unseen_need_both():
+    corruptions = dataclasses.replace(CORRUPTIONS, seen=NAMES)
+    matrix = make_results(matrix_rows(), weight="a.pth", corruptions=corruptions)["summary"]["matrix"]
+    assert not {"seen", "unseen"} & matrix.keys()
+
+
 def test_the_matrix_as_text_and_picture(tmp_path):
     content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS)
     lines = format_matrix(content, CORRUPTIONS.families).splitlines()
@@ -132,6 +150,15 @@ def test_files_of_one_test_replace_each_other_and_keep_those_of_earlier_tests(tm
     write(again, 0.2, 0.3)
     assert {path.name for path in tmp_path.iterdir()} == {
         "results.json", "results.csv", "results.1.json", "results.1.csv"}  # fmt: skip
+
+
+def test_files_that_another_test_wrote_meanwhile_are_kept(tmp_path):
+    files = ResultFiles(tmp_path)
+    files.write({"text": "settings"}, [])
+    ResultFiles(tmp_path).write({"text": "other"}, [])
+    files.write({"text": "whole"}, [])
+    texts = {path.name: json.loads(path.read_text())["text"] for path in tmp_path.glob("*.json")}
+    assert texts == {"results.json": "whole", "results.1.json": "settings", "results.2.json": "other"}
 
 
 def test_files_and_table(tmp_path):

@@ -1,0 +1,123 @@
+"""Which distance means the same person: true and false accept rates over all pairs of query and gallery.
+
+A pair is genuine where the identities agree and an impostor where they do not; pairs by one camera of one person, and
+junk, do not count, distractors are impostors (the pairs that retrieval is measured on). At a threshold t, TAR is the
+share of genuine and FAR that of impostor pairs at a distance of at most t. At the equal error rate FAR = 1 - TAR.
+Terms: ISO/IEC 19795-1; Grother et al., Face Recognition Vendor Test.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from utils.errors import UserError
+from utils.ranking import JUNK_PID
+from utils.structures import FeatureSet
+
+FALSE_ACCEPT_RATES = (1e-2, 1e-3, 1e-4)
+BINS = 2**16  # of distance between 0 and the largest possible one: thresholds are exact to one of them
+MEMORY_LIMIT = 512 * 2**20  # bytes beside the features
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """`name`; accept a pair as one person where its distance is at most `threshold`, with the rates that follow."""
+
+    name: str
+    threshold: float
+    true_accept_rate: float
+    false_accept_rate: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Operating points, and the numbers of pairs that they are measured on; `equal_error_rate` is a fraction."""
+
+    points: tuple[OperatingPoint, ...]
+    equal_error_rate: float
+    num_genuine: int
+    num_impostor: int
+
+
+def verify(
+    query: FeatureSet, gallery: FeatureSet, *, metric: str = "euclidean", memory_limit: int = MEMORY_LIMIT
+) -> Verification:
+    """Thresholds for features, by blocks of queries.
+
+    Args:
+        query, gallery: features with identities and cameras.
+        metric: "euclidean" (not squared) or "cosine" (1 - cosine).
+        memory_limit: bytes that may be taken beside the features.
+
+    Raises:
+        UserError: no genuine or no impostor pair.
+    """
+    q_features, g_features = (torch.as_tensor(s.features).detach().float() for s in (query, gallery))
+    q_norms, g_norms = q_features.norm(dim=1), g_features.norm(dim=1)
+    largest = 2.0 if metric == "cosine" else float(q_norms.max() + g_norms.max())
+    scale = (BINS - 1) / largest if largest else 0.0
+    genuine, impostor = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    g_pids, g_camids = np.asarray(gallery.pids), np.asarray(gallery.camids)
+    rows = max(1, memory_limit // (8 * 4 * len(g_pids)))  # distances, their bins as int64, masks, and room for work
+    for start in range(0, len(q_features), rows):
+        part = slice(start, start + rows)
+        bins = _bins(q_features[part], g_features, q_norms[part], g_norms, metric, scale)
+        same = np.asarray(query.pids)[part, None] == g_pids
+        counted = (g_pids != JUNK_PID) & ~(same & (np.asarray(query.camids)[part, None] == g_camids))
+        genuine += np.bincount(bins[same & counted], minlength=BINS)
+        impostor += np.bincount(bins[~same & counted], minlength=BINS)
+    if not genuine.sum() or not impostor.sum():
+        raise UserError(
+            f"{genuine.sum()} genuine and {impostor.sum()} impostor pairs: thresholds need both; "
+            "check that query and gallery share identities, and their camera ids"
+        )
+    return _operating_points(genuine, impostor, 1 / scale if scale else 0.0)
+
+
+def _bins(
+    query: torch.Tensor, gallery: torch.Tensor, q_norms: torch.Tensor, g_norms: torch.Tensor, metric: str, scale: float
+) -> np.ndarray:
+    """The bin of every distance, (rows, G) int32; bin k holds distances above (k - 1) / scale, up to k / scale."""
+    if metric == "cosine":
+        distances = query @ gallery.T
+        distances.div_(-(q_norms[:, None] * g_norms).clamp_min(1e-12)).add_(1)
+    else:
+        distances = torch.addmm(g_norms.square(), query, gallery.T, alpha=-2).add_(q_norms.square()[:, None])
+        distances.clamp_min_(0).sqrt_()
+    return distances.mul_(scale).ceil_().clamp_(0, BINS - 1).int().cpu().numpy()
+
+
+def _operating_points(genuine: np.ndarray, impostor: np.ndarray, width: float) -> Verification:
+    true_accepts = np.cumsum(genuine) / genuine.sum()
+    false_accepts = np.cumsum(impostor) / impostor.sum()
+
+    def point(name: str, index: int) -> OperatingPoint:
+        return OperatingPoint(name, index * width, float(true_accepts[index]), float(false_accepts[index]))
+
+    crossing = int(np.abs(false_accepts - (1 - true_accepts)).argmin())
+    points = [point("equal error rate", crossing)]
+    for rate in FALSE_ACCEPT_RATES:
+        accepted = int(np.searchsorted(false_accepts, rate, side="right"))  # the last bin that stays within the rate
+        if accepted:
+            points.append(point(f"FAR {rate:g}", accepted - 1))
+    return Verification(
+        points=tuple(points),
+        equal_error_rate=float(false_accepts[crossing] + 1 - true_accepts[crossing]) / 2,
+        num_genuine=int(genuine.sum()),
+        num_impostor=int(impostor.sum()),
+    )
+
+
+def format_verification(found: Verification) -> str:
+    """The table for people: threshold, true and false accept rates in percent."""
+    lines = [
+        f"{found.num_genuine} genuine and {found.num_impostor} impostor pairs, equal error rate "
+        f"{100 * found.equal_error_rate:.2f} %",
+        f"{'at':<17} {'distance up to':>14} {'true accepts %':>15} {'false accepts %':>16}",
+    ]
+    lines += [
+        f"{p.name:<17} {p.threshold:>14.4f} {100 * p.true_accept_rate:>15.2f} {100 * p.false_accept_rate:>16.4f}"
+        for p in found.points
+    ]
+    return "\n".join(lines)

@@ -72,7 +72,7 @@ _C.INPUT.SELF_ID = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = CN()
-# market1501 or synthetic.
+# market1501, synthetic, or a corrupted copy of one (python -m corruption export): market1501-C, synthetic-C.
 _C.DATASETS.NAMES = "market1501"
 # Directory that holds the data set's own directory.
 _C.DATASETS.ROOT_DIR = "data"
@@ -141,8 +141,22 @@ _C.TEST.REPEATS = 10
 _C.TEST.MATRIX = ""
 # Draws of every cell of the matrix.
 _C.TEST.MATRIX_REPEATS = 1
-# k-reciprocal re-ranking: refused by test.py until it is built.
+# Distance of test features: euclidean or cosine (the same order where FEAT_NORM is True).
+_C.TEST.METRIC = "euclidean"
+# Average precision: step, the field's usual one, or trapezoid, that of Market-1501's official script.
+_C.TEST.AP = "step"
+# CMC: standard, or single_gallery_shot, CUHK03's classic protocol (one drawn picture of every gallery identity).
+_C.TEST.CMC = "standard"
+# k-reciprocal re-ranking, with the paper's settings for Market-1501 (TransReID's and CFAT's code: K1 50, K2 15).
 _C.TEST.RE_RANKING = False
+_C.TEST.RE_RANKING_K1 = 20
+_C.TEST.RE_RANKING_K2 = 6
+# Share of the original distance in the re-ranked one.
+_C.TEST.RE_RANKING_LAMBDA = 0.3
+# Write the features of every tested set's first draw, with identities, cameras and paths, to features/*.npz.
+_C.TEST.SAVE_FEATURES = False
+# Write thresholds.csv: which distance means the same person, at the equal error rate and at three false accept rates.
+_C.TEST.THRESHOLDS = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: no picture.
 _C.TEST.RANKED_QUERIES = 0
 # Directories with a results.json to show beside these results in the final table.

@@ -2,6 +2,10 @@
 
 Hands out `corrupt(image, name, severity, rng)`, the names `CORRUPTIONS`, `FAMILIES` and `SEVERITIES`, the policies that
 training and test pictures draw from, and the test settings. Command: `python -m corruption`.
+
+apply   corrupt, checks, backends      fast, noise, blur, weather, rain, digital   the 20 on compiled kernels
+draws   random numbers                 published   the same 20 by imagecorruptions
+protocols   who gets which             export, copies, processes   corrupted copies on disk
 """
 
 from corruption.apply import corrupt

@@ -1,6 +1,6 @@
 """Floor 2: from files to batches. make_dataloader builds them, read_dataset reads what is on disk.
 
-market1501  reader              synthetic, ...  drawn pedestrians    images     decoding
+market1501  reader              synthetic, ...  drawn pedestrians    corrupted_copy  reader of exported copies
 transforms  geometry            samplers        batches              torch_datasets  pictures for torch
 """
 

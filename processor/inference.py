@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from processor.batches import to_device
 from utils.errors import UserError
-from utils.metrics import evaluate_features, mean_metrics
+from utils.metrics import Evaluation, mean_metrics
+from utils.reranking import ReRanking
 from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,13 @@ class FeatureBank:
         }
 
 
+def make_evaluation(cfg, *, re_ranking: bool) -> Evaluation:
+    """Metric and conventions of cfg.TEST, with its re-ranking where that is wanted."""
+    test = cfg.TEST
+    settings = ReRanking(test.RE_RANKING_K1, test.RE_RANKING_K2, test.RE_RANKING_LAMBDA)
+    return Evaluation(test.METRIC, test.AP, test.CMC, cfg.SEED, settings if re_ranking else None)
+
+
 def do_inference(
     model: nn.Module,
     data: DataBundle,
@@ -75,6 +83,7 @@ def do_inference(
     device: torch.device,
     repeats: int = 10,
     bank: FeatureBank | None = None,
+    evaluation: Evaluation = Evaluation(),  # noqa: B008 - frozen
 ) -> dict[str, RetrievalMetrics]:
     """Evaluates `model` under every protocol.
 
@@ -88,6 +97,7 @@ def do_inference(
         device: where to compute features.
         repeats: draws of the corrupted sets.
         bank: features kept from, or for, other uses; it keeps the clean ones and those of the first random draw.
+        evaluation: metric, conventions and re-ranking.
 
     Returns:
         Metrics by protocol name: the mean over the draws, with the single ones in `.repeats`.
@@ -100,7 +110,7 @@ def do_inference(
                 continue
             query = bank.get("query", protocol.query, repeat)
             gallery = bank.get("gallery", protocol.gallery, repeat)
-            metrics = evaluate_features(query, gallery)
+            metrics = evaluation(query, gallery)
             rows[protocol.name].append(metrics)
             logger.info(
                 "%s, draw %d/%d: mINP %.4f, mAP %.4f, Rank-1 %.4f", protocol.name, repeat + 1,

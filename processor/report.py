@@ -1,20 +1,21 @@
 """A whole test: metrics, result files, pictures and tables."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from processor.inference import FeatureBank, do_inference
-from utils.errors import UserError
-from utils.files import make_output_dir
+from processor.inference import FeatureBank, do_inference, make_evaluation
+from utils.files import make_output_dir, write_files, write_text
 from utils.metrics import distance_rows
 from utils.plots import RankedRow, save_corruption_matrix, save_ranked_lists
 from utils.ranking import rank_gallery
 from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows, read_results
 from utils.structures import Condition, DataBundle, Protocol
+from utils.verification import format_verification, make_threshold_csv, verify
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,6 @@ ANSWERS = 10  # shown for each query
 
 def check_test_settings(cfg) -> list[dict]:
     """Refuses, before any work, a test that could not end well; returns the results that TEST.COMPARE names."""
-    if cfg.TEST.RE_RANKING:
-        raise UserError("TEST.RE_RANKING True: re-ranking is not built in this version; set it to False")
     return [read_results(directory) for directory in cfg.TEST.COMPARE]
 
 
@@ -56,21 +55,27 @@ def do_test(
         protocols = (Protocol("clean"), *protocols)
     files = ResultFiles(output_dir)
     bank = FeatureBank(model, data, device=device)
+    evaluation = make_evaluation(cfg, re_ranking=cfg.TEST.RE_RANKING)
 
     def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
-        results = do_inference(model, data, tested, device=device, repeats=repeats, bank=bank)
+        results = do_inference(model, data, tested, device=device, repeats=repeats, bank=bank, evaluation=evaluation)
         return make_rows(results, tested, dataset=data.splits.name, seed=cfg.SEED)
 
     def write(rows: list[dict]) -> dict:
-        content = make_results(rows, weight=weight, corruptions=data.corruptions)
+        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=evaluation.describe())
         files.write(content, rows)
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
 
     rows = evaluate(protocols, cfg.TEST.REPEATS)
     content = write(rows)
-    logger.info("%s on %s, percent, mean ± standard deviation over the draws of the corruption:\n%s",
-                weight, data.splits.name, format_table([content, *compared]))  # fmt: skip
+    logger.info("%s on %s, %spercent, mean ± standard deviation over the draws of the corruption:\n%s",
+                weight, data.splits.name, "re-ranked, " if cfg.TEST.RE_RANKING else "",
+                format_table([content, *compared]))  # fmt: skip
+    if cfg.TEST.SAVE_FEATURES:
+        save_features(bank, protocols, output_dir / "features", weight=weight, seed=cfg.SEED)
+    if cfg.TEST.THRESHOLDS:
+        report_thresholds(bank, protocols, output_dir / "thresholds.csv", metric=cfg.TEST.METRIC)
     if cfg.TEST.RANKED_QUERIES:
         path = output_dir / "ranked_list.png"
         draw_ranked_lists(bank, data, path, num_queries=cfg.TEST.RANKED_QUERIES)
@@ -93,6 +98,47 @@ def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
     )
     save_corruption_matrix(path, matrix["mAP"], matrix["severities"], families, clean=clean, title=title)
     logger.info("corruption matrix: %s", path)
+
+
+def save_features(
+    bank: FeatureBank, protocols: tuple[Protocol, ...], directory: Path, *, weight: str, seed: int
+) -> None:
+    """Writes the features of every set that the settings test, first draws only: query_clean.npz and the like.
+
+    Each holds `features` (N, D) float32, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and `seed`.
+    """
+    sides = {("query", p.query) for p in protocols} | {("gallery", p.gallery) for p in protocols}
+    files = {}
+    for split, condition in sorted(sides, key=str):
+        found = bank.get(split, condition, 0)
+        arrays = {
+            "features": found.features.numpy(), "pids": found.pids, "camids": found.camids,
+            "paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed),
+        }  # fmt: skip
+        name = "clean" if condition.is_clean else "corrupted"
+        files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays)
+    make_output_dir(directory)
+    write_files(files)
+    logger.info("features: %s", ", ".join(map(str, files)))
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as handle:  # given a name, NumPy would add .npz to it
+        np.savez(handle, **arrays)
+
+
+def report_thresholds(bank: FeatureBank, protocols: tuple[Protocol, ...], path: Path, *, metric: str) -> None:
+    """Logs and writes, for every setting's first draw, which distance means the same person."""
+    found = {
+        protocol.name: verify(
+            bank.get("query", protocol.query, 0), bank.get("gallery", protocol.gallery, 0), metric=metric
+        )
+        for protocol in protocols
+    }
+    tables = "\n".join(f"{name}: {format_verification(result)}" for name, result in found.items())
+    logger.info("%s distance that means the same person, first draw\n%s", metric, tables)
+    write_text(path, make_threshold_csv(found, metric))
+    logger.info("thresholds: %s", path)
 
 
 def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_queries: int) -> None:

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from processor.batches import to_device
-from processor.inference import do_inference
+from processor.inference import do_inference, make_evaluation
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 from utils.files import make_output_dir
@@ -82,7 +82,9 @@ def do_train(
             state.history.append(means)
             due = cfg.SOLVER.EVAL_PERIOD and state.epoch % cfg.SOLVER.EVAL_PERIOD == 0
             if due and protocols:
-                results = do_inference(model, data, protocols, device=device, repeats=1)
+                results = do_inference(
+                    model, data, protocols, device=device, repeats=1, evaluation=make_evaluation(cfg, re_ranking=False)
+                )
                 for name, metrics in results.items():
                     logger.info("stage %s epoch %d, %s: mAP %.4f, Rank-1 %.4f", stage, state.epoch, name, metrics.mAP,
                                 metrics.rank(1))  # fmt: skip

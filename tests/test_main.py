@@ -57,7 +57,7 @@ def test_what_a_run_leaves(trained):
     }
     assert sorted(path.stem for path in (output / "checkpoints").iterdir()) == sorted(STAGES)
     content = json.loads((output / "results.json").read_text())
-    assert set(content) == {"dataset", "weight", "seed", "corruption", "protocols", "summary"}
+    assert set(content) == {"dataset", "weight", "seed", "corruption", "evaluation", "protocols", "summary"}
     assert content["corruption"]["backend"] == "fast"
     assert (content["dataset"], content["seed"]) == ("market1501", 1)
     assert set(content["protocols"]) == {"clean", "corrupted", "corrupted_query", "corrupted_gallery"}
@@ -100,6 +100,20 @@ def test_a_matrix_cell_is_a_test_of_that_type_and_severity(trained, tmp_path):
     assert len(content["matrix"]["mAP"]) == 6
     assert content["matrix"]["mAP"]["glass_blur"][1] == cell["protocols"]["corrupted"]["mAP"]["mean"]
     assert set(content["protocols"]) == {"clean", "corrupted"}
+
+
+def test_re_ranking_features_and_thresholds(trained, tmp_path):
+    weight = trained / "run" / "checkpoints" / "align.pth"
+    changes = {"TEST.WEIGHT": weight, "TEST.PROTOCOLS": "['clean']", "TEST.RE_RANKING": "True",
+               "TEST.SAVE_FEATURES": "True", "TEST.THRESHOLDS": "True"}  # fmt: skip
+    done = run("test.py", *options(trained, tmp_path / "re", **changes))
+    assert done.returncode == 0, done.stderr
+    content, plain = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "re", trained / "run"))
+    assert content["evaluation"]["re_ranking"] == {"k1": 20, "k2": 6, "lambda_value": 0.3}
+    assert plain["evaluation"]["re_ranking"] is None
+    assert content["protocols"]["clean"]["mAP"] != plain["protocols"]["clean"]["mAP"]
+    assert {path.name for path in (tmp_path / "re" / "features").iterdir()} == {"query_clean.npz", "gallery_clean.npz"}
+    assert (tmp_path / "re" / "thresholds.csv").read_text().startswith("protocol,metric,point,threshold")
 
 
 def test_the_saved_configuration_runs_again(trained, tmp_path):
@@ -163,7 +177,7 @@ class TestErrors:
         self.check(run("train.py", *options(trained, tmp_path)), "WORLD_SIZE > 1", "not built in this version")
 
     def test_a_test_that_could_not_end_well_is_refused_before_training(self, trained, tmp_path):
-        self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.RE_RANKING": True})), "not built")
+        self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.COMPARE": "nowhere"})), "nowhere")
         self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.COMPARE": "nowhere"})), "results.json")
         assert not (tmp_path / "run").exists()
 

@@ -14,12 +14,14 @@ Conventions:
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
 from utils.errors import UserError
 from utils.ranking import Conventions, Gallery, Scores
+from utils.reranking import ReRanking, re_ranking_blocks
 from utils.structures import FeatureSet, RetrievalMetrics
 
 METRICS = ("euclidean", "cosine")
@@ -124,6 +126,7 @@ def evaluate_features(
     ap: str = "step",
     cmc: str = "standard",
     seed: int = 0,
+    re_ranking: ReRanking | None = None,
     memory_limit: int = MEMORY_LIMIT,
     distributed: bool = False,
 ) -> RetrievalMetrics:
@@ -133,6 +136,7 @@ def evaluate_features(
         query, gallery: features (tensors on one device, or arrays), with identities and cameras.
         metric: "euclidean" or "cosine".
         max_rank, backend, ap, cmc, seed: see Conventions.
+        re_ranking: rank by k-reciprocal distances instead; with "cosine" those of unit features.
         memory_limit: bytes that may be taken beside the features, 512 MiB by default; at least one row of distances is.
         distributed: the processes of torch.distributed's default group share the queries; each must hold all features,
             and each gets the same result, to the last bit that of one process.
@@ -157,12 +161,40 @@ def evaluate_features(
         )
     scores = Scores(len(q_pids), Gallery(g_pids, g_camids), conventions)
     part = _own_part(len(q_pids)) if distributed else range(len(q_pids))
-    for start, distances in _ranking_blocks(q_features, g_features, part, metric, memory_limit):
+    if re_ranking is None:
+        blocks = _ranking_blocks(q_features, g_features, part, metric, memory_limit)
+    else:
+        if metric == "cosine":
+            q_features, g_features = (torch.nn.functional.normalize(f, dim=1) for f in (q_features, g_features))
+        blocks = re_ranking_blocks(q_features, g_features, re_ranking, part=part, memory_limit=memory_limit)
+    for start, distances in blocks:
         rows = slice(start, start + len(distances))
         scores.add(start, distances, q_pids[rows], q_camids[rows])
     if distributed:
         _add_up(scores.table, q_features.device)
     return scores.metrics()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a test is evaluated: options of `evaluate_features`."""
+
+    metric: str = "euclidean"
+    ap: str = "step"
+    cmc: str = "standard"
+    seed: int = 0
+    re_ranking: ReRanking | None = None
+
+    def __call__(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
+        return evaluate_features(
+            query, gallery, metric=self.metric, ap=self.ap, cmc=self.cmc, seed=self.seed, re_ranking=self.re_ranking
+        )
+
+    def describe(self) -> dict:
+        """For the record: {"metric", "ap", "cmc", "re_ranking": None or {"k1", "k2", "lambda_value"}}."""
+        described = asdict(self)
+        described.pop("seed")
+        return described
 
 
 def _as_float(features: torch.Tensor | np.ndarray) -> torch.Tensor:

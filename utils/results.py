@@ -49,12 +49,13 @@ def make_rows(
     return rows
 
 
-def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet) -> dict:
+def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict) -> dict:
     """The content of results.json, from the rows of results.csv; figures are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
     corruption               what the corrupted sets draw from: "backend", "names", "severities"; "seen": those of the
                              names that CORRUPTION.TRAIN stands for
+    evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics
     protocols                by setting: {"mAP", "mINP", "rank1", "rank5", "rank10": {"mean", "std"}, "repeats"}, std
                              being the sample standard deviation over the draws, 0 for one
     matrix                   with TEST.MATRIX only: "setting", "repeats", "severities", and "mAP", "mINP", "rank1": by
@@ -72,6 +73,7 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet) -
             "severities": list(corruptions.severities),
             "seen": list(corruptions.seen),
         },
+        "evaluation": evaluation,
         "protocols": {name: _mean_and_std(draws) for name, draws in _group(settings, "protocol").items()},
     }
     if cells:

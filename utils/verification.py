@@ -6,6 +6,8 @@ share of genuine and FAR that of impostor pairs at a distance of at most t. At t
 Terms: ISO/IEC 19795-1; Grother et al., Face Recognition Vendor Test.
 """
 
+import csv
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +109,19 @@ def _operating_points(genuine: np.ndarray, impostor: np.ndarray, width: float) -
         num_genuine=int(genuine.sum()),
         num_impostor=int(impostor.sum()),
     )
+
+
+def make_threshold_csv(found: dict[str, Verification], metric: str) -> str:
+    """A row for every setting and operating point."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    columns = ("threshold", "true_accept_rate", "false_accept_rate")
+    writer.writerow(["protocol", "metric", "point", *columns, "equal_error_rate", "num_genuine", "num_impostor"])
+    for protocol, result in found.items():
+        totals = (result.equal_error_rate, result.num_genuine, result.num_impostor)
+        for point in result.points:
+            writer.writerow([protocol, metric, point.name, *(getattr(point, column) for column in columns), *totals])
+    return buffer.getvalue()
 
 
 def format_verification(found: Verification) -> str:

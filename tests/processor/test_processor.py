@@ -19,7 +19,9 @@ from processor.train import train_step
 from solver import make_optimizer, make_scheduler
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
-from utils.structures import Condition, DataBundle, DatasetSplits, ImageRecord, Protocol
+from utils.metrics import evaluate_features
+from utils.reranking import ReRanking
+from utils.structures import Condition, DataBundle, DatasetSplits, FeatureSet, ImageRecord, Protocol
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -288,8 +290,58 @@ def test_report_writes_results_picture_and_comparison(tmp_path, caplog):
     assert table.index("second.pth") < table.index("first.pth")
 
 
+def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path):
+    data, _ = make_data()
+    gallery = data.test_loader("gallery", Condition("random"), 0)
+    query = data.test_loader("query", Condition(), 0)
+    sets = [extract_features(MeanColour(), loader, device=CPU) for loader in (query, gallery)]
+    options = {"TEST.AP": "trapezoid", "TEST.RE_RANKING_K1": "3", "TEST.RE_RANKING_K2": "2",
+               "TEST.RE_RANKING_LAMBDA": "0.4", "TEST.RE_RANKING": "True"}  # fmt: skip
+    flat = [part for pair in options.items() for part in pair]
+    content = do_test(make_cfg(tmp_path, *flat), data, MeanColour(), (PROTOCOLS["corrupted_gallery"],), device=CPU,
+                      weight="a.pth")  # fmt: skip
+    expected = evaluate_features(*sets, ap="trapezoid", re_ranking=ReRanking(3, 2, 0.4))
+    with (tmp_path / "results.csv").open() as handle:
+        assert float(next(csv.DictReader(handle))["mAP"]) == expected.mAP
+    assert content["evaluation"] == {
+        "metric": "euclidean",
+        "ap": "trapezoid",
+        "cmc": "standard",
+        "re_ranking": {"k1": 3, "k2": 2, "lambda_value": 0.4},
+    }
+    for other in ({"ap": "trapezoid"}, {"re_ranking": ReRanking(3, 2, 0.4)}):
+        assert evaluate_features(*sets, **other).mAP != expected.mAP
+    cosine = do_test(make_cfg(tmp_path / "cosine", "TEST.METRIC", "cosine"), data, MeanColour(),
+                     (PROTOCOLS["corrupted_gallery"],), device=CPU, weight="a.pth")  # fmt: skip
+    assert cosine["protocols"]["corrupted_gallery"]["mAP"]["mean"] == 1  # darkening leaves directions as they are
+    assert cosine["evaluation"]["metric"] == "cosine"
+
+
+def test_saved_features_and_thresholds(tmp_path, caplog):
+    caplog.set_level("INFO")
+    data, requests = make_data()
+    cfg = make_cfg(tmp_path, "TEST.SAVE_FEATURES", "True", "TEST.THRESHOLDS", "True")
+    content = do_test(cfg, data, MeanColour(), tuple(PROTOCOLS.values()), device=CPU, weight="a.pth")
+    assert len(requests) == 2 + 2 * 3  # nothing is extracted twice
+    saved = {path.stem: dict(np.load(path)) for path in (tmp_path / "features").iterdir()}
+    assert set(saved) == {"query_clean", "query_corrupted", "gallery_clean", "gallery_corrupted"}
+    query, gallery = saved["query_clean"], saved["gallery_corrupted"]
+    assert query["paths"].tolist() == [record.path for record in data.splits.query]
+    sets = [
+        FeatureSet(*(torch.from_numpy(part["features"]), part["pids"], part["camids"])) for part in (query, gallery)
+    ]
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    first = next(row for row in rows if row["protocol"] == "corrupted_gallery")
+    assert evaluate_features(*sets).mAP == float(first["mAP"])  # the file is enough to get the numbers again
+    assert content["protocols"]["clean"]["mAP"]["mean"] == 1
+    points = list(csv.DictReader((tmp_path / "thresholds.csv").open()))
+    assert {row["protocol"] for row in points} == set(PROTOCOLS)
+    clean = next(row for row in points if row["protocol"] == "clean")
+    assert (clean["point"], float(clean["equal_error_rate"])) == ("equal error rate", 0)
+    assert (int(clean["num_genuine"]), int(clean["num_impostor"])) == (4 * 2, 4 * 6)
+    assert "euclidean distance that means the same person" in caplog.text
+
+
 def test_settings_that_could_not_end_well_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"TEST.RE_RANKING True: .*not built"):
-        check_test_settings(make_cfg(tmp_path, "TEST.RE_RANKING", "True"))
     with pytest.raises(UserError, match=r"nowhere.results\.json: cannot be read"):
         check_test_settings(make_cfg(tmp_path, "TEST.COMPARE", "nowhere"))

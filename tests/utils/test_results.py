@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.metrics import mean_metrics
+from utils.metrics import Evaluation, mean_metrics
 from utils.plots import RankedRow, save_corruption_matrix, save_ranked_lists
 from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows, read_results
 from utils.seeds import derive_generator, derive_seed
@@ -32,6 +32,7 @@ CELLS = tuple(
     for name in NAMES
     for severity in SEVERITIES
 )
+EVALUATION = Evaluation().describe()
 CORRUPTIONS = CorruptionSet(
     "fast", NAMES, SEVERITIES, families={"noise": ("shot_noise",), "weather": ("fog", "rain")}, seen=("fog",)
 )
@@ -48,7 +49,7 @@ def matrix_rows():
 
 
 def test_every_figure_of_the_summary_follows_from_the_rows(tmp_path):
-    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS)
+    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     ResultFiles(tmp_path).write(content, matrix_rows())
     with (tmp_path / "results.csv").open() as handle:
         rows = list(csv.DictReader(handle))
@@ -92,7 +93,7 @@ def test_every_figure_of_the_summary_follows_from_the_rows(tmp_path):
 
 def test_a_summary_without_clean_has_no_drop():
     rows = [row for row in matrix_rows() if row["protocol"] == "corrupted_gallery"]
-    summary = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS)["summary"]
+    summary = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)["summary"]
     assert list(summary) == ["corrupted_gallery"]
     assert list(summary["corrupted_gallery"]) == ["mean_corrupted"]
 
@@ -100,7 +101,7 @@ def test_a_summary_without_clean_has_no_drop():
 def test_nothing_is_relative_to_zero():
     rows = matrix_rows()
     rows[0]["rank1"] = 0.0
-    content = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS)
+    content = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     matrix = content["summary"]["matrix"]
     assert (matrix["relative"]["rank1"], matrix["relative_drop"]["rank1"]) == (None, None)
     assert matrix["drop"]["rank1"] == -matrix["mean_corrupted"]["rank1"]
@@ -110,12 +111,14 @@ def test_nothing_is_relative_to_zero():
 
 def test_seen_and_unseen_need_both():
     corruptions = dataclasses.replace(CORRUPTIONS, seen=NAMES)
-    matrix = make_results(matrix_rows(), weight="a.pth", corruptions=corruptions)["summary"]["matrix"]
+    matrix = make_results(matrix_rows(), weight="a.pth", corruptions=corruptions, evaluation=EVALUATION)["summary"][
+        "matrix"
+    ]
     assert not {"seen", "unseen"} & matrix.keys()
 
 
 def test_the_matrix_as_text_and_picture(tmp_path):
-    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS)
+    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     lines = format_matrix(content, CORRUPTIONS.families).splitlines()
     assert lines[2].split() == ["noise", "shot_noise", "11.00", "16.00", "13.50"]
     assert lines[4].split() == ["weather", "fog", "21.00", "26.00", "23.50"]
@@ -133,7 +136,7 @@ def test_the_matrix_as_text_and_picture(tmp_path):
 def test_files_of_one_test_replace_each_other_and_keep_those_of_earlier_tests(tmp_path):
     def write(files, *maps):
         rows = [{**row, "mAP": value} for row, value in zip(matrix_rows(), maps, strict=False)]
-        files.write(make_results(rows, weight="a.pth", corruptions=CORRUPTIONS), rows)
+        files.write(make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION), rows)
         return rows
 
     write(ResultFiles(tmp_path), 0.1)
@@ -163,7 +166,7 @@ def test_files_that_another_test_wrote_meanwhile_are_kept(tmp_path):
 
 def test_files_and_table(tmp_path):
     rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7)
-    content = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS)
+    content = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     ResultFiles(tmp_path).write(content, rows)
     assert read_results(tmp_path) == content == json.loads((tmp_path / "results.json").read_text())
     corrupted = content["protocols"]["corrupted_gallery"]

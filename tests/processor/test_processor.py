@@ -309,8 +309,7 @@ def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path):
         "cmc": "standard",
         "re_ranking": {"k1": 3, "k2": 2, "lambda_value": 0.4},
     }
-    for other in ({"ap": "trapezoid"}, {"re_ranking": ReRanking(3, 2, 0.4)}):
-        assert evaluate_features(*sets, **other).mAP != expected.mAP
+    assert evaluate_features(*sets, re_ranking=ReRanking(3, 2, 0.4)).mAP != expected.mAP
     cosine = do_test(make_cfg(tmp_path / "cosine", "TEST.METRIC", "cosine"), data, MeanColour(),
                      (PROTOCOLS["corrupted_gallery"],), device=CPU, weight="a.pth")  # fmt: skip
     assert cosine["protocols"]["corrupted_gallery"]["mAP"]["mean"] == 1  # darkening leaves directions as they are

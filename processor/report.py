@@ -59,7 +59,7 @@ def do_test(
 
     def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
         results = do_inference(model, data, tested, device=device, repeats=repeats, bank=bank, evaluation=evaluation)
-        return make_rows(results, tested, dataset=data.splits.name, seed=cfg.SEED)
+        return make_rows(results, tested, dataset=data.splits.name, seed=cfg.SEED, evaluation=evaluation.describe())
 
     def write(rows: list[dict]) -> dict:
         content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=evaluation.describe())
@@ -67,6 +67,10 @@ def do_test(
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
 
+    for other in compared:
+        if other.get("evaluation") != evaluation.describe():
+            logger.warning("%s was evaluated otherwise (%s) than this test (%s): do not compare their figures",
+                           other["weight"], other.get("evaluation"), evaluation.describe())  # fmt: skip
     rows = evaluate(protocols, cfg.TEST.REPEATS)
     content = write(rows)
     logger.info("%s on %s, %spercent, mean ± standard deviation over the draws of the corruption:\n%s",
@@ -78,7 +82,7 @@ def do_test(
         report_thresholds(bank, protocols, output_dir / "thresholds.csv", metric=cfg.TEST.METRIC)
     if cfg.TEST.RANKED_QUERIES:
         path = output_dir / "ranked_list.png"
-        draw_ranked_lists(bank, data, path, num_queries=cfg.TEST.RANKED_QUERIES)
+        draw_ranked_lists(bank, data, path, num_queries=cfg.TEST.RANKED_QUERIES, metric=cfg.TEST.METRIC)
         logger.info("ranked lists: %s", path)
     if matrix:
         content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
@@ -141,14 +145,15 @@ def report_thresholds(bank: FeatureBank, protocols: tuple[Protocol, ...], path: 
     logger.info("thresholds: %s", path)
 
 
-def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_queries: int) -> None:
-    """Draws the best answers of some queries, spread evenly over the query set, clean and corrupted."""
+def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_queries: int, metric: str) -> None:
+    """Draws the best answers of some queries, without re-ranking, spread evenly over the query set, clean and
+    corrupted."""
     chosen = np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int))
     rows = []
     for index in chosen:
         for condition in (Condition(), Condition("random")):
             query, gallery = bank.get("query", condition, 0), bank.get("gallery", condition, 0)
-            distances = distance_rows(query.features[index : index + 1], gallery.features)[0].numpy()
+            distances = distance_rows(query.features[index : index + 1], gallery.features, metric=metric)[0].numpy()
             pid, camid = query.pids[index], query.camids[index]
             best = rank_gallery(distances, pid, camid, gallery.pids, gallery.camids)[:ANSWERS]
             rows.append(
@@ -159,4 +164,5 @@ def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_qu
                     correct=[bool(gallery.pids[i] == pid) for i in best],
                 )
             )
-    save_ranked_lists(path, rows, title=f"{data.splits.name}: queries and their first {ANSWERS} answers")
+    title = f"{data.splits.name}: queries and their first {ANSWERS} answers, {metric}, not re-ranked"
+    save_ranked_lists(path, rows, title=title)

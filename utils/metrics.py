@@ -10,7 +10,8 @@ Conventions:
 - ap="step", the field's usual one: mean of hits / rank over the matches. ap="trapezoid", as in Market-1501's official
   script: the precision of a match is the mean of that at the match and that just before it; reads lower.
 - cmc="standard": a query scores at k if any of its matches is among the first k. cmc="single_gallery_shot", CUHK03's
-  classic protocol: one picture drawn for every gallery identity, mean over 100 draws (distractors are one identity).
+  classic protocol: one picture drawn for every gallery identity, mean over 100 draws. Distractors
+  count as one identity, and pictures of others by the query's own camera may be drawn.
 """
 
 from collections.abc import Iterator
@@ -20,22 +21,10 @@ import numpy as np
 import torch
 
 from utils.errors import UserError
+from utils.feature_checks import MEMORY_LIMIT, check_ids, check_sets, query_blocks
 from utils.ranking import Conventions, Gallery, Scores
 from utils.reranking import ReRanking, re_ranking_blocks
 from utils.structures import FeatureSet, RetrievalMetrics
-
-METRICS = ("euclidean", "cosine")
-MEMORY_LIMIT = 512 * 2**20  # bytes that an evaluation may take beside the features
-
-
-def _check_ids(where: str, q_pids, g_pids, q_camids, g_camids) -> list[np.ndarray]:
-    ids = [np.asarray(values) for values in (q_pids, g_pids, q_camids, g_camids)]
-    if any(values.ndim != 1 or values.dtype.kind not in "iu" for values in ids):
-        found = ", ".join(f"{values.dtype} {values.shape}" for values in ids)
-        raise UserError(
-            f"{where}: pids and camids of query and gallery are {found}; expected integers of one dimension"
-        )
-    return [np.ascontiguousarray(values, dtype=np.int64) for values in ids]
 
 
 def evaluate_rank(
@@ -66,8 +55,12 @@ def evaluate_rank(
         UserError: shapes that do not fit, NaN distances, no query with a match, or an unknown convention.
     """
     conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
+    if isinstance(distmat, torch.Tensor):
+        distmat = distmat.detach().cpu().double()
     distmat = np.asarray(distmat)
-    q_pids, g_pids, q_camids, g_camids = _check_ids("evaluate_rank", q_pids, g_pids, q_camids, g_camids)
+    q_pids, g_pids, q_camids, g_camids = check_ids(
+        "evaluate_rank", q_pids=q_pids, g_pids=g_pids, q_camids=q_camids, g_camids=g_camids
+    )
     expected = (len(q_pids), len(g_pids))
     if distmat.shape != expected or len(q_camids) != expected[0] or len(g_camids) != expected[1]:
         raise UserError(
@@ -75,6 +68,8 @@ def evaluate_rank(
             f"{len(g_pids)} gallery pids, {len(g_camids)} gallery camids; "
             "expected a (Q, G) matrix and Q and G ids of each kind"
         )
+    if distmat.dtype.kind not in "iufb":
+        raise UserError(f"evaluate_rank: distmat holds {distmat.dtype}; expected real numbers")
     if distmat.dtype not in (np.float32, np.float64):
         distmat = distmat.astype(np.float64)
     scores = Scores(expected[0], Gallery(g_pids, g_camids), conventions)
@@ -92,28 +87,24 @@ def distance_rows(query: torch.Tensor, gallery: torch.Tensor, *, metric: str = "
 
 
 def _ranking_blocks(
-    query: torch.Tensor, gallery: torch.Tensor, part: range, metric: str, memory_limit: int
+    query: torch.Tensor, gallery: torch.Tensor, blocks: list[range], metric: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks (first query, (rows, G) array) that order the gallery as `metric` does, for the queries in `part`.
+    """Blocks (first query, (rows, G) array) that order the gallery as `metric` does.
 
     Per row, what is the same for the whole gallery is left out: |g|^2 - 2 q g, and -q g / |g|. One buffer is used again
     for every block.
     """
-    copies = (
-        2 if query.device.type == "cpu" else 3
-    )  # the block and room for the product to work in; on the host as well
-    rows = max(1, memory_limit // (copies * gallery.element_size() * len(gallery)))
-    buffer = torch.empty((min(rows, len(part)), len(gallery)), dtype=gallery.dtype, device=gallery.device)
+    rows = max(map(len, blocks), default=0)
+    buffer = torch.empty((rows, len(gallery)), dtype=gallery.dtype, device=gallery.device)
     norms = gallery.norm(dim=1)
-    for start in range(part.start, part.stop, rows):
-        block = query[start : min(start + rows, part.stop)]
+    for block in blocks:
         distances = buffer[: len(block)]
         if metric == "euclidean":
-            torch.addmm(norms.square(), block, gallery.T, alpha=-2, out=distances)
+            torch.addmm(norms.square(), query[block.start : block.stop], gallery.T, alpha=-2, out=distances)
         else:
-            torch.mm(block, gallery.T, out=distances)
+            torch.mm(query[block.start : block.stop], gallery.T, out=distances)
             distances.mul_(-1 / norms.clamp_min(1e-12))
-        yield start, distances.cpu().numpy()
+        yield block.start, distances.cpu().numpy()
 
 
 def evaluate_features(
@@ -137,42 +128,45 @@ def evaluate_features(
         metric: "euclidean" or "cosine".
         max_rank, backend, ap, cmc, seed: see Conventions.
         re_ranking: rank by k-reciprocal distances instead; with "cosine" those of unit features.
-        memory_limit: bytes that may be taken beside the features, 512 MiB by default; at least one row of distances is.
-        distributed: the processes of torch.distributed's default group share the queries; each must hold all features,
-            and each gets the same result, to the last bit that of one process.
+        memory_limit: bytes of a block of distances and what computes it, 512 MiB by default; at least one row is there.
+            A few numbers for each query and gallery entry come on top, and what utils.reranking says with re_ranking.
+        distributed: the processes of torch.distributed's default group share the blocks; each must hold all features,
+            and each gets the result that one process gets, to the last bit on machines of one kind.
 
     Raises:
-        UserError: unknown metric or convention, features that do not fit or are not finite, or no query with a match.
+        UserError: unknown metric or convention, features or ids that do not fit, features that are not finite, or no
+            query with a match.
     """
-    if metric not in METRICS:
-        raise UserError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
     conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
-    q_pids, g_pids, q_camids, g_camids = _check_ids(
-        "evaluate_features", query.pids, gallery.pids, query.camids, gallery.camids
-    )
-    q_features, g_features = (_as_float(features) for features in (query.features, gallery.features))
-    if not len(q_pids) or not len(g_pids):
-        raise UserError(f"{len(q_pids)} query and {len(g_pids)} gallery features: expected at least one of each")
-    shapes = [tuple(features.shape) for features in (q_features, g_features)]
-    if shapes[0][1:] != shapes[1][1:] or [len(q_pids), len(g_pids)] != [shape[0] for shape in shapes]:
-        raise UserError(
-            f"query features {shapes[0]} with {len(q_pids)} ids, gallery features {shapes[1]} with {len(g_pids)} ids; "
-            "expected (Q, D) and (G, D) with Q and G ids"
-        )
-    scores = Scores(len(q_pids), Gallery(g_pids, g_camids), conventions)
-    part = _own_part(len(q_pids)) if distributed else range(len(q_pids))
-    if re_ranking is None:
-        blocks = _ranking_blocks(q_features, g_features, part, metric, memory_limit)
-    else:
-        if metric == "cosine":
-            q_features, g_features = (torch.nn.functional.normalize(f, dim=1) for f in (q_features, g_features))
-        blocks = re_ranking_blocks(q_features, g_features, re_ranking, part=part, memory_limit=memory_limit)
-    for start, distances in blocks:
-        rows = slice(start, start + len(distances))
-        scores.add(start, distances, q_pids[rows], q_camids[rows])
+    query, gallery = check_sets("evaluate_features", query, gallery, metric)
+    # a block, room for the product to work in, and on the host where features lie elsewhere
+    row_bytes = gallery.features.element_size() * (2 if gallery.features.device.type == "cpu" else 3)
+    blocks = query_blocks(len(query.pids), len(gallery.pids), row_bytes, memory_limit)
     if distributed:
-        _add_up(scores.table, q_features.device)
+        blocks = blocks[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+    if re_ranking is None:
+        rows = _ranking_blocks(query.features, gallery.features, blocks, metric)
+    else:
+        sides = (query.features, gallery.features)
+        if metric == "cosine":
+            sides = tuple(torch.nn.functional.normalize(features, dim=1) for features in sides)
+        rows = re_ranking_blocks(*sides, re_ranking, blocks=blocks, memory_limit=memory_limit)
+    scores = Scores(len(query.pids), Gallery(gallery.pids, gallery.camids), conventions)
+    for start, distances in rows:
+        part = slice(start, start + len(distances))
+        scores.add(start, distances, query.pids[part], query.camids[part])
+    if distributed:
+        for table in scores.tables:
+            _add_up(table)
     return scores.metrics()
+
+
+def _add_up(table: np.ndarray) -> None:
+    """Adds the tables of all processes, in place; each row is zero in all but one of them."""
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    tensor = torch.from_numpy(table).to(device)
+    torch.distributed.all_reduce(tensor)
+    table[...] = tensor.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -195,24 +189,6 @@ class Evaluation:
         described = asdict(self)
         described.pop("seed")
         return described
-
-
-def _as_float(features: torch.Tensor | np.ndarray) -> torch.Tensor:
-    features = torch.as_tensor(features).detach()
-    return features if features.dtype in (torch.float32, torch.float64) else features.float()
-
-
-def _own_part(num_queries: int) -> range:
-    """The queries of this process."""
-    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return range(num_queries * rank // size, num_queries * (rank + 1) // size)
-
-
-def _add_up(table: np.ndarray, device: torch.device) -> None:
-    """Adds the tables of all processes, in place; each row is zero in all but one of them."""
-    tensor = torch.from_numpy(table).to(device)
-    torch.distributed.all_reduce(tensor)
-    table[...] = tensor.cpu().numpy()
 
 
 def mean_metrics(repeats: list[RetrievalMetrics]) -> RetrievalMetrics:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Ranks of true matches without sorting: one pass over every row of distances, rows shared out over OpenMP threads."""
+"""Ranks of true matches without sorting a row of distances; rows are shared out over OpenMP threads."""
 
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t
@@ -11,7 +11,7 @@ ctypedef fused real:
 
 cdef enum:
     CHUNK = 2048  # distances looked at together: they stay in the first-level cache for all matches of the query
-    FEW = 128  # up to so many matches, comparing every distance with every match is faster than searching
+    FEW = 256  # up to so many matches, comparing every distance with every match is faster than searching
 
 
 cdef struct Match:
@@ -104,14 +104,16 @@ cdef void count_by_comparing(const real* row, Py_ssize_t length, Match* matches,
 
 cdef inline Py_ssize_t first_after(double distance, int64_t index, const Match* matches, Py_ssize_t count) noexcept nogil:
     """The first match, of sorted ones, that an entry ranks before; `count` where there is none."""
-    cdef Py_ssize_t low = 0, high = count, middle
-    while low < high:
-        middle = (low + high) // 2
-        if before(distance, index, &matches[middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    cdef const Match* start = matches
+    cdef Py_ssize_t left = count, half
+    while left > 1:  # without a branch on what is compared, which no processor could foresee
+        half = left // 2
+        start += half if start[half - 1].distance <= distance else 0
+        left -= half
+    start += start[0].distance <= distance
+    while start > matches and start[-1].distance == distance and index < start[-1].index:
+        start -= 1
+    return start - matches
 
 
 cdef void rank_query(
@@ -191,6 +193,9 @@ def match_ranks(
     cdef Py_ssize_t rows = distances.shape[0], length = distances.shape[1], row
     cdef Match* matches
     cdef int64_t* steps
+    if not (q_camids.shape[0] == starts.shape[0] == stops.shape[0] == offsets.shape[0] == counts.shape[0]
+            == broken.shape[0] == rows and g_camids.shape[0] == by_pid.shape[0] == length):
+        raise ValueError("match_ranks: arrays of different lengths")
     for row in prange(rows, nogil=True, schedule="dynamic", chunksize=4, num_threads=num_threads):
         broken[row] = count_nan(&distances[row, 0], length) > 0
         counts[row] = 0

@@ -44,6 +44,8 @@ class Gallery:
 
     def __init__(self, pids: np.ndarray, camids: np.ndarray) -> None:
         self.pids, self.camids = (np.ascontiguousarray(ids, dtype=np.int64) for ids in (pids, camids))
+        if self.pids.shape != self.camids.shape:
+            raise UserError(f"gallery: {len(self.pids)} pids and {len(self.camids)} camids; expected as many of each")
         self.by_pid = np.argsort(self.pids, kind="stable")  # identities rising, entries of each in gallery order
         self.sorted_pids = self.pids[self.by_pid]
         self.junk = np.flatnonzero(self.pids == JUNK_PID)
@@ -97,8 +99,6 @@ def _matches_cython(distances: np.ndarray, pids: np.ndarray, camids: np.ndarray,
 
 
 def _pick_backend(backend: str) -> Callable[..., Matches]:
-    if backend not in BACKENDS:
-        raise UserError(f"evaluation backend {backend!r}: expected one of {', '.join(BACKENDS)}")
     if backend == "numpy":
         return _matches_numpy
     if rank_cylib is not None:
@@ -144,9 +144,16 @@ class Scores:
     def __init__(self, num_queries: int, gallery: Gallery, conventions: Conventions) -> None:
         self.gallery, self.conventions = gallery, conventions
         self.find_matches = _pick_backend(conventions.backend)
-        length = min(conventions.max_rank, len(gallery))
-        # average precision, inverse negative penalty, has a match, has NaN, then the CMC curve
-        self.table = np.zeros((num_queries, 4 + length))
+        self.length = min(conventions.max_rank, len(gallery))
+        # average precision, inverse negative penalty, rank of the first match (0: no match), has NaN
+        self.table = np.zeros((num_queries, 4))
+        single_shot = conventions.cmc == "single_gallery_shot"
+        self.curves = np.zeros((num_queries, self.length)) if single_shot else None
+
+    @property
+    def tables(self) -> list[np.ndarray]:
+        """What is filled in, rows by query: zero until then."""
+        return [self.table] if self.curves is None else [self.table, self.curves]
 
     def add(self, start: int, distances: np.ndarray, pids: np.ndarray, camids: np.ndarray) -> None:
         """Fills in the queries from `start` on: distances (rows, G), their ids (rows,)."""
@@ -166,12 +173,10 @@ class Scores:
         kept = ~matches.broken[matches.counts > 0]
         table[valid, 0] = (np.add.reduceat(precision, firsts) / counts)[kept]
         table[valid, 1] = (counts / matches.ranks[firsts + counts - 1])[kept]
-        table[valid, 2] = 1
-        if self.conventions.cmc == "standard":
-            table[valid, 4:] = np.arange(1, table.shape[1] - 3) >= matches.ranks[firsts][kept, None]
-        else:
+        table[valid, 2] = matches.ranks[firsts][kept]
+        if self.curves is not None:
             for row in valid:
-                table[row, 4:] = self._single_shot_curve(distances[row], pids[row], camids[row], start + row)
+                self.curves[start + row] = self._single_shot_curve(distances[row], pids[row], camids[row], start + row)
 
     @functools.cached_property
     def _identities(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -193,7 +198,7 @@ class Scores:
         nearness, match = distances[drawn], drawn[:, own, None]
         nearer = (nearness < distances[match]) | ((nearness == distances[match]) & (drawn < match))
         ranks = 1 + nearer.sum(axis=1)
-        return (ranks[:, None] <= np.arange(1, self.table.shape[1] - 3)).mean(axis=0)
+        return (ranks[:, None] <= np.arange(1, self.length + 1)).mean(axis=0)
 
     def metrics(self) -> RetrievalMetrics:
         """Means over the queries that have a match.
@@ -204,17 +209,21 @@ class Scores:
         num_queries, broken = len(self.table), np.flatnonzero(self.table[:, 3])
         if len(broken):
             raise UserError(f"query {broken[0]}: its distances hold NaN; check its features for non-finite values")
-        valid = self.table[self.table[:, 2] > 0]
+        valid = np.flatnonzero(self.table[:, 2])
         if not len(valid):
             raise UserError(
                 f"none of the {num_queries} queries has a match in the gallery from another camera; "
                 "check that query and gallery share identities, and their camera ids"
             )
-        means = valid.mean(axis=0)
+        if self.curves is None:
+            firsts = self.table[valid, 2].astype(np.int64) - 1
+            cmc = np.cumsum(np.bincount(firsts, minlength=self.length)[: self.length]) / len(valid)
+        else:
+            cmc = self.curves[valid].mean(axis=0)
         return RetrievalMetrics(
-            mAP=float(means[0]),
-            mINP=float(means[1]),
-            cmc=means[4:],
+            mAP=float(self.table[valid, 0].mean()),
+            mINP=float(self.table[valid, 1].mean()),
+            cmc=cmc,
             num_queries=num_queries,
             num_valid_queries=len(valid),
         )

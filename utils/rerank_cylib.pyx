@@ -47,6 +47,8 @@ def mix_jaccard(
     """
     cdef Py_ssize_t rows = distances.shape[0], length = distances.shape[1], row
     cdef float* overlap
+    if q_starts.shape[0] != rows + 1 or scales.shape[0] != rows:
+        raise ValueError("mix_jaccard: arrays of different lengths")
     cdef uint8_t* failed = <uint8_t*>calloc(rows + 1, 1)
     cdef Py_ssize_t failures = 0
     if failed == NULL:

@@ -16,6 +16,7 @@ import torch
 from scipy import sparse
 
 from utils.errors import UserError
+from utils.feature_checks import MEMORY_LIMIT, check_features, query_blocks
 
 try:
     from utils import rerank_cylib
@@ -23,9 +24,6 @@ except ImportError:  # the extension is not built
     rerank_cylib = None
 
 logger = logging.getLogger(__name__)
-
-MEMORY_LIMIT = 512 * 2**20  # bytes of one block of work, beside the features and the sparse weights
-_PAIRS = 2**15  # pairs of features multiplied at a time
 
 
 @dataclass(frozen=True)
@@ -103,15 +101,21 @@ def _expanded(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
 
 
 def _weights(
-    features: torch.Tensor, norms: torch.Tensor, neighbours: np.ndarray, largest: np.ndarray, settings: ReRanking
+    features: torch.Tensor,
+    norms: torch.Tensor,
+    neighbours: np.ndarray,
+    largest: np.ndarray,
+    settings: ReRanking,
+    memory_limit: int,
 ) -> sparse.csr_array:
     """V (3.3, eq. 7), Gaussian weights of the expanded neighbours with sum 1, after the query expansion (3.4)."""
     weights = _expanded(neighbours, settings.k1)
     weights.sort_indices()
     rows = np.repeat(np.arange(len(features)), np.diff(weights.indptr))
     distances = np.empty(weights.nnz, np.float32)
-    for start in range(0, weights.nnz, _PAIRS):
-        pairs = slice(start, start + _PAIRS)
+    at_a_time = max(1, memory_limit // (4 * features.element_size() * features.shape[1]))
+    for start in range(0, weights.nnz, at_a_time):
+        pairs = slice(start, start + at_a_time)
         one, other = (torch.from_numpy(index[pairs]).long().to(features.device) for index in (rows, weights.indices))
         products = (features[one] * features[other]).sum(dim=1)
         distances[pairs] = (norms[one] + norms[other] - 2 * products).clamp_min(0).cpu().numpy()
@@ -148,7 +152,7 @@ def re_ranking_blocks(
     gallery_features: torch.Tensor | np.ndarray,
     settings: ReRanking,
     *,
-    part: range | None = None,
+    blocks: list[range] | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Re-ranked distances by blocks of queries.
@@ -156,8 +160,8 @@ def re_ranking_blocks(
     Args:
         query_features, gallery_features: (Q, D), (G, D), on one device.
         settings: k1, k2 and lambda.
-        part: the queries wanted, all by default; the neighbours are those among all queries and gallery entries.
-        memory_limit: bytes of a block of work.
+        blocks: the queries wanted, all by default; the neighbours are those among all queries and gallery entries.
+        memory_limit: bytes of a block of work. A copy of the features and the sparse weights come on top.
 
     Yields:
         The index of the block's first query, and (rows, G) float32 distances, new for each block.
@@ -165,29 +169,21 @@ def re_ranking_blocks(
     Raises:
         UserError: shapes that do not fit, or a feature that is not finite.
     """
-    query, gallery = (torch.as_tensor(features).detach().float() for features in (query_features, gallery_features))
-    if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1] or not len(query) or not len(gallery):
-        raise UserError(
-            f"re-ranking: query features {tuple(query.shape)}, gallery features {tuple(gallery.shape)}; "
-            "expected (Q, D) and (G, D), neither empty"
-        )
-    features = torch.cat([query, gallery])
+    query, gallery = check_features("re-ranking", query_features, gallery_features)
+    num_queries = len(query)
+    features = torch.cat([query, gallery]).float()
+    features -= features.mean(dim=0)  # distances stay; what all have in common would cost digits
+    query, gallery = features[:num_queries], features[num_queries:]
     norms = features.square().sum(dim=1)
-    if not torch.isfinite(norms).all():
-        first = int((~torch.isfinite(norms)).nonzero()[0])
-        where = f"query {first}" if first < len(query) else f"gallery entry {first - len(query)}"
-        raise UserError(f"re-ranking: the feature of {where} is not finite; the checkpoint's weights may be broken")
     count = min(max(settings.k1 + 1, settings.k2), len(features))
     neighbours, largest = _nearest(features, norms, count, memory_limit)
     largest = np.maximum(largest, np.finfo(np.float32).tiny)  # of pictures that are all alike
-    weights = _weights(features, norms, neighbours, largest, settings)
-    queries, lists = weights[: len(query)], weights[len(query) :].tocsc()
-    part = range(len(query)) if part is None else part
-    rows = max(1, memory_limit // (3 * 4 * len(gallery)))
-    for start in range(part.start, part.stop, rows):
-        stop = min(start + rows, part.stop)
-        distances = _squared_distances(query[start:stop], gallery, norms[len(query) :]).cpu().numpy()
-        block, scales = queries[start:stop], (1 / largest[start:stop]).astype(np.float32)
+    weights = _weights(features, norms, neighbours, largest, settings, memory_limit)
+    queries, lists = weights[:num_queries], weights[num_queries:].tocsc()
+    for rows in query_blocks(num_queries, len(gallery), 3 * 4, memory_limit) if blocks is None else blocks:
+        part = slice(rows.start, rows.stop)
+        distances = _squared_distances(query[part], gallery, norms[num_queries:]).cpu().numpy()
+        block, scales = queries[part], (1 / largest[part]).astype(np.float32)
         if rerank_cylib is None:
             _warn_not_built()
             _mix_numpy(block, lists, scales, settings.lambda_value, distances)
@@ -195,7 +191,7 @@ def re_ranking_blocks(
             rerank_cylib.mix_jaccard(
                 *_arrays(block), *_arrays(lists), scales, settings.lambda_value, distances, torch.get_num_threads()
             )
-        yield start, distances
+        yield rows.start, distances
 
 
 def _arrays(matrix: sparse.csr_array | sparse.csc_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

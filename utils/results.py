@@ -15,12 +15,17 @@ from utils.structures import CorruptionSet, Protocol, RetrievalMetrics
 
 METRICS = ("mAP", "mINP", "rank1", "rank5", "rank10")
 COLUMNS = ("dataset", "protocol", "corruption", "severity", "repeat", "seed", *METRICS, "num_queries",
-           "num_valid_queries")  # fmt: skip
+           "num_valid_queries", "evaluation")  # fmt: skip
 SUMMARY_METRICS = METRICS[:3]
 
 
 def make_rows(
-    results: dict[str, RetrievalMetrics], protocols: tuple[Protocol, ...], *, dataset: str, seed: int
+    results: dict[str, RetrievalMetrics],
+    protocols: tuple[Protocol, ...],
+    *,
+    dataset: str,
+    seed: int,
+    evaluation: dict,
 ) -> list[dict]:
     """The rows of results.csv, a dict of COLUMNS for every draw of every protocol; metrics are fractions in [0, 1].
 
@@ -43,10 +48,18 @@ def make_rows(
                 **{f"rank{k}": single.rank(k) for k in (1, 5, 10)},
                 "num_queries": single.num_queries,
                 "num_valid_queries": single.num_valid_queries,
+                "evaluation": format_evaluation(evaluation),
             }
             for repeat, single in enumerate(metrics.repeats or (metrics,))
         ]
     return rows
+
+
+def format_evaluation(evaluation: dict) -> str:
+    """In a few words: "euclidean, AP step, CMC standard", and the re-ranking."""
+    words = f"{evaluation['metric']}, AP {evaluation['ap']}, CMC {evaluation['cmc']}"
+    settings = evaluation["re_ranking"]
+    return words if settings is None else f"{words}, re-ranked " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
 
 def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict) -> dict:

@@ -290,7 +290,7 @@ def test_report_writes_results_picture_and_comparison(tmp_path, caplog):
     assert table.index("second.pth") < table.index("first.pth")
 
 
-def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path):
+def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path, caplog):
     data, _ = make_data()
     gallery = data.test_loader("gallery", Condition("random"), 0)
     query = data.test_loader("query", Condition(), 0)
@@ -314,6 +314,10 @@ def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path):
                      (PROTOCOLS["corrupted_gallery"],), device=CPU, weight="a.pth")  # fmt: skip
     assert cosine["protocols"]["corrupted_gallery"]["mAP"]["mean"] == 1  # darkening leaves directions as they are
     assert cosine["evaluation"]["metric"] == "cosine"
+    assert "cosine, AP step, CMC standard" in (tmp_path / "cosine" / "results.csv").read_text()
+    again = make_cfg(tmp_path / "again", "TEST.COMPARE", str(tmp_path / "cosine"))
+    do_test(again, data, MeanColour(), (PROTOCOLS["clean"],), device=CPU, weight="a.pth")
+    assert "was evaluated otherwise" in caplog.text
 
 
 def test_saved_features_and_thresholds(tmp_path, caplog):

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import torch
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
 from utils.metrics import evaluate_features, evaluate_rank, mean_metrics
+from utils.reranking import ReRanking, re_ranking
 from utils.structures import FeatureSet, RetrievalMetrics
 
 CASES = ("basic", "unmatched_queries", "small_gallery", "distractors", "ties", "two_cameras")
@@ -104,7 +106,7 @@ def test_many_matches_and_long_rows():
         ids = (np.array([0, 1, 2, 2, 1, 9]), g_pids, rng.integers(0, 3, 6), rng.integers(0, 3, 9001))
         numpy, cython = (evaluate_rank(dist, *ids, backend=backend) for backend in ("numpy", "cython"))
         assert_same(numpy, cython)
-        g_pids[g_pids == 1] = np.where(rng.random((g_pids == 1).sum()) < 0.03, 1, 5)  # a hundred matches
+        g_pids[g_pids == 1] = np.where(rng.random((g_pids == 1).sum()) < 0.06, 1, 5)  # two hundred matches
         numpy, cython = (evaluate_rank(dist, *ids, backend=backend) for backend in ("numpy", "cython"))
         assert_same(numpy, cython)
 
@@ -188,44 +190,64 @@ def test_mean_keeps_its_repeats():
     assert mean.repeats == tuple(parts)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_re_ranking_by_blocks_equals_the_matrix(metric):
+    rng = np.random.default_rng(4)
+    query, gallery = make_features(rng, 20), make_features(rng, 50)
+    sides = [torch.nn.functional.normalize(s.features, dim=1) if metric == "cosine" else s.features
+             for s in (query, gallery)]  # fmt: skip
+    expected = evaluate_rank(re_ranking(*sides, 5, 3, 0.3), query.pids, gallery.pids, query.camids, gallery.camids)
+    for memory_limit in (1, 5000, 10**9):
+        found = evaluate_features(
+            query, gallery, metric=metric, re_ranking=ReRanking(5, 3, 0.3), memory_limit=memory_limit
+        )
+        assert found.mAP == pytest.approx(expected.mAP, abs=1e-12)
+    assert expected.mAP != pytest.approx(evaluate_features(query, gallery, metric=metric).mAP, abs=1e-6)
+
+
+def test_single_gallery_shot_by_blocks_equals_the_matrix():
+    rng = np.random.default_rng(4)
+    query, gallery = make_features(rng, 20), make_features(rng, 50)
+    ids = (query.pids, gallery.pids, query.camids, gallery.camids)
+    expected = evaluate_rank(torch.cdist(query.features, gallery.features), *ids, cmc="single_gallery_shot")
+    found = evaluate_features(query, gallery, cmc="single_gallery_shot", memory_limit=2 * 4 * 50 * 3)
+    np.testing.assert_allclose(found.cmc, expected.cmc, atol=1e-12)
+
+
 def test_processes_that_share_the_queries_get_the_numbers_of_one(tmp_path):
     """Two gloo processes; every query is ranked by one of them, the result is that of one process to the last bit."""
     rng = np.random.default_rng(5)
-    query, gallery = make_features(rng, 31), make_features(rng, 90)
+    query, gallery = make_features(rng, 310, dimensions=64), make_features(rng, 900, dimensions=64)
     sets = {f"{name}_{key}": np.asarray(getattr(features, key)) for name, features in (("q", query), ("g", gallery))
             for key in ("features", "pids", "camids")}  # fmt: skip
     np.savez(tmp_path / "sets.npz", **sets)
     script = """
 import sys, numpy as np, torch
 from utils.metrics import evaluate_features
+from utils.reranking import ReRanking
 from utils.structures import FeatureSet
 folder, rank = sys.argv[1], int(sys.argv[2])
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 sets = np.load(folder + "/sets.npz")
 query, gallery = (FeatureSet(*(sets[f"{name}_{key}"] for key in ("features", "pids", "camids"))) for name in "qg")
-found = evaluate_features(query, gallery, distributed=True, memory_limit=4000)
-np.savez(f"{folder}/{rank}.npz", mAP=found.mAP, mINP=found.mINP, cmc=found.cmc, valid=found.num_valid_queries)
-query.features[30] = np.nan  # the second process ranks it; both must say so
-try:
-    evaluate_features(query, gallery, distributed=True)
-except ValueError as error:
-    print(error)
+cases = {"plain": {}, "re_ranked": {"re_ranking": ReRanking()}, "single_shot": {"cmc": "single_gallery_shot"}}
+for name, options in cases.items():
+    found = evaluate_features(query, gallery, distributed=True, memory_limit=200_000, **options)
+    np.savez(f"{folder}/{name}{rank}.npz", mAP=found.mAP, mINP=found.mINP, cmc=found.cmc, valid=found.num_valid_queries)
 torch.distributed.destroy_process_group()
 """
     processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(rank)], cwd=REPOSITORY,
-                         stdout=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    expected = evaluate_features(query, gallery)
-    for rank in (0, 1):
-        found = np.load(tmp_path / f"{rank}.npz")
-        assert (found["mAP"], found["mINP"], found["valid"]) == (
-            expected.mAP, expected.mINP, expected.num_valid_queries)  # fmt: skip
-        assert (found["cmc"] == expected.cmc).all()
-        assert "distances hold NaN" in outputs[rank]
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(rank)], cwd=REPOSITORY) for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    cases = {"plain": {}, "re_ranked": {"re_ranking": ReRanking()}, "single_shot": {"cmc": "single_gallery_shot"}}
+    for name, options in cases.items():
+        expected = evaluate_features(query, gallery, memory_limit=200_000, **options)
+        for rank in (0, 1):
+            found = np.load(tmp_path / f"{name}{rank}.npz")
+            assert (found["mAP"], found["mINP"], found["valid"]) == (
+                expected.mAP, expected.mINP, expected.num_valid_queries)  # fmt: skip
+            assert (found["cmc"] == expected.cmc).all()
 
 
 def test_memory_stays_below_the_limit():
@@ -283,7 +305,7 @@ class TestErrors:
             evaluate_rank(dist, *ids, backend=backend)
 
     def test_ids(self):
-        with pytest.raises(UserError, match=r"float64 \(1,\).*expected integers of one dimension"):
+        with pytest.raises(UserError, match=r"q_pids is float64 \(1,\); expected integers of one dimension"):
             evaluate_rank(np.zeros((1, 2)), np.array([1.0]), *self.ids[1:])
 
     def test_conventions(self):
@@ -293,10 +315,29 @@ class TestErrors:
 
     def test_features_and_ids_that_do_not_fit(self):
         rng = np.random.default_rng(0)
-        with pytest.raises(
-            UserError, match=r"query features \(2, 8\) with 2 ids, gallery features \(3, 9\) with 3 ids"
-        ):
-            evaluate_features(make_features(rng, 2), make_features(rng, 3, dimensions=9))
+        one, other = make_features(rng, 2), make_features(rng, 3)
+        with pytest.raises(UserError, match=r"query features \(2, 8\), gallery features \(3, 9\); expected \(Q, D\)"):
+            evaluate_features(one, make_features(rng, 3, dimensions=9))
+        for fault in ({"camids": other.camids[:1]}, {"pids": other.pids[:2]}):
+            with pytest.raises(
+                UserError, match="gallery has 3 features, . pids and . camids; expected as many of each"
+            ):
+                evaluate_features(one, dataclasses.replace(other, **fault))
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+    def test_features_that_are_not_finite(self, value):
+        rng = np.random.default_rng(0)
+        query, gallery = make_features(rng, 5), make_features(rng, 9)
+        gallery.features[7, 2] = value
+        for options in ({}, {"metric": "cosine"}, {"re_ranking": ReRanking()}):
+            with pytest.raises(UserError, match="the feature of gallery 7 is not finite, or too large"):
+                evaluate_features(query, gallery, **options)
+
+    def test_single_and_double_precision_mix(self):
+        rng = np.random.default_rng(0)
+        query, gallery = make_features(rng, 5), make_features(rng, 40)
+        double = dataclasses.replace(gallery, features=gallery.features.double().requires_grad_())
+        assert evaluate_features(query, double).mAP == pytest.approx(evaluate_features(query, gallery).mAP)
 
     def test_shapes(self):
         with pytest.raises(UserError, match=r"distmat \(2, 2\)"):

@@ -58,7 +58,8 @@ def test_the_definition_in_float64(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case):
-    """The reference agrees as far as its float16 weights go: the definition with float16 weights is nearer to it."""
+    """The reference agrees as far as its float16 weights go, 2.2e-3 for the defaults and 6.4e-3 for K1 50, K2 15: the
+    definition with float16 weights comes to within 6e-4 of it."""
     expected = GOLDEN[f"{case}.dist"]
     in_half_precision = plain_re_ranking(*golden(case), weight_type=np.float16)
     assert np.abs(in_half_precision - expected).max() < 6e-4
@@ -79,17 +80,24 @@ def test_random_cases(seed):
 
 
 @pytest.mark.parametrize("memory_limit", [1, 20_000, 10**9])
-def test_blocks_and_parts_give_the_rows_of_the_whole(memory_limit):
+def test_blocks_give_the_rows_of_the_whole(memory_limit):
     query, gallery, k1, k2, lambda_value = golden("market_defaults")
     whole = re_ranking(query, gallery, k1, k2, lambda_value)
     settings = ReRanking(k1, k2, lambda_value)
-    for part in (range(len(query)), range(7, 19), range(5, 5)):
-        blocks = list(re_ranking_blocks(torch.from_numpy(query), gallery, settings, part=part,
+    for wanted in (None, [range(7, 19), range(30, 31)], []):
+        blocks = list(re_ranking_blocks(torch.from_numpy(query), gallery, settings, blocks=wanted,
                                         memory_limit=memory_limit))  # fmt: skip
         rows = [start + row for start, distances in blocks for row in range(len(distances))]
-        assert rows == list(part)
+        assert rows == [row for part in ([range(len(query))] if wanted is None else wanted) for row in part]
         for start, distances in blocks:
             np.testing.assert_allclose(distances, whole[start : start + len(distances)], rtol=0, atol=1e-6)
+
+
+def test_what_all_features_have_in_common_costs_no_digits():
+    query, gallery, k1, k2, lambda_value = golden("market_defaults")
+    shifted = re_ranking(query + np.float32(50), gallery + np.float32(50), k1, k2, lambda_value)
+    expected = plain_re_ranking(query + np.float32(50), gallery + np.float32(50), k1, k2, lambda_value)
+    np.testing.assert_allclose(shifted, expected, rtol=0, atol=1e-4)
 
 
 def test_pictures_that_are_all_alike():
@@ -134,5 +142,5 @@ class TestErrors:
     def test_not_finite(self):
         gallery = self.good.copy()
         gallery[2, 1] = np.nan
-        with pytest.raises(UserError, match="feature of gallery entry 2 is not finite"):
+        with pytest.raises(UserError, match="feature of gallery 2 is not finite"):
             re_ranking(self.good, gallery, 20, 6, 0.3)

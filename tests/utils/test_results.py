@@ -44,8 +44,8 @@ def matrix_rows():
         cell.name: mean_metrics([make_metrics(0.1 + 0.05 * place + 0.02 * repeat) for repeat in range(2)])
         for place, cell in enumerate(CELLS)
     }
-    rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7)
-    return rows + make_rows(cells, CELLS, dataset="synthetic", seed=7)
+    rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7, evaluation=EVALUATION)
+    return rows + make_rows(cells, CELLS, dataset="synthetic", seed=7, evaluation=EVALUATION)
 
 
 def test_every_figure_of_the_summary_follows_from_the_rows(tmp_path):
@@ -165,7 +165,7 @@ def test_files_that_another_test_wrote_meanwhile_are_kept(tmp_path):
 
 
 def test_files_and_table(tmp_path):
-    rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7)
+    rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7, evaluation=EVALUATION)
     content = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     ResultFiles(tmp_path).write(content, rows)
     assert read_results(tmp_path) == content == json.loads((tmp_path / "results.json").read_text())

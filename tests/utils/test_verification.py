@@ -4,7 +4,7 @@ import torch
 
 from utils.errors import UserError
 from utils.structures import FeatureSet
-from utils.verification import BINS, format_verification, verify
+from utils.verification import format_verification, verify
 
 
 def make_sets(seed, queries=40, gallery=300, people=12, dimensions=8):
@@ -42,11 +42,11 @@ def test_rates_are_those_of_the_pairs(metric, memory_limit):
     found = verify(query, gallery, metric=metric, memory_limit=memory_limit)
     assert (found.num_genuine, found.num_impostor) == (len(genuine), len(impostor))
     assert [point.name for point in found.points] == ["equal error rate", "FAR 0.01", "FAR 0.001", "FAR 0.0001"][:4]
-    bin_width = 2.0 / BINS
     for point in found.points:
-        # at the threshold, to the pairs that lie within a bin of it
+        # at the threshold, to the pairs that lie within a bin (one part in 4096) of it
+        bin_width = point.threshold / 4096 + 1e-6
         for rate, distances in ((point.true_accept_rate, genuine), (point.false_accept_rate, impostor)):
-            low, high = ((distances <= point.threshold + shift).mean() for shift in (-2 * bin_width, 2 * bin_width))
+            low, high = ((distances <= point.threshold + shift).mean() for shift in (-bin_width, bin_width))
             assert low <= rate <= high
     rates = {point.name: point.false_accept_rate for point in found.points}
     for name, limit in (("FAR 0.01", 0.01), ("FAR 0.001", 0.001), ("FAR 0.0001", 0.0001)):
@@ -68,7 +68,18 @@ def test_well_separated_people():
     assert 0.02 <= point.threshold < 1.42
 
 
-def test_no_pairs():
+def test_one_feature_far_away_spoils_nothing():
+    query, gallery = make_sets(1)
+    expected = verify(query, gallery)
+    gallery.features[5] *= 1e5
+    assert verify(query, gallery).equal_error_rate == pytest.approx(expected.equal_error_rate, abs=0.01)
+
+
+def test_errors():
     one = FeatureSet(torch.ones(1, 2), np.array([1]), np.array([0]))
     with pytest.raises(UserError, match="0 genuine and 0 impostor pairs"):
         verify(one, one)
+    with pytest.raises(UserError, match="verify: metric 'cosin'"):
+        verify(one, one, metric="cosin")
+    with pytest.raises(UserError, match="verify: gallery has 1 features, 2 pids and 1 camids"):
+        verify(one, FeatureSet(torch.ones(1, 2), np.array([1, 1]), np.array([0])))

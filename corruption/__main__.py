@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from corruption.apply import BACKENDS, corrupt, resolve_backend
+from corruption.apply import BACKENDS, corrupt
 from corruption.export import Export, export_copy
 from corruption.names import CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
 from corruption.protocols import CorruptionPolicy, resolve_names
@@ -28,8 +28,8 @@ _DPI = 100
 # Pixels of the grid: width that the pictures share, widest and highest cell, space between them, left and top margin.
 _WIDTH, _MAX_CELL_WIDTH, _MAX_CELL_HEIGHT, _GAP, _LEFT, _TOP = 2000, 256, 384, 4, 90, 64
 
-# Directories of data sets that bear another name than DATASETS.NAMES, as datasets/market1501.py finds them.
-_DATA_SETS = {"Market-1501-v15.09.15": "market1501"}
+# Directory -> DATASETS.NAMES of the data sets whose copies can be read (datasets/corrupted_copy.py).
+_DATA_SETS = {"market1501": "market1501", "Market-1501-v15.09.15": "market1501", "synthetic": "synthetic"}
 
 
 def print_list() -> None:
@@ -102,7 +102,7 @@ def write_copy(arguments: argparse.Namespace) -> None:
     """Makes the copy, and says what it holds and how to test on it."""
     severities = SEVERITIES if arguments.severity == "random" else (int(arguments.severity),)
     names = resolve_names(arguments.types or ["all"])
-    policy = CorruptionPolicy(names, severities, backend=resolve_backend(arguments.backend))
+    policy = CorruptionPolicy(names, severities, backend=arguments.backend)
     data, out = arguments.data, arguments.out
     report = export_copy(Export(data, out, policy, arguments.seed, arguments.repeat), workers=arguments.workers)
     counts = report.pictures
@@ -110,11 +110,12 @@ def write_copy(arguments: argparse.Namespace) -> None:
         f"{out}: whole; {counts['query']} query and {counts['gallery']} gallery pictures corrupted, "
         f"{counts.get('train', 0)} training pictures copied; {report.num_written} files written by this run"
     )
-    source, copy = data.absolute().name, out.absolute()
-    if copy.name.startswith(f"{source}-"):
-        name = _DATA_SETS.get(source, source) + copy.name.removeprefix(source)
+    source, copy = data.resolve().name, out.resolve()
+    readable = source in _DATA_SETS and counts.get("train")  # the reader wants training pictures as well
+    if readable and copy.name.startswith(f"{source}-") and copy.name != f"{source}-":
+        name = _DATA_SETS[source] + copy.name.removeprefix(source)
         print(
-            f"test on it: python test.py --config_file FILE TEST.WEIGHT CHECKPOINT DATASETS.ROOT_DIR {out.parent} "
+            f"test on it: python test.py --config_file FILE TEST.WEIGHT CHECKPOINT DATASETS.ROOT_DIR {copy.parent} "
             f"DATASETS.NAMES {name} TEST.PROTOCOLS \"['clean']\""
         )
 

@@ -240,8 +240,9 @@ def add_zoomed(const real[:, :, :] crop, double row_step, double column_step, re
     """
     cdef Py_ssize_t height = out.shape[0], width = out.shape[1], channels = out.shape[2]
     cdef Py_ssize_t last_row = crop.shape[0] - 1, last_column = crop.shape[1] - 1, length = width * channels
-    cdef Py_ssize_t i, j, c, at, other, upper, held = -2
+    cdef Py_ssize_t i, j, at, held = -2
     cdef double position, weight
+    cdef real* total
     cdef double* rows = <double*>malloc(2 * length * sizeof(double))
     cdef double* above = rows
     cdef double* below = rows + length
@@ -266,8 +267,9 @@ def add_zoomed(const real[:, :, :] crop, double row_step, double column_step, re
                     &crop[min(at + 1, last_row), 0, 0], crop.strides[1] // <Py_ssize_t>sizeof(real), last_column, width, channels, column_step, below
                 )
                 held = at
+            total = &out[i, 0, 0]
             for j in range(length):
-                out[i, 0, j] += <real>(above[j] * (1 - weight) + below[j] * weight)
+                total[j] += <real>(above[j] * (1 - weight) + below[j] * weight)
     free(rows)
 
 

@@ -14,8 +14,10 @@ from utils.errors import UserError
 
 try:
     from corruption import fast
-except ImportError:  # the extension is not built
-    fast = None
+
+    _why_not_fast = None
+except ImportError as error:  # the extension is not built, or cannot be loaded
+    fast, _why_not_fast = None, error
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +81,10 @@ def _check_generator(rng: object) -> None:
 @functools.cache
 def _warn_not_built() -> None:
     logger.warning(
-        "corruption._kernels is not built: the backend imagecorruptions is used instead of fast, many times slower and "
-        "with other draws from the same seed; build it with: python setup.py build_ext --inplace"
+        "the backend imagecorruptions is used instead of fast, many times slower and with other draws from the same "
+        "seed, because corruption._kernels is not built or cannot be loaded (%s); "
+        "build it with: python setup.py build_ext --inplace",
+        _why_not_fast,
     )
 
 
@@ -103,13 +107,14 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, back
     """One of the 20 corruptions, as published (imagecorruptions 1.1.2; rain: CIL-ReID with albumentations 1.3).
 
     The result depends on the arguments and the state of `rng` alone. A RandomState is drawn from in the order of the
-    published code and gives the published picture; a Generator is drawn from faster and gives pictures that agree with
-    the published ones in distribution.
+    published code and gives the published picture (but for impulse_noise and rain, whose sources draw elsewhere); a
+    Generator is drawn from faster and gives pictures that agree with the published ones in distribution.
 
     Small pictures: glass_blur, motion_blur, zoom_blur, snow, spatter and pixelate need sides of 32 pixels, rain a
     height above 60 (it then works at height 65, as CIL-ReID does) and a width of 10. Smaller pictures are enlarged
-    bilinearly, corrupted, and reduced again by area averaging. Where spatter draws no drop at all, which the published
-    code ends in 0 / 0 and an undefined picture, the picture stays clean.
+    bilinearly, corrupted, and reduced again by area averaging. Fog takes memory with the square of the longer side.
+    Where spatter draws no drop at all, which the published code ends in 0 / 0 and an undefined picture, the picture
+    stays clean.
 
     Args:
         image: (H, W, 3) uint8 RGB, H and W at least 1; never modified; may be read-only or a view.

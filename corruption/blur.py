@@ -61,8 +61,8 @@ def glass_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 
     The published loop reads `x[h, w], x[h', w'] = x[h', w'], x[h, w]`. On NumPy arrays both right-hand sides are views:
     the first assignment already changes what the second one reads, which then writes x[h', w'] onto itself. What looks
-    like a swap is the copy x[h, w] = x[h', w'], and is kept so. The loop never visits `delta` rows and columns at the
-    upper and left edge, and `delta - 1` at the lower and right one.
+    like a swap is the copy x[h, w] = x[h', w'], and is kept so. The loop never visits `delta + 1` rows and columns at
+    the upper and left edge, and `delta - 1` at the lower and right one.
     """
     sigma, delta, iterations = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
     shuffled = to_picture(gaussian_filter(image / 255.0, (sigma, sigma)))

@@ -1,7 +1,8 @@
 """Random numbers of the corruptions: exactly those of the published code, or the same distributions at speed.
 
 A RandomState is drawn from as the published code draws from NumPy's global one, in the same order: the pictures are the
-published ones. A Generator draws in single precision and from tables: the pictures agree with them in distribution.
+published ones, but for impulse_noise, whose source draws elsewhere. A Generator draws in single precision and from
+tables: the pictures agree with the published ones in distribution.
 """
 
 import functools
@@ -50,7 +51,7 @@ class ExactDraws:
 
 
 class FastDraws:
-    """Draws from a Generator: the same methods, float32 and int8, with 24 bits in every number."""
+    """Draws from a Generator: the same methods, with arrays of float32 and int8."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng

@@ -107,6 +107,8 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
 def _check_places(data: Path, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; expected a directory, one that is empty or does not exist")
+    if (data / SETTINGS).exists():
+        raise UserError(f"--data {data} is a corrupted copy already (it holds {SETTINGS}); give the original")
     source, copy = data.resolve(), out.resolve()
     if copy == source or source in copy.parents or copy in source.parents:
         raise UserError(

@@ -15,7 +15,7 @@ DESCRIPTIONS = {
     "shot_noise": "Poisson noise, as from few photons",
     "impulse_noise": "salt and pepper: values set to 0 or 255",
     "defocus_blur": "blur by a disc, as from a lens out of focus",
-    "glass_blur": "pixels swapped locally, as behind frosted glass",
+    "glass_blur": "pixels displaced locally, as behind frosted glass",
     "motion_blur": "blur along one direction",
     "zoom_blur": "mean of the picture at several magnifications",
     "snow": "falling flakes, streaked by motion",

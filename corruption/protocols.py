@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from corruption.apply import check_severity, corrupt, resolve_backend
-from corruption.names import CORRUPTIONS, FAMILIES, check_name, nearest_hint
+from corruption.names import CORRUPTIONS, FAMILIES, SEVERITIES, check_name, nearest_hint
 from utils.errors import UserError
 from utils.seeds import derive_generator
 from utils.structures import Condition, CorruptionSet, Protocol
@@ -72,7 +72,7 @@ class CorruptionPolicy:
     implementation (`corrupt`, backend)."""
 
     names: tuple[str, ...] = CORRUPTIONS
-    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    severities: tuple[int, ...] = SEVERITIES
     clean_prob: float = 0.0
     backend: str = "fast"
 
@@ -87,6 +87,7 @@ class CorruptionPolicy:
             check_severity(severity)
         if not 0 <= self.clean_prob <= 1:
             raise UserError(f"the probability of a clean picture is {self.clean_prob}; expected 0 to 1")
+        object.__setattr__(self, "backend", resolve_backend(self.backend))  # what is used, for the record
 
     def draw_type(self, rng: np.random.Generator) -> tuple[str, int]:
         """A name, then a severity, each with equal probability."""
@@ -180,8 +181,7 @@ def _train_names(cfg: Any) -> tuple[str, ...]:
 
 
 def _make_policy(cfg: Any, names: tuple[str, ...], clean_prob: float) -> CorruptionPolicy:
-    backend = resolve_backend(cfg.CORRUPTION.BACKEND)
-    return CorruptionPolicy(names, tuple(cfg.CORRUPTION.SEVERITIES), clean_prob, backend)
+    return CorruptionPolicy(names, tuple(cfg.CORRUPTION.SEVERITIES), clean_prob, cfg.CORRUPTION.BACKEND)
 
 
 def make_protocols(cfg: Any) -> tuple[Protocol, ...]:

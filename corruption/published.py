@@ -13,6 +13,7 @@ in the process sees the changes, and a few of the names it looks up are replaced
 """
 
 import contextlib
+import functools
 import importlib.util
 import sys
 import threading
@@ -89,11 +90,21 @@ def _pkg_resources_stand_in() -> Iterator[None]:
         del sys.modules["pkg_resources"]
 
 
-def _load() -> ModuleType:
+def package_folder() -> Path:
+    """Where imagecorruptions is installed.
+
+    Raises:
+        UserError: it is not.
+    """
     package = importlib.util.find_spec("imagecorruptions")
     if package is None or not package.submodule_search_locations:
         raise UserError("package imagecorruptions is not installed; run: pip install -r requirements.txt")
-    folder = Path(next(iter(package.submodule_search_locations)))
+    return Path(next(iter(package.submodule_search_locations)))
+
+
+@functools.cache
+def _load() -> ModuleType:
+    folder = package_folder()
     spec = importlib.util.spec_from_file_location("corruption._published_corruptions", folder / "corruptions.py")
     module = importlib.util.module_from_spec(spec)
     with _pkg_resources_stand_in(), warnings.catch_warnings():
@@ -107,12 +118,9 @@ def _load() -> ModuleType:
     return module
 
 
-_module = _load()
-
-
 def published_function(name: str) -> Callable[..., object]:
     """The function `name` of corruptions.py: (PIL image, severity) -> array or PIL image of values in [0, 255].
 
     Call it within `drawing_from(rng)`.
     """
-    return getattr(_module, name)
+    return getattr(_load(), name)

@@ -5,8 +5,6 @@ picture of the same kind. Rain has a file of its own.
 """
 
 import functools
-import importlib.util
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from corruption import _kernels
 from corruption.blur import enlarged_middle, gaussian_filter, motion_filter, to_picture
 from corruption.draws import Draws
+from corruption.published import package_folder
 from utils.errors import UserError
 
 
@@ -39,9 +38,7 @@ def snow(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 
 @functools.cache
 def _frost_photograph(index: int) -> np.ndarray:
-    package = importlib.util.find_spec("imagecorruptions")
-    folder = Path(next(iter(package.submodule_search_locations))) / "frost"
-    path = folder / f"frost{index + 1}.{'png' if index < 3 else 'jpg'}"
+    path = package_folder() / "frost" / f"frost{index + 1}.{'png' if index < 3 else 'jpg'}"
     photograph = cv2.imread(str(path))
     if photograph is None:
         raise UserError(f"frost photograph {path} cannot be read; reinstall imagecorruptions==1.1.2")
@@ -122,7 +119,7 @@ def _water(image: np.ndarray, liquid: np.ndarray, strength: float) -> np.ndarray
     )
     drops = liquid * cv2.blur(relief, (3, 3)).astype(np.float32)
     strongest = drops.max()
-    if strongest == 0:  # the published code divides 0 by 0 (one picture of 80 x 40 in a thousand, severity 1)
+    if strongest == 0:  # the published code divides 0 by 0
         return image.copy()
     drops /= strongest
     drops *= np.float32(strength)

@@ -39,12 +39,6 @@ def read_dataset(cfg) -> DatasetSplits:
     if name in READERS:
         return READERS[name](cfg, root)
     if original_of(name):
-        if list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX:
-            logger.warning(
-                "%s is corrupted already, and TEST.PROTOCOLS or TEST.MATRIX would corrupt it once more; "
-                "its own numbers are those of TEST.PROTOCOLS \"['clean']\"",
-                name,
-            )
         return read_corrupted_copy(root, name, check_counts=cfg.DATASETS.CHECK_COUNTS)
     raise UserError(
         f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
@@ -66,6 +60,12 @@ def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
         if getattr(cfg.INPUT, key):
             raise UserError(f"INPUT.{key} True: not built in this version; set it to False")
     splits = read_dataset(cfg)
+    if original_of(splits.name) and (list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX):
+        logger.warning(
+            "%s is corrupted already, and TEST.PROTOCOLS or TEST.MATRIX would corrupt it once more; "
+            "its own numbers are those of TEST.PROTOCOLS \"['clean']\"",
+            splits.name,
+        )
     for split in ("train", "query", "gallery"):
         logger.info("%s %s: %d pictures of %d identities", splits.name, split, *count(getattr(splits, split)))
     pids = sorted({record.pid for record in splits.train})

@@ -24,7 +24,7 @@ def make_output_dir(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(
             f"output directory {path}: cannot be written ({error.strerror or error}); "
-            "choose another one, e.g. OUTPUT_DIR logs/my-run, or mend its permissions"
+            "choose another one or mend its permissions"
         ) from error
     return directory
 
@@ -43,6 +43,9 @@ def write_files(files: dict[Path, Callable[[Path], None]]) -> list[Path]:
     Raises:
         UserError: a file could not be written (full disk, no permission); every earlier file is untouched.
     """
+    directory = next((path for path in files if path.is_dir()), None)
+    if directory is not None:
+        raise UserError(f"{directory}: is a directory; expected a file, or nothing there. Choose another name")
     partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in files}
     try:
         try:

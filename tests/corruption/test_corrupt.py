@@ -2,11 +2,14 @@ import subprocess
 import sys
 import threading
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from corruption import CORRUPTIONS, FAMILIES, corrupt
+from corruption import CORRUPTIONS, FAMILIES, corrupt, rain
 from corruption.apply import BACKENDS
+from corruption.published import published_function
 from corruption.rain import draw_drops, render_rain
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
@@ -89,6 +92,33 @@ class TestPurity:
             thread.join()
         for one, other in zip(serial, threaded, strict=True):
             assert all((a == b).all() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("size", [(31, 33), (60, 40), (20, 9), (1, 1)])
+def test_small_pictures_by_the_documented_rule(size):
+    """Enlarged bilinearly to sides of 32 (rain: to height 65, and a width of 10), corrupted, reduced by area."""
+    height, width = size
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    need_sides = ("glass_blur", "motion_blur", "zoom_blur", "snow", "spatter", "pixelate")
+    sizes = dict.fromkeys(need_sides, (max(height, 32), max(width, 32)))
+    sizes["rain"] = (65, max(int(width * 65 / height), 10))
+    for name, (high, wide) in sizes.items():
+        if (high, wide) == size:
+            continue
+        large = cv2.resize(image, (wide, high), interpolation=cv2.INTER_LINEAR)
+        expected = corrupt(large, name, 2, np.random.RandomState(3))
+        expected = cv2.resize(expected, (width, height), interpolation=cv2.INTER_AREA)
+        assert (corrupt(image, name, 2, np.random.RandomState(3)) == expected).all(), name
+
+
+def test_pictures_that_are_just_large_enough_are_not_resized():
+    image = np.random.default_rng(0).integers(0, 256, (61, 10, 3), dtype=np.uint8)
+    expected = rain.rain(image, 4, np.random.RandomState(0))
+    assert (corrupt(image, "rain", 4, np.random.RandomState(0)) == expected).all()
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for name in ("pixelate", "zoom_blur"):
+        published = np.asarray(published_function(name)(Image.fromarray(image), 3)).astype(np.uint8)
+        assert (corrupt(image, name, 3, np.random.RandomState(0)) == published).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 3), (16, 200), (33, 31), (300, 20), (700, 500)])

@@ -136,7 +136,15 @@ def test_conditions():
 
 
 @pytest.mark.parametrize(
-    "fault", [{"names": ()}, {"names": ("mist",)}, {"severities": ()}, {"severities": (6,)}, {"clean_prob": 1.5}]
+    "fault",
+    [
+        {"names": ()},
+        {"names": ("mist",)},
+        {"severities": ()},
+        {"severities": (6,)},
+        {"clean_prob": 1.5},
+        {"backend": "fst"},
+    ],
 )
 def test_a_policy_checks_itself(fault):
     with pytest.raises(UserError):

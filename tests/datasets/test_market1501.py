@@ -87,6 +87,9 @@ def test_damaged_pictures_are_named(tmp_path):
             read_image(path)
     with pytest.raises(UserError, match=r"gone\.jpg: cannot be read"):
         read_image(tmp_path / "gone.jpg")
+    Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match=r"deep\.png: mode I;16, more than 8 bits a value; expected 8 bits"):
+        read_image(tmp_path / "deep.png")
 
 
 def test_grey_and_rgba_become_rgb(tmp_path):

@@ -111,7 +111,7 @@ cdef inline Py_ssize_t first_after(double distance, int64_t index, const Match* 
         start += half if start[half - 1].distance <= distance else 0
         left -= half
     start += start[0].distance <= distance
-    while start > matches and start[-1].distance == distance and index < start[-1].index:
+    while start > matches and (start - 1).distance == distance and index < (start - 1).index:
         start -= 1
     return start - matches
 

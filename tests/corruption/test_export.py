@@ -160,7 +160,7 @@ def test_without_training_pictures(source, tmp_path):
 @pytest.fixture(scope="module")
 def big(tmp_path_factory):
     """A source that takes a while; beside it its copy, made in one go."""
-    source = write_source(tmp_path_factory.mktemp("big") / "market1501", num_gallery=60, size=(64, 32))
+    source = write_source(tmp_path_factory.mktemp("big") / "market1501", num_gallery=60, size=(128, 64))
     export(source, source.with_name("whole"), *SLOW)
     return source
 

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -181,7 +182,9 @@ class TestInterrupted:
         assert made == {path: path.stat().st_mtime_ns for path in made}
 
     def test_ctrl_c(self, big, tmp_path):
-        process = start(big, tmp_path / "copy", *SLOW)
+        # tests that run in the background may have been told to ignore Ctrl-C, and would hand that on
+        restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = start(big, tmp_path / "copy", *SLOW, preexec_fn=restore)
         wait_for_pictures(lambda: process.poll() is None, tmp_path / "copy")
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the group
         assert process.communicate(timeout=30)[1] == "interrupted\n"

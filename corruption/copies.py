@@ -18,7 +18,7 @@ from tqdm import tqdm
 from utils.errors import UserError
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
-SPLITS = {"query": "query", "bounding_box_test": "gallery", "bounding_box_train": "train"}
+SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 CORRUPTED_SPLITS = ("query", "gallery")
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 

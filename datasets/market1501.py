@@ -16,6 +16,7 @@ import logging
 import re
 from pathlib import Path
 
+from corruption.copies import PICTURE_SUFFIXES, SPLITS
 from utils.errors import UserError
 from utils.ranking import JUNK_PID
 from utils.structures import DatasetSplits, ImageRecord
@@ -23,11 +24,10 @@ from utils.structures import DatasetSplits, ImageRecord
 logger = logging.getLogger(__name__)
 
 DIRECTORIES = ("market1501", "Market-1501-v15.09.15")
-SPLIT_DIRECTORIES = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+SPLIT_DIRECTORIES = {split: directory for directory, split in SPLITS.items()}
 # split: (pictures that count, identities without distractors)
 PUBLISHED_COUNTS = {"train": (12936, 751), "query": (3368, 750), "gallery": (15913, 750)}
 FILE_NAME = re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE)
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 DISTRACTOR_PID = 0
 
 

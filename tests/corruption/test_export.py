@@ -17,7 +17,6 @@ from PIL import Image
 from corruption import CORRUPTIONS, FAMILIES, CorruptionPolicy, apply_condition, copies, protocols
 from corruption.__main__ import main
 from corruption.apply import fast
-from datasets.market1501 import PICTURE_SUFFIXES, SPLIT_DIRECTORIES
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
 from utils.images import read_image
@@ -132,11 +131,6 @@ def test_the_same_bytes_with_any_number_of_workers(source, exported, tmp_path, w
     assert content(tmp_path / "copy") == content(exported)
     export(source, tmp_path / "other", "--seed", "6", "--workers", workers)
     assert content(tmp_path / "other") != content(exported)
-
-
-def test_the_layout_is_that_of_the_readers():
-    assert {split: folder for folder, split in copies.SPLITS.items()} == SPLIT_DIRECTORIES
-    assert copies.PICTURE_SUFFIXES == PICTURE_SUFFIXES
 
 
 def test_says_what_it_wrote_and_how_to_test(source, copy, tmp_path, capsys):

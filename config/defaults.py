@@ -17,14 +17,16 @@ _C.OUTPUT_DIR = "logs/market1501/cfat"
 _C.MODEL = CN()
 # auto (cuda where there is one), cpu, cuda or cuda:N.
 _C.MODEL.DEVICE = "auto"
-# transformer; resnet50 is refused by make_model until it is built.
+# transformer or resnet50.
 _C.MODEL.NAME = "transformer"
-# Backbone: vit_base_patch16_224_TransReID (768 wide, 12 deep), deit_small_patch16_224_TransReID (384, 12) or
-# vit_tiny_patch16_128_TransReID (192, 6; for CPUs).
+# Backbone: vit_base_patch16_224_TransReID (768 wide, 12 deep), deit_small_patch16_224_TransReID (384, 12),
+# vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), or any of timm's vision
+# transformers of the same structure by its name there, e.g. vit_large_patch16_224.
 _C.MODEL.TRANSFORMER_TYPE = "vit_base_patch16_224_TransReID"
 # Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12].
 _C.MODEL.STRIDE_SIZE = [16, 16]
-# ImageNet weights to start from; "" starts from random weights.
+# Weights to start from: a file of the family's, of timm or torchvision, or timm:NAME, which asks timm's hub for it;
+# "" starts from random weights.
 _C.MODEL.PRETRAIN_PATH = "pretrained/jx_vit_base_p16_224-80ecf9dd.pth"
 # Side information embedding: a learned vector per camera and/or viewpoint, times SIE_COE, added to every token.
 _C.MODEL.SIE_CAMERA = True
@@ -35,19 +37,34 @@ _C.MODEL.SIE_COE = 3.0
 _C.MODEL.DROP_PATH = 0.1
 _C.MODEL.DROP_OUT = 0.0
 _C.MODEL.ATT_DROP_RATE = 0.0
-# Jigsaw patch module of TransReID: refused by make_model until it is built.
+# Jigsaw patch module of TransReID: the last block once for the whole picture and once for each of DEVIDE_LENGTH groups
+# of patches, with heads of their own.
 _C.MODEL.JPM = False
-# softmax; the margin losses arcface, cosface, amsoftmax and circle are refused by make_loss until they are built.
+# Shift the patches by SHIFT_NUM and deal them out to SHUFFLE_GROUP groups before they are divided; False divides them
+# in reading order.
+_C.MODEL.RE_ARRANGE = True
+_C.MODEL.SHIFT_NUM = 5
+_C.MODEL.SHUFFLE_GROUP = 2
+_C.MODEL.DEVIDE_LENGTH = 4
+# resnet50: stride of the last stage, 1 or 2.
+_C.MODEL.LAST_STRIDE = 1
+# resnet50: generalised mean pooling with a learned exponent (AGW, CIL-ReID) in place of the average.
+_C.MODEL.GEM_POOL = False
+# resnet50: ReLU after the first convolution, as torchvision has it; the code of BoT and TransReID leaves it out.
+_C.MODEL.STEM_RELU = False
+# softmax (a linear classifier), or on cosines, with a margin: arcface, cosface, amsoftmax (the same as cosface), circle.
 _C.MODEL.ID_LOSS_TYPE = "softmax"
-# triplet: batch-hard triplet loss.
+# triplet (batch-hard) or wrtriplet (weighted regularised, AGW).
 _C.MODEL.METRIC_LOSS_TYPE = "triplet"
 _C.MODEL.ID_LOSS_WEIGHT = 1.0
 _C.MODEL.TRIPLET_LOSS_WEIGHT = 1.0
+# Weight of the Jensen-Shannon consistency between a picture and its two augmented views (INPUT.SELF_ID).
+_C.MODEL.CONSISTENCY_LOSS_WEIGHT = 12.0
 # Label smoothing of the identity loss with epsilon 0.1.
 _C.MODEL.IF_LABELSMOOTH = False
 # Soft margin log(1 + exp(d_p - d_n)) in the triplet loss in place of the hinge with SOLVER.MARGIN.
 _C.MODEL.NO_MARGIN = True
-# Center loss: refused by make_loss until it is built.
+# Center loss; SOLVER.CENTER_LOSS_WEIGHT and CENTER_LR.
 _C.MODEL.IF_WITH_CENTER = False
 
 # ---------------------------------------------------------------- INPUT
@@ -61,14 +78,20 @@ _C.INPUT.PROB = 0.5
 _C.INPUT.PADDING = 10
 # Probability of random erasing.
 _C.INPUT.RE_PROB = 0.5
+# What an erased rectangle shows: normal (noise), soft (the picture mixed with noise) or self (mixed with another part
+# of the picture); the share of the picture is drawn from Beta(MIXING_COEFF).
+_C.INPUT.ERASING_TYPE = "normal"
+_C.INPUT.MIXING_COEFF = [1.0, 1.0]
 # Mean and standard deviation of pixels in [0, 1], per RGB channel; applied inside the model.
 _C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
 _C.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
 # Clean and corrupted views share crop, flip and erasing (False: drawn apart, as the released code does).
 _C.INPUT.PAIRED_GEOMETRY = True
-# CIL's AugMix and self erasing: refused by make_dataloader until they are built.
-_C.INPUT.AUGMIX = False
+# CIL-ReID's consistent identity loss: two augmented views of every clean picture, which the classifier shall judge
+# alike (MODEL.CONSISTENCY_LOSS_WEIGHT); in stages clean and corrupted.
 _C.INPUT.SELF_ID = False
+# AugMix, before the other augmentations: of the two augmented views with SELF_ID, else of every training picture.
+_C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = CN()
@@ -114,6 +137,16 @@ _C.SOLVER.WARMUP_FACTOR = 0.01
 _C.SOLVER.WARMUP_EPOCHS = 5
 # Hinge margin of the triplet loss where MODEL.NO_MARGIN is False.
 _C.SOLVER.MARGIN = 0.3
+# Makes batch-hard triplets harder: distances to positives times 1 + this, to negatives times 1 - this.
+_C.SOLVER.HARD_FACTOR = 0.0
+# Margin and scale of the identity losses on cosines. The papers' margins: arcface 0.5, cosface and amsoftmax 0.35,
+# circle 0.25 (with a scale of 256).
+_C.SOLVER.COSINE_MARGIN = 0.5
+_C.SOLVER.COSINE_SCALE = 30.0
+# Weight of the center loss, and the learning rate of the centers, which does not depend on that weight and stays
+# constant. 0.5 suits SGD; Adam and AdamW move every coordinate by the rate itself, 0.01 suits them.
+_C.SOLVER.CENTER_LOSS_WEIGHT = 5e-4
+_C.SOLVER.CENTER_LR = 0.5
 # Pictures in a training batch.
 _C.SOLVER.IMS_PER_BATCH = 64
 # Log every so many steps; evaluate (one repeat) and keep a checkpoint every so many epochs; 0: at the end only.
@@ -127,7 +160,8 @@ _C.TEST = CN()
 _C.TEST.WEIGHT = ""
 # Pictures in a test batch.
 _C.TEST.IMS_PER_BATCH = 128
-# patch_mean (mean of the patch tokens), class_token (before the neck) or neck (class token after the neck).
+# patch_mean (mean of the patch tokens), class_token (what enters the neck: the class token, or a ResNet's pooled map)
+# or neck (what leaves it). JPM appends its local features to the last two, and has no patch_mean, nor has a ResNet.
 _C.TEST.FEATURE = "patch_mean"
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
@@ -159,6 +193,10 @@ _C.TEST.SAVE_FEATURES = False
 _C.TEST.THRESHOLDS = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: no picture.
 _C.TEST.RANKED_QUERIES = 0
+# Queries shown in attention.png: where a vision transformer looks, clean and corrupted; 0: no picture.
+_C.TEST.ATTENTION_QUERIES = 0
+# Write the model that computes the test feature to this file: .onnx, or .pt2 for torch.export.
+_C.TEST.EXPORT = ""
 # Directories with a results.json to show beside these results in the final table.
 _C.TEST.COMPARE = []
 
@@ -220,6 +258,8 @@ _C.CFAT.FINE.LATENT_DIM = 16
 _C.CFAT.FINE.BRIDGE_T = "batch"
 # Standard deviation s of the Brownian noise on bridge points; variance s^2 t (1 - t). 0: none.
 _C.CFAT.FINE.NOISE = 0.0
+# The released form of the autoencoder (an unconstrained sigma, a sigmoid at the end), which its files (BB_*.pth) need.
+_C.CFAT.FINE.RELEASED = False
 
 _C.CFAT.COSINE = CN()
 # Weights of 1 - cosine between teacher and student, on class tokens and (mean over positions) on patch tokens.

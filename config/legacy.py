@@ -42,23 +42,13 @@ def _dropped(reason: str) -> Legacy:
     return Legacy(reason, drops=None)
 
 
-_RESNET = _dropped("it belongs to resnet50")
-_JPM = _dropped("it belongs to the jigsaw patch module (MODEL.JPM)")
-_CENTER = _dropped("it belongs to the center loss (MODEL.IF_WITH_CENTER)")
-_COSINE = _dropped("it belongs to the margin losses (MODEL.ID_LOSS_TYPE)")
-_CIL = "it belongs to CIL-ReID, whose training is not built here"
+_CIL = "that option of CIL-ReID is not built here"
 
 LEGACY_KEYS: dict[str, Legacy] = {
     "SOLVER.SEED": Legacy("the one seed stands at the top", renamed="SEED"),
     "MODEL.DEVICE_ID": _dropped("CUDA_VISIBLE_DEVICES chooses the device"),
     "MODEL.DIST_TRAIN": _dropped("torchrun decides about several processes"),
-    "MODEL.LAST_STRIDE": _RESNET,
-    "MODEL.GEM_POOL": _RESNET,
-    "MODEL.LINEAR_BLOCK": _RESNET,
-    "MODEL.SHIFT_NUM": _JPM,
-    "MODEL.SHUFFLE_GROUP": _JPM,
-    "MODEL.DEVIDE_LENGTH": _JPM,
-    "MODEL.RE_ARRANGE": _JPM,
+    "MODEL.LINEAR_BLOCK": Legacy(_CIL, drops=(False,)),
     "MODEL.NECK": Legacy("bnneck is the neck that is built", drops=("bnneck",)),
     "MODEL.PRETRAIN_CHOICE": Legacy(
         "MODEL.PRETRAIN_PATH says it all: ImageNet weights, or '' for random ones; a trained model goes into "
@@ -79,13 +69,7 @@ LEGACY_KEYS: dict[str, Legacy] = {
     ),
     "INPUT.MEAN_FEAT": Legacy(_CIL, drops=(False,)),
     "INPUT.FEATURE_REG": Legacy(_CIL, drops=(False,)),
-    "INPUT.MIXING_COEFF": Legacy(_CIL, drops=([1.0, 1.0],)),
-    "INPUT.ERASING_TYPE": Legacy("'normal' is the random erasing that is built", drops=("normal",)),
     "TEST.AUGMENT": Legacy(_CIL, drops=(False,)),
-    "SOLVER.CENTER_LR": _CENTER,
-    "SOLVER.CENTER_LOSS_WEIGHT": _CENTER,
-    "SOLVER.COSINE_MARGIN": _COSINE,
-    "SOLVER.COSINE_SCALE": _COSINE,
     "SOLVER.WARMUP_METHOD": Legacy("'linear' is the warm-up that is built", drops=("linear",)),
     "TEST.EVAL": _dropped("test.py evaluates; during training SOLVER.EVAL_PERIOD does"),
     "TEST.DIST_MAT": _dropped("distances are never kept as one matrix"),

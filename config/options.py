@@ -56,9 +56,7 @@ def _in_stage_order(stages: list[str]) -> bool:
 _POSITIVE = Rule("a number above 0", lambda value: 0 < value < math.inf)
 _PROBABILITY = Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)
 _FILLED = Rule("a text that is not empty", bool)
-# Every backbone cuts pictures into patches of 16 x 16 pixels.
-_PATCH = 16
-_SIZE = Rule(f"a height and a width of at least {_PATCH} pixels", lambda value: value >= _PATCH, elements=True)
+_SIZE = Rule("a height and a width of at least 16 pixels", lambda value: value >= 16, elements=True)
 
 RULES: dict[str, Rule] = {
     "SEED": _at_least(0),
@@ -69,26 +67,28 @@ RULES: dict[str, Rule] = {
         ("auto", "cuda"),
     ),
     "MODEL.NAME": _one_of("transformer", "resnet50"),
-    "MODEL.TRANSFORMER_TYPE": _one_of(
-        "vit_base_patch16_224_TransReID",
-        "vit_small_patch16_224_TransReID",
-        "deit_small_patch16_224_TransReID",
-        "vit_tiny_patch16_128_TransReID",
-    ),
-    "MODEL.STRIDE_SIZE": Rule(f"two strides from 1 to {_PATCH}", lambda value: 1 <= value <= _PATCH, elements=True),
+    "MODEL.TRANSFORMER_TYPE": _FILLED,
+    "MODEL.STRIDE_SIZE": Rule("two strides of at least 1 pixel", lambda value: value >= 1, elements=True),
     "MODEL.SIE_COE": _at_least(0),
     "MODEL.DROP_PATH": _PROBABILITY,
     "MODEL.DROP_OUT": _PROBABILITY,
     "MODEL.ATT_DROP_RATE": _PROBABILITY,
+    "MODEL.SHIFT_NUM": _at_least(1),
+    "MODEL.SHUFFLE_GROUP": _at_least(1),
+    "MODEL.DEVIDE_LENGTH": _at_least(1),
+    "MODEL.LAST_STRIDE": Rule("1 or 2", (1, 2).__contains__),
     "MODEL.ID_LOSS_TYPE": _one_of("softmax", "arcface", "cosface", "amsoftmax", "circle"),
     "MODEL.METRIC_LOSS_TYPE": _one_of("triplet", "wrtriplet"),
     "MODEL.ID_LOSS_WEIGHT": _at_least(0),
     "MODEL.TRIPLET_LOSS_WEIGHT": _at_least(0),
+    "MODEL.CONSISTENCY_LOSS_WEIGHT": _at_least(0),
     "INPUT.SIZE_TRAIN": _SIZE,
     "INPUT.SIZE_TEST": _SIZE,
     "INPUT.PROB": _PROBABILITY,
     "INPUT.PADDING": _at_least(0),
     "INPUT.RE_PROB": _PROBABILITY,
+    "INPUT.ERASING_TYPE": _one_of("normal", "soft", "self"),
+    "INPUT.MIXING_COEFF": Rule("two numbers above 0", lambda value: 0 < value < math.inf, elements=True),
     "INPUT.PIXEL_MEAN": Rule("three numbers from 0 to 1", lambda value: 0 <= value <= 1, elements=True),
     "INPUT.PIXEL_STD": Rule("three numbers above 0", lambda value: 0 < value < math.inf, elements=True),
     "DATASETS.NAMES": _FILLED,
@@ -109,6 +109,11 @@ RULES: dict[str, Rule] = {
     "SOLVER.WARMUP_FACTOR": _PROBABILITY,
     "SOLVER.WARMUP_EPOCHS": _at_least(0),
     "SOLVER.MARGIN": _at_least(0),
+    "SOLVER.HARD_FACTOR": Rule("a number from 0 to below 1", lambda value: 0 <= value < 1),
+    "SOLVER.COSINE_MARGIN": _at_least(0),
+    "SOLVER.COSINE_SCALE": _POSITIVE,
+    "SOLVER.CENTER_LOSS_WEIGHT": _POSITIVE,
+    "SOLVER.CENTER_LR": _at_least(0),
     "SOLVER.IMS_PER_BATCH": _at_least(1),
     "SOLVER.LOG_PERIOD": _at_least(1),
     "SOLVER.EVAL_PERIOD": _at_least(0),
@@ -126,6 +131,8 @@ RULES: dict[str, Rule] = {
     "TEST.RE_RANKING_K2": _at_least(1),
     "TEST.RE_RANKING_LAMBDA": _PROBABILITY,
     "TEST.RANKED_QUERIES": _at_least(0),
+    "TEST.ATTENTION_QUERIES": _at_least(0),
+    "TEST.EXPORT": Rule('a file name ending in .onnx or .pt2, or ""', lambda value: not value or value.endswith((".onnx", ".pt2"))),
     "TEST.COMPARE": Rule("directories, none of them empty", bool, elements=True),
     "CORRUPTION.TRAIN": Rule("all, or one or more corruptions and families, each once", bool, each=True),
     "CORRUPTION.TEST": Rule(

@@ -5,13 +5,14 @@ from typing import Any
 
 import yaml
 
-# Lists whose length carries meaning: (height, width), (rows, columns) and one number per RGB channel.
+# Lists whose length carries meaning: (height, width), (rows, columns), (a, b) and one number per RGB channel.
 FIXED_LENGTHS = {
     "MODEL.STRIDE_SIZE": 2,
     "INPUT.SIZE_TRAIN": 2,
     "INPUT.SIZE_TEST": 2,
     "INPUT.PIXEL_MEAN": 3,
     "INPUT.PIXEL_STD": 3,
+    "INPUT.MIXING_COEFF": 2,
 }
 
 _TYPE_NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}

@@ -54,11 +54,8 @@ def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
         with_train: also make the training loader.
 
     Raises:
-        UserError: data missing or damaged, or an option that is not built yet.
+        UserError: data missing or damaged.
     """
-    for key in ("AUGMIX", "SELF_ID"):
-        if getattr(cfg.INPUT, key):
-            raise UserError(f"INPUT.{key} True: not built in this version; set it to False")
     splits = read_dataset(cfg)
     if original_of(splits.name) and (list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX):
         logger.warning(
@@ -99,10 +96,20 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int]) -> 
         flip_prob=cfg.INPUT.PROB,
         padding=cfg.INPUT.PADDING,
         erasing_prob=cfg.INPUT.RE_PROB,
+        erasing_type=cfg.INPUT.ERASING_TYPE,
+        mixing_coeff=tuple(cfg.INPUT.MIXING_COEFF),
         paired=cfg.INPUT.PAIRED_GEOMETRY,
     )
+    with_augmented = cfg.INPUT.SELF_ID and stage in ("clean", "corrupted")
     pictures = TrainPictures(
-        splits.train, labels, transform, make_train_policy(cfg), with_corrupted=stage != "clean", seed=seed
+        splits.train,
+        labels,
+        transform,
+        make_train_policy(cfg),
+        with_corrupted=stage != "clean",
+        with_augmented=with_augmented,
+        augmix=cfg.INPUT.AUGMIX and (with_augmented or not cfg.INPUT.SELF_ID),
+        seed=seed,
     )
     sampler: EpochBatchSampler
     if cfg.DATALOADER.SAMPLER == "softmax_triplet":

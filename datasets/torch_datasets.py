@@ -8,11 +8,15 @@ import torch
 from torch.utils.data import Dataset
 
 from corruption import CorruptionPolicy, apply_condition, test_generator
+from datasets.augmix import augmix
 from datasets.samplers import SampleKey
 from datasets.transforms import TestTransform, TrainTransform
 from utils.images import read_image
 from utils.seeds import derive_generator
 from utils.structures import Condition, ImageRecord
+
+# Views that the consistency loss compares with the picture: Hendrycks et al., AugMix, ICLR 2020.
+NUM_AUGMENTED_VIEWS = 2
 
 
 class TrainPictures(Dataset):
@@ -23,6 +27,10 @@ class TrainPictures(Dataset):
         labels: identity of each, from 0.
         policy: which corruptions to draw.
         with_corrupted: also give the corrupted view.
+        with_augmented: also give further views of the clean picture, each with a geometry of its own, as "augmented",
+            (2, 3, H, W) uint8.
+        augmix: AugMix, at the picture's own size, of the further views where there are any; otherwise of every picture
+            right after reading, so that the corrupted view shows the mixed picture too.
         seed: draws are a pure function of (seed, epoch, position in the epoch).
     """
 
@@ -34,11 +42,13 @@ class TrainPictures(Dataset):
         policy: CorruptionPolicy,
         *,
         with_corrupted: bool,
+        with_augmented: bool = False,
+        augmix: bool = False,
         seed: int,
     ) -> None:
         self.records, self.labels = records, labels
         self.transform, self.policy = transform, policy
-        self.with_corrupted, self.seed = with_corrupted, seed
+        self.with_corrupted, self.with_augmented, self.augmix, self.seed = with_corrupted, with_augmented, augmix, seed
 
     def __len__(self) -> int:
         return len(self.records)
@@ -47,10 +57,19 @@ class TrainPictures(Dataset):
         record = self.records[key.index]
         rng = derive_generator(self.seed, "train", key.epoch, key.position)
         image = read_image(record.path)
+        if self.augmix and not self.with_augmented:
+            image = augmix(image, rng)
         corrupted = self.policy.apply(image, rng) if self.with_corrupted else None
         images, corrupted = self.transform(image, corrupted, rng)
         sample = _sample(record, self.labels[key.index], images)
-        return sample if corrupted is None else {**sample, "corrupted": corrupted}
+        if corrupted is not None:
+            sample["corrupted"] = corrupted
+        if self.with_augmented:  # drawn last, so that the other views are the same with and without them
+            sample["augmented"] = torch.stack([self._further_view(image, rng) for _ in range(NUM_AUGMENTED_VIEWS)])
+        return sample
+
+    def _further_view(self, image: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        return self.transform.view(augmix(image, rng) if self.augmix else image, rng)
 
 
 class TestPictures(Dataset):

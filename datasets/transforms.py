@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.erasing import make_erasing
 from datasets.images import resize
-
-# Share of the picture's area and aspect ratio of an erased rectangle: Zhong et al., Random Erasing, AAAI 2020.
-ERASING_AREA = (0.02, 1 / 3)
-ERASING_RATIO = (0.3, 1 / 0.3)
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
@@ -39,11 +36,20 @@ class TrainTransform:
         size: (height, width) in pixels.
         flip_prob, erasing_prob: probabilities of a horizontal flip and of random erasing.
         padding: zero padding in pixels on every side before the random crop back to `size`.
+        erasing_type, mixing_coeff: what an erased rectangle shows; see datasets.erasing.
         paired: the two views share their geometry; otherwise each draws its own.
     """
 
     def __init__(
-        self, size: tuple[int, int], *, flip_prob: float, padding: int, erasing_prob: float, paired: bool = True
+        self,
+        size: tuple[int, int],
+        *,
+        flip_prob: float,
+        padding: int,
+        erasing_prob: float,
+        erasing_type: str = "normal",
+        mixing_coeff: tuple[float, float] = (1.0, 1.0),
+        paired: bool = True,
     ) -> None:
         self.size, self.paired = size, paired
         height, width = size
@@ -52,7 +58,7 @@ class TrainTransform:
                 A.HorizontalFlip(p=flip_prob),
                 A.Pad(padding=padding, fill=0, p=1.0 if padding else 0.0),
                 A.RandomCrop(height, width),
-                A.Erasing(scale=ERASING_AREA, ratio=ERASING_RATIO, fill="random", p=erasing_prob),
+                make_erasing(erasing_type, erasing_prob, mixing_coeff),
             ],
             additional_targets={"corrupted": "image"},
         )
@@ -62,13 +68,18 @@ class TrainTransform:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Both views, (H, W, 3) uint8, as (3, height, width) uint8 tensors; draws come from `rng` alone."""
         seed, other_seed = (int(value) for value in rng.integers(2**32, size=2))
-        views = {"image": resize(image, self.size, Image.Resampling.BICUBIC)}
-        if corrupted is not None and self.paired:
-            views["corrupted"] = resize(corrupted, self.size, Image.Resampling.BICUBIC)
+        if corrupted is None:
+            return self._draw(seed, image=image)["image"], None
+        if self.paired:
+            views = self._draw(seed, image=image, corrupted=corrupted)
+            return views["image"], views["corrupted"]
+        return self._draw(seed, image=image)["image"], self._draw(other_seed, image=corrupted)["image"]
+
+    def view(self, image: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        """A single view, (H, W, 3) uint8, with a geometry of its own, as a (3, height, width) uint8 tensor."""
+        return self._draw(int(rng.integers(2**32)), image=image)["image"]
+
+    def _draw(self, seed: int, **views: np.ndarray) -> dict[str, torch.Tensor]:
+        resized = {name: resize(view, self.size, Image.Resampling.BICUBIC) for name, view in views.items()}
         self.geometry.set_random_seed(seed)
-        views = self.geometry(**views)
-        if corrupted is not None and not self.paired:
-            self.geometry.set_random_seed(other_seed)
-            other = self.geometry(image=resize(corrupted, self.size, Image.Resampling.BICUBIC))
-            views["corrupted"] = other["image"]
-        return to_tensor(views["image"]), to_tensor(views["corrupted"]) if corrupted is not None else None
+        return {name: to_tensor(view) for name, view in self.geometry(**resized).items()}

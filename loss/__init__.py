@@ -1,6 +1,7 @@
-"""Floor 1: loss terms. Each is embeddings and labels -> scalar; make_loss weighs and sums what a stage needs.
+"""Floor 1: loss terms. Each is embeddings or logits and labels -> scalar; make_loss weighs and sums what a stage needs.
 
-identity: IdentityLoss   triplet: BatchHardTripletLoss   alignment: CFAT's coarse and fine terms   make_loss: the sum
+identity: IdentityLoss   margins: arcface, cosface, circle   triplet: BatchHardTripletLoss, WeightedTripletLoss
+center: CenterLoss   consistency: ConsistencyLoss   alignment: CFAT's coarse and fine terms   make_loss: the sum
 """
 
 from loss.make_loss import CombinedLoss, make_loss

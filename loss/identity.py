@@ -1,4 +1,6 @@
-"""Identity loss: cross-entropy over the training identities, with or without label smoothing."""
+"""Identity loss: cross-entropy over the training identities, with or without a margin and label smoothing."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +10,26 @@ LABEL_SMOOTHING = 0.1  # epsilon of Szegedy et al., CVPR 2016, as the family set
 
 
 class IdentityLoss(nn.Module):
-    """Mean cross-entropy of logits (N, C) against labels (N,) in [0, C)."""
+    """Mean cross-entropy of logits (N, C) against labels (N,) in [0, C), computed in float32.
 
-    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+    Args:
+        label_smoothing: epsilon, in [0, 1].
+        margin: one of loss.margins, (cosines, labels) -> (N, C); the logits are then cosines in [-1, 1].
+        scale: s, by which what the margin returns is multiplied.
+    """
+
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        margin: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.margin, self.scale = label_smoothing, margin, scale
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        logits = logits.float()
+        if self.margin is not None:
+            logits = self.scale * self.margin(logits, labels)
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)

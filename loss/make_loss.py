@@ -1,6 +1,7 @@
 """The sum of weighted terms that a configuration and its CFAT stage ask for."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -12,11 +13,16 @@ from loss.alignment import (
     reconstruction_loss,
     standard_normal_kl,
 )
+from loss.center import CenterLoss
+from loss.consistency import ConsistencyLoss
 from loss.identity import LABEL_SMOOTHING, IdentityLoss
-from loss.triplet import BatchHardTripletLoss
+from loss.margins import MARGINS
+from loss.triplet import BatchHardTripletLoss, WeightedTripletLoss
 from utils.errors import UserError
 from utils.stages import current_stage
 from utils.structures import ModelOutput
+
+PARTS_SHARE = 0.5  # of the local parts in a term that has any, as in TransReID's loss/make_loss.py
 
 Term = Callable[[ModelOutput, dict], torch.Tensor]
 
@@ -24,15 +30,18 @@ Term = Callable[[ModelOutput, dict], torch.Tensor]
 class CombinedLoss(nn.Module):
     """Weighted sum of named terms, each a function (output, batch) -> scalar; terms of weight 0 are left out.
 
-    A term with parameters of its own must also be registered here as a submodule, or the optimizer never sees it.
+    Args:
+        terms: name -> (weight, term).
+        learned: those modules of the terms that have parameters; the optimizer and the device move find them here.
 
     Returns:
         {"loss": weighted total, "<name>_loss": each term, unweighted}.
     """
 
-    def __init__(self, terms: dict[str, tuple[float, Term]]) -> None:
+    def __init__(self, terms: dict[str, tuple[float, Term]], *, learned: dict[str, nn.Module] | None = None) -> None:
         super().__init__()
         self.terms = {name: (weight, term) for name, (weight, term) in terms.items() if weight}
+        self.learned = nn.ModuleDict(learned)
 
     def forward(self, output: ModelOutput, batch: dict) -> dict[str, torch.Tensor]:
         values = {name: term(output, batch) for name, (_, term) in self.terms.items()}
@@ -48,33 +57,48 @@ def make_loss(cfg, *, num_classes: int, feat_dim: int) -> CombinedLoss:
         num_classes, feat_dim: identities and embedding width; terms with weights of their own need them.
 
     Raises:
-        UserError: a loss that is not built yet, or a configuration that leaves no term.
+        UserError: a configuration that leaves no term.
     """
-    _refuse_unbuilt(cfg)
     stage = current_stage(cfg)
     terms = _bridge_terms(cfg) if stage == "bridge" else _identity_terms(cfg)
+    learned = {}
+    if stage != "bridge" and cfg.MODEL.IF_WITH_CENTER:
+        center = learned["center"] = CenterLoss(num_classes=num_classes, feat_dim=feat_dim)
+        terms["center"] = (
+            cfg.SOLVER.CENTER_LOSS_WEIGHT,
+            lambda out, batch: center(out.embedding, _labels_for(out.embedding, batch)),
+        )
+    if stage in ("clean", "corrupted") and cfg.INPUT.SELF_ID:
+        consistency = ConsistencyLoss(scale=_logit_scale(cfg))
+        terms["consistency"] = (
+            cfg.MODEL.CONSISTENCY_LOSS_WEIGHT,
+            lambda out, batch: consistency(out.logits[: len(batch["pids"])], out.augmented_logits),
+        )
     if stage == "align":
         terms |= _alignment_terms(cfg)
     if not any(weight for weight, _ in terms.values()):
         raise UserError(f"stage {stage}: every loss weight is 0; set one, e.g. MODEL.ID_LOSS_WEIGHT 1.0")
-    return CombinedLoss(terms)
+    return CombinedLoss(terms, learned=learned)
 
 
-def _refuse_unbuilt(cfg) -> None:
-    if cfg.MODEL.ID_LOSS_TYPE != "softmax":
-        raise UserError(f"MODEL.ID_LOSS_TYPE {cfg.MODEL.ID_LOSS_TYPE}: not built in this version; use softmax")
-    if cfg.MODEL.METRIC_LOSS_TYPE != "triplet":
-        raise UserError(f"MODEL.METRIC_LOSS_TYPE {cfg.MODEL.METRIC_LOSS_TYPE}: not built in this version; use triplet")
-    if cfg.MODEL.IF_WITH_CENTER:
-        raise UserError("MODEL.IF_WITH_CENTER True: the center loss is not built in this version; set it to False")
+def _logit_scale(cfg) -> float:
+    """What turns the classifier's outputs into logits: 1, or the scale of cosines."""
+    return 1.0 if cfg.MODEL.ID_LOSS_TYPE == "softmax" else cfg.SOLVER.COSINE_SCALE
 
 
 def _make_identity(cfg) -> IdentityLoss:
-    return IdentityLoss(label_smoothing=LABEL_SMOOTHING if cfg.MODEL.IF_LABELSMOOTH else 0.0)
+    margin = None
+    if cfg.MODEL.ID_LOSS_TYPE != "softmax":
+        margin = partial(MARGINS[cfg.MODEL.ID_LOSS_TYPE], margin=cfg.SOLVER.COSINE_MARGIN)
+    smoothing = LABEL_SMOOTHING if cfg.MODEL.IF_LABELSMOOTH else 0.0
+    return IdentityLoss(label_smoothing=smoothing, margin=margin, scale=_logit_scale(cfg))
 
 
-def _make_triplet(cfg) -> BatchHardTripletLoss:
-    return BatchHardTripletLoss(margin=None if cfg.MODEL.NO_MARGIN else cfg.SOLVER.MARGIN)
+def _make_metric(cfg) -> BatchHardTripletLoss | WeightedTripletLoss:
+    if cfg.MODEL.METRIC_LOSS_TYPE == "wrtriplet":
+        return WeightedTripletLoss()
+    margin = None if cfg.MODEL.NO_MARGIN else cfg.SOLVER.MARGIN
+    return BatchHardTripletLoss(margin=margin, hard_factor=cfg.SOLVER.HARD_FACTOR)
 
 
 def _labels_for(rows: torch.Tensor, batch: dict) -> torch.Tensor:
@@ -82,13 +106,25 @@ def _labels_for(rows: torch.Tensor, batch: dict) -> torch.Tensor:
     return batch["pids"].repeat(len(rows) // len(batch["pids"]))
 
 
+def _with_parts(loss: nn.Module, whole: torch.Tensor, parts: tuple[torch.Tensor, ...], batch: dict) -> torch.Tensor:
+    """Loss of the whole picture's (N, D or C), averaged with the mean loss of its local parts' where there are any."""
+    labels = _labels_for(whole, batch)
+    if not parts:
+        return loss(whole, labels)
+    local = sum(loss(part, labels) for part in parts) / len(parts)
+    return (1 - PARTS_SHARE) * loss(whole, labels) + PARTS_SHARE * local
+
+
 def _identity_terms(cfg) -> dict[str, tuple[float, Term]]:
-    identity, triplet = _make_identity(cfg), _make_triplet(cfg)
+    identity, metric = _make_identity(cfg), _make_metric(cfg)
     return {
-        "id": (cfg.MODEL.ID_LOSS_WEIGHT, lambda out, batch: identity(out.logits, _labels_for(out.logits, batch))),
+        "id": (
+            cfg.MODEL.ID_LOSS_WEIGHT,
+            lambda out, batch: _with_parts(identity, out.logits, out.local_logits, batch),
+        ),
         "triplet": (
             cfg.MODEL.TRIPLET_LOSS_WEIGHT,
-            lambda out, batch: triplet(out.embedding, _labels_for(out.embedding, batch)),
+            lambda out, batch: _with_parts(metric, out.embedding, out.local_embeddings, batch),
         ),
     }
 
@@ -114,7 +150,7 @@ def _alignment_terms(cfg) -> dict[str, tuple[float, Term]]:
         detach_weight=cfg.CFAT.COARSE.DETACH_WEIGHT,
         exclude_same_identity=cfg.CFAT.COARSE.EXCLUDE_SAME_IDENTITY,
     )
-    identity, triplet = _make_identity(cfg), _make_triplet(cfg)
+    identity, metric = _make_identity(cfg), _make_metric(cfg)
     fine, cosine = cfg.CFAT.FINE, cfg.CFAT.COSINE
     bridge_terms = _bridge_terms(cfg)
     del bridge_terms["prior_kl"]  # the prior shapes the latent space in stage bridge only
@@ -130,7 +166,7 @@ def _alignment_terms(cfg) -> dict[str, tuple[float, Term]]:
         ),
         "fine_triplet": (
             fine.IDENTITY_WEIGHT,
-            lambda out, batch: triplet(out.bridge.corrupted_reconstruction, batch["pids"]),
+            lambda out, batch: metric(out.bridge.corrupted_reconstruction, batch["pids"]),
         ),
         "cosine_class": (
             cosine.CLASS_WEIGHT,

@@ -2,7 +2,7 @@
 
 docs/method.md, "Fine alignment". Released parameter names are kept but for encoder.sigma: the released layer
 predicts an unconstrained sigma, whose logarithm is NaN from random weights; this one predicts log-variance, as
-encoder.log_var.
+encoder.log_var. The released form is there for the released files.
 """
 
 import torch
@@ -12,32 +12,38 @@ from torch import nn
 from utils.structures import BridgeOutput, Gaussian
 
 BRIDGE_T = ("batch", "image")
+MIN_VARIANCE = 1e-6  # of the released form, whose sigma may be 0 or negative: its logarithm stays finite
 
 
 class BridgeEncoder(nn.Module):
-    """D -> hidden -> diagonal Gaussian over L latent dimensions."""
+    """D -> hidden -> diagonal Gaussian over L latent dimensions; `released`: sigma in place of the log-variance."""
 
-    def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int) -> None:
+    def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int, *, released: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(feat_dim, hidden_dim)
         self.mu = nn.Linear(hidden_dim, latent_dim)
-        self.log_var = nn.Linear(hidden_dim, latent_dim)
+        self.released = released
+        self.add_module("sigma" if released else "log_var", nn.Linear(hidden_dim, latent_dim))
 
     def forward(self, features: torch.Tensor) -> Gaussian:
         hidden = F.relu(self.linear(features))
+        if self.released:
+            return Gaussian(self.mu(hidden), self.sigma(hidden).square().clamp_min(MIN_VARIANCE).log())
         return Gaussian(self.mu(hidden), self.log_var(hidden))
 
 
 class BridgeDecoder(nn.Module):
-    """L -> hidden -> D, linear at the end: features are signed."""
+    """L -> hidden -> D, linear at the end, since features are signed; `released`: a sigmoid follows."""
 
-    def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int) -> None:
+    def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int, *, released: bool = False) -> None:
         super().__init__()
         self.linear1 = nn.Linear(latent_dim, hidden_dim)
         self.linear2 = nn.Linear(hidden_dim, feat_dim)
+        self.released = released
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        return self.linear2(F.relu(self.linear1(latent)))
+        features = self.linear2(F.relu(self.linear1(latent)))
+        return features.sigmoid() if self.released else features
 
 
 def bridge_points(clean: torch.Tensor, corrupted: torch.Tensor, t: torch.Tensor, *, noise: float = 0.0) -> torch.Tensor:
@@ -64,18 +70,27 @@ class BridgeVAE(nn.Module):
         feat_dim, hidden_dim, latent_dim: widths D, H and L.
         bridge_t: "batch" draws one t for a batch, as released, "image" one for every image.
         noise: standard deviation s of the Brownian noise on bridge points.
+        released: the layers of the released files.
     """
 
     def __init__(
-        self, feat_dim: int, *, hidden_dim: int = 128, latent_dim: int = 16, bridge_t: str = "batch", noise: float = 0.0
+        self,
+        feat_dim: int,
+        *,
+        hidden_dim: int = 128,
+        latent_dim: int = 16,
+        bridge_t: str = "batch",
+        noise: float = 0.0,
+        released: bool = False,
     ) -> None:
         super().__init__()
         if bridge_t not in BRIDGE_T:
             raise ValueError(f"bridge_t {bridge_t!r}: expected one of {', '.join(BRIDGE_T)}")
         self.bridge_t, self.noise = bridge_t, noise
         self.scale = feat_dim**0.5
-        self.encoder = BridgeEncoder(feat_dim, hidden_dim, latent_dim)
-        self.decoder = BridgeDecoder(feat_dim, hidden_dim, latent_dim)
+        self.released = released
+        self.encoder = BridgeEncoder(feat_dim, hidden_dim, latent_dim, released=released)
+        self.decoder = BridgeDecoder(feat_dim, hidden_dim, latent_dim, released=released)
 
     def reconstruct(self, latent: Gaussian) -> torch.Tensor:
         """D of one draw from the latent Gaussians in training, of their means in evaluation; (B, D)."""

@@ -4,9 +4,13 @@ import logging
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
-from model.loading import check_training_settings, load_strictly
-from model.reid import ReIDModel
-from model.vit import VIT_SIZES, TransReIDViT
+from model.file_config import config_of_file, mean_side_row
+from model.jigsaw import JigsawReID, JigsawSettings
+from model.reid import ReIDModel, TransformerReID
+from model.resnet import ResNetReID, ResNetTrunk
+from model.strict import load_strictly
+from model.vit import TransReIDViT, grid_of
+from model.vit_sizes import ViTSize, vit_size
 from utils.checkpoints import load_checkpoint, model_state
 from utils.errors import UserError
 from utils.stages import current_stage
@@ -20,9 +24,8 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
     Stages clean and corrupted train a ReIDModel, bridge and align a CFAT; `load_start` loads what they start from.
 
     Raises:
-        UserError: a backbone or module that is not built yet.
+        UserError: an unknown backbone, or settings that do not go together.
     """
-    _refuse_unbuilt(cfg)
     stage = current_stage(cfg)
     counts = {"num_classes": num_classes, "num_cameras": num_cameras, "num_views": num_views}
     if stage in ("clean", "corrupted"):
@@ -34,6 +37,7 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
         latent_dim=cfg.CFAT.FINE.LATENT_DIM,
         bridge_t=cfg.CFAT.FINE.BRIDGE_T,
         noise=cfg.CFAT.FINE.NOISE,
+        released=cfg.CFAT.FINE.RELEASED,
     )
     return CFAT(student, teacher, bridge, student_views=cfg.CFAT.STUDENT_VIEWS, freeze_student=stage == "bridge")
 
@@ -41,20 +45,21 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
 def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
     """The model in the checkpoint `path`, ready to extract test features.
 
-    Whether there is side information is read from the file; the camera and viewpoint counts of the data set at hand
-    must fit its table. The identity classifier is left out: no test feature needs it.
+    What it is made of is read from the file, whatever the configuration says (one log line tells where they disagree);
+    the picture size is the configuration's, and must fit. The identity classifiers are left out: no test feature needs
+    them. With MODEL.SIE_CAMERA and SIE_VIEW False, a file with side information gets the mean of its vectors for every
+    picture.
 
     Raises:
-        UserError: no file given or found, or names and shapes that do not fit the configuration.
+        UserError: no file given or found; no re-identification model in it; another data set's side information.
     """
-    _refuse_unbuilt(cfg)
     if not path:
         raise UserError(
             "TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth"
         )
     content = load_checkpoint(path)
     state = model_state(content, path)
-    state.pop("classifier.weight", None)
+    file_cfg = config_of_file(cfg, content, state, path)
     if "normalize.mean" not in state:
         logger.warning(
             "checkpoint %s holds no pixel mean: INPUT.PIXEL_MEAN %s and PIXEL_STD %s of the configuration are used; "
@@ -63,69 +68,113 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
             list(cfg.INPUT.PIXEL_MEAN),
             list(cfg.INPUT.PIXEL_STD),
         )
-    sie_sizes = {"num_cameras": num_cameras, "num_views": num_views}
+    state = {name: value for name, value in state.items() if not name.startswith("classifier")}
     table = state.get("base.sie_embed")
-    if table is None:
-        if cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW:
-            logger.info("%s holds no side information embedding: MODEL.SIE_CAMERA and SIE_VIEW are ignored", path)
-        sie_sizes = {"num_cameras": 0, "num_views": 0}
-    else:
-        _check_side_table(cfg, path, len(table), num_cameras, num_views)
-    model = _make_reid(cfg, num_classes=0, **sie_sizes)
+    if table is not None and not (file_cfg.MODEL.SIE_CAMERA or file_cfg.MODEL.SIE_VIEW):
+        state["base.sie_embed"] = mean_side_row(table)
+        logger.info("checkpoint %s: every picture gets the mean of its %d side vectors", path, len(table))
+    elif table is not None:
+        _check_side_table(file_cfg, path, len(table), num_cameras, num_views)
+    model = _make_reid(
+        file_cfg,
+        num_classes=0,
+        num_cameras=num_cameras,
+        num_views=num_views,
+        mean_side=table is not None,
+    )
     load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
-    check_training_settings(cfg, content, path)
     return model.eval()
 
 
-def _make_reid(cfg, *, num_classes: int, num_cameras: int, num_views: int, train_view: str = "images") -> ReIDModel:
+def check_backbone(cfg) -> None:
+    """Makes sure that the backbone of cfg can be built.
+
+    Raises:
+        UserError: an unknown name, or settings that do not go together.
+    """
+    if cfg.MODEL.NAME == "transformer":
+        _check_transformer(cfg, vit_size(cfg.MODEL.TRANSFORMER_TYPE))
+    elif cfg.MODEL.JPM:
+        raise UserError("MODEL.JPM True: the jigsaw patch module needs patches; set MODEL.NAME to transformer")
+
+
+def _make_reid(
+    cfg, *, num_classes: int, num_cameras: int, num_views: int, train_view: str = "images", mean_side: bool = False
+) -> ReIDModel:
+    """The model that cfg describes; `mean_side`: with one side vector where cfg has neither cameras nor viewpoints."""
+    check_backbone(cfg)
+    test_feature = cfg.TEST.FEATURE
+    if test_feature == "patch_mean" and (cfg.MODEL.NAME == "resnet50" or cfg.MODEL.JPM):
+        test_feature = "class_token"
+        logger.warning(
+            "TEST.FEATURE patch_mean: %s has none; its feature before the neck is used (TEST.FEATURE class_token)",
+            "ResNet-50" if cfg.MODEL.NAME == "resnet50" else "a model with JPM",
+        )
+    options = {
+        "num_classes": num_classes,
+        "mean": tuple(cfg.INPUT.PIXEL_MEAN),
+        "std": tuple(cfg.INPUT.PIXEL_STD),
+        "test_feature": test_feature,
+        "feat_norm": cfg.TEST.FEAT_NORM,
+        "train_view": train_view,
+        "cosine_classifier": cfg.MODEL.ID_LOSS_TYPE != "softmax",
+    }
+    if cfg.MODEL.NAME == "resnet50":
+        trunk = ResNetTrunk(last_stride=cfg.MODEL.LAST_STRIDE, stem_relu=cfg.MODEL.STEM_RELU)
+        return ResNetReID(trunk, gem_pool=cfg.MODEL.GEM_POOL, **options)
+    sides = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
     base = TransReIDViT(
-        tuple(cfg.INPUT.SIZE_TRAIN),
-        VIT_SIZES[cfg.MODEL.TRANSFORMER_TYPE],
+        tuple(cfg.INPUT.SIZE_TEST),
+        vit_size(cfg.MODEL.TRANSFORMER_TYPE),
         stride=tuple(cfg.MODEL.STRIDE_SIZE),
-        num_cameras=num_cameras if cfg.MODEL.SIE_CAMERA else 0,
+        num_cameras=num_cameras if cfg.MODEL.SIE_CAMERA else int(mean_side and not sides),
         num_views=num_views if cfg.MODEL.SIE_VIEW else 0,
         sie_coefficient=cfg.MODEL.SIE_COE,
         drop_rate=cfg.MODEL.DROP_OUT,
         attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
         drop_path_rate=cfg.MODEL.DROP_PATH,
     )
-    return ReIDModel(
-        base,
-        num_classes=num_classes,
-        mean=tuple(cfg.INPUT.PIXEL_MEAN),
-        std=tuple(cfg.INPUT.PIXEL_STD),
-        test_feature=cfg.TEST.FEATURE,
-        feat_norm=cfg.TEST.FEAT_NORM,
-        train_view=train_view,
+    if not cfg.MODEL.JPM:
+        return TransformerReID(base, **options)
+    settings = JigsawSettings(
+        rearrange=cfg.MODEL.RE_ARRANGE,
+        shift=cfg.MODEL.SHIFT_NUM,
+        groups=cfg.MODEL.SHUFFLE_GROUP,
+        parts=cfg.MODEL.DEVIDE_LENGTH,
     )
+    return JigsawReID(base, settings, **options)
 
 
-def _refuse_unbuilt(cfg) -> None:
-    if cfg.MODEL.NAME != "transformer":
-        raise UserError(f"MODEL.NAME {cfg.MODEL.NAME}: not built in this version; use transformer")
-    if cfg.MODEL.TRANSFORMER_TYPE not in VIT_SIZES:
-        raise UserError(
-            f"MODEL.TRANSFORMER_TYPE {cfg.MODEL.TRANSFORMER_TYPE}: not built in this version; "
-            f"use one of {', '.join(VIT_SIZES)}"
-        )
-    if cfg.MODEL.JPM:
-        raise UserError("MODEL.JPM True: the jigsaw patch module is not built in this version; set it to False")
+def _check_transformer(cfg, size: ViTSize) -> None:
     if list(cfg.INPUT.SIZE_TRAIN) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
             f"INPUT.SIZE_TRAIN {list(cfg.INPUT.SIZE_TRAIN)} and SIZE_TEST {list(cfg.INPUT.SIZE_TEST)} differ; "
             "a vision transformer has one position table: set both alike"
         )
+    if min(cfg.INPUT.SIZE_TEST) < size.patch_size:
+        raise UserError(
+            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: smaller than a patch of {cfg.MODEL.TRANSFORMER_TYPE}, "
+            f"{size.patch_size} x {size.patch_size} pixels"
+        )
+    if max(cfg.MODEL.STRIDE_SIZE) > size.patch_size:
+        raise UserError(
+            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: expected at most {size.patch_size}, the patch size of "
+            f"{cfg.MODEL.TRANSFORMER_TYPE}; pixels between the patches would never be seen"
+        )
+    rows, columns = grid_of(tuple(cfg.INPUT.SIZE_TEST), size.patch_size, tuple(cfg.MODEL.STRIDE_SIZE))
+    patches = rows * columns
+    if cfg.MODEL.JPM and patches < cfg.MODEL.DEVIDE_LENGTH:
+        raise UserError(
+            f"MODEL.DEVIDE_LENGTH {cfg.MODEL.DEVIDE_LENGTH}: a picture of {list(cfg.INPUT.SIZE_TEST)} has only "
+            f"{patches} patches to divide"
+        )
 
 
 def _check_side_table(cfg, path: str, rows: int, num_cameras: int, num_views: int) -> None:
     expected = (num_cameras if cfg.MODEL.SIE_CAMERA else 1) * (num_views if cfg.MODEL.SIE_VIEW else 1)
-    if not (cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW):
-        raise UserError(
-            f"checkpoint {path}: holds a side information embedding of {rows} rows, but MODEL.SIE_CAMERA and "
-            "MODEL.SIE_VIEW are False; set the one it was trained with to True"
-        )
     if rows != expected:
         raise UserError(
             f"checkpoint {path}: side information for {rows} camera/viewpoint combinations, but the data set has "
-            f"{expected}; test on the data set that the file was trained on"
+            f"{expected}; test on the data set that the file was trained on, or set MODEL.SIE_CAMERA and SIE_VIEW to "
+            "False: every picture then gets the mean of the file's vectors"
         )

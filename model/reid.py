@@ -1,13 +1,18 @@
-"""A re-identification model: backbone, BNNeck and identity classifier.
+"""Re-identification models: backbone, BNNeck and identity classifier, for each kind of backbone.
 
 BNNeck: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, CVPRW 2019.
 Parameter names are those of the family's checkpoints: normalize, base, bottleneck, classifier.
 """
 
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model.rollout import roll_out
+from model.vit import TransReIDViT
 from utils.structures import ModelOutput
 
 TEST_FEATURES = ("patch_mean", "class_token", "neck")
@@ -25,16 +30,33 @@ class Normalize(nn.Module):
         return (images - self.mean[:, None, None]) / self.std[:, None, None]
 
 
-class ReIDModel(nn.Module):
-    """Backbone -> class token -> BNNeck -> bias-free classifier.
+class CosineClassifier(nn.Linear):
+    """Cosines (N, C) between features (N, D) and the classes' weights, for the losses with a margin."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+
+
+class Embedded(NamedTuple):
+    """What a backbone makes of pictures, before any neck."""
+
+    embedding: torch.Tensor  # (N, D)
+    patch_tokens: torch.Tensor  # (N, P, D)
+    local_embeddings: tuple[torch.Tensor, ...] = ()  # (N, D) each
+
+
+class ReIDModel(nn.Module, ABC):
+    """Backbone -> embedding -> BNNeck -> bias-free classifier; each part of a picture has a neck and classifier too.
 
     Args:
-        base: backbone that returns tokens (B, 1 + P, D) after its last normalisation.
+        base: backbone, of width `base.embed_dim`.
         num_classes: identities of the training set; 0 builds no classifier.
         mean, std: of pixels in [0, 1], per channel.
-        test_feature: "patch_mean", "class_token" or "neck" (class token after the neck).
+        test_feature: "patch_mean", "class_token" (the embedding) or "neck" (after the neck).
         feat_norm: divide the test feature by its Euclidean norm.
         train_view: key of the batch that the training forward reads, "images" or "corrupted".
+        cosine_classifier: logits are cosines.
+        num_parts: local embeddings that `embed` gives.
     """
 
     def __init__(
@@ -47,6 +69,8 @@ class ReIDModel(nn.Module):
         test_feature: str = "patch_mean",
         feat_norm: bool = True,
         train_view: str = "images",
+        cosine_classifier: bool = False,
+        num_parts: int = 0,
     ) -> None:
         super().__init__()
         if test_feature not in TEST_FEATURES:
@@ -54,11 +78,20 @@ class ReIDModel(nn.Module):
         self.test_feature, self.feat_norm, self.train_view = test_feature, feat_norm, train_view
         self.normalize = Normalize(mean, std)
         self.base = base
-        self.bottleneck = nn.BatchNorm1d(base.embed_dim)
-        self.bottleneck.bias.requires_grad_(False)
-        self.classifier = nn.Linear(base.embed_dim, num_classes, bias=False) if num_classes else None
-        if self.classifier is not None:
-            nn.init.normal_(self.classifier.weight, std=0.001)
+        self.num_parts = num_parts
+        layer = CosineClassifier if cosine_classifier else nn.Linear
+        for ending in ["", *(f"_{part}" for part in range(1, num_parts + 1))]:
+            neck = nn.BatchNorm1d(base.embed_dim)
+            neck.bias.requires_grad_(False)
+            self.add_module(f"bottleneck{ending}", neck)
+            classifier = layer(base.embed_dim, num_classes, bias=False) if num_classes else None
+            if classifier is not None:
+                nn.init.normal_(classifier.weight, std=0.001)
+            self.add_module(f"classifier{ending}", classifier)
+
+    @abstractmethod
+    def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
+        """What the backbone makes of normalised images (N, 3, H, W)."""
 
     @property
     def embed_dim(self) -> int:
@@ -67,30 +100,64 @@ class ReIDModel(nn.Module):
     def encode(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
     ) -> ModelOutput:
-        """Embedding, neck output, logits and patch tokens of images (B, 3, H, W) in [0, 1]."""
-        tokens = self.base(self.normalize(images), camids, viewids)
-        embedding = tokens[:, 0]
-        features = self.bottleneck(embedding)
-        logits = self.classifier(features) if self.classifier is not None else None
-        return ModelOutput(embedding, features, logits, patch_tokens=tokens[:, 1:])
+        """Embedding, neck output, logits and patch tokens of images (N, 3, H, W) in [0, 1], and those of the parts."""
+        embedding, patch_tokens, local_embeddings = self.embed(self.normalize(images), camids, viewids)
+        features, logits = self._heads(embedding)
+        local = [self._heads(part, f"_{number}") for number, part in enumerate(local_embeddings, start=1)]
+        return ModelOutput(
+            embedding,
+            features,
+            logits,
+            patch_tokens=patch_tokens,
+            local_embeddings=local_embeddings,
+            local_features=tuple(neck for neck, _ in local),
+            local_logits=tuple(scores for _, scores in local if scores is not None),
+        )
+
+    def _heads(self, embedding: torch.Tensor, ending: str = "") -> tuple[torch.Tensor, torch.Tensor | None]:
+        neck, classifier = getattr(self, f"bottleneck{ending}"), getattr(self, f"classifier{ending}")
+        features = neck(embedding)
+        return features, classifier(features) if classifier is not None else None
 
     def forward(self, batch: dict) -> ModelOutput:
-        """Training forward of a batch dict (see utils.structures.DataBundle), images float in [0, 1]."""
-        return self.encode(batch[self.train_view], batch["camids"], batch["viewids"])
+        """Training forward of a batch dict (see utils.structures.DataBundle), images float in [0, 1].
+
+        Where the batch has `augmented` views, all go through the network together, as in AugMix, and the output is that
+        of the pictures themselves with the views' logits beside it.
+        """
+        images, camids, viewids = batch[self.train_view], batch["camids"], batch["viewids"]
+        views = batch.get("augmented")
+        if views is None:
+            return self.encode(images, camids, viewids)
+        count, num_views = views.shape[:2]
+        everything = torch.cat([images, *views.unbind(dim=1)])  # ((1 + V) B, 3, H, W), view by view
+        output = self.encode(everything, camids.repeat(1 + num_views), viewids.repeat(1 + num_views))
+        rows = {name: _first_rows(value, count) for name, value in output._asdict().items()}
+        augmented_logits = output.logits[count:].unflatten(0, (num_views, count))  # (V, B, C)
+        return ModelOutput(**{**rows, "augmented_logits": augmented_logits})
 
     def extract(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Test features (B, D) of images (B, 3, H, W) in [0, 1]; call it in eval mode, without gradient."""
+        """Test features of images (N, 3, H, W) in [0, 1]; call it in eval mode, without gradient.
+
+        Returns:
+            (N, D), or with parts (N, (1 + parts) D): the parts' features follow, divided by their number (TransReID).
+        """
         output = self.encode(images, camids, viewids)
         if self.test_feature == "patch_mean":
             feature = output.patch_tokens.mean(dim=1)
+        elif self.test_feature == "class_token":
+            feature = self._with_parts(output.embedding, output.local_embeddings)
         else:
-            feature = output.embedding if self.test_feature == "class_token" else output.features
+            feature = self._with_parts(output.features, output.local_features)
         return F.normalize(feature, dim=1) if self.feat_norm else feature
 
+    def _with_parts(self, feature: torch.Tensor, local: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return torch.cat([feature, *(part / self.num_parts for part in local)], dim=1)
+
     def neck_of_foreign(self, embedding: torch.Tensor) -> torch.Tensor:
-        """The neck on (B, D) that are no backbone output; training leaves the running statistics untouched."""
+        """The neck on (N, D) that are no backbone output; training leaves the running statistics untouched."""
         neck = self.bottleneck
         if not self.training:
             return neck(embedding)
@@ -99,3 +166,35 @@ class ReIDModel(nn.Module):
     def export_state(self) -> dict[str, dict[str, torch.Tensor]]:
         """What a checkpoint keeps: {"model": the state dict that test.py loads}."""
         return {"model": self.state_dict()}
+
+
+def _first_rows(value, count: int):
+    if isinstance(value, tuple):
+        return tuple(part[:count] for part in value)
+    return value[:count] if value is not None else None
+
+
+class TransformerReID(ReIDModel):
+    """A vision transformer's class token as embedding."""
+
+    base: TransReIDViT
+
+    def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
+        tokens = self.base(images, camids, viewids)
+        return Embedded(tokens[:, 0], tokens[:, 1:])
+
+    @property
+    def path_to_embedding(self) -> list[nn.Module]:
+        """The blocks that the embedding has passed, in order."""
+        return list(self.base.blocks)
+
+    def attend(
+        self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Where the embedding comes from: attention rollout of images (N, 3, H, W) in [0, 1]; see model.rollout.
+
+        Returns:
+            (N, rows, columns) over the grid of patches; every picture's map adds up to 1.
+        """
+        attention = roll_out(self.path_to_embedding, lambda: self.embed(self.normalize(images), camids, viewids))
+        return attention.unflatten(1, self.base.patch_embed.grid_size)

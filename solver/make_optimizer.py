@@ -9,12 +9,14 @@ OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.o
 def make_optimizer(cfg, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Optimizer:
     """Optimizer over every parameter of model and loss that learns, one group per kind of parameter.
 
-    Biases learn at SOLVER.BIAS_LR_FACTOR times the rate with WEIGHT_DECAY_BIAS; the identity classifier at twice the
-    rate with SOLVER.LARGE_FC_LR.
+    Biases learn at SOLVER.BIAS_LR_FACTOR times the rate with WEIGHT_DECAY_BIAS; the identity classifiers at twice the
+    rate with SOLVER.LARGE_FC_LR. The loss's parameters named `centers`, the center loss's, are the last group.
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in [*model.named_parameters(), *loss_fn.named_parameters()]:
+    centers = [parameter for name, parameter in loss_fn.named_parameters() if name.endswith("centers")]
+    others = [(name, parameter) for name, parameter in loss_fn.named_parameters() if not name.endswith("centers")]
+    for name, parameter in [*model.named_parameters(), *others]:
         if not parameter.requires_grad:
             continue
         rate, decay = solver.BASE_LR, solver.WEIGHT_DECAY
@@ -23,7 +25,20 @@ def make_optimizer(cfg, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Opt
         if solver.LARGE_FC_LR and "classifier" in name:
             rate *= 2
         groups.setdefault((rate, decay), []).append(parameter)
+    settings = [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+    if centers:
+        settings.append({"params": centers, **_center_settings(cfg)})
     options = {"momentum": solver.MOMENTUM} if solver.OPTIMIZER_NAME == "SGD" else {}
-    return OPTIMIZERS[solver.OPTIMIZER_NAME](
-        [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()], **options
-    )
+    return OPTIMIZERS[solver.OPTIMIZER_NAME](settings, **options)
+
+
+def _center_settings(cfg) -> dict:
+    """The centers move at CENTER_LR whatever the weight of their loss, in every epoch alike, as in BoT and TransReID.
+
+    Adam's steps do not depend on the size of the gradient; SGD's do, so the weight is divided out of them.
+    """
+    solver = cfg.SOLVER
+    constant = {"weight_decay": 0.0, "constant_lr": True}  # read by make_scheduler
+    if solver.OPTIMIZER_NAME == "SGD":
+        return {"lr": solver.CENTER_LR / solver.CENTER_LOSS_WEIGHT, "momentum": 0.0, **constant}
+    return {"lr": solver.CENTER_LR, **constant}

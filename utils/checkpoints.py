@@ -2,9 +2,12 @@
 
 import logging
 import pickle
+import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from utils.errors import UserError
 from utils.files import write_files
@@ -29,7 +32,7 @@ def save_checkpoint(path: str | Path, states: dict[str, State], meta: dict) -> N
 
 
 def load_checkpoint(path: str | Path) -> dict:
-    """Reads a checkpoint onto the CPU without running code from it.
+    """Reads a checkpoint, of torch.save or safetensors, onto the CPU without running code from it.
 
     Returns:
         The file's dict: ours has "model", perhaps "bridge", and "meta".
@@ -43,14 +46,19 @@ def load_checkpoint(path: str | Path) -> dict:
         hint = f"; {path.parent} holds {', '.join(near)}" if near else ""
         raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        foreign = re.search(r"Unsupported (?:global|class|operand)\S*\s(?:GLOBAL )?(\S+)", str(error))
+        if foreign is None:
+            raise UserError(f"checkpoint {path}: damaged, or no checkpoint at all; fetch it anew") from error
         raise UserError(
-            f"checkpoint {path}: not a file of tensors and plain values ({str(error).splitlines()[0]}); it is "
-            "damaged, no checkpoint at all, or needs arbitrary unpickling, which is refused because it can run any "
-            "code; save its state_dict() with torch.save and load that"
+            f"checkpoint {path}: holds more than tensors and plain values ({foreign[1]}) and needs arbitrary "
+            "unpickling, which is refused because it can run any code; where the file comes from, save its "
+            "state_dict() with torch.save, and load that"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
             f"checkpoint {path}: cannot be read ({error}); it is damaged or incomplete, fetch it anew"
         ) from error

@@ -96,6 +96,7 @@ class DataBundle:
     """What make_dataloader hands out.
 
     `train` yields batches, dicts of `images` (B, 3, H, W) uint8 RGB, `corrupted` (the same, where the stage needs it),
+    `augmented` (B, 2, 3, H, W) (two further views of `images`, with INPUT.SELF_ID),
     `pids` (B,) int64 labels from 0, `camids`, `viewids` (B,) int64, `paths` (list of str); None without training data.
     `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
     pictures under `condition` as `images` and the data set's own identities as `pids`.
@@ -173,6 +174,10 @@ class ModelOutput(NamedTuple):
     corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~
     corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
     bridge: BridgeOutput | None = None
+    local_embeddings: tuple[torch.Tensor, ...] = ()  # of the jigsaw patch module's parts, (N, D) each, before the necks
+    local_features: tuple[torch.Tensor, ...] = ()  # after them
+    local_logits: tuple[torch.Tensor, ...] = ()  # (N, C) each
+    augmented_logits: torch.Tensor | None = None  # (V, B, C) of V augmented views of the B pictures
 
 
 @dataclass

@@ -173,7 +173,6 @@ def test_a_transreid_file_means_its_own_experiment(tmp_path, monkeypatch, caplog
         "a.yml: MODEL.IF_LABELSMOOTH 'off' -> False (booleans are booleans)",
         "a.yml: MODEL.IF_WITH_CENTER 'no' -> False (booleans are booleans)",
         """a.yml: MODEL.DEVICE_ID "('0')" -> dropped (CUDA_VISIBLE_DEVICES chooses the device)""",
-        "a.yml: MODEL.RE_ARRANGE True -> dropped (it belongs to the jigsaw patch module (MODEL.JPM))",
         """a.yml: DATASETS.NAMES "('market1501')" -> 'market1501' (the text of a Python tuple)""",
         "a.yml: SOLVER.WARMUP_METHOD 'linear' -> dropped ('linear' is the warm-up that is built)",
         "a.yml: TEST.EVAL True -> dropped (test.py evaluates; during training SOLVER.EVAL_PERIOD does)",
@@ -268,8 +267,8 @@ def test_the_command_line_knows_them_without_the_family_defaults(opts, expected)
     [
         ("MODEL.NECK", "no", "found 'no', expected 'bnneck': bnneck is the neck that is built"),
         ("MODEL.PRETRAIN_CHOICE", "self", "found 'self', expected 'imagenet': MODEL.PRETRAIN_PATH says it all"),
-        ("INPUT.MEAN_FEAT", "True", "found 'True', expected False: it belongs to CIL-ReID"),
-        ("INPUT.ERASING_TYPE", "self", "found 'self', expected 'normal': "),
+        ("INPUT.MEAN_FEAT", "True", "found 'True', expected False: that option of CIL-ReID is not built here"),
+        ("MODEL.LINEAR_BLOCK", "True", "found 'True', expected False: that option of CIL-ReID is not built here"),
         ("SOLVER.WARMUP_METHOD", "constant", "found 'constant', expected 'linear': "),
         ("TEST.NECK_FEAT", "befor", "found 'befor', expected 'after' or 'before': TEST.FEATURE names the test feature"),
         ("MODEL.COS_LAYER", "maybe", "found 'maybe', expected True or False: "),

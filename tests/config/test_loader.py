@@ -248,7 +248,7 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("MODEL.JPM", "maybe", "found 'maybe', expected True or False"),
         ("MODEL.STRIDE_SIZE", "[12]", "found '[12]', expected a list of 2 integers"),
         ("MODEL.STRIDE_SIZE", "12", "found '12', expected a list of 2 integers"),
-        ("MODEL.STRIDE_SIZE", "[12, 17]", "found '[12, 17]', expected two strides from 1 to 16"),
+        ("MODEL.STRIDE_SIZE", "[12, 0]", "found '[12, 0]', expected two strides of at least 1 pixel"),
         ("INPUT.PIXEL_STD", "[1, 1]", "found '[1, 1]', expected a list of 3 numbers"),
         ("INPUT.PIXEL_STD", "[1, 1, 0]", "found '[1, 1, 0]', expected three numbers above 0"),
         ("INPUT.SIZE_TEST", "[256, 8]", "found '[256, 8]', expected a height and a width of at least 16 pixels"),
@@ -273,7 +273,7 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("CFAT.STAGES", "[clean, bridg]", "in this order; did you mean bridge?"),
         ("CFAT.STAGE", "alin", 'expected one of "", clean, corrupted, bridge, align; did you mean align?'),
         ("CFAT.FINE.BRIDGE_T", "batches", "expected one of batch, image; did you mean batch?"),
-        ("MODEL.TRANSFORMER_TYPE", "vit_tiny", "did you mean vit_tiny_patch16_128_TransReID?"),
+        ("INPUT.ERASING_TYPE", "sel", "did you mean self?"),
     ],
 )
 def test_wrong_values_say_what_was_expected(key, value, fault):

@@ -1,4 +1,5 @@
 import shutil
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from utils.structures import Condition
 SIZE = (64, 32)
 SETTINGS = SyntheticSettings(num_identities=12, num_cameras=3, images_per_camera=2)
 CORRUPTED = Condition("random")
+AUGMENTED = ["INPUT.SELF_ID", "True", "INPUT.AUGMIX", "True", "INPUT.ERASING_TYPE", "self"]
+MIXED = ["INPUT.AUGMIX", "True", "INPUT.ERASING_TYPE", "soft"]
+NO_GEOMETRY = ["INPUT.PROB", "0", "INPUT.PADDING", "0", "INPUT.RE_PROB", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,16 @@ def collect(loader):
     return {key: torch.cat([batch[key] for batch in batches]) for key in batches[0] if key != "paths"}
 
 
+def failure_of(loader):
+    try:
+        list(loader)
+    except UserError as error:
+        # The frames would keep the workers until the garbage collector comes, which then waits 5 s for each of them.
+        traceback.clear_frames(error.__traceback__)
+        return str(error)
+    raise AssertionError("no UserError")
+
+
 def test_bundle_and_batch(data_root):
     data = make(data_root)
     assert (data.num_classes, data.num_cameras, data.num_views) == (6, 3, 1)
@@ -56,8 +70,9 @@ def test_bundle_and_batch(data_root):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_pictures_with_any_number_of_workers(data_root, workers):
-    alone, helped = (make(data_root, "DATALOADER.NUM_WORKERS", str(n)) for n in (0, workers))
+@pytest.mark.parametrize("options", [[], AUGMENTED, MIXED], ids=["default", "augmented", "mixed"])
+def test_the_same_pictures_with_any_number_of_workers(data_root, workers, options):
+    alone, helped = (make(data_root, "DATALOADER.NUM_WORKERS", str(n), *options) for n in (0, workers))
     for epoch in (0, 1):
         batches = []
         for data in (alone, helped):
@@ -70,7 +85,7 @@ def test_the_same_pictures_with_any_number_of_workers(data_root, workers):
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_loaders_leave_the_global_generator_alone(data_root, workers):
-    data = make(data_root, "DATALOADER.NUM_WORKERS", workers)  # dropout and the bridge draw from it
+    data = make(data_root, "DATALOADER.NUM_WORKERS", workers, *AUGMENTED)  # dropout and the bridge draw from it
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -82,7 +97,7 @@ def test_loaders_leave_the_global_generator_alone(data_root, workers):
 
 
 def test_training_draws_afresh_every_epoch(data_root):
-    data = make(data_root, "INPUT.PROB", "0", "INPUT.PADDING", "0", "INPUT.RE_PROB", "0")
+    data = make(data_root, *NO_GEOMETRY)
     pictures = {}
     for epoch in (0, 1):
         data.train.batch_sampler.set_epoch(epoch)
@@ -125,16 +140,49 @@ def test_a_truncated_picture_ends_training_and_testing_with_its_name(data_root, 
         for workers in ("0", "2"):
             data = make(tmp_path / "data", "DATALOADER.NUM_WORKERS", workers, "DATALOADER.SAMPLER", "softmax")
             loader = data.train if split == "bounding_box_train" else data.test_loader("query", CORRUPTED, 0)
-            with pytest.raises(UserError) as caught:
-                list(loader)
-            assert str(caught.value).startswith(f"picture {victim}: cannot be read")
+            assert failure_of(loader).startswith(f"picture {victim}: cannot be read")
 
 
-def test_unknown_data_set_and_what_is_not_built(data_root):
+def test_unknown_data_set(data_root):
     with pytest.raises(UserError, match="DATASETS.NAMES 'veri': unknown data set; known are market1501, synthetic"):
         make(data_root, "DATASETS.NAMES", "veri")
-    with pytest.raises(UserError, match="INPUT.AUGMIX True: not built"):
-        make(data_root, "INPUT.AUGMIX", "True")
+
+
+@pytest.mark.parametrize("options", [["INPUT.SELF_ID", "True"], AUGMENTED[:4]], ids=["plain", "augmix"])
+@pytest.mark.parametrize("stage", ["clean", "corrupted"])
+def test_self_id_adds_two_views_and_changes_nothing_else(data_root, stage, options):
+    plain, more = (collect(make(data_root, *extra, stage=stage).train) for extra in ([], options))
+    augmented = more.pop("augmented")
+    assert plain.keys() == more.keys()
+    assert all(torch.equal(plain[key], more[key]) for key in plain)
+    assert augmented.dtype == torch.uint8
+    assert augmented.shape == (len(plain["pids"]), 2, 3, *SIZE)
+    for one, other in ((augmented[:, 0], augmented[:, 1]), (augmented[:, 0], plain["images"])):
+        assert (one != other).flatten(1).any(dim=1).float().mean() > 0.9
+
+
+def test_the_two_views_are_of_the_clean_picture(data_root):
+    batch = collect(make(data_root, "INPUT.SELF_ID", "True", *NO_GEOMETRY).train)
+    assert torch.equal(batch["augmented"], torch.stack([batch["images"]] * 2, dim=1))
+    mixed = collect(make(data_root, *AUGMENTED, *NO_GEOMETRY).train)
+    assert torch.equal(mixed["images"], batch["images"])
+    assert (mixed["augmented"] != batch["augmented"]).flatten(2).any(dim=2).all()
+
+
+@pytest.mark.parametrize("stage", ["bridge", "align"])
+def test_self_id_adds_nothing_in_the_later_stages(data_root, stage):
+    plain, more = (collect(make(data_root, *extra, stage=stage).train) for extra in ([], AUGMENTED[:4]))
+    assert plain.keys() == more.keys()
+    assert all(torch.equal(plain[key], more[key]) for key in plain)
+
+
+@pytest.mark.parametrize("stage", ["clean", "align"])
+def test_augmix_alone_mixes_every_picture_before_corruption(data_root, stage):
+    options = [*NO_GEOMETRY, "CORRUPTION.CLEAN_PROB", "1.0"]
+    plain, mixed = (collect(make(data_root, *options, *extra, stage=stage).train) for extra in ([], MIXED[:2]))
+    assert (plain["images"] != mixed["images"]).flatten(1).any(dim=1).all()
+    if stage == "align":  # nothing was corrupted: what is left is the mixed picture itself
+        assert torch.equal(mixed["corrupted"], mixed["images"])
 
 
 class TestGeometry:

@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from config import load_cfg, stage_cfg, stages_to_run
-from model import check_start_files, load_model, load_start, make_model
-from model.loading import load_pretrained, resize_position_embedding, start_files
-from model.vit import TransReIDViT, ViTSize
+from model import check_start_files, load_start, make_model
+from model.loading import start_files
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 
@@ -139,106 +138,3 @@ def test_missing_starts_come_to_light_before_training(tmp_path):
     assert "CFAT.BRIDGE.WEIGHT" not in start_files(stage_cfg(load_cfg(opts=[*opts, *coarse_only]), "align"))
     whole = load_cfg(opts=[*SMALL, "OUTPUT_DIR", str(tmp_path)])
     check_start_files([stage_cfg(whole, stage) for stage in stages_to_run(whole)])
-
-
-class TestLoadModel:
-    def test_round_trip_reads_the_counts_from_the_file(self, tmp_path):
-        model = make("clean")
-        save(tmp_path, "clean", model)
-        path = str(tmp_path / "checkpoints" / "clean.pth")
-        loaded = load_model(load_cfg(opts=SMALL), path, num_cameras=3, num_views=1)
-        batch = make_batch()
-        with torch.no_grad():
-            expected = model.eval().extract(batch["images"], batch["camids"])
-            assert torch.equal(loaded.extract(batch["images"], batch["camids"]), expected)
-
-    def test_every_mismatch_with_both_shapes(self, tmp_path):
-        state = make("clean").state_dict()
-        state["base.pos_embed"] = torch.zeros(1, 9, 192)
-        del state["base.norm.bias"]
-        state["base.extra"] = torch.zeros(2)
-        torch.save(state, tmp_path / "other.pth")
-        with pytest.raises(UserError) as caught:
-            load_model(load_cfg(opts=SMALL), str(tmp_path / "other.pth"), num_cameras=3, num_views=1)
-        for line in ("base.pos_embed: (1, 9, 192) in the file, (1, 5, 192) in the model",
-                     "base.norm.bias: (192,) in the model, missing in the file",
-                     "base.extra: (2,) in the file, not in the model"):  # fmt: skip
-            assert line in str(caught.value)
-
-    def test_another_camera_table(self, tmp_path):
-        torch.save(make("clean").state_dict(), tmp_path / "a.pth")
-        with pytest.raises(UserError, match="side information for 3 .* but the data set has 6"):
-            load_model(load_cfg(opts=SMALL), str(tmp_path / "a.pth"), num_cameras=6, num_views=1)
-        with pytest.raises(UserError, match=r"3 rows, but MODEL.SIE_CAMERA"):
-            load_model(
-                load_cfg(opts=[*SMALL, "MODEL.SIE_CAMERA", "False"]),
-                str(tmp_path / "a.pth"),
-                num_cameras=6,
-                num_views=1,
-            )
-
-    def test_file_without_normalize_keeps_the_configured_mean(self, tmp_path, caplog):
-        state = {name: value for name, value in make("clean").state_dict().items() if not name.startswith("normalize.")}
-        torch.save(state, tmp_path / "transreid.pth")
-        cfg = load_cfg(opts=[*SMALL, "INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]"])
-        model = load_model(cfg, str(tmp_path / "transreid.pth"), num_cameras=3, num_views=1)
-        assert model.normalize.mean.tolist() == [0.5, 0.5, 0.5]
-        assert "holds no pixel mean" in caplog.text
-
-    @pytest.mark.parametrize(("key", "value"), [("MODEL.SIE_COE", "1.0"), ("INPUT.SIZE_TRAIN", "[16, 64]")])
-    def test_settings_that_change_features_but_no_shape(self, tmp_path, key, value):
-        config = load_cfg(opts=SMALL).dump()
-        save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": config})
-        changed = [*SMALL, key, value, *(["INPUT.SIZE_TEST", value] if "SIZE" in key else [])]
-        with pytest.raises(UserError, match=f"trained with {key} .*, now "):
-            load_model(load_cfg(opts=changed), str(tmp_path / "a.pth"), num_cameras=3, num_views=1)
-
-    def test_another_seed_is_told(self, tmp_path, caplog):
-        save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": load_cfg(opts=SMALL).dump()})
-        load_model(load_cfg(opts=[*SMALL, "SEED", "7"]), str(tmp_path / "a.pth"), num_cameras=3, num_views=1)
-        assert "trained with SEED 1234, now 7: the test draws other corruptions" in caplog.text
-
-    def test_no_weight_given(self):
-        with pytest.raises(UserError, match="TEST.WEIGHT is empty"):
-            load_model(load_cfg(), "", num_cameras=6, num_views=1)
-
-
-class TestPretrained:
-    def test_imagenet_names_and_square_grid(self, tmp_path):
-        source = TransReIDViT((64, 64), ViTSize(192, 6, 6))
-        state = {**source.state_dict(), "head.weight": torch.zeros(10, 192), "head.bias": torch.zeros(10)}
-        torch.save(state, tmp_path / "vit.pth")
-        base = make("clean").base  # 32 x 32 pixels: a 2 x 2 grid, cameras
-        load_pretrained(base, str(tmp_path / "vit.pth"))
-        assert torch.equal(base.blocks[3].attn.qkv.weight, source.blocks[3].attn.qkv.weight)
-        grid = source.pos_embed[:, 1:].reshape(4, 4, 192)
-        # halving a side bilinearly, with pixel centres, averages pairs
-        by_hand = (grid[0::2, 0::2] + grid[1::2, 0::2] + grid[0::2, 1::2] + grid[1::2, 1::2]) / 4
-        torch.testing.assert_close(base.pos_embed[0, 1:], by_hand.reshape(4, 192))
-        assert torch.equal(base.pos_embed[:, :1], source.pos_embed[:, :1])
-
-    def test_distillation_token_is_dropped(self):
-        embedding = torch.arange(6.0).reshape(1, 6, 1)  # class, distillation, 2 x 2
-        assert resize_position_embedding(embedding, (2, 2), num_prefix=2).flatten().tolist() == [0, 2, 3, 4, 5]
-
-    def test_missing_and_unfitting_files(self, tmp_path):
-        base = make("clean").base
-        with pytest.raises(UserError, match=r"none\.pth: no such file"):
-            load_pretrained(base, str(tmp_path / "none.pth"))
-        torch.save(TransReIDViT((32, 32), ViTSize(24, 2, 3)).state_dict(), tmp_path / "small.pth")
-        with pytest.raises(UserError, match=r"cls_token: \(1, 1, 24\) in the file, \(1, 1, 192\) in the model"):
-            load_pretrained(base, str(tmp_path / "small.pth"))
-
-
-@pytest.mark.parametrize(
-    ("opts", "message"),
-    [
-        (["MODEL.NAME", "resnet50"], "MODEL.NAME resnet50: not built"),
-        (["MODEL.JPM", "True"], "MODEL.JPM True"),
-        (["MODEL.TRANSFORMER_TYPE", "vit_small_patch16_224_TransReID"], "vit_small_patch16_224_TransReID: not built"),
-        (["INPUT.SIZE_TEST", "[64, 32]"], "SIZE_TRAIN .* differ"),
-    ],
-)
-def test_what_is_not_built_is_refused_by_name(opts, message):
-    with pytest.raises(UserError, match=message):
-        make_model(load_cfg(opts=[*SMALL, *opts]), **COUNTS)

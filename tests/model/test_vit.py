@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from model.bridge import BridgeVAE, bridge_points
-from model.reid import ReIDModel
-from model.vit import TransReIDViT, ViTSize
+from model.reid import TransformerReID
+from model.vit import TransReIDViT
+from model.vit_sizes import ViTSize
 from tests.helpers import golden_state, load_golden
 
 GOLDEN = load_golden("cfat_tiny.npz")
@@ -13,7 +14,7 @@ IMAGES, CAMIDS = torch.tensor(GOLDEN["input"]), torch.tensor(GOLDEN["cam"])
 
 def make_golden_model(**options):
     base = TransReIDViT((128, 64), ViTSize(24, 2, 3), num_cameras=4)
-    model = ReIDModel(base, num_classes=10, **options)
+    model = TransformerReID(base, num_classes=10, **options)
     result = model.load_state_dict(golden_state(GOLDEN, "state/"), strict=False)
     assert result.missing_keys == []
     assert result.unexpected_keys == ["base.fc.weight", "base.fc.bias"]  # the head nobody uses

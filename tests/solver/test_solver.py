@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from config import load_cfg
+from loss import make_loss
 from solver import make_optimizer, make_scheduler
+from utils.structures import ModelOutput
 
 
 def make_net():
@@ -69,3 +71,103 @@ def test_multistep_value_by_value():
     epochs = [0, 39.9, 40, 69.9, 70, 119]
     found = curve("SOLVER.SCHEDULER", "multistep", "SOLVER.WARMUP_EPOCHS", "0", epochs=epochs)
     assert found == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+    # steps are epochs of the run, warm-up or not
+    found = curve("SOLVER.SCHEDULER", "multistep", "SOLVER.WARMUP_EPOCHS", "10", epochs=[10, *epochs[1:]])
+    assert found == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+
+
+WITH_CENTER = ["CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.CENTER_LR", "0.4"]
+
+
+def build_with_center(*opts):
+    cfg, net = load_cfg(opts=[*WITH_CENTER, *opts]), make_net()
+    torch.manual_seed(0)
+    loss_fn = make_loss(cfg, num_classes=3, feat_dim=4)
+    optimizer = make_optimizer(cfg, net, loss_fn)
+    return optimizer, make_scheduler(cfg, optimizer), loss_fn
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("SGD", {"lr": 200.0, "weight_decay": 0.0, "momentum": 0.0}),  # 0.4 / 0.002
+        ("Adam", {"lr": 0.4, "weight_decay": 0.0}),
+        ("AdamW", {"lr": 0.4, "weight_decay": 0.0}),
+    ],
+)
+def test_centers_have_a_group_of_their_own(name, expected):
+    optimizer, _, loss_fn = build_with_center(
+        "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9", "SOLVER.CENTER_LOSS_WEIGHT", "0.002"
+    )
+    *others, group = optimizer.param_groups
+    ((_, centers),) = loss_fn.named_parameters()
+    assert group["params"] == [centers]
+    assert {key: group[key] for key in expected} == pytest.approx(expected)
+    assert sum(len(other["params"]) for other in others) == 3
+    assert all(other["weight_decay"] == 1e-3 for other in others)
+    assert name != "SGD" or all(other["momentum"] == 0.9 for other in others)
+
+
+def test_without_center_loss_there_is_no_such_group():
+    assert all("constant_lr" not in group for group in build()[0].param_groups)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "multistep"])
+def test_rate_of_centers_stays_while_the_others_follow_the_schedule(schedule):
+    optimizer, scheduler, _ = build_with_center("SOLVER.SCHEDULER", schedule, "SOLVER.CENTER_LOSS_WEIGHT", "0.002")
+    *others, group = optimizer.param_groups
+    assert group["lr"] == pytest.approx(200.0)  # before the first step too
+    rates = []
+    for epoch in (0, 2.5, 5, 60, 119):
+        scheduler.step(epoch)
+        assert group["lr"] == pytest.approx(200.0)
+        rates.append(others[0]["lr"])
+    assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4]
+
+
+def test_rate_of_centers_stays_when_a_run_is_taken_up_again():
+    optimizer, scheduler, _ = build_with_center()
+    scheduler.step(50)
+    again, scheduler_again, _ = build_with_center()
+    again.load_state_dict(optimizer.state_dict())
+    scheduler_again.step(51)
+    assert again.param_groups[-1]["lr"] == pytest.approx(0.4 / 5e-4)
+
+
+def center_steps(*opts, steps=4):
+    """Centers before and after some updates on fixed embeddings, and the embeddings with their labels."""
+    optimizer, scheduler, loss_fn = build_with_center(
+        "MODEL.ID_LOSS_WEIGHT", "0", "MODEL.TRIPLET_LOSS_WEIGHT", "0", "SOLVER.MOMENTUM", "0.9", *opts
+    )
+    ((_, centers),) = loss_fn.named_parameters()
+    before = centers.detach().clone()
+    embeddings, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 0, 0, 1, 1])
+    for step in range(steps):
+        scheduler.step(step / steps)
+        loss = loss_fn(ModelOutput(embeddings, embeddings, None), {"pids": labels})["loss"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return before, centers.detach(), embeddings, labels
+
+
+@pytest.mark.parametrize("weight", ["0.0005", "0.1"])
+def test_centers_move_at_their_rate_whatever_the_weight(weight):
+    before, after, embeddings, labels = center_steps("SOLVER.CENTER_LOSS_WEIGHT", weight)
+    expected = before.clone()
+    for _ in range(4):
+        moves = torch.zeros_like(expected)
+        for row, label in zip(embeddings, labels, strict=True):
+            moves[label] += 0.4 * 2 / 5 * (row - expected[label])
+        expected += moves
+    assert torch.allclose(after, expected, atol=1e-5)
+    assert not torch.allclose(after[:2], before[:2], atol=0.1)
+    assert torch.equal(after[2], before[2])  # nobody of that identity, and no weight decay
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_first_step_of_adam_moves_every_center_by_the_rate(name):
+    before, after, embeddings, labels = center_steps("SOLVER.OPTIMIZER_NAME", name, "SOLVER.CENTER_LR", "0.01", steps=1)
+    means = torch.stack([embeddings[labels == label].mean(dim=0) for label in (0, 1)])
+    assert torch.allclose(after[:2], before[:2] + 0.01 * (means - before[:2]).sign(), atol=1e-4)
+    assert torch.equal(after[2], before[2])

@@ -12,61 +12,11 @@ from loss.alignment import (
     reconstruction_loss,
     standard_normal_kl,
 )
-from loss.identity import IdentityLoss
-from loss.triplet import BatchHardTripletLoss
 from tests.helpers import load_golden
 from utils.structures import Gaussian
 
 GOLDEN = load_golden("cfat_tiny.npz")
 CLEAN, CORRUPTED = torch.tensor(GOLDEN["coarse/clean"]), torch.tensor(GOLDEN["coarse/corrupt"])
-
-
-def plain_triplet(x, labels, margin):
-    """Batch-hard triplet loss by loops."""
-    terms = []
-    for a in range(len(x)):
-        positive = [float((x[a] - x[k]).norm()) for k in range(len(x)) if k != a and labels[k] == labels[a]]
-        negative = [float((x[a] - x[k]).norm()) for k in range(len(x)) if labels[k] != labels[a]]
-        if positive and negative:
-            gap = max(positive) - min(negative)
-            terms.append(math.log1p(math.exp(gap)) if margin is None else max(0.0, gap + margin))
-    return sum(terms) / max(len(terms), 1)
-
-
-# a full batch, an odd last one with a single picture of one identity, and batches without any valid anchor
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 2, 3], [0, 1, 2], [5, 5, 5], [4]])
-@pytest.mark.parametrize("margin", [None, 0.3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_triplet(labels, margin, dtype):
-    torch.manual_seed(len(labels))
-    x = torch.randn(len(labels), 5, dtype=dtype, requires_grad=True)
-    loss = BatchHardTripletLoss(margin=margin)(x, torch.tensor(labels))
-    assert loss.item() == pytest.approx(plain_triplet(x.detach(), labels, margin), rel=1e-4)
-    loss.backward()
-    assert torch.isfinite(x.grad).all()
-
-
-def test_triplet_of_equal_embeddings_has_a_finite_gradient():
-    x = torch.ones(4, 3, requires_grad=True)
-    BatchHardTripletLoss()(x, torch.tensor([0, 0, 1, 1])).backward()
-    assert torch.isfinite(x.grad).all()
-
-
-def test_triplet_in_half_precision_computes_in_float32():
-    torch.manual_seed(0)
-    x, labels = torch.randn(6, 8), torch.tensor([0, 0, 1, 1, 2, 2])
-    half = BatchHardTripletLoss()(x.bfloat16(), labels)
-    assert half.dtype == torch.float32
-    assert half.item() == pytest.approx(plain_triplet(x.bfloat16().float(), labels, None), rel=1e-4)
-
-
-def test_identity_with_and_without_smoothing():
-    logits, labels = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 2])
-    log_probabilities = logits - logits.exp().sum(dim=1, keepdim=True).log()
-    hard = -sum(log_probabilities[i, labels[i]].item() for i in range(2)) / 2
-    uniform = -log_probabilities.mean(dim=1).mean().item()
-    assert IdentityLoss()(logits, labels).item() == pytest.approx(hard)
-    assert IdentityLoss(label_smoothing=0.1)(logits, labels).item() == pytest.approx(0.9 * hard + 0.1 * uniform)
 
 
 def plain_coarse(clean, corrupted, temperature, labels=None):

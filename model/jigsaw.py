@@ -1,0 +1,88 @@
+"""TransReID's jigsaw patch module (JPM): He et al., ICCV 2021, section 3.2, https://arxiv.org/abs/2102.04378.
+
+Parameters are named as in the released checkpoints: b1 and b2 (block and LayerNorm of the global and of the local
+branch), bottleneck_1..n and classifier_1..n.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from model.reid import Embedded, TransformerReID
+from model.vit import TransReIDViT
+
+
+@dataclass(frozen=True)
+class JigsawSettings:
+    """How patches become parts: `rearrange` shifts them by `shift` and deals them out to `groups` before they are cut
+    into `parts` of equal length."""
+
+    rearrange: bool = True
+    shift: int = 5
+    groups: int = 2
+    parts: int = 4
+
+
+def rearrange_patches(patches: torch.Tensor, *, shift: int, groups: int) -> torch.Tensor:
+    """Shifts patches (B, P, D) in a circle and deals them out, so that every part has patches of the whole picture.
+
+    As the released code does it: the shift is by `shift` - 1 places, since it counts from the class token, and where P
+    is no multiple of `groups`, the last but one of the shifted patches is repeated.
+
+    Returns:
+        (B, P', D), P' the next multiple of `groups`.
+    """
+    patches = patches.roll(1 - shift, dims=1)
+    missing = -patches.shape[1] % groups
+    if missing:
+        patches = torch.cat([patches, patches[:, -2:-1].expand(-1, missing, -1)], dim=1)
+    return patches.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)  # (B, groups, P'/groups, D) -> (B, P', D)
+
+
+class JigsawReID(TransformerReID):
+    """Vision transformer whose last block sees the whole picture (b1), and each part of it together with the class
+    token (b2).
+
+    `base` keeps its own last block and LayerNorm, which nothing uses: the released files hold them.
+
+    Args:
+        base: backbone, as in ReIDModel; it needs at least as many patches as there are parts.
+        settings: how the parts are made.
+        options: those of ReIDModel.
+    """
+
+    def __init__(self, base: TransReIDViT, settings: JigsawSettings, **options) -> None:
+        super().__init__(base, num_parts=settings.parts, **options)
+        if base.patch_embed.num_patches < settings.parts:
+            raise ValueError(f"{base.patch_embed.num_patches} patches cannot be divided into {settings.parts} parts")
+        self.settings = settings
+        self.part_length = base.patch_embed.num_patches // settings.parts
+        self.b1 = self._copy_of_last_block()
+        self.b2 = self._copy_of_last_block()
+        for unused in (base.blocks[-1], base.norm):
+            unused.requires_grad_(False)
+
+    def _copy_of_last_block(self) -> nn.Sequential:
+        return nn.Sequential(copy.deepcopy(self.base.blocks[-1]), copy.deepcopy(self.base.norm))
+
+    def start_branches(self) -> None:
+        """Gives both branches the weights of the backbone's last block, as training from ImageNet weights starts."""
+        for branch in (self.b1, self.b2):
+            branch.load_state_dict(self._copy_of_last_block().state_dict())
+
+    def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
+        tokens = self.base.forward_trunk(images, camids, viewids)
+        whole = self.b1(tokens)
+        class_token, patches = tokens[:, :1], tokens[:, 1:]
+        if self.settings.rearrange:
+            patches = rearrange_patches(patches, shift=self.settings.shift, groups=self.settings.groups)
+        starts = range(0, self.settings.parts * self.part_length, self.part_length)
+        parts = (patches[:, start : start + self.part_length] for start in starts)
+        local = tuple(self.b2(torch.cat([class_token, part], dim=1))[:, 0] for part in parts)
+        return Embedded(whole[:, 0], whole[:, 1:], local)
+
+    @property
+    def path_to_embedding(self) -> list[nn.Module]:
+        return [*self.base.blocks[:-1], self.b1[0]]

@@ -1,0 +1,63 @@
+"""Loading a state dict by name, where every difference that is not expected is an error."""
+
+import logging
+
+from torch import nn
+
+from utils.checkpoints import State
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Classifier heads of 1000 classes that nothing here uses: the one that the family's backbones carry along, those of
+# timm's and torchvision's ImageNet files.
+UNUSED_HEADS = ("base.fc.", "fc.", "head.", "head_dist.", "pre_logits.")
+
+
+def load_strictly(module: nn.Module, state: State, *, source: str, optional: tuple[str, ...] = ()) -> None:
+    """Loads `state` into `module`; names and shapes must agree. One log line says what was loaded and what was not.
+
+    Args:
+        source: where the state comes from, for messages.
+        optional: prefixes of names that the state may lack; the module's own values stay.
+
+    Raises:
+        UserError: every name that is missing, unexpected or of another shape, with both shapes.
+    """
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items() if not name.startswith(UNUSED_HEADS)}
+    # BatchNorm's counter of batches, which nothing reads, came later than some files.
+    kept = [
+        name
+        for name in expected
+        if name not in found and (name.startswith(optional) or name.endswith("num_batches_tracked"))
+    ]
+    faults = [
+        f"  {name}: {found[name]} in the file, {expected[name]} in the model"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    faults += [
+        f"  {name}: {expected[name]} in the model, missing in the file"
+        for name in expected
+        if name not in found and name not in kept
+    ]
+    faults += [
+        f"  {name}: {shape} in the file, not in the model" for name, shape in found.items() if name not in expected
+    ]
+    if faults:
+        raise UserError(
+            f"{source}: does not fit the model, {len(faults)} of its names differ; nothing was loaded:\n"
+            + "\n".join(faults)
+            + "\nset the keys that it was trained with: MODEL.NAME, TRANSFORMER_TYPE, STRIDE_SIZE, JPM, SIE_*, SIZE_*"
+        )
+    module.load_state_dict({name: state[name] for name in found}, strict=False)
+    skipped = [name for name in state if name not in found]
+    logger.info(
+        "%s: %d of %d parameters and buffers loaded; left at their initial values: %s; in the file and not used: %s",
+        source, len(found), len(expected), _listed(kept), _listed(skipped),
+    )  # fmt: skip
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"

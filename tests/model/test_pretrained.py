@@ -1,0 +1,186 @@
+"""Weights to start training from: the family's files, timm's, torchvision's, and what does not fit."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from config import load_cfg, stage_cfg
+from model import load_start, make_model
+from model.pretrained import guess_grid, load_pretrained, resize_position_embedding
+from model.resnet import ResNetTrunk
+from model.vit import TransReIDViT
+from model.vit_sizes import ViTSize
+from tests.helpers import REPOSITORY
+from tests.model.test_cfat import COUNTS, SMALL
+from utils.errors import UserError
+
+SIZE = ViTSize(24, 2, 3)
+
+
+def make_base(img_size=(32, 32), **options):
+    torch.manual_seed(0)
+    return TransReIDViT(img_size, SIZE, **options)
+
+
+def with_heads(state):
+    return {**state, "head.weight": torch.zeros(10, 24), "head.bias": torch.zeros(10)}
+
+
+def test_imagenet_names_and_square_grid(tmp_path, caplog):
+    source = make_base((64, 64))
+    torch.save(with_heads(source.state_dict()), tmp_path / "vit.pth")
+    torch.manual_seed(1)
+    base = TransReIDViT((32, 32), SIZE, num_cameras=3)
+    with caplog.at_level(logging.INFO):
+        load_pretrained(base, str(tmp_path / "vit.pth"))
+    assert torch.equal(base.blocks[1].attn.qkv.weight, source.blocks[1].attn.qkv.weight)
+    grid = source.pos_embed[:, 1:].reshape(4, 4, 24)
+    # halving a side bilinearly, with pixel centres, averages pairs
+    by_hand = (grid[0::2, 0::2] + grid[1::2, 0::2] + grid[0::2, 1::2] + grid[1::2, 1::2]) / 4
+    torch.testing.assert_close(base.pos_embed[0, 1:], by_hand.reshape(4, 24))
+    assert torch.equal(base.pos_embed[:, :1], source.pos_embed[:, :1])
+    (line,) = [record.message for record in caplog.records if "parameters and buffers loaded" in record.message]
+    assert "left at their initial values: sie_embed" in line
+    assert "in the file and not used: head.weight, head.bias" in line
+
+
+def test_distillation_token_is_dropped(tmp_path):
+    embedding = torch.arange(6.0).reshape(1, 6, 1)  # class, distillation, 2 x 2
+    resized = resize_position_embedding(embedding, (2, 2), from_grid=(2, 2), num_prefix=2)
+    assert resized.flatten().tolist() == [0, 2, 3, 4, 5]
+    # as DeiT's released files: wrapped, with two heads
+    source = make_base()
+    state = {
+        **with_heads(source.state_dict()),
+        "dist_token": torch.ones(1, 1, 24),
+        "head_dist.weight": torch.zeros(10, 24),
+    }
+    class_token, patches = source.pos_embed[:, :1], source.pos_embed[:, 1:]
+    state["pos_embed"] = torch.cat([class_token, torch.full((1, 1, 24), 9.0), patches], dim=1)
+    torch.save({"model": state}, tmp_path / "deit_small_distilled.pth")
+    base = TransReIDViT((32, 32), SIZE)
+    load_pretrained(base, str(tmp_path / "deit_small_distilled.pth"))
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in base.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("count", "grid"),
+    [(196, (14, 14)), (128, (16, 8)), (192, (24, 8)), (210, (21, 10)), (310, (31, 10)), (130, None)],
+)
+def test_grids(count, grid):
+    assert guess_grid(count) == grid
+
+
+def test_positions_of_a_grid_that_is_not_square():
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(8.0), indexing="ij")
+    embedding = torch.stack([rows, columns], dim=2).reshape(1, 128, 2)
+    resized = resize_position_embedding(
+        torch.cat([torch.zeros(1, 1, 2), embedding], dim=1), (8, 4), from_grid=(16, 8), num_prefix=1
+    )
+    found = resized[0, 1:].reshape(8, 4, 2)
+    torch.testing.assert_close(found[:, 0, 0], torch.arange(8) * 2 + 0.5)  # means of two neighbours
+    torch.testing.assert_close(found[0, :, 1], torch.arange(4) * 2 + 0.5)
+
+
+def test_backbone_of_a_re_identification_checkpoint(tmp_path, caplog):
+    cfg = load_cfg(opts=[*SMALL, "CFAT.STAGE", "clean"])
+    source = make_model(cfg, num_classes=9, num_cameras=7, num_views=1)
+    torch.save({"state_dict": source.state_dict()}, tmp_path / "market.pth")
+    staged = stage_cfg(load_cfg(opts=[*SMALL, "MODEL.PRETRAIN_PATH", str(tmp_path / "market.pth")]), "clean")
+    model = make_model(staged, **COUNTS)
+    with caplog.at_level(logging.INFO):
+        load_start(staged, model)
+    assert torch.equal(model.base.cls_token, source.base.cls_token)
+    assert model.base.sie_embed.shape == (3, 1, 192)
+    assert "side information of another data set (7 vectors) is left out" in caplog.text
+    assert "its heads are left out: normalize.mean, normalize.std, bottleneck.weight" in caplog.text
+
+
+def test_jigsaw_branches_start_from_the_file(tmp_path):
+    source = TransReIDViT((32, 32), ViTSize(192, 6, 6))
+    torch.save(source.state_dict(), tmp_path / "vit.pth")
+    opts = [*SMALL, "MODEL.JPM", "True", "MODEL.PRETRAIN_PATH", str(tmp_path / "vit.pth")]
+    cfg = stage_cfg(load_cfg(opts=opts), "clean")
+    model = make_model(cfg, **COUNTS)
+    load_start(cfg, model)
+    for branch in (model.b1, model.b2):
+        assert torch.equal(branch[0].attn.qkv.weight, source.blocks[-1].attn.qkv.weight)
+
+
+def test_older_files_project_patches_by_a_linear_layer(tmp_path):
+    source = make_base()
+    state = source.state_dict()
+    state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].reshape(24, -1)
+    torch.save(state, tmp_path / "old.pth")
+    base = TransReIDViT((32, 32), SIZE)
+    load_pretrained(base, str(tmp_path / "old.pth"))
+    assert torch.equal(base.patch_embed.proj.weight, source.patch_embed.proj.weight)
+
+
+def test_resnet_file_of_torchvision(tmp_path, caplog):
+    theirs = torchvision.models.resnet50()
+    # resnet50-19c8e357.pth is older than BatchNorm's counter
+    state = {name: value for name, value in theirs.state_dict().items() if "num_batches_tracked" not in name}
+    torch.save(state, tmp_path / "resnet50-19c8e357.pth")
+    trunk = ResNetTrunk(last_stride=2, stem_relu=True).eval()
+    with caplog.at_level(logging.INFO):
+        load_pretrained(trunk, str(tmp_path / "resnet50-19c8e357.pth"))
+    assert "in the file and not used: fc.weight, fc.bias" in caplog.text
+    images = torch.rand(1, 3, 64, 32)
+    theirs.avgpool, theirs.fc = torch.nn.Identity(), torch.nn.Identity()
+    with torch.no_grad():
+        expected = theirs.eval()(images).reshape(1, 2048, 2, 1)  # theirs flattens the map at its end
+        assert torch.equal(trunk(images), expected)
+        assert ResNetTrunk()(images).shape == (1, 2048, 4, 2)  # last stride 1
+
+
+def test_safetensors_as_timm_publishes_them(tmp_path):
+    source = make_base()
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    base = TransReIDViT((32, 32), SIZE)
+    load_pretrained(base, str(tmp_path / "model.safetensors"))
+    assert torch.equal(base.norm.weight, source.norm.weight)
+    (tmp_path / "half.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"half\.safetensors: cannot be read"):
+        load_pretrained(base, str(tmp_path / "half.safetensors"))
+
+
+def test_missing_and_unfitting_files(tmp_path):
+    base = make_base()
+    with pytest.raises(UserError, match=r"none\.pth: no such file"):
+        load_pretrained(base, str(tmp_path / "none.pth"))
+    torch.save(TransReIDViT((32, 32), ViTSize(12, 2, 3)).state_dict(), tmp_path / "small.pth")
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    with pytest.raises(UserError, match=r"cls_token: \(1, 1, 12\) in the file, \(1, 1, 24\) in the model"):
+        load_pretrained(base, str(tmp_path / "small.pth"))
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+    torch.save({**base.state_dict(), "pos_embed": torch.zeros(1, 131, 24)}, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match="positions of 130 patches, neither those of a square grid"):
+        load_pretrained(base, str(tmp_path / "odd.pth"))
+    torch.save({**base.state_dict(), "decoder.weight": torch.zeros(2)}, tmp_path / "more.pth")
+    with pytest.raises(UserError, match=r"decoder\.weight: \(2,\) in the file, not in the model"):
+        load_pretrained(base, str(tmp_path / "more.pth"))
+
+
+def test_the_hub_without_a_network_says_which_file_to_put_where():
+    code = (
+        "from model.pretrained import load_pretrained\nfrom model.vit import TransReIDViT\n"
+        "from model.vit_sizes import vit_size\nfrom utils.errors import UserError\n"
+        "base = TransReIDViT((32, 32), vit_size('test_vit'))\n"
+        "try:\n    load_pretrained(base, 'timm:test_vit.r160_in1k')\nexcept UserError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MODEL.PRETRAIN_PATH timm:test_vit.r160_in1k: cannot be fetched" in done.stdout
+    assert "put it to pretrained/test_vit.r160_in1k.safetensors" in done.stdout
+    with pytest.raises(UserError, match="timm:vit_unheard_of: timm has no model of this name"):
+        load_pretrained(make_base(), "timm:vit_unheard_of")

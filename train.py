@@ -13,7 +13,7 @@ from config import ConfigError, load_cfg, stage_cfg, stages_to_run
 from corruption import make_matrix, make_protocols
 from datasets import make_dataloader
 from loss import make_loss
-from model import check_start_files, load_model, load_start, make_model
+from model import check_stages, load_model, load_start, make_model
 from processor import check_test_settings, do_test, do_train
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
     data = make_dataloader(cfg, with_train=False)  # what is wrong with it comes to light before anything is written
     stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
-    check_start_files(stages)
+    check_stages(stages)
     check_test_settings(cfg)
     for staged in stages:
         make_loss(staged, num_classes=data.num_classes, feat_dim=0)  # an empty sum is no surprise of the last stage

@@ -6,6 +6,7 @@ from pathlib import Path
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.jigsaw import JigsawReID
+from model.make_model import check_backbone
 from model.pretrained import HUB, load_pretrained
 from model.reid import ReIDModel
 from model.strict import load_strictly
@@ -30,15 +31,17 @@ def start_files(cfg) -> dict[str, str]:
     return files
 
 
-def check_start_files(stage_cfgs: list) -> None:
-    """Makes sure, before any stage is trained, that each finds its start on disk or gets it from a stage before it.
+def check_stages(stage_cfgs: list) -> None:
+    """Makes sure, before any stage is trained, that the backbone of each can be built and that each finds its start on
+    disk or gets it from a stage before it.
 
     Raises:
-        UserError: every file that will be missing, with its stage and key.
+        UserError: what is wrong with a backbone, or every file that will be missing, with its stage and key.
     """
     faults, trained = [], set()
     for cfg in stage_cfgs:
         stage = current_stage(cfg)
+        check_backbone(cfg)
         faults += [
             f"  stage {stage} starts from {key} {path}: no such file, and no stage before it makes it"
             for key, path in start_files(cfg).items()

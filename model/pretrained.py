@@ -47,7 +47,15 @@ def load_pretrained(base: nn.Module, path: str) -> None:
         heads = [name for name in state if name.startswith(REID_HEADS)]
         logger.info("%s: a re-identification checkpoint; its heads are left out: %s", source, ", ".join(heads))
         state = {name.removeprefix("base."): value for name, value in state.items() if name not in heads}
-    if isinstance(base, TransReIDViT):
+    is_transformer = isinstance(base, TransReIDViT)
+    if ("conv1.weight" if is_transformer else "cls_token") in state:
+        raise UserError(
+            f"{source}: weights of a {'ResNet' if is_transformer else 'vision transformer'}, and MODEL.NAME is "
+            f"{'transformer' if is_transformer else 'resnet50'}; give the weights of that, e.g. pretrained/"
+            f"{'jx_vit_base_p16_224-80ecf9dd.pth' if is_transformer else 'resnet50-19c8e357.pth'}, or '' to start from "
+            "random ones"
+        )
+    if is_transformer:
         state = _fit_transformer(base, state, source)
     load_strictly(base, state, source=source, optional=("sie_embed",))
 

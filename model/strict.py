@@ -9,6 +9,7 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+SHOWN_FAULTS = 40  # in an error
 # Classifier heads of 1000 classes that nothing here uses: the one that the family's backbones carry along, those of
 # timm's and torchvision's ImageNet files.
 UNUSED_HEADS = ("base.fc.", "fc.", "head.", "head_dist.", "pre_logits.")
@@ -22,7 +23,7 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
         optional: prefixes of names that the state may lack; the module's own values stay.
 
     Raises:
-        UserError: every name that is missing, unexpected or of another shape, with both shapes.
+        UserError: names that are missing, unexpected or of another shape, with both shapes.
     """
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items() if not name.startswith(UNUSED_HEADS)}
@@ -48,7 +49,8 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
     if faults:
         raise UserError(
             f"{source}: does not fit the model, {len(faults)} of its names differ; nothing was loaded:\n"
-            + "\n".join(faults)
+            + "\n".join(faults[:SHOWN_FAULTS])
+            + (f"\n  and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else "")
             + "\nset the keys that it was trained with: MODEL.NAME, TRANSFORMER_TYPE, STRIDE_SIZE, JPM, SIE_*, SIZE_*"
         )
     module.load_state_dict({name: state[name] for name in found}, strict=False)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from datasets.synthetic import SyntheticSettings, synthesize
 from tests.helpers import REPOSITORY
+from tests.model.test_checkpoints import random_state
 
 STAGES = ("clean", "corrupted", "bridge", "align")
 OPTIONS = {
@@ -157,6 +158,64 @@ def test_training_is_the_same_with_any_number_of_workers_and_evaluations(trained
             assert all(torch.equal(value, again[part][name]) for name, value in first[part].items()), (stage, part)
 
 
+RELEASED = {"INPUT.SIZE_TRAIN": "[256, 128]", "INPUT.SIZE_TEST": "[256, 128]", "TEST.PROTOCOLS": "['clean']"}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "held"),
+    [
+        (
+            "TransReID market1501 deit_small",
+            {"MODEL.SIE_CAMERA": "False"},
+            "deit_small_patch16_224_TransReID, stride 16",
+        ),
+        ("CIL-ReID market1501 resnet50_120.pth", {"TEST.RANKED_QUERIES": "0"}, "resnet50, GeM pooling, 751 classes"),
+    ],
+)
+def test_a_released_file_is_tested_whatever_the_configuration(trained, tmp_path, name, changes, held):
+    torch.save(random_state(name), tmp_path / "released.pth")
+    weight = {"TEST.WEIGHT": tmp_path / "released.pth"}
+    done = run("test.py", *options(trained, tmp_path / "run", **RELEASED, **weight, **changes))
+    assert done.returncode == 0, done.stderr
+    assert held in (tmp_path / "run" / "log.txt").read_text()
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["protocols"]["clean"]["mAP"]["mean"] > 0
+
+
+SHORT = {"CFAT.STAGES": "['clean']", "CFAT.CLEAN.MAX_EPOCHS": 1, "TEST.PROTOCOLS": "['clean']"}
+RECIPES = {
+    "jigsaw": {
+        "MODEL.JPM": "True", "MODEL.SIE_VIEW": "True", "MODEL.STRIDE_SIZE": "[12, 12]", "MODEL.ID_LOSS_TYPE": "arcface",
+        "MODEL.METRIC_LOSS_TYPE": "wrtriplet", "MODEL.IF_WITH_CENTER": "True", "INPUT.ERASING_TYPE": "self",
+        "INPUT.RE_PROB": "0.5", "TEST.EXPORT": "model.pt2", "TEST.ATTENTION_QUERIES": "2",
+    },
+    "consistency": {"INPUT.SELF_ID": "True", "INPUT.AUGMIX": "True", "INPUT.ERASING_TYPE": "soft"},
+    "resnet50": {
+        "MODEL.NAME": "resnet50", "MODEL.GEM_POOL": "True", "INPUT.SELF_ID": "True", "INPUT.AUGMIX": "True",
+        "INPUT.SIZE_TRAIN": "[32, 16]", "INPUT.SIZE_TEST": "[32, 16]", "TEST.EXPORT": "model.onnx",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_of_the_family_trains_and_its_checkpoint_is_tested(trained, tmp_path, name):
+    changes = {**SHORT, "TEST.FEATURE": "class_token", **RECIPES[name]}
+    export = changes.pop("TEST.EXPORT", "")
+    attention = changes.pop("TEST.ATTENTION_QUERIES", "0")
+    done = run("train.py", *options(trained, tmp_path, **changes))
+    assert done.returncode == 0, done.stderr
+    # the picture size, and nothing else of the recipe, is given to the test
+    sizes = {key: value for key, value in changes.items() if key.startswith("INPUT.SIZE")}
+    again = {"TEST.WEIGHT": tmp_path / "checkpoints" / "clean.pth", "TEST.PROTOCOLS": "['clean']", **sizes,
+             "TEST.FEATURE": "class_token", "TEST.ATTENTION_QUERIES": attention,
+             "TEST.EXPORT": f"{tmp_path}/{export}" if export else ""}  # fmt: skip
+    done = run("test.py", *options(trained, tmp_path / "again", **again))
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((path / "results.json").read_text()) for path in (tmp_path, tmp_path / "again"))
+    assert first["protocols"] == second["protocols"]
+    assert (tmp_path / export).is_file() if export else True
+    assert (tmp_path / "again" / "attention.png").is_file() == (attention != "0")
+
+
 class TestErrors:
     """Each ends with status 1 and one message on stderr, without a traceback."""
 
@@ -200,10 +259,24 @@ class TestErrors:
             "cannot be written",
         )
 
-    def test_checkpoint_of_another_shape(self, trained, tmp_path):
+    def test_checkpoint_of_another_picture_size(self, trained, tmp_path):
         weight = trained / "run" / "checkpoints" / "align.pth"
-        done = run("test.py", *options(trained, tmp_path, **{"TEST.WEIGHT": weight, "MODEL.STRIDE_SIZE": "[12, 12]"}))
-        self.check(done, "base.pos_embed: (1, 33, 192) in the file, (1, 51, 192) in the model")
+        sizes = {"INPUT.SIZE_TRAIN": "[64, 32]", "INPUT.SIZE_TEST": "[64, 32]"}
+        done = run("test.py", *options(trained, tmp_path, **{"TEST.WEIGHT": weight, **sizes}))
+        self.check(done, "trained with INPUT.SIZE_TEST [128, 64], now [64, 32]")
+
+    def test_checkpoint_of_another_data_set(self, trained, tmp_path):
+        torch.save(random_state("TransReID market1501 deit_small"), tmp_path / "market.pth")
+        done = run(
+            "test.py", *options(trained, tmp_path / "run", **RELEASED, **{"TEST.WEIGHT": tmp_path / "market.pth"})
+        )
+        self.check(done, "for 6 camera/viewpoint combinations, but the data set has 3", "MODEL.SIE_CAMERA")
+        assert not (tmp_path / "run").exists()
+
+    def test_an_unknown_backbone_is_refused_before_training(self, trained, tmp_path):
+        done = run("train.py", *options(trained, tmp_path / "run", **{"MODEL.TRANSFORMER_TYPE": "vit_tiny"}))
+        self.check(done, "MODEL.TRANSFORMER_TYPE 'vit_tiny'", "did you mean vit_tiny_patch16_128_TransReID")
+        assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_truncated_picture_in_training_costs_no_earlier_checkpoint(self, trained, tmp_path, workers):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from config import load_cfg, stage_cfg, stages_to_run
-from model import check_start_files, load_start, make_model
+from loss import make_loss
+from model import check_stages, load_start, make_model
 from model.loading import start_files
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
@@ -128,7 +129,7 @@ def test_missing_starts_come_to_light_before_training(tmp_path):
     opts = [*SMALL, "OUTPUT_DIR", str(tmp_path), "CFAT.STAGES", "['clean', 'align']", "MODEL.PRETRAIN_PATH", "none.pth"]
     cfg = load_cfg(opts=opts)
     with pytest.raises(UserError) as caught:
-        check_start_files([stage_cfg(cfg, stage) for stage in stages_to_run(cfg)])
+        check_stages([stage_cfg(cfg, stage) for stage in stages_to_run(cfg)])
     text = str(caught.value)
     assert "stage clean starts from MODEL.PRETRAIN_PATH none.pth: no such file" in text
     assert f"stage align starts from CFAT.CORRUPTED.WEIGHT {tmp_path}/checkpoints/corrupted.pth: no such file" in text
@@ -137,4 +138,29 @@ def test_missing_starts_come_to_light_before_training(tmp_path):
     coarse_only = [key for name in ("IDENTITY", "KL", "RECONSTRUCTION") for key in (f"CFAT.FINE.{name}_WEIGHT", "0")]
     assert "CFAT.BRIDGE.WEIGHT" not in start_files(stage_cfg(load_cfg(opts=[*opts, *coarse_only]), "align"))
     whole = load_cfg(opts=[*SMALL, "OUTPUT_DIR", str(tmp_path)])
-    check_start_files([stage_cfg(whole, stage) for stage in stages_to_run(whole)])
+    check_stages([stage_cfg(whole, stage) for stage in stages_to_run(whole)])
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ["MODEL.JPM", "True", "CFAT.STUDENT_VIEWS", "both"],
+        ["MODEL.NAME", "resnet50", "CFAT.COSINE.PATCH_WEIGHT", "1"],
+        ["MODEL.ID_LOSS_TYPE", "circle", "MODEL.IF_WITH_CENTER", "True", "CFAT.FINE.RELEASED", "True"],
+    ],
+    ids=["jigsaw", "resnet50", "circle"],
+)
+@pytest.mark.parametrize("stage", ["bridge", "align"])
+def test_every_model_and_head_of_the_family_can_be_aligned(opts, stage):
+    cfg = load_cfg(opts=[*SMALL, "CFAT.STAGE", stage, *opts])
+    torch.manual_seed(0)
+    model = make_model(cfg, **COUNTS).train()
+    loss_fn = make_loss(cfg, num_classes=COUNTS["num_classes"], feat_dim=model.embed_dim)
+    batch = {**make_batch(), "pids": torch.tensor([0, 0, 1, 1])}
+    losses = loss_fn(model(batch), batch)
+    losses["loss"].backward()
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if stage == "align":
+        assert all(parameter.grad is not None for parameter in learning.values())
+    assert all(torch.isfinite(p.grad).all() for p in learning.values() if p.grad is not None)
+    assert torch.isfinite(losses["loss"])

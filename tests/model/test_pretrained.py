@@ -163,6 +163,13 @@ def test_missing_and_unfitting_files(tmp_path):
     torch.save({**base.state_dict(), "pos_embed": torch.zeros(1, 131, 24)}, tmp_path / "odd.pth")
     with pytest.raises(UserError, match="positions of 130 patches, neither those of a square grid"):
         load_pretrained(base, str(tmp_path / "odd.pth"))
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(UserError, match="weights of a ResNet, and MODEL.NAME is transformer"):
+        load_pretrained(base, str(tmp_path / "resnet.pth"))
+    with pytest.raises(UserError, match="weights of a vision transformer, and MODEL.NAME is resnet50"):
+        load_pretrained(ResNetTrunk(), str(tmp_path / "small.pth"))
+    with pytest.raises(UserError, match="and [0-9]+ more\n"):
+        load_pretrained(ResNetTrunk(), str(tmp_path / "resnet.pth"))
     torch.save({**base.state_dict(), "decoder.weight": torch.zeros(2)}, tmp_path / "more.pth")
     with pytest.raises(UserError, match=r"decoder\.weight: \(2,\) in the file, not in the model"):
         load_pretrained(base, str(tmp_path / "more.pth"))

@@ -2,6 +2,7 @@
 
 python test.py --config_file configs/Synthetic/cfat.yml TEST.WEIGHT logs/demo/checkpoints/align.pth
 python test.py --config_file FILE TEST.WEIGHT checkpoint.pth TEST.MATRIX corrupted    and every type at every severity
+python test.py --config_file FILE TEST.WEIGHT checkpoint.pth TEST.EXPORT model.onnx    and the model as a file
 """
 
 import argparse
@@ -10,7 +11,7 @@ import sys
 from config import ConfigError, load_cfg
 from corruption import make_matrix, make_protocols
 from datasets import make_dataloader
-from model import load_model
+from model import export_model, load_model
 from processor import check_test_settings, do_test
 from utils.devices import pick_device
 from utils.errors import run_main
@@ -35,6 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     set_global_seeds(cfg.SEED, "test")
     data = make_dataloader(cfg, with_train=False)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
+    if cfg.TEST.EXPORT:
+        img_size = tuple(cfg.INPUT.SIZE_TEST)
+        export_model(model, cfg.TEST.EXPORT, img_size=img_size, checkpoint=cfg.TEST.WEIGHT, metric=cfg.TEST.METRIC)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())

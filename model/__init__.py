@@ -1,10 +1,13 @@
 """Floor 1: models. make_model builds what a stage trains, load_start fills in weights, load_model reads a checkpoint.
 
-vit: TransReID's backbone   reid: backbone, neck, classifier   bridge: the fine head   cfat: student, teacher and bridge
-loading: weights from files   make_model: the factories
+Backbones: vit (TransReID's), vit_sizes (its sizes by name), resnet   Models: reid (backbone, neck, classifier), jigsaw
+(JPM), bridge (the fine head), cfat (student, teacher and bridge)   make_model: the factories
+Weights: pretrained (ImageNet starts), loading (what stages start from), file_config (what a checkpoint holds), strict
+Looking inside and taking out: rollout, export
 """
 
-from model.loading import check_start_files, load_start
+from model.export import export_model
+from model.loading import check_stages, load_start
 from model.make_model import load_model, make_model
 
-__all__ = ["check_start_files", "load_model", "load_start", "make_model"]
+__all__ = ["check_stages", "export_model", "load_model", "load_start", "make_model"]

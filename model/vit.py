@@ -135,7 +135,7 @@ class TransReIDViT(nn.Module):
     ) -> torch.Tensor:
         """Tokens (B, 1 + P, D) before the last block; arguments as in `forward`."""
         tokens = self.patch_embed(images)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.pos_embed
         if self.sie_embed is not None:
             tokens = tokens + self.sie_coefficient * self._side_information(camids, viewids)
         tokens = self.pos_drop(tokens)

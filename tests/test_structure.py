@@ -35,6 +35,7 @@ ROOMS = {
     "scipy.ndimage": ("corruption/", "datasets/"),
     "matplotlib": ("utils/plots.py", *COMMANDS),
     "h5py": ("datasets/cuhk03.py",),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), ("model/export.py",)),
 }
 TOP_LEVEL = {
     *FLOORS,

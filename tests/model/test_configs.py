@@ -28,7 +28,8 @@ def test_every_family_has_its_file_for_every_data_set():
 @pytest.mark.parametrize("path", EXPERIMENTS)
 def test_builds(path):
     cfg = load_cfg(str(REPOSITORY / path))
-    assert cfg.DATASETS.NAMES == DATASETS[path.split("/")[1]]
+    expected = DATASETS[path.split("/")[1]]
+    assert expected == cfg.DATASETS.NAMES
     for stage in cfg.CFAT.STAGES:
         staged = stage_cfg(cfg, stage)
         with torch.device("meta"):  # every layer, without filling them with numbers

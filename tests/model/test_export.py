@@ -39,8 +39,8 @@ def make_jigsaw():
 def make_resnet(*, gem_pool):
     torch.manual_seed(0)
     trunk = ResNetTrunk()
-    for name in ("layer1", "layer2", "layer3", "layer4"):
-        setattr(trunk, name, getattr(trunk, name)[:2])  # tracing all 16 blocks takes long
+    for name, blocks in (("layer1", 2), ("layer2", 1), ("layer3", 1), ("layer4", 1)):
+        setattr(trunk, name, getattr(trunk, name)[:blocks])  # tracing all 16 takes long
     model = ResNetReID(trunk, gem_pool=gem_pool, num_classes=0, test_feature="neck", feat_norm=gem_pool)
     return with_drawn_statistics(model.eval())
 
@@ -65,7 +65,7 @@ CASES = {
     "average": (lambda: make_resnet(gem_pool=False), {}, 2048),
 }
 ONNX_CASES = ("plain", "cameras and viewpoints", "jigsaw", "gem")
-PT2_CASES = ("plain", "mean of the cameras", "cameras and one viewpoint", "viewpoints", "jigsaw", "average")
+PT2_CASES = ("plain", "mean of the cameras", "cameras and one viewpoint", "viewpoints", "average")
 
 
 def read_onnx(path):

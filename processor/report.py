@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from processor.attention import check_attends, draw_attention
 from processor.inference import FeatureBank, do_inference, make_evaluation
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics import distance_rows
@@ -39,8 +40,8 @@ def do_test(
 ) -> dict:
     """Tests `model` and writes results.json and results.csv.
 
-    With TEST.RANKED_QUERIES it also draws ranked_list.png, with a matrix corruption_matrix.png. The results of the
-    settings are on disk before the matrix begins.
+    With TEST.RANKED_QUERIES it also draws ranked_list.png, with TEST.ATTENTION_QUERIES attention.png, with a matrix
+    corruption_matrix.png. The results of the settings are on disk before the matrix begins.
 
     Args:
         weight: the checkpoint that the model came from, for the record.
@@ -48,7 +49,12 @@ def do_test(
 
     Returns:
         The content of results.json.
+
+    Raises:
+        UserError: attention maps of a model without attention.
     """
+    if cfg.TEST.ATTENTION_QUERIES:
+        check_attends(model, weight=weight)
     compared = check_test_settings(cfg)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
@@ -84,6 +90,11 @@ def do_test(
         path = output_dir / "ranked_list.png"
         draw_ranked_lists(bank, data, path, num_queries=cfg.TEST.RANKED_QUERIES, metric=cfg.TEST.METRIC)
         logger.info("ranked lists: %s", path)
+    if cfg.TEST.ATTENTION_QUERIES:
+        path, queries = output_dir / "attention.png", spread_queries(data, cfg.TEST.ATTENTION_QUERIES)
+        alike = draw_attention(model, data, path, queries=queries, device=device)
+        logger.info("attention maps: %s; clean and corrupted ones of %d queries correlate by %.2f on average",
+                    path, len(queries), alike)  # fmt: skip
     if matrix:
         content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
         report_matrix(content, data, output_dir / "corruption_matrix.png")
@@ -145,12 +156,16 @@ def report_thresholds(bank: FeatureBank, protocols: tuple[Protocol, ...], path: 
     logger.info("thresholds: %s", path)
 
 
+def spread_queries(data: DataBundle, num_queries: int) -> list[int]:
+    """Indices spread evenly over the query set, all of them where it has no more."""
+    return np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int)).tolist()
+
+
 def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_queries: int, metric: str) -> None:
     """Draws the best answers of some queries, without re-ranking, spread evenly over the query set, clean and
     corrupted."""
-    chosen = np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int))
     rows = []
-    for index in chosen:
+    for index in spread_queries(data, num_queries):
         for condition in (Condition(), Condition("random")):
             query, gallery = bank.get("query", condition, 0), bank.get("gallery", condition, 0)
             distances = distance_rows(query.features[index : index + 1], gallery.features, metric=metric)[0].numpy()
@@ -159,7 +174,7 @@ def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_qu
             rows.append(
                 RankedRow(
                     title=f"pid {pid}, {'clean' if condition.is_clean else 'corrupted'}",
-                    query=data.read_picture("query", int(index), condition, 0),
+                    query=data.read_picture("query", index, condition, 0),
                     answers=[data.read_picture("gallery", int(i), condition, 0) for i in best],
                     correct=[bool(gallery.pids[i] == pid) for i in best],
                 )

@@ -8,11 +8,13 @@ import matplotlib
 matplotlib.use("Agg")  # files only: a server has no display
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import SubFigure
 
 from utils.files import write_files
 
 RIGHT, WRONG = "#1a9641", "#d7191c"
 DARK = 0.55  # luminance of a colour below which writing on it is white
+HEAT = 0.5  # opacity of an attention map over its picture
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,51 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
             axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
     write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
     plt.close(figure)
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """A query, clean and corrupted: pictures (H, W, 3) uint8 RGB and attention maps (rows, columns) over them."""
+
+    title: str
+    caption: str
+    pictures: tuple[np.ndarray, np.ndarray]
+    maps: tuple[np.ndarray, np.ndarray]
+
+
+def save_attention(path: str | Path, rows: list[AttentionRow], *, title: str) -> None:
+    """Draws four panels per row: the clean picture, its map over it, and the same of the corrupted one."""
+    across = max(1, round((len(rows) / 2) ** 0.5))  # rows side by side: many in one column would be a strip
+    lines = -(-len(rows) // across)
+    figure = plt.figure(figsize=(5.4 * across, 2.75 * lines + 0.8), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    places = figure.subfigures(lines, across, squeeze=False)
+    for place, row in zip(places.flat, rows, strict=False):
+        _draw_attention(place, row)
+    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
+    plt.close(figure)
+
+
+def _draw_attention(place: SubFigure, row: AttentionRow) -> None:
+    """One row; its two maps share their colours, which the bar explains."""
+    place.suptitle(row.title, fontsize=8)
+    place.supxlabel(row.caption, fontsize=8)
+    panels = place.subplots(1, 4)
+    for axis in panels:
+        axis.axis("off")
+    for plain, overlaid, name, picture, attention in zip(
+        panels[::2], panels[1::2], ("clean", "corrupted"), row.pictures, row.maps, strict=True
+    ):
+        height, width = picture.shape[:2]
+        plain.imshow(picture)
+        plain.set_title(name, fontsize=8)
+        overlaid.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        heat = overlaid.imshow(
+            attention, cmap="turbo", alpha=HEAT, vmin=np.min(row.maps), vmax=np.max(row.maps),
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bicubic",
+        )  # fmt: skip
+        overlaid.set_title("attention", fontsize=8)
+    place.colorbar(heat, ax=panels, shrink=0.8).ax.tick_params(labelsize=7)
 
 
 def save_corruption_matrix(

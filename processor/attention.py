@@ -1,0 +1,80 @@
+"""Where a vision transformer looks: attention maps of some queries, clean and corrupted."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import default_collate
+
+from processor.batches import to_device
+from utils.errors import UserError
+from utils.plots import AttentionRow, save_attention
+from utils.structures import Condition, DataBundle
+
+logger = logging.getLogger(__name__)
+
+CONDITIONS = (Condition(), Condition("random"))  # clean, and the draw that ranked lists show
+
+
+def check_attends(model: nn.Module, *, weight: str) -> None:
+    """Refuses a model that has no attention to show."""
+    if not hasattr(model, "attend"):
+        raise UserError(
+            f"TEST.ATTENTION_QUERIES: attention maps are those of a vision transformer, and {weight} is a "
+            f"{type(model).__name__}, which has none; set TEST.ATTENTION_QUERIES to 0"
+        )
+
+
+def draw_attention(
+    model: nn.Module, data: DataBundle, path: Path, *, queries: Iterable[int], device: torch.device
+) -> float:
+    """Draws the attention maps of `queries`, indices into the query set, clean and corrupted.
+
+    Args:
+        model: on `device`, has `attend(images, camids, viewids)`; see model.reid.
+        data: its test loader is a DataLoader.
+
+    Returns:
+        The mean correlation of the clean and the corrupted map.
+    """
+    was_training = model.training
+    model.eval()
+    rows, correlations = [], []
+    for index in queries:
+        clean, corrupted = attention_maps(model, data, index, device=device)
+        correlations.append(correlation(clean, corrupted))
+        record = data.splits.query[index]
+        rows.append(
+            AttentionRow(
+                title=f"pid {record.pid}, {Path(record.path).name}",
+                caption=f"correlation of the two maps: {correlations[-1]:.2f}",
+                pictures=tuple(data.read_picture("query", index, condition, 0) for condition in CONDITIONS),
+                maps=(clean.numpy(), corrupted.numpy()),
+            )
+        )
+    model.train(was_training)
+    mean = sum(correlations) / len(correlations)
+    title = (
+        f"{data.splits.name}: attention rollout (Abnar, Zuidema 2020)\n"
+        "share of every patch in the class token, 1: the mean patch\n"
+        f"clean and corrupted maps correlate by {mean:.2f} on average"
+    )
+    save_attention(path, rows, title=title)
+    return mean
+
+
+@torch.inference_mode()
+def attention_maps(model: nn.Module, data: DataBundle, index: int, *, device: torch.device) -> torch.Tensor:
+    """Maps (2, rows, columns) of a query, clean and corrupted, on the CPU; their mean is 1."""
+    samples = [data.test_loader("query", condition, 0).dataset[index] for condition in CONDITIONS]
+    batch = to_device(default_collate(samples), device)
+    shares = model.attend(batch["images"], batch["camids"], batch["viewids"]).float().cpu()
+    return shares * shares[0].numel()
+
+
+def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Pearson's correlation of two maps; 0 where one of them is even."""
+    return F.cosine_similarity((first - first.mean()).flatten(), (second - second.mean()).flatten(), dim=0).item()

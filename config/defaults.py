@@ -79,7 +79,7 @@ _C.INPUT.PADDING = 10
 # Probability of random erasing.
 _C.INPUT.RE_PROB = 0.5
 # What an erased rectangle shows: normal (noise), soft (the picture mixed with noise) or self (mixed with another part
-# of the picture); the share of the picture is drawn from Beta(MIXING_COEFF).
+# of the picture); the share of what is mixed in is drawn from Beta(MIXING_COEFF).
 _C.INPUT.ERASING_TYPE = "normal"
 _C.INPUT.MIXING_COEFF = [1.0, 1.0]
 # Mean and standard deviation of pixels in [0, 1], per RGB channel; applied inside the model.

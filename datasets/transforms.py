@@ -1,6 +1,7 @@
 """Geometry of training and test pictures; the clean and the corrupted view of a picture share theirs."""
 
 import os
+import random
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
@@ -81,5 +82,6 @@ class TrainTransform:
 
     def _draw(self, seed: int, **views: np.ndarray) -> dict[str, torch.Tensor]:
         resized = {name: resize(view, self.size, Image.Resampling.BICUBIC) for name, view in views.items()}
-        self.geometry.set_random_seed(seed)
+        # one generator for all: set_random_seed would start each transform alike, and flips would decide erasing
+        self.geometry.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return {name: to_tensor(view) for name, view in self.geometry(**resized).items()}

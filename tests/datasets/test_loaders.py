@@ -148,6 +148,17 @@ def test_unknown_data_set(data_root):
         make(data_root, "DATASETS.NAMES", "veri")
 
 
+@pytest.mark.parametrize("erasing_type", ["soft", "self"])
+def test_erasing_as_configured(data_root, erasing_type):
+    options = ["INPUT.RE_PROB", "1", "INPUT.ERASING_TYPE", erasing_type, "INPUT.MIXING_COEFF"]
+    intact, faint, erased = (
+        collect(make(data_root, *extra).train)["images"]
+        for extra in (["INPUT.RE_PROB", "0"], [*options, "[1.0, 1e7]"], [*options, "[1e7, 1.0]"])
+    )
+    assert torch.equal(faint, intact)
+    assert (erased != intact).flatten(1).any(dim=1).float().mean() > 0.9
+
+
 @pytest.mark.parametrize("options", [["INPUT.SELF_ID", "True"], AUGMENTED[:4]], ids=["plain", "augmix"])
 @pytest.mark.parametrize("stage", ["clean", "corrupted"])
 def test_self_id_adds_two_views_and_changes_nothing_else(data_root, stage, options):
@@ -214,6 +225,23 @@ class TestGeometry:
             offsets.add(int(clean[1, 32, 16]) - 32)
         assert flips / 400 == pytest.approx(0.25, abs=0.07)
         assert offsets == set(range(-3, 4))
+
+    def test_flip_crop_and_erasing_are_drawn_apart(self):
+        # every pixel says which column and row it was: red from left to right, green from top to bottom
+        rows, columns = np.mgrid[100:164, 100:132].astype(np.uint8)
+        image = np.stack([columns, rows, np.full_like(rows, 100)], axis=2)
+        transform = TrainTransform(SIZE, flip_prob=0.5, padding=10, erasing_prob=0.5)
+        seen = np.zeros((2, 2, 2), int)
+        for number in range(800):
+            view = transform(image, None, np.random.default_rng(number))[0].numpy().astype(int)
+            kept = view[2] == 100  # neither padding nor noise, but for chance
+            flipped = np.median(np.diff(view[0], axis=1)[kept[:, 1:] & kept[:, :-1]]) < 0
+            down = np.median((view[1] - np.arange(64)[:, None])[kept]) > 100
+            erased = ((view[2] != 100) & (view[2] != 0)).any()
+            seen[int(flipped), int(down), int(erased)] += 1
+        # independent halves: each of the eight about 100 times (five deviations are 47)
+        assert seen.min() > 53, seen
+        assert seen.max() < 147, seen
 
     def test_erasing_probability_and_area(self):
         transform = TrainTransform(SIZE, flip_prob=0.0, padding=0, erasing_prob=0.4)

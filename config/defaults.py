@@ -52,7 +52,7 @@ _C.MODEL.LAST_STRIDE = 1
 _C.MODEL.GEM_POOL = False
 # resnet50: ReLU after the first convolution, as torchvision has it; the code of BoT and TransReID leaves it out.
 _C.MODEL.STEM_RELU = False
-# softmax (a linear classifier), or on cosines, with a margin: arcface, cosface, amsoftmax (the same as cosface), circle.
+# softmax (a linear classifier), or with a margin on cosines: arcface, cosface, amsoftmax (the same as cosface), circle.
 _C.MODEL.ID_LOSS_TYPE = "softmax"
 # triplet (batch-hard) or wrtriplet (weighted regularised, AGW).
 _C.MODEL.METRIC_LOSS_TYPE = "triplet"
@@ -193,7 +193,7 @@ _C.TEST.SAVE_FEATURES = False
 _C.TEST.THRESHOLDS = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: no picture.
 _C.TEST.RANKED_QUERIES = 0
-# Queries shown in attention.png: where a vision transformer looks, clean and corrupted; 0: no picture.
+# Queries shown in attention.png: where a vision transformer's class token looks, clean and corrupted; 0: no picture.
 _C.TEST.ATTENTION_QUERIES = 0
 # Write the model that computes the test feature to this file: .onnx, or .pt2 for torch.export.
 _C.TEST.EXPORT = ""

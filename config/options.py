@@ -132,7 +132,9 @@ RULES: dict[str, Rule] = {
     "TEST.RE_RANKING_LAMBDA": _PROBABILITY,
     "TEST.RANKED_QUERIES": _at_least(0),
     "TEST.ATTENTION_QUERIES": _at_least(0),
-    "TEST.EXPORT": Rule('a file name ending in .onnx or .pt2, or ""', lambda value: not value or value.endswith((".onnx", ".pt2"))),
+    "TEST.EXPORT": Rule(
+        'a file name ending in .onnx or .pt2, or ""', lambda value: not value or value.endswith((".onnx", ".pt2"))
+    ),
     "TEST.COMPARE": Rule("directories, none of them empty", bool, elements=True),
     "CORRUPTION.TRAIN": Rule("all, or one or more corruptions and families, each once", bool, each=True),
     "CORRUPTION.TEST": Rule(

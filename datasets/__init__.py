@@ -2,6 +2,7 @@
 
 market1501  reader              synthetic, ...  drawn pedestrians    corrupted_copy  reader of exported copies
 transforms  geometry            samplers        batches              torch_datasets  pictures for torch
+erasing     random erasing      augmix          AugMix
 """
 
 from datasets.make_dataloader import make_dataloader, read_dataset

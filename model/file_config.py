@@ -47,7 +47,7 @@ def config_of_file(cfg, content: dict, state: State, path: str):
         UserError: the file holds no re-identification model, or one of an unknown size, or one for pictures of another
             size than INPUT.SIZE_TEST.
     """
-    trained = yaml.safe_load(content.get("meta", {}).get("config", "")) or {}
+    trained = _trained_config(content)
     _compare_settings(cfg, trained, path)
     backbone = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
     kept = {key: value for key in MODEL_KEYS if (value := _value_of(trained, key)) is not None}
@@ -155,6 +155,16 @@ def _nothing_known(state: State, path: str) -> str:
         f"'base.', as this project, TransReID, CIL-ReID and CFAT save it, found names that begin with "
         f"{', '.join(prefixes[:8])}"
     )
+
+
+def _trained_config(content: dict) -> dict:
+    """The configuration that a file of this project keeps; {} for others, whatever they call `meta`."""
+    meta = content.get("meta")
+    try:
+        trained = yaml.safe_load(meta["config"]) if isinstance(meta, dict) and "config" in meta else None
+    except (yaml.YAMLError, AttributeError):
+        trained = None
+    return trained if isinstance(trained, dict) else {}
 
 
 def _value_of(node: dict, key: str) -> Any:

@@ -87,7 +87,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
 
 
 def check_backbone(cfg) -> None:
-    """Makes sure that the backbone of cfg can be built.
+    """Makes sure that the backbone of cfg can be built, and has what the test asks of it.
 
     Raises:
         UserError: an unknown name, or settings that do not go together.
@@ -96,6 +96,11 @@ def check_backbone(cfg) -> None:
         _check_transformer(cfg, vit_size(cfg.MODEL.TRANSFORMER_TYPE))
     elif cfg.MODEL.JPM:
         raise UserError("MODEL.JPM True: the jigsaw patch module needs patches; set MODEL.NAME to transformer")
+    elif cfg.TEST.ATTENTION_QUERIES:
+        raise UserError(
+            f"TEST.ATTENTION_QUERIES {cfg.TEST.ATTENTION_QUERIES}: attention maps are those of a vision transformer, "
+            "and this model is a ResNet-50; set TEST.ATTENTION_QUERIES to 0"
+        )
 
 
 def _make_reid(

@@ -1,7 +1,7 @@
 """Where a vision transformer looks: attention maps of some queries, clean and corrupted."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from processor.batches import to_device
-from utils.errors import UserError
 from utils.plots import AttentionRow, save_attention
 from utils.structures import Condition, DataBundle
 
@@ -19,26 +18,14 @@ logger = logging.getLogger(__name__)
 CONDITIONS = (Condition(), Condition("random"))  # clean, and the draw that ranked lists show
 
 
-def check_attends(model: nn.Module, *, weight: str) -> None:
-    """Refuses a model that has no attention to show."""
-    if not hasattr(model, "attend"):
-        raise UserError(
-            f"TEST.ATTENTION_QUERIES: attention maps are those of a vision transformer, and {weight} is a "
-            f"{type(model).__name__}, which has none; set TEST.ATTENTION_QUERIES to 0"
-        )
-
-
 def draw_attention(
-    model: nn.Module, data: DataBundle, path: Path, *, queries: Iterable[int], device: torch.device
-) -> float:
+    model: nn.Module, data: DataBundle, path: Path, *, queries: Sequence[int], device: torch.device
+) -> None:
     """Draws the attention maps of `queries`, indices into the query set, clean and corrupted.
 
     Args:
         model: on `device`, has `attend(images, camids, viewids)`; see model.reid.
-        data: its test loader is a DataLoader.
-
-    Returns:
-        The mean correlation of the clean and the corrupted map.
+        data: its test loaders are DataLoaders, whose `dataset` gives single pictures.
     """
     was_training = model.training
     model.eval()
@@ -63,7 +50,9 @@ def draw_attention(
         f"clean and corrupted maps correlate by {mean:.2f} on average"
     )
     save_attention(path, rows, title=title)
-    return mean
+    logger.info(
+        "attention maps: %s; clean and corrupted ones of %d queries correlate by %.2f on average", path, len(rows), mean
+    )
 
 
 @torch.inference_mode()

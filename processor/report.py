@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from processor.attention import check_attends, draw_attention
+from processor.attention import draw_attention
 from processor.inference import FeatureBank, do_inference, make_evaluation
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics import distance_rows
@@ -49,12 +49,7 @@ def do_test(
 
     Returns:
         The content of results.json.
-
-    Raises:
-        UserError: attention maps of a model without attention.
     """
-    if cfg.TEST.ATTENTION_QUERIES:
-        check_attends(model, weight=weight)
     compared = check_test_settings(cfg)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
@@ -91,10 +86,8 @@ def do_test(
         draw_ranked_lists(bank, data, path, num_queries=cfg.TEST.RANKED_QUERIES, metric=cfg.TEST.METRIC)
         logger.info("ranked lists: %s", path)
     if cfg.TEST.ATTENTION_QUERIES:
-        path, queries = output_dir / "attention.png", spread_queries(data, cfg.TEST.ATTENTION_QUERIES)
-        alike = draw_attention(model, data, path, queries=queries, device=device)
-        logger.info("attention maps: %s; clean and corrupted ones of %d queries correlate by %.2f on average",
-                    path, len(queries), alike)  # fmt: skip
+        queries = spread_queries(data, cfg.TEST.ATTENTION_QUERIES)
+        draw_attention(model, data, output_dir / "attention.png", queries=queries, device=device)
     if matrix:
         content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
         report_matrix(content, data, output_dir / "corruption_matrix.png")

@@ -99,7 +99,8 @@ class DataBundle:
     `augmented` (B, 2, 3, H, W) (two further views of `images`, with INPUT.SELF_ID),
     `pids` (B,) int64 labels from 0, `camids`, `viewids` (B,) int64, `paths` (list of str); None without training data.
     `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
-    pictures under `condition` as `images` and the data set's own identities as `pids`.
+    pictures under `condition` as `images` and the data set's own identities as `pids`; it is a DataLoader, whose
+    `dataset[index]` is one sample.
     `read_picture(split, index, condition, repeat)` gives one of them at its own size, (H, W, 3) uint8 RGB.
     `corruptions` says what the corrupted ones draw from.
     """

@@ -190,11 +190,22 @@ class TestWhatTheFileHolds:
         with torch.no_grad():
             assert torch.equal(loaded.extract(images), model.extract(images))
 
+    def test_resnet_has_no_attention_to_show(self, tmp_path):
+        torch.save(random_state("CIL-ReID market1501 resnet50_120.pth"), tmp_path / "a.pth")
+        assert "this model is a ResNet-50; set TEST.ATTENTION_QUERIES to 0" in fails(
+            tmp_path / "a.pth", "TEST.ATTENTION_QUERIES", "2"
+        )
+
     def test_a_setting_without_shape_is_the_files(self, tmp_path, caplog):
         save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": load_cfg(opts=SMALL).dump()})
         loaded = load(tmp_path / "a.pth", *SMALL, "MODEL.SIE_COE", "1.0", num_cameras=3)
         assert loaded.base.sie_coefficient == 3.0
         assert "MODEL.SIE_COE 3.0 (configured 1.0)" in caplog.text
+
+    @pytest.mark.parametrize("meta", [3, {"config": 5}, {"config": "a: [1"}, {"config": "text"}, {"epoch": 12}])
+    def test_what_others_call_meta(self, tmp_path, meta):
+        torch.save({"model": make("clean").state_dict(), "meta": meta}, tmp_path / "a.pth")
+        assert load(tmp_path / "a.pth", *SMALL, num_cameras=3).base.sie_embed.shape == (3, 1, 192)
 
     def test_another_seed_is_told(self, tmp_path, caplog):
         save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": load_cfg(opts=SMALL).dump()})

@@ -11,7 +11,7 @@ import sys
 from config import ConfigError, load_cfg
 from corruption import make_matrix, make_protocols
 from datasets import make_dataloader
-from model import export_model, load_model
+from model import export_if_asked, load_model
 from processor import check_test_settings, do_test
 from utils.devices import pick_device
 from utils.errors import run_main
@@ -36,9 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     set_global_seeds(cfg.SEED, "test")
     data = make_dataloader(cfg, with_train=False)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
-    if cfg.TEST.EXPORT:
-        img_size = tuple(cfg.INPUT.SIZE_TEST)
-        export_model(model, cfg.TEST.EXPORT, img_size=img_size, checkpoint=cfg.TEST.WEIGHT, metric=cfg.TEST.METRIC)
+    export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())

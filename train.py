@@ -13,7 +13,7 @@ from config import ConfigError, load_cfg, stage_cfg, stages_to_run
 from corruption import make_matrix, make_protocols
 from datasets import make_dataloader
 from loss import make_loss
-from model import check_stages, load_model, load_start, make_model
+from model import check_stages, export_if_asked, load_model, load_start, make_model
 from processor import check_test_settings, do_test, do_train
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or trained[-1]
     model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
     do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix)
+    export_if_asked(cfg, model, weight=weight)
 
 
 if __name__ == "__main__":

@@ -224,6 +224,12 @@ def _with_family_settings(
             )
         return values
     unset = {key: value for key, value in FAMILY_DEFAULTS.items() if key not in values}
+    if values.get("DATALOADER.SAMPLER", FAMILY_DEFAULTS["DATALOADER.SAMPLER"]) == "softmax":
+        _logger.warning(
+            "%s: with DATALOADER.SAMPLER softmax the family trains plain cross-entropy alone; here the triplet loss "
+            "and label smoothing stay unless MODEL.TRIPLET_LOSS_WEIGHT is 0 and IF_LABELSMOOTH False",
+            source,
+        )
     if unset:
         _logger.warning(
             "%s: a file of the TransReID family without CFAT's tMODEL; keys that it leaves out get the family's "

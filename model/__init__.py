@@ -6,8 +6,8 @@ Weights: pretrained (ImageNet starts), loading (what stages start from), file_co
 Looking inside and taking out: rollout, export
 """
 
-from model.export import export_model
+from model.export import export_if_asked
 from model.loading import check_stages, load_start
 from model.make_model import load_model, make_model
 
-__all__ = ["check_stages", "export_model", "load_model", "load_start", "make_model"]
+__all__ = ["check_stages", "export_if_asked", "load_model", "load_start", "make_model"]

@@ -53,6 +53,13 @@ class FeatureExtractor(nn.Module):
         return self.model.extract(images, camids, viewids)
 
 
+def export_if_asked(cfg, model: ReIDModel, *, weight: str) -> None:
+    """Exports `model`, which came from the checkpoint `weight`, to TEST.EXPORT, where that names a file."""
+    if cfg.TEST.EXPORT:
+        img_size, metric = tuple(cfg.INPUT.SIZE_TEST), cfg.TEST.METRIC
+        export_model(model, cfg.TEST.EXPORT, img_size=img_size, checkpoint=weight, metric=metric)
+
+
 @torch.no_grad()
 def export_model(
     model: ReIDModel,

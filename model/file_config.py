@@ -14,22 +14,14 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Keys that decide what the model computes. A file of this project knows them all, one of the family's those that show.
-MODEL_KEYS = tuple(
-    f"MODEL.{name}"
-    for name in (
-        *("NAME", "TRANSFORMER_TYPE", "STRIDE_SIZE", "SIE_CAMERA", "SIE_VIEW", "SIE_COE", "JPM", "RE_ARRANGE"),
-        *("SHIFT_NUM", "SHUFFLE_GROUP", "DEVIDE_LENGTH", "LAST_STRIDE", "GEM_POOL", "STEM_RELU"),
-    )
-)
-# Keys of the test that a file of this project may have been trained with other values of, and what happens then.
-WORTH_KNOWING = {
-    "SEED": "the test draws other corruptions",
-    "INPUT.PIXEL_MEAN": "the file's are used",
-    "INPUT.PIXEL_STD": "the file's are used",
-}
-# Picture sizes of published models, and strides, to guess from when a file's number of patches does not fit.
+# Keys that decide what a model computes. A file of this project knows them all, one of the family's those that show.
+TRANSFORMER_KEYS = ("MODEL.TRANSFORMER_TYPE", "MODEL.STRIDE_SIZE", "MODEL.SIE_CAMERA", "MODEL.SIE_VIEW", "MODEL.JPM")
+JIGSAW_KEYS = ("MODEL.RE_ARRANGE", "MODEL.SHIFT_NUM", "MODEL.SHUFFLE_GROUP", "MODEL.DEVIDE_LENGTH")
+RESNET_KEYS = ("MODEL.LAST_STRIDE", "MODEL.GEM_POOL", "MODEL.STEM_RELU")
+MODEL_KEYS = ("MODEL.NAME", *TRANSFORMER_KEYS, "MODEL.SIE_COE", *JIGSAW_KEYS, *RESNET_KEYS)
+# Picture sizes and strides of published models, to guess from where a file says neither.
 KNOWN_SIZES = ((256, 128), (384, 128), (256, 256), (384, 384), (224, 224), (128, 64))
+KNOWN_STRIDES = (16, 12, 11, 8)
 
 
 def config_of_file(cfg, content: dict, state: State, path: str):
@@ -48,9 +40,11 @@ def config_of_file(cfg, content: dict, state: State, path: str):
             size than INPUT.SIZE_TEST.
     """
     trained = _trained_config(content)
-    _compare_settings(cfg, trained, path)
+    if trained.get("SEED", cfg.SEED) != cfg.SEED:
+        logger.warning("checkpoint %s: trained with SEED %s, now %s: the test draws other corruptions",
+                       path, trained["SEED"], cfg.SEED)  # fmt: skip
     backbone = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
-    kept = {key: value for key in MODEL_KEYS if (value := _value_of(trained, key)) is not None}
+    kept = {key: value for key in MODEL_KEYS if _alike(value := _value_of(trained, key), _value_of(cfg, key))}
     if "cls_token" in backbone:
         _check_size(cfg, trained, path)
         found = kept | _transformer_keys(cfg, kept, state, backbone, path)
@@ -65,6 +59,51 @@ def config_of_file(cfg, content: dict, state: State, path: str):
         setattr(described.MODEL, key.removeprefix("MODEL."), value)
     described.freeze()
     return described
+
+
+def check_start(cfg, content: dict, path: str) -> None:
+    """Makes sure that a stage starts from a file with the settings that the file was trained with, where it tells.
+
+    Raises:
+        UserError: settings that change features without changing a shape.
+    """
+    trained = _trained_config(content)
+    keys = relevant_keys({key: _value_of(cfg, key) for key in MODEL_KEYS})
+    keys += ["INPUT.SIZE_TEST"] if cfg.MODEL.NAME == "transformer" else []
+    pairs = {key: (_value_of(trained, key), _value_of(cfg, key)) for key in keys}
+    differ = [f"{key} {then}, now {now}" for key, (then, now) in pairs.items() if then is not None and then != now]
+    if differ:
+        raise UserError(
+            f"checkpoint {path}: trained with {'; '.join(differ)}; a stage starts from a file with the file's settings"
+        )
+
+
+def pixels_of_file(cfg, state: State, path: str) -> State:
+    """The state with the pixel mean and deviation that count: the file's, or none where it does not have both; a log
+    line tells which, unless file and configuration agree."""
+    names = {"normalize.mean": cfg.INPUT.PIXEL_MEAN, "normalize.std": cfg.INPUT.PIXEL_STD}
+    configured = f"INPUT.PIXEL_MEAN {list(cfg.INPUT.PIXEL_MEAN)} and PIXEL_STD {list(cfg.INPUT.PIXEL_STD)}"
+    if not names.keys() <= state.keys():
+        logger.warning(
+            "checkpoint %s holds no pixel mean and deviation: %s of the configuration are used; TransReID's and "
+            "CIL-ReID's ViT files were trained with 0.5 for both",
+            path,
+            configured,
+        )
+        return {name: value for name, value in state.items() if name not in names}
+    held = {name: [round(number, 6) for number in state[name].flatten().tolist()] for name in names}
+    if any(held[name] != [round(number, 6) for number in names[name]] for name in names):
+        logger.warning("checkpoint %s holds pixel mean %s and deviation %s, which are used, not the configured %s",
+                       path, *held.values(), configured)  # fmt: skip
+    return state
+
+
+def relevant_keys(values: dict[str, Any]) -> list[str]:
+    """Those of MODEL_KEYS that matter for the model that they describe."""
+    if values["MODEL.NAME"] == "resnet50":
+        return ["MODEL.NAME", *RESNET_KEYS]
+    sides = ["MODEL.SIE_COE"] if values.get("MODEL.SIE_CAMERA") or values.get("MODEL.SIE_VIEW") else []
+    return ["MODEL.NAME", *TRANSFORMER_KEYS, *sides, *(JIGSAW_KEYS if values["MODEL.JPM"] else ())]
 
 
 def mean_side_row(table: torch.Tensor) -> torch.Tensor:
@@ -91,7 +130,13 @@ def _transformer_keys(cfg, kept: dict[str, Any], state: State, backbone: State, 
             f"checkpoint {path}: a vision transformer of another size ({_sizes_in(backbone)}) than "
             f"{', '.join(candidates)}; set MODEL.TRANSFORMER_TYPE to the name of its backbone in timm"
         )
-    patches = backbone["pos_embed"].shape[1] - 1
+    positions = backbone.get("pos_embed", torch.empty(0))
+    if positions.ndim != 3:
+        raise UserError(
+            f"checkpoint {path}: base.pos_embed: {tuple(positions.shape)} in the file, expected (1, 1 + patches, "
+            "width); the file is broken, fetch it anew"
+        )
+    patches = positions.shape[1] - 1
     stride = kept.get("MODEL.STRIDE_SIZE") or _find_stride(cfg, candidates[name], patches, path)
     parts = sum(name.startswith("bottleneck_") and name.endswith(".weight") for name in state)
     jigsaw = {"MODEL.JPM": "b1.1.weight" in state, **({"MODEL.DEVIDE_LENGTH": parts} if parts else {})}
@@ -105,21 +150,22 @@ def _transformer_keys(cfg, kept: dict[str, Any], state: State, backbone: State, 
 
 
 def _find_stride(cfg, size: ViTSize, patches: int, path: str) -> tuple[int, int]:
-    """The configuration's stride if it makes that many patches, else the largest square one that does."""
+    """The configuration's stride if it makes that many patches, else the largest known one that does."""
     img_size = tuple(cfg.INPUT.SIZE_TEST)
-    squares = [(step, step) for step in range(size.patch_size, 0, -1)]
+    squares = [(step, step) for step in KNOWN_STRIDES if step <= size.patch_size]
     for stride in (tuple(cfg.MODEL.STRIDE_SIZE), *squares):
         if _count(img_size, size, stride) == patches:
             return stride
     fitting = [
         f"{list(known)} with stride {stride[0]}"
         for known in KNOWN_SIZES
-        for stride in squares[: size.patch_size // 2]
+        for stride in squares
         if _count(known, size, stride) == patches
     ]
     raise UserError(
-        f"checkpoint {path}: positions for {patches} patches, which no stride makes of INPUT.SIZE_TEST "
-        f"{list(img_size)}; set INPUT.SIZE_TRAIN and SIZE_TEST to the size that it was trained with"
+        f"checkpoint {path}: positions for {patches} patches, which no usual stride makes of INPUT.SIZE_TEST "
+        f"{list(img_size)}; set INPUT.SIZE_TRAIN and SIZE_TEST to the size that it was trained with, and "
+        "MODEL.STRIDE_SIZE if it is unusual"
         f"{', perhaps ' + ' or '.join(fitting) if fitting else ''}"
     )
 
@@ -131,9 +177,10 @@ def _count(img_size: tuple[int, int], size: ViTSize, stride: tuple[int, int]) ->
 
 def _sizes_in(backbone: State) -> str:
     depth = len({name.split(".")[1] for name in backbone if name.startswith("blocks.")})
+    width = backbone["cls_token"].numel()
     hidden = len(backbone.get("blocks.0.mlp.fc1.weight", ()))
     return (
-        f"width {backbone['cls_token'].shape[-1]}, depth {depth}, hidden width {hidden}, "
+        f"width {width}, depth {depth}, hidden width {hidden}, "
         f"{'with' if 'blocks.0.attn.qkv.bias' in backbone else 'no'} qkv bias"
     )
 
@@ -173,12 +220,11 @@ def _value_of(node: dict, key: str) -> Any:
     return node
 
 
-def _compare_settings(cfg, trained: dict, path: str) -> None:
-    """Tells of settings that a file of this project was trained with other values of."""
-    for key, note in WORTH_KNOWING.items():
-        then, now = _value_of(trained, key), _value_of(cfg, key)
-        if then is not None and then != now:
-            logger.warning("checkpoint %s: trained with %s %s, now %s: %s", path, key, then, now, note)
+def _alike(value: Any, configured: Any) -> bool:
+    """Whether a value of another configuration is of the same make as ours, so that it can stand in its place."""
+    if isinstance(configured, list):
+        return isinstance(value, list) and [*map(type, value)] == [*map(type, configured)]
+    return type(value) is type(configured)
 
 
 def _log_found(cfg, found: dict[str, Any], state: State, path: str) -> None:
@@ -195,11 +241,10 @@ def _log_found(cfg, found: dict[str, Any], state: State, path: str) -> None:
     if "classifier.weight" in state:
         parts += [f"{len(state['classifier.weight'])} classes"]
     logger.info("checkpoint %s holds %s", path, ", ".join(parts))
-    transformer_only = {"MODEL.TRANSFORMER_TYPE", "MODEL.STRIDE_SIZE"} if found["MODEL.NAME"] == "resnet50" else set()
     differ = [
-        f"{key} {value} (configured {configured})"
-        for key, value in found.items()
-        if key not in transformer_only and value != (configured := _value_of(cfg, key))
+        f"{key} {found[key]} (configured {configured})"
+        for key in relevant_keys(found)
+        if key in found and found[key] != (configured := _value_of(cfg, key))
     ]
     if differ:
         logger.warning(

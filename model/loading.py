@@ -5,12 +5,13 @@ from pathlib import Path
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
+from model.file_config import check_start, pixels_of_file
 from model.jigsaw import JigsawReID
 from model.make_model import check_backbone
 from model.pretrained import HUB, load_pretrained
 from model.reid import ReIDModel
 from model.strict import load_strictly
-from utils.checkpoints import load_checkpoint, model_state
+from utils.checkpoints import State, load_checkpoint, model_state
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
 
@@ -32,21 +33,29 @@ def start_files(cfg) -> dict[str, str]:
 
 
 def check_stages(stage_cfgs: list) -> None:
-    """Makes sure, before any stage is trained, that the backbone of each can be built and that each finds its start on
-    disk or gets it from a stage before it.
+    """Makes sure, before any stage is trained, that the backbone of each can be built and that each gets its start from
+    a stage before it or finds it on disk, readable and trained with the same settings.
 
     Raises:
-        UserError: what is wrong with a backbone, or every file that will be missing, with its stage and key.
+        UserError: what is wrong with a backbone or a file, or every file that will be missing, with its stage and key.
     """
     faults, trained = [], set()
     for cfg in stage_cfgs:
         stage = current_stage(cfg)
         check_backbone(cfg)
-        faults += [
-            f"  stage {stage} starts from {key} {path}: no such file, and no stage before it makes it"
-            for key, path in start_files(cfg).items()
-            if path not in trained and not path.startswith(HUB) and not Path(path).is_file()
-        ]
+        for key, path in start_files(cfg).items():
+            if path in trained or (key == "MODEL.PRETRAIN_PATH" and path.startswith(HUB)):
+                continue
+            if not Path(path).is_file():
+                faults.append(
+                    f"  stage {stage} starts from {key} {path}: no such file, and no stage before it makes it"
+                )
+            elif key == "CFAT.BRIDGE.WEIGHT":
+                _bridge_state(path, released=cfg.CFAT.FINE.RELEASED)
+            elif key != "MODEL.PRETRAIN_PATH":
+                check_start(cfg, load_checkpoint(path), path)
+            else:
+                model_state(load_checkpoint(path), path)
         trained.add(stage_checkpoint(cfg))
     if faults:
         raise UserError(
@@ -72,21 +81,26 @@ def load_start(cfg, model: ReIDModel | CFAT) -> None:
         if isinstance(model, JigsawReID):
             model.start_branches()
     elif isinstance(model, ReIDModel):
-        _load_reid(model, files["CFAT.CLEAN.WEIGHT"])
+        _load_reid(cfg, model, files["CFAT.CLEAN.WEIGHT"])
     else:
-        _load_reid(model.teacher, files["CFAT.CLEAN.WEIGHT"])
-        _load_reid(model.student, files.get("CFAT.CORRUPTED.WEIGHT", files["CFAT.CLEAN.WEIGHT"]))
+        _load_reid(cfg, model.teacher, files["CFAT.CLEAN.WEIGHT"])
+        _load_reid(cfg, model.student, files.get("CFAT.CORRUPTED.WEIGHT", files["CFAT.CLEAN.WEIGHT"]))
         if "CFAT.BRIDGE.WEIGHT" in files:
             _load_bridge(model.bridge, files["CFAT.BRIDGE.WEIGHT"])
 
 
-def _load_reid(model: ReIDModel, path: str) -> None:
-    load_strictly(
-        model, model_state(load_checkpoint(path), path), source=f"checkpoint {path}", optional=("normalize.",)
-    )
+def _load_reid(cfg, model: ReIDModel, path: str) -> None:
+    content = load_checkpoint(path)
+    check_start(cfg, content, path)
+    state = pixels_of_file(cfg, model_state(content, path), path)
+    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
 
 
 def _load_bridge(bridge: BridgeVAE, path: str) -> None:
+    load_strictly(bridge, _bridge_state(path, released=bridge.released), source=f"bridge in {path}")
+
+
+def _bridge_state(path: str, *, released: bool) -> State:
     content = load_checkpoint(path)
     state = content.get("bridge") or model_state(content, path)
     if "encoder.mu.weight" not in state:
@@ -94,9 +108,9 @@ def _load_bridge(bridge: BridgeVAE, path: str) -> None:
             f"CFAT.BRIDGE.WEIGHT {path}: holds no bridge; expected a checkpoint of stage bridge or align, or a "
             "released BB_*.pth"
         )
-    if bridge.released != ("encoder.sigma.weight" in state):
+    if released != ("encoder.sigma.weight" in state):
         raise UserError(
-            f"CFAT.BRIDGE.WEIGHT {path}: a bridge in {'our' if bridge.released else 'the released'} form; set "
-            f"CFAT.FINE.RELEASED to {not bridge.released}"
+            f"CFAT.BRIDGE.WEIGHT {path}: a bridge in {'our' if released else 'the released'} form; set "
+            f"CFAT.FINE.RELEASED to {not released}"
         )
-    load_strictly(bridge, state, source=f"bridge in {path}")
+    return state

@@ -4,7 +4,7 @@ import logging
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
-from model.file_config import config_of_file, mean_side_row
+from model.file_config import config_of_file, mean_side_row, pixels_of_file
 from model.jigsaw import JigsawReID, JigsawSettings
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
@@ -60,19 +60,18 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     content = load_checkpoint(path)
     state = model_state(content, path)
     file_cfg = config_of_file(cfg, content, state, path)
-    if "normalize.mean" not in state:
-        logger.warning(
-            "checkpoint %s holds no pixel mean: INPUT.PIXEL_MEAN %s and PIXEL_STD %s of the configuration are used; "
-            "TransReID's and CIL-ReID's ViT files were trained with 0.5 for both",
-            path,
-            list(cfg.INPUT.PIXEL_MEAN),
-            list(cfg.INPUT.PIXEL_STD),
-        )
-    state = {name: value for name, value in state.items() if not name.startswith("classifier")}
+    state = pixels_of_file(cfg, state, path)
+    classifiers = tuple(name for name in state if name.startswith("classifier"))
+    state = {name: value for name, value in state.items() if name not in classifiers}
     table = state.get("base.sie_embed")
+    if table is not None and not len(table):
+        raise UserError(f"checkpoint {path}: base.sie_embed has no rows; the file is broken, fetch it anew")
     if table is not None and not (file_cfg.MODEL.SIE_CAMERA or file_cfg.MODEL.SIE_VIEW):
         state["base.sie_embed"] = mean_side_row(table)
-        logger.info("checkpoint %s: every picture gets the mean of its %d side vectors", path, len(table))
+        logger.warning(
+            "checkpoint %s: MODEL.SIE_CAMERA and SIE_VIEW are False, so every picture gets the mean of the file's %d "
+            "side vectors%s", path, len(table), _fitting_sides(len(table), num_cameras, num_views),
+        )  # fmt: skip
     elif table is not None:
         _check_side_table(file_cfg, path, len(table), num_cameras, num_views)
     model = _make_reid(
@@ -82,7 +81,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
         num_views=num_views,
         mean_side=table is not None,
     )
-    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
+    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers)
     return model.eval()
 
 
@@ -180,6 +179,17 @@ def _check_side_table(cfg, path: str, rows: int, num_cameras: int, num_views: in
     if rows != expected:
         raise UserError(
             f"checkpoint {path}: side information for {rows} camera/viewpoint combinations, but the data set has "
-            f"{expected}; test on the data set that the file was trained on, or set MODEL.SIE_CAMERA and SIE_VIEW to "
-            "False: every picture then gets the mean of the file's vectors"
+            f"{expected}{_fitting_sides(rows, num_cameras, num_views)}; test on the data set that the file was trained "
+            "on, or set MODEL.SIE_CAMERA and SIE_VIEW to False: every picture then gets the mean of the file's vectors"
         )
+
+
+def _fitting_sides(rows: int, num_cameras: int, num_views: int) -> str:
+    """Which sides of the data set would make a table of that many rows, for a message; empty where none does."""
+    sizes = {
+        "MODEL.SIE_CAMERA True": num_cameras,
+        "MODEL.SIE_VIEW True": num_views,
+        "MODEL.SIE_CAMERA True and SIE_VIEW True": num_cameras * num_views,
+    }
+    fitting = next((keys for keys, size in sizes.items() if size == rows), "")
+    return f"; {fitting} would fit, if that is how it was trained" if fitting else ""

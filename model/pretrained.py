@@ -43,10 +43,10 @@ def load_pretrained(base: nn.Module, path: str) -> None:
         state = _from_hub(path.removeprefix(HUB))
     else:
         state = model_state(load_checkpoint(path), path)
-    if any(name.startswith("base.") for name in state):
-        heads = [name for name in state if name.startswith(REID_HEADS)]
-        logger.info("%s: a re-identification checkpoint; its heads are left out: %s", source, ", ".join(heads))
-        state = {name.removeprefix("base."): value for name, value in state.items() if name not in heads}
+    from_reid = any(name.startswith("base.") for name in state)
+    names = set(state)
+    if from_reid:
+        state = _backbone_of(state)
     is_transformer = isinstance(base, TransReIDViT)
     if ("conv1.weight" if is_transformer else "cls_token") in state:
         raise UserError(
@@ -56,8 +56,21 @@ def load_pretrained(base: nn.Module, path: str) -> None:
             "random ones"
         )
     if is_transformer:
-        state = _fit_transformer(base, state, source)
-    load_strictly(base, state, source=source, optional=("sie_embed",))
+        state = _fit_transformer(base, state, source, from_reid=from_reid)
+    kept = {f"base.{name}" for name in state} if from_reid else set(state)
+    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))
+
+
+def _backbone_of(state: State) -> State:
+    """The backbone in the state of a re-identification model; with JPM, its global branch is the last block."""
+    backbone = {name.removeprefix("base."): value for name, value in state.items() if not name.startswith(REID_HEADS)}
+    if "b1.1.weight" in state:
+        last = max(int(name.split(".")[1]) for name in backbone if name.startswith("blocks."))
+        branch = {name.removeprefix("b1."): value for name, value in state.items() if name.startswith("b1.")}
+        for name, value in branch.items():
+            layer, rest = name.split(".", 1)
+            backbone[f"blocks.{last}.{rest}" if layer == "0" else f"norm.{rest}"] = value
+    return backbone
 
 
 def _from_hub(name: str) -> State:
@@ -68,38 +81,41 @@ def _from_hub(name: str) -> State:
     except (OSError, RuntimeError, ValueError) as error:  # huggingface_hub's errors are OSErrors or ValueErrors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"MODEL.PRETRAIN_PATH {HUB}{name}: cannot be fetched ({reason}); without a network, take model.safetensors "
-            f"of timm/{name} on the Hugging Face hub from another machine, put it to pretrained/{name}.safetensors and "
-            f"set MODEL.PRETRAIN_PATH to that"
+            f"MODEL.PRETRAIN_PATH {HUB}{name}: cannot be fetched ({reason}); for want of a network, take "
+            f"model.safetensors of timm/{name} on the Hugging Face hub from another machine, put it to "
+            f"pretrained/{name}.safetensors and set MODEL.PRETRAIN_PATH to that"
         ) from error
 
 
-def _fit_transformer(base: TransReIDViT, state: State, source: str) -> State:
+def _fit_transformer(base: TransReIDViT, state: State, source: str, *, from_reid: bool) -> State:
     """The state with the positions of the backbone's grid, without distillation token, patches projected by a
     convolution."""
     state = dict(state)
     num_prefix = 2 if state.pop("dist_token", None) is not None else 1
     projection = state.get("patch_embed.proj.weight")
-    if projection is not None and projection.ndim == 2:  # older files hold a linear layer (D, 3 * p * p)
-        state["patch_embed.proj.weight"] = projection.reshape(base.patch_embed.proj.weight.shape)
+    own = base.patch_embed.proj.weight
+    if projection is not None and projection.shape == own.flatten(1).shape:  # older files: a linear layer (D, 3 p p)
+        state["patch_embed.proj.weight"] = projection.reshape(own.shape)
     sides = state.get("sie_embed")
     if sides is not None and (base.sie_embed is None or base.sie_embed.shape != sides.shape):
         logger.info("%s: side information of another data set (%d vectors) is left out", source, len(sides))
         del state["sie_embed"]
-    if "pos_embed" in state:
+    positions = state.get("pos_embed")
+    if positions is not None and positions.ndim == 3 and positions.shape[1] > num_prefix:  # others do not fit
         grid_size = base.patch_embed.grid_size
-        count = state["pos_embed"].shape[1] - num_prefix
-        known = count == grid_size[0] * grid_size[1]
-        from_grid = grid_size if known else guess_grid(count)
+        count = positions.shape[1] - num_prefix
+        # ImageNet's pictures are square; a model of persons with as many patches as this one cuts them alike
+        guessed = grid_size if from_reid and count == math.prod(grid_size) else guess_grid(count)
+        from_grid = guessed or (grid_size if count == math.prod(grid_size) else None)
         if from_grid is None:
             raise UserError(
                 f"{source}: positions of {count} patches, neither those of a square grid nor of a known size "
                 f"({', '.join(f'{rows} x {columns}' for rows, columns in KNOWN_GRIDS.values())})"
             )
-        if not known:
+        if from_grid != grid_size:
             logger.info("%s: positions resized from %d x %d to %d x %d patches", source, *from_grid, *grid_size)
         state["pos_embed"] = resize_position_embedding(
-            state["pos_embed"], grid_size, from_grid=from_grid, num_prefix=num_prefix
+            positions.float(), grid_size, from_grid=from_grid, num_prefix=num_prefix
         )
     return state
 

@@ -85,7 +85,9 @@ class ReIDModel(nn.Module, ABC):
             neck.bias.requires_grad_(False)
             self.add_module(f"bottleneck{ending}", neck)
             classifier = layer(base.embed_dim, num_classes, bias=False) if num_classes else None
-            if classifier is not None:
+            if isinstance(classifier, CosineClassifier):
+                nn.init.xavier_uniform_(classifier.weight)  # as the family's margin heads
+            elif classifier is not None:
                 nn.init.normal_(classifier.weight, std=0.001)
             self.add_module(f"classifier{ending}", classifier)
 

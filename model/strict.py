@@ -2,6 +2,7 @@
 
 import logging
 
+import torch
 from torch import nn
 
 from utils.checkpoints import State
@@ -15,17 +16,21 @@ SHOWN_FAULTS = 40  # in an error
 UNUSED_HEADS = ("base.fc.", "fc.", "head.", "head_dist.", "pre_logits.")
 
 
-def load_strictly(module: nn.Module, state: State, *, source: str, optional: tuple[str, ...] = ()) -> None:
+def load_strictly(
+    module: nn.Module, state: State, *, source: str, optional: tuple[str, ...] = (), left_out: tuple[str, ...] = ()
+) -> None:
     """Loads `state` into `module`; names and shapes must agree. One log line says what was loaded and what was not.
 
     Args:
         source: where the state comes from, for messages.
         optional: prefixes of names that the state may lack; the module's own values stay.
+        left_out: names of the file that the caller has taken out of the state, for the log.
 
     Raises:
-        UserError: names that are missing, unexpected or of another shape, with both shapes.
+        UserError: names that are missing, unexpected or of another shape, with both shapes; tensors without numbers.
     """
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    own = module.state_dict()
+    expected = {name: tuple(value.shape) for name, value in own.items()}
     found = {name: tuple(value.shape) for name, value in state.items() if not name.startswith(UNUSED_HEADS)}
     # BatchNorm's counter of batches, which nothing reads, came later than some files.
     kept = [
@@ -46,6 +51,11 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
     faults += [
         f"  {name}: {shape} in the file, not in the model" for name, shape in found.items() if name not in expected
     ]
+    faults += [
+        f"  {name}: {kind} in the file, expected a dense tensor like the model's {own[name].dtype}"
+        for name in found
+        if name in own and (kind := _unfit(state[name], own[name]))
+    ]
     if faults:
         raise UserError(
             f"{source}: does not fit the model, {len(faults)} of its names differ; nothing was loaded:\n"
@@ -54,7 +64,7 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
             + "\nset the keys that it was trained with: MODEL.NAME, TRANSFORMER_TYPE, STRIDE_SIZE, JPM, SIE_*, SIZE_*"
         )
     module.load_state_dict({name: state[name] for name in found}, strict=False)
-    skipped = [name for name in state if name not in found]
+    skipped = [*(name for name in state if name not in found), *left_out]
     logger.info(
         "%s: %d of %d parameters and buffers loaded; left at their initial values: %s; in the file and not used: %s",
         source, len(found), len(expected), _listed(kept), _listed(skipped),
@@ -63,3 +73,10 @@ def load_strictly(module: nn.Module, state: State, *, source: str, optional: tup
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names) or "none"
+
+
+def _unfit(value: torch.Tensor, own: torch.Tensor) -> str:
+    """What keeps a tensor of a file from taking the place of the model's own; empty where nothing does."""
+    if value.is_meta or value.layout != torch.strided:
+        return "a tensor without numbers" if value.is_meta else str(value.layout)
+    return "" if value.is_floating_point() == own.is_floating_point() else str(value.dtype)

@@ -59,8 +59,11 @@ def vit_size(name: str) -> ViTSize:
 
 @cache
 def _timm_size(name: str) -> ViTSize:
-    with torch.device("meta"):  # shapes only: a large model is not filled with numbers to be measured
-        model = timm.create_model(name)
+    try:
+        with torch.device("meta"):  # shapes only: a large model is not filled with numbers to be measured
+            model = timm.create_model(name)
+    except RuntimeError as error:  # a tag after the name that timm does not know
+        raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: timm cannot build it: {error}") from error
     block = model.blocks[0] if type(model) is VisionTransformer else None
     if type(block) is not Block or type(block.mlp) is not Mlp:
         raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: a {type(model).__name__} of another structure; {_NEEDED}")

@@ -1,8 +1,13 @@
 """Optimizers with the TransReID family's parameter groups."""
 
+import logging
+
 import torch
 from torch import nn
 
+logger = logging.getLogger(__name__)
+
+LARGE_ADAM_RATE = 0.1  # of centers, whose coordinates start from N(0, 1)
 OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
 
@@ -33,11 +38,18 @@ def make_optimizer(cfg, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Opt
 
 
 def _center_settings(cfg) -> dict:
-    """The centers move at CENTER_LR whatever the weight of their loss, in every epoch alike, as in BoT and TransReID.
+    """The centers move at CENTER_LR whatever the weight of their loss, in every epoch alike.
 
-    Adam's steps do not depend on the size of the gradient; SGD's do, so the weight is divided out of them.
+    Adam's steps do not depend on the size of the gradient; SGD's do, so the weight is divided out of them. With SGD
+    that is what BoT and TransReID do; they move the centers by SGD beside Adam, too.
     """
     solver = cfg.SOLVER
+    if solver.OPTIMIZER_NAME != "SGD" and solver.CENTER_LR > LARGE_ADAM_RATE:
+        logger.warning(
+            "SOLVER.CENTER_LR %s: %s moves every coordinate of the centers by that much a step; 0.01 suits it",
+            solver.CENTER_LR,
+            solver.OPTIMIZER_NAME,
+        )
     constant = {"weight_decay": 0.0, "constant_lr": True}  # read by make_scheduler
     if solver.OPTIMIZER_NAME == "SGD":
         return {"lr": solver.CENTER_LR / solver.CENTER_LOSS_WEIGHT, "momentum": 0.0, **constant}

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from utils.errors import UserError
@@ -15,6 +14,10 @@ from utils.files import write_files
 logger = logging.getLogger(__name__)
 
 State = dict[str, torch.Tensor]
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "net")  # keys under which projects keep the state dict
+PREFIXES = ("module", "_orig_mod")  # what DataParallel and torch.compile put into names
+SHOWN_FILES = 8  # in an error
 
 
 def save_checkpoint(path: str | Path, states: dict[str, State], meta: dict) -> None:
@@ -41,26 +44,31 @@ def load_checkpoint(path: str | Path) -> dict:
         UserError: no such file, not a checkpoint, damaged, or one that would need arbitrary unpickling.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"checkpoint {path}: is a directory; give a file in it{_files_in(path)}")
     if not path.is_file():
-        near = sorted(str(file) for file in path.parent.glob("*.pth")) if path.parent.is_dir() else []
-        hint = f"; {path.parent} holds {', '.join(near)}" if near else ""
+        hint = _files_in(path.parent)
         raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        foreign = re.search(r"Unsupported (?:global|class|operand)\S*\s(?:GLOBAL )?(\S+)", str(error))
+        foreign = re.search(r"(?i)unsupported (?:global|class):?\s+(?:global\s+)?(\S+)", str(error))
         if foreign is None:
-            raise UserError(f"checkpoint {path}: damaged, or no checkpoint at all; fetch it anew") from error
+            raise UserError(
+                f"checkpoint {path}: damaged, or no checkpoint at all; it begins with {path.read_bytes()[:16]!r}; "
+                "fetch it anew"
+            ) from error
         raise UserError(
             f"checkpoint {path}: holds more than tensors and plain values ({foreign[1]}) and needs arbitrary "
             "unpickling, which is refused because it can run any code; where the file comes from, save its "
             "state_dict() with torch.save, and load that"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # whatever the bytes make torch.load run into
+        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise UserError(
-            f"checkpoint {path}: cannot be read ({error}); it is damaged or incomplete, fetch it anew"
+            f"checkpoint {path}: cannot be read ({reason}); it is damaged or incomplete, fetch it anew"
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, expected a dict of tensors")
@@ -68,14 +76,31 @@ def load_checkpoint(path: str | Path) -> dict:
 
 
 def model_state(content: dict, path: str | Path) -> State:
-    """The model's state dict in a checkpoint: bare, or under `model` or `state_dict`; `module.` prefixes removed."""
-    for key in ("model", "state_dict"):
-        if isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    state = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    """The model's state dict in a checkpoint: bare, or wrapped under one of WRAPPERS; the prefixes that
+    DataParallel and torch.compile give to names are removed.
+
+    Raises:
+        UserError: there are no tensors, or two of the same name.
+    """
+    while inner := next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None):
+        content = inner
+    state: State = {}
+    for name, value in content.items():
+        if isinstance(name, str) and isinstance(value, torch.Tensor):
+            name = ".".join(part for part in name.split(".") if part not in PREFIXES)
+            if name in state:
+                raise UserError(f"checkpoint {path}: holds {name} twice, with and without {' or '.join(PREFIXES)}")
+            state[name] = value
     if not state:
         raise UserError(
-            f"checkpoint {path}: no tensors found; expected a state dict, bare or under 'model' or 'state_dict'"
+            f"checkpoint {path}: no tensors found; expected a state dict, bare or under {', '.join(WRAPPERS)}; found "
+            f"{', '.join(map(str, list(content)[:8])) or 'nothing'}"
         )
     return state
+
+
+def _files_in(directory: Path) -> str:
+    """Checkpoints in a directory, for a message."""
+    files = sorted(str(file) for file in directory.glob("*.pth") if file.is_file()) if directory.is_dir() else []
+    more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
+    return f"; {directory} holds {', '.join(files[:SHOWN_FILES])}{more}" if files else ""

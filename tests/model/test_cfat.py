@@ -125,6 +125,25 @@ def test_a_missing_stage_is_named(tmp_path):
         load_start(cfg, make_model(cfg, **COUNTS))
 
 
+@pytest.mark.parametrize(("key", "value"), [("MODEL.SIE_COE", "1.0"), ("INPUT.SIZE_TEST", "[16, 64]")])
+def test_a_start_trained_otherwise_comes_to_light_before_training(tmp_path, key, value):
+    config = load_cfg(opts=SMALL).dump()
+    save_checkpoint(tmp_path / "clean.pth", make("clean").export_state(), {"config": config})
+    changed = [key, value, *(["INPUT.SIZE_TRAIN", value] if "SIZE" in key else [])]
+    opts = [*SMALL, "CFAT.STAGES", "['bridge']", "CFAT.STUDENT_INIT", "teacher"]
+    weight = ["CFAT.CLEAN.WEIGHT", str(tmp_path / "clean.pth")]
+    check_stages([stage_cfg(load_cfg(opts=[*opts, *weight]), "bridge")])
+    cfg = stage_cfg(load_cfg(opts=[*opts, *weight, *changed]), "bridge")
+    with pytest.raises(UserError, match=rf"clean\.pth: trained with {key} .*, now .*with the file's settings"):
+        check_stages([cfg])
+    with pytest.raises(UserError, match="trained with"):
+        load_start(cfg, make_model(cfg, **COUNTS))
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    broken = load_cfg(opts=[*opts, "CFAT.CLEAN.WEIGHT", str(tmp_path / "text.pth")])
+    with pytest.raises(UserError, match=r"text\.pth: "):
+        check_stages([stage_cfg(broken, "bridge")])
+
+
 def test_missing_starts_come_to_light_before_training(tmp_path):
     opts = [*SMALL, "OUTPUT_DIR", str(tmp_path), "CFAT.STAGES", "['clean', 'align']", "MODEL.PRETRAIN_PATH", "none.pth"]
     cfg = load_cfg(opts=opts)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import pickle
 
 import pytest
@@ -118,6 +119,9 @@ class TestWrappings:
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"model": {f"module.{name}": value for name, value in state.items()}, "optimizer": {}},
+        lambda state: {"net": {"state_dict": {f"_orig_mod.module.{name}": state[name] for name in state}}},
+        lambda state: {name.replace("base.", "base.module."): value.double() if value.is_floating_point() else value
+                       for name, value in state.items()},
     ])  # fmt: skip
     def test_wrapped_and_prefixed(self, wrap, tmp_path):
         model = make("clean").eval()
@@ -134,15 +138,27 @@ class TestWrappings:
         assert "more than tensors and plain values (model.reid.TransformerReID) and needs arbitrary unpickling" in text
         torch.save({"state_dict": make("clean").state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "args.pth")
         assert "(argparse.Namespace) and needs arbitrary unpickling" in fails(tmp_path / "args.pth")
-        (tmp_path / "evil.pth").write_bytes(pickle.dumps(print, protocol=2))
-        assert "print) and needs arbitrary unpickling" in fails(tmp_path / "evil.pth")
+        for evil, name in ((print, "print"), (os.system, "system")):
+            (tmp_path / "evil.pth").write_bytes(pickle.dumps(evil, protocol=2))
+            assert f"{name}) and needs arbitrary unpickling" in fails(tmp_path / "evil.pth")
 
     def test_damaged_files(self, tmp_path):
         torch.save(make("clean").state_dict(), tmp_path / "a.pth")
         (tmp_path / "half.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:5000])
         assert "damaged or incomplete" in fails(tmp_path / "half.pth")
-        (tmp_path / "page.pth").write_text("<html>not found</html>")
-        assert "damaged" in fails(tmp_path / "page.pth")
+        for page in (
+            "<html>not found</html>",
+            "<!DOCTYPE html>",
+            '{"message": "limit"}',
+            "Rate limit exceeded",
+            "version 1",
+        ):
+            (tmp_path / "page.pth").write_text(page)
+            text = fails(tmp_path / "page.pth").split("page.pth: ")[1]
+            assert text.startswith(("damaged, or no checkpoint at all; it begins with", "cannot be read (")), text
+        (tmp_path / "empty.pth").touch()
+        assert "empty.pth: cannot be read" in fails(tmp_path / "empty.pth")
+        assert f"is a directory; give a file in it; {tmp_path} holds {tmp_path}/a.pth" in fails(tmp_path)
         torch.save([torch.zeros(1)], tmp_path / "list.pth")
         assert "holds a list, expected a dict of tensors" in fails(tmp_path / "list.pth")
         assert "no such file; " + str(tmp_path) in fails(tmp_path / "none.pth")
@@ -230,6 +246,18 @@ class TestWhatTheFileHolds:
         save_checkpoint(tmp_path / "ours.pth", model.export_state(), {"config": load_cfg(opts=opts).dump()})
         assert len(load(tmp_path / "ours.pth", *SMALL, num_cameras=3).base.blocks) == 12
 
+    def test_pixels_of_the_file_or_of_the_configuration(self, tmp_path, caplog):
+        state = make("clean").state_dict()
+        torch.save(state, tmp_path / "a.pth")
+        model = load(tmp_path / "a.pth", *SMALL, "INPUT.PIXEL_STD", "[0.5, 0.5, 0.5]", num_cameras=3)
+        assert "and deviation [0.229, 0.224, 0.225], which are used, not the configured INPUT.PIXEL_MEAN" in caplog.text
+        assert torch.equal(model.normalize.std, state["normalize.std"])
+        del state["normalize.std"]
+        torch.save(state, tmp_path / "half.pth")
+        model = load(tmp_path / "half.pth", *SMALL, "INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]", num_cameras=3)
+        assert "holds no pixel mean and deviation" in caplog.text
+        assert model.normalize.mean.tolist() == [0.5, 0.5, 0.5]
+
 
 class TestSideInformation:
     def test_another_camera_table(self, tmp_path):
@@ -237,14 +265,21 @@ class TestSideInformation:
         text = fails(tmp_path / "a.pth", *SMALL, num_cameras=6)
         assert "side information for 3 camera/viewpoint combinations, but the data set has 6" in text
         assert "set MODEL.SIE_CAMERA and SIE_VIEW to False: every picture then gets the mean of the file's" in text
+        text = fails(tmp_path / "a.pth", *SMALL, num_cameras=6, num_views=3)
+        assert "the data set has 6; MODEL.SIE_VIEW True would fit, if that is how it was trained" in text
+
+    def test_no_sides_wanted_though_they_would_fit(self, tmp_path, caplog):
+        torch.save(make("clean").state_dict(), tmp_path / "a.pth")
+        load(tmp_path / "a.pth", *SMALL, "MODEL.SIE_CAMERA", "False", num_cameras=3)
+        assert "the mean of the file's 3 side vectors; MODEL.SIE_CAMERA True would fit" in caplog.text
 
     def test_the_way_out_is_the_mean_vector(self, tmp_path, caplog):
         model = make("clean").eval()
         torch.save(model.state_dict(), tmp_path / "a.pth")
         with caplog.at_level(logging.INFO):
             loaded = load(tmp_path / "a.pth", *SMALL, "MODEL.SIE_CAMERA", "False", num_cameras=15)
-        assert "every picture gets the mean of its 3 side vectors" in caplog.text
-        assert "SIE_CAMERA" not in caplog.text  # what the user wishes is no disagreement
+        assert "so every picture gets the mean of the file's 3 side vectors\n" in caplog.text
+        assert "not the configured one" not in caplog.text  # what the user wishes is no disagreement
         model.base.sie_embed.data[:] = model.base.sie_embed.data.mean(dim=0)
         batch = make_batch()
         with torch.no_grad():
@@ -261,6 +296,18 @@ class TestSideInformation:
 
 
 class TestFaults:
+    @pytest.mark.parametrize(("name", "value", "message"), [
+        ("base.norm.weight", torch.ones(192, dtype=torch.int8), "torch.int8 in the file, expected a dense tensor"),
+        ("base.norm.weight", torch.ones(192).to_sparse(), "torch.sparse_coo in the file"),
+        ("module.base.norm.weight", torch.ones(192), "holds base.norm.weight twice"),
+        ("base.sie_embed", torch.ones(0, 1, 192), "base.sie_embed has no rows"),
+        ("base.pos_embed", torch.ones(()), "base.pos_embed"),
+    ])  # fmt: skip
+    @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+    def test_tensors_that_cannot_be_weights(self, name, value, message, tmp_path):
+        torch.save({**make("clean").state_dict(), name: value}, tmp_path / "a.pth")
+        assert message in fails(tmp_path / "a.pth", *SMALL, num_cameras=3)
+
     def test_every_mismatch_with_both_shapes(self, tmp_path):
         state = make("clean").state_dict()
         state["base.norm.weight"] = torch.zeros(24)
@@ -276,7 +323,7 @@ class TestFaults:
     def test_another_picture_size(self, tmp_path):
         torch.save(random_state(MODELS[0]), tmp_path / "a.pth")
         text = fails(tmp_path / "a.pth", "INPUT.SIZE_TRAIN", "[384, 128]", "INPUT.SIZE_TEST", "[384, 128]")
-        assert "positions for 128 patches, which no stride makes of INPUT.SIZE_TEST [384, 128]" in text
+        assert "positions for 128 patches, which no usual stride makes of INPUT.SIZE_TEST [384, 128]" in text
         assert "perhaps [256, 128] with stride 16" in text
         save_checkpoint(tmp_path / "ours.pth", make("clean").export_state(), {"config": load_cfg(opts=SMALL).dump()})
         text = fails(tmp_path / "ours.pth", *SMALL, "INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]")

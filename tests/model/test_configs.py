@@ -8,6 +8,8 @@ import torch
 from config import load_cfg, stage_cfg
 from loss import make_loss
 from model import load_model, make_model
+from model.jigsaw import JigsawSettings
+from model.reid import CosineClassifier
 from solver import make_optimizer, make_scheduler
 from tests.helpers import REPOSITORY
 from tests.model.test_checkpoints import MODELS, random_state
@@ -38,6 +40,43 @@ def test_builds(path):
         make_scheduler(staged, make_optimizer(staged, model, loss_fn))
         # nothing about test features had to be put right
         assert getattr(model, "student", model).test_feature == cfg.TEST.FEATURE
+
+
+def built(*opts):
+    with torch.device("meta"):
+        return make_model(load_cfg(opts=["CFAT.STAGE", "clean", "TEST.FEATURE", "class_token", *opts]), **COUNTS)
+
+
+def test_every_setting_reaches_the_model():
+    vit = built(
+        *("MODEL.SIE_COE", "1.5", "MODEL.DROP_OUT", "0.1", "MODEL.ATT_DROP_RATE", "0.2", "MODEL.DROP_PATH", "0.3"),
+        *("MODEL.JPM", "True", "MODEL.RE_ARRANGE", "False", "MODEL.SHIFT_NUM", "3", "MODEL.SHUFFLE_GROUP", "4"),
+        *("MODEL.DEVIDE_LENGTH", "2", "TEST.FEAT_NORM", "False", "MODEL.STRIDE_SIZE", "[16, 8]"),
+    )
+    assert vit.base.sie_coefficient == 1.5
+    assert vit.base.patch_embed.grid_size == (16, 15)
+    attention = vit.base.blocks[-1].attn
+    drops = (vit.base.pos_drop.p, attention.proj_drop.p, attention.attn_drop.p, vit.b2[0].drop_path1.drop_prob)
+    assert drops == (0.1, 0.1, 0.2, 0.3)
+    assert vit.settings == JigsawSettings(rearrange=False, shift=3, groups=4, parts=2)
+    assert not vit.feat_norm
+    resnet = built("MODEL.NAME", "resnet50", "MODEL.LAST_STRIDE", "2", "MODEL.STEM_RELU", "True")
+    assert resnet.base.layer4[0].conv2.stride == resnet.base.layer4[0].downsample[0].stride == (2, 2)
+    assert resnet.base.stem_relu
+    assert resnet.feat_norm
+    assert type(resnet.classifier) is not CosineClassifier
+    assert type(built("MODEL.ID_LOSS_TYPE", "circle").classifier) is CosineClassifier
+
+
+def test_classifiers_start_as_in_the_family():
+    torch.manual_seed(0)
+    spread = {}
+    for kind in ("softmax", "arcface"):
+        opts = ["CFAT.STAGE", "clean", "MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID", "MODEL.ID_LOSS_TYPE"]
+        model = make_model(load_cfg(opts=[*opts, kind]), num_classes=300, num_cameras=1, num_views=1)
+        spread[kind] = model.classifier.weight.std().item()
+    assert spread["softmax"] == pytest.approx(0.001, rel=0.05)
+    assert spread["arcface"] == pytest.approx((2 / (300 + 192)) ** 0.5, rel=0.05)  # Xavier's
 
 
 RELEASED = dict(

@@ -99,7 +99,33 @@ def test_backbone_of_a_re_identification_checkpoint(tmp_path, caplog):
     assert torch.equal(model.base.cls_token, source.base.cls_token)
     assert model.base.sie_embed.shape == (3, 1, 192)
     assert "side information of another data set (7 vectors) is left out" in caplog.text
-    assert "its heads are left out: normalize.mean, normalize.std, bottleneck.weight" in caplog.text
+    (line,) = [record.message for record in caplog.records if "in the file and not used" in record.message]
+    assert "not used: base.sie_embed, bottleneck.bias" in line
+    assert "classifier.weight, normalize.mean, normalize.std" in line
+
+
+def test_the_global_branch_of_a_jigsaw_model_is_the_last_block(tmp_path):
+    opts = [*SMALL, "MODEL.JPM", "True", "CFAT.STAGE", "clean"]
+    source = make_model(load_cfg(opts=opts), **COUNTS)
+    for parameter in source.b1.parameters():  # as training leaves it: away from the block that nothing uses
+        parameter.data.add_(1)
+    torch.save(source.state_dict(), tmp_path / "jpm.pth")
+    for target in (SMALL, opts):
+        cfg = stage_cfg(load_cfg(opts=[*target, "MODEL.PRETRAIN_PATH", str(tmp_path / "jpm.pth")]), "clean")
+        model = make_model(cfg, **COUNTS)
+        load_start(cfg, model)
+        last = model.b2[0] if target is opts else model.base.blocks[-1]
+        assert torch.equal(last.attn.qkv.weight, source.b1[0].attn.qkv.weight)
+
+
+def test_a_square_grid_is_resized_though_another_has_as_many_patches(tmp_path):
+    source = make_base((64, 64))
+    torch.save(source.state_dict(), tmp_path / "vit.pth")
+    base = TransReIDViT((128, 32), SIZE)  # 8 x 2, as many as 4 x 4
+    load_pretrained(base, str(tmp_path / "vit.pth"))
+    expected = resize_position_embedding(source.pos_embed, (8, 2), from_grid=(4, 4), num_prefix=1)
+    assert torch.equal(base.pos_embed, expected)
+    assert not torch.equal(base.pos_embed, source.pos_embed)
 
 
 def test_jigsaw_branches_start_from_the_file(tmp_path):

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     setup_logging()
     cfg = load_cfg(args.config_file, args.opts)
     device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
-    data = make_dataloader(cfg, with_train=False)  # what is wrong with it comes to light before anything is written
+    data = make_dataloader(cfg)  # what is wrong with it comes to light before anything is written
     stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
     check_stages(stages)
     check_test_settings(cfg)

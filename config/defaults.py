@@ -95,17 +95,38 @@ _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = CN()
-# market1501, synthetic, or a corrupted copy of one (python -m corruption export): market1501-C, synthetic-C.
+# market1501, cuhk03, msmt17, synthetic; folder or csv for pictures of your own (docs/own-data.md); or a corrupted copy
+# (python -m corruption export): market1501-C, cuhk03-C, synthetic-C.
 _C.DATASETS.NAMES = "market1501"
-# Directory that holds the data set's own directory.
+# Directory that holds the data set's own directory; of folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = "data"
-# Refuse a data set whose picture and identity counts are not the published ones; False only warns (own subsets).
+# Refuse a data set whose counts (pictures, identities, cameras) are not the published ones; False only warns (subsets).
 _C.DATASETS.CHECK_COUNTS = True
+# Decode every picture before the first batch, so that a damaged one comes to light then. False saves that time.
+_C.DATASETS.CHECK_PICTURES = True
+# What to do about damaged pictures, names that do not parse and entries of lists without a picture: error, or skip,
+# which leaves them out, counts and logs.
+_C.DATASETS.ON_BAD_IMAGE = "error"
+# CUHK03: boxes, detected or labeled; and the test protocol: 0 for the new one (767 and 700 identities), 1 to 20 for one
+# of the classic splits (100 test identities; their CMC is TEST.CMC single_gallery_shot).
+_C.DATASETS.CUHK03 = CN({"BOXES": "detected", "CLASSIC_SPLIT": 0})
+# MSMT17: V1, V2 or auto, the one that is there; and whether the validation set is trained with, as the family does.
+_C.DATASETS.MSMT17 = CN({"VERSION": "auto", "WITH_VAL": True})
+# folder: the directories of the sets, below ROOT_DIR, and a regular expression for the path of a picture below them,
+# with the named groups pid and, optionally, camid and viewid. An empty QUERY is drawn from GALLERY; where TRAIN and
+# GALLERY are the same directory, people are drawn for training; an empty TRAIN leaves a set for tests only.
+_C.DATASETS.FOLDER = CN({"TRAIN": "train", "QUERY": "query", "GALLERY": "gallery", "PATTERN": r"(?P<pid>[^/]+)/.+"})
+# csv: the file, below ROOT_DIR, with columns path, pid and, optionally, camid, viewid and split.
+_C.DATASETS.CSV = CN({"FILE": "data.csv"})
+# Where a split is drawn: its own seed, so that runs with different SEEDs share it, and the share of people who train.
+_C.DATASETS.SPLIT = CN({"SEED": 0, "TRAIN_SHARE": 0.5})
 
 # ---------------------------------------------------------------- DATALOADER
 _C.DATALOADER = CN()
 # Worker processes for reading, corrupting and transforming; 0: in the main process. Results do not depend on it.
 _C.DATALOADER.NUM_WORKERS = 4
+# Decoded pictures in shared memory, for all workers: none, or ram, which decodes each once; its size is logged first.
+_C.DATALOADER.CACHE = "none"
 # softmax_triplet: P identities x NUM_INSTANCE pictures; softmax: pictures in random order.
 _C.DATALOADER.SAMPLER = "softmax_triplet"
 # Pictures of each identity in a batch.

@@ -53,6 +53,13 @@ def _in_stage_order(stages: list[str]) -> bool:
     return bool(stages) and stages == [stage for stage in STAGE_ORDER if stage in stages]
 
 
+def _names_a_pid(pattern: str) -> bool:
+    try:
+        return "pid" in re.compile(pattern).groupindex
+    except re.error:
+        return False
+
+
 _POSITIVE = Rule("a number above 0", lambda value: 0 < value < math.inf)
 _PROBABILITY = Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)
 _FILLED = Rule("a text that is not empty", bool)
@@ -93,6 +100,20 @@ RULES: dict[str, Rule] = {
     "INPUT.PIXEL_STD": Rule("three numbers above 0", lambda value: 0 < value < math.inf, elements=True),
     "DATASETS.NAMES": _FILLED,
     "DATASETS.ROOT_DIR": _FILLED,
+    "DATASETS.ON_BAD_IMAGE": _one_of("error", "skip"),
+    "DATASETS.CUHK03.BOXES": _one_of("detected", "labeled"),
+    "DATASETS.CUHK03.CLASSIC_SPLIT": Rule(
+        "0 (the new protocol) or a classic split from 1 to 20", range(21).__contains__
+    ),
+    "DATASETS.MSMT17.VERSION": _one_of("auto", "V1", "V2"),
+    "DATASETS.FOLDER.GALLERY": _FILLED,
+    "DATASETS.FOLDER.PATTERN": Rule(
+        "a regular expression with a named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\\d+)_.*", _names_a_pid
+    ),
+    "DATASETS.CSV.FILE": _FILLED,
+    "DATASETS.SPLIT.SEED": _at_least(0),
+    "DATASETS.SPLIT.TRAIN_SHARE": Rule("a number above 0 and below 1", lambda value: 0 < value < 1),
+    "DATALOADER.CACHE": _one_of("none", "ram"),
     "DATALOADER.NUM_WORKERS": _at_least(0),
     "DATALOADER.SAMPLER": _one_of("softmax_triplet", "softmax"),
     "DATALOADER.NUM_INSTANCE": _at_least(1),

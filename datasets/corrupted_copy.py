@@ -9,20 +9,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 from corruption.copies import check_files
-from datasets.market1501 import DIRECTORIES, PUBLISHED_COUNTS, check_published_counts, read_market_layout
+from datasets import cuhk03, market1501
+from datasets.faults import Faults
+from datasets.market1501 import FILE_NAMES, FileNames, read_market_layout
 from datasets.synthetic import NAME as SYNTHETIC
 from utils.errors import UserError
-from utils.structures import DatasetSplits
+from utils.structures import Counts, DatasetSplits
 
 
 class Copied(NamedTuple):
-    """A data set that copies are made of: the names that its directory may have, and its published counts."""
+    """A data set in Market-1501's layout, of which copies are made: the names that its directory may have and how its
+    pictures are named; its published counts and cameras."""
 
     directories: tuple[str, ...]
-    published: dict[str, tuple[int, int]]
+    names: FileNames
+    published: dict[str, Counts]
+    cameras: int
 
 
-COPIED = {"market1501": Copied(DIRECTORIES, PUBLISHED_COUNTS), SYNTHETIC: Copied((SYNTHETIC,), {})}
+COPIED = {
+    "market1501": Copied(market1501.DIRECTORIES, FILE_NAMES, market1501.PUBLISHED, market1501.NUM_CAMERAS),
+    "cuhk03": Copied(cuhk03.FOLDERS, cuhk03.FILE_NAMES, {}, 0),
+    SYNTHETIC: Copied((SYNTHETIC,), FILE_NAMES, {}, 0),
+}
 
 
 def original_of(name: str) -> str | None:
@@ -31,30 +40,24 @@ def original_of(name: str) -> str | None:
     return original if original in COPIED and hyphen and suffix and Path(name).name == name else None
 
 
-def published_counts(name: str) -> dict[str, tuple[int, int]]:
-    """Pictures and identities of each split of a data set or of its copies; {} where none are published."""
-    original = original_of(name) or name
-    return COPIED[original].published if original in COPIED else {}
-
-
-def read_corrupted_copy(root_dir: str | Path, name: str, *, check_counts: bool = True) -> DatasetSplits:
+def read_corrupted_copy(root_dir: str | Path, name: str, faults: Faults) -> DatasetSplits:
     """The copy `name` below `root_dir`.
 
     Raises:
-        UserError: not there, not complete, with files that its manifest does not list, or (unless check_counts is
-            False) with other counts than published.
+        UserError: not there, not complete, or with files that its manifest does not list.
     """
     root_dir, original = Path(root_dir), original_of(name)
-    suffix, names = name.removeprefix(original), COPIED[original].directories
-    places = [root_dir / f"{other}{suffix}" for other in names]
+    suffix, copied = name.removeprefix(original), COPIED[original]
+    places = [root_dir / f"{other}{suffix}" for other in copied.directories]
     directory = next((place for place in places if place.is_dir()), None)
     if directory is None:
+        names = copied.directories
         source = next((root_dir / other for other in names if (root_dir / other).is_dir()), root_dir / names[0])
         raise UserError(
             f"DATASETS.NAMES {name!r}: no {' or '.join(map(str, places))}; make it with: "
             f"python -m corruption export --data {source} --out {source}{suffix}"
         )
     check_files(directory)
-    splits = read_market_layout(directory, name=name)
-    check_published_counts(splits, COPIED[original].published, check_counts=check_counts)
-    return splits
+    return read_market_layout(
+        directory, faults, name=name, names=copied.names, published=copied.published, cameras=copied.cameras
+    )

@@ -1,8 +1,8 @@
 """From a configuration to batches."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,40 +10,21 @@ import torch
 from torch.utils.data import DataLoader
 
 from corruption import CorruptionPolicy, make_corruption_set, make_test_policy, make_train_policy
-from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
-from datasets.market1501 import count, read_market1501, read_market_layout
-from datasets.samplers import EpochBatchSampler, IdentityBatchSampler, RandomBatchSampler
-from datasets.synthetic import ensure_synthetic
+from datasets.cache import cached
+from datasets.corrupted_copy import original_of
+from datasets.readers import read_dataset
+from datasets.records import all_records
+from datasets.samplers import EpochBatchSampler, IdentityBatchSampler, RandomBatchSampler, Share
 from datasets.torch_datasets import TestPictures, TrainPictures
 from datasets.transforms import TestTransform, TrainTransform
-from utils.errors import UserError
+from utils.images import read_image
 from utils.seeds import derive_seed
 from utils.stages import current_stage
 from utils.structures import Condition, DataBundle, DatasetSplits
 
 logger = logging.getLogger(__name__)
 
-READERS = {
-    "market1501": lambda cfg, root: read_market1501(root, check_counts=cfg.DATASETS.CHECK_COUNTS),
-    "synthetic": lambda cfg, root: read_market_layout(ensure_synthetic(root), name="synthetic"),
-}
-
-
-def read_dataset(cfg) -> DatasetSplits:
-    """The data set that cfg.DATASETS names, or the corrupted copy of one.
-
-    Raises:
-        UserError: an unknown name, or whatever is wrong with the data on disk.
-    """
-    name, root = cfg.DATASETS.NAMES, Path(cfg.DATASETS.ROOT_DIR)
-    if name in READERS:
-        return READERS[name](cfg, root)
-    if original_of(name):
-        return read_corrupted_copy(root, name, check_counts=cfg.DATASETS.CHECK_COUNTS)
-    raise UserError(
-        f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
-        f"{', '.join(f'{original}-C' for original in COPIED)} (or another suffix)"
-    )
+Reader = Callable[[str], np.ndarray]
 
 
 def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
@@ -56,17 +37,16 @@ def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
     Raises:
         UserError: data missing or damaged.
     """
-    splits = read_dataset(cfg)
+    splits = read_dataset(cfg, with_train=with_train)
     if original_of(splits.name) and (list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX):
         logger.warning(
             "%s is corrupted already, and TEST.PROTOCOLS or TEST.MATRIX would corrupt it once more; "
             "its own numbers are those of TEST.PROTOCOLS \"['clean']\"",
             splits.name,
         )
-    for split in ("train", "query", "gallery"):
-        logger.info("%s %s: %d pictures of %d identities", splits.name, split, *count(getattr(splits, split)))
+    used = all_records(splits) if with_train else (*splits.query, *splits.gallery)
+    read = cached(tuple(record.path for record in used)) if cfg.DATALOADER.CACHE == "ram" else read_image
     pids = sorted({record.pid for record in splits.train})
-    everything = [*splits.train, *splits.query, *splits.gallery]
     test = TestLoaders(
         splits=splits,
         transform=TestTransform(tuple(cfg.INPUT.SIZE_TEST)),
@@ -74,20 +54,22 @@ def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed=cfg.SEED,
+        read=read,
     )
+    label_of = {pid: label for label, pid in enumerate(pids)}
     return DataBundle(
         splits=splits,
-        train=_make_train_loader(cfg, splits, {pid: label for label, pid in enumerate(pids)}) if with_train else None,
+        train=_make_train_loader(cfg, splits, label_of, read) if with_train else None,
         test_loader=test,
         read_picture=test.picture,
         num_classes=len(pids),
-        num_cameras=1 + max(record.camid for record in everything),
-        num_views=1 + max(record.viewid for record in everything),
+        num_cameras=1 + max(record.camid for record in all_records(splits)),
+        num_views=1 + max(record.viewid for record in all_records(splits)),
         corruptions=make_corruption_set(cfg, test.policy),
     )
 
 
-def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int]) -> DataLoader:
+def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], read: Reader) -> DataLoader:
     stage = current_stage(cfg)
     seed = derive_seed(cfg.SEED, stage)
     labels = [label_of[record.pid] for record in splits.train]
@@ -110,14 +92,23 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int]) -> 
         with_augmented=with_augmented,
         augmix=cfg.INPUT.AUGMIX and (with_augmented or not cfg.INPUT.SELF_ID),
         seed=seed,
+        read=read,
     )
+    batch_size, share = cfg.SOLVER.IMS_PER_BATCH, _share()
     sampler: EpochBatchSampler
     if cfg.DATALOADER.SAMPLER == "softmax_triplet":
-        sampler = IdentityBatchSampler(labels, cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE, seed)
+        sampler = IdentityBatchSampler(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, seed, share)
     else:
-        sampler = RandomBatchSampler(len(labels), cfg.SOLVER.IMS_PER_BATCH, seed)
+        sampler = RandomBatchSampler(len(labels), batch_size, seed, share)
     workers = cfg.DATALOADER.NUM_WORKERS
     return _loader(pictures, workers, batch_sampler=sampler, persistent_workers=workers > 0)
+
+
+def _share() -> Share:
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return Share()
+    return Share(distributed.get_rank(), distributed.get_world_size())
 
 
 def _loader(pictures, num_workers: int, **options) -> DataLoader:
@@ -147,6 +138,7 @@ class TestLoaders:
     batch_size: int
     num_workers: int
     seed: int
+    read: Reader
 
     def _pictures(self, split: str, condition: Condition, repeat: int) -> TestPictures:
         return TestPictures(
@@ -158,6 +150,7 @@ class TestLoaders:
             condition=condition,
             repeat=repeat,
             seed=self.seed,
+            read=self.read,
         )
 
     def __call__(self, split: str, condition: Condition, repeat: int) -> DataLoader:

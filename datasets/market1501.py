@@ -12,103 +12,112 @@ https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html
 Names are <pid>_c<camera>s<sequence>_<frame>_<box>.jpg, cameras 1 to 6. Junk is dropped on reading, distractors stay.
 """
 
-import logging
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from corruption.copies import PICTURE_SUFFIXES, SPLITS
-from utils.errors import UserError
+from datasets.faults import Faults
+from datasets.places import find_directory, list_pictures
+from datasets.records import MAX_CAMERAS, MAX_PID
 from utils.ranking import JUNK_PID
-from utils.structures import DatasetSplits, ImageRecord
-
-logger = logging.getLogger(__name__)
+from utils.structures import Counts, DatasetSplits, ImageRecord
 
 DIRECTORIES = ("market1501", "Market-1501-v15.09.15")
 SPLIT_DIRECTORIES = {split: directory for directory, split in SPLITS.items()}
-# split: (pictures that count, identities without distractors)
-PUBLISHED_COUNTS = {"train": (12936, 751), "query": (3368, 750), "gallery": (15913, 750)}
-FILE_NAME = re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE)
-DISTRACTOR_PID = 0
+PUBLISHED = {"train": Counts(12936, 751), "query": Counts(3368, 750), "gallery": Counts(15913, 750)}
+NUM_CAMERAS, LAST_PID = 6, 1501
 
 
-def read_market1501(root_dir: str | Path, *, check_counts: bool = True) -> DatasetSplits:
+class FileNames(NamedTuple):
+    """How pictures are named: `pattern` with groups pid and camera, the whole name; `example` of one; the greatest pid
+    and camera, the first being -1 (junk) and 1."""
+
+    pattern: re.Pattern
+    example: str
+    last_pid: int = MAX_PID
+    num_cameras: int = MAX_CAMERAS
+
+
+FILE_NAMES = FileNames(
+    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE),
+    "<pid>_c<camera>s<sequence>_<frame>_<box>.jpg, e.g. 0002_c1s1_000451_03.jpg",
+)
+
+
+def read_market1501(root_dir: str | Path, faults: Faults, *, own_subset: bool = False) -> DatasetSplits:
     """Market-1501 below `root_dir`.
 
+    Args:
+        root_dir: directory that holds the data set's own.
+        faults: takes up what is wrong with single files.
+        own_subset: pids and cameras need not be in the published range.
+
     Raises:
-        UserError: not there, in part there, or (unless check_counts is False) with other counts than published.
+        UserError: not there, or in part there.
     """
-    root_dir = Path(root_dir)
-    directory = next((root_dir / name for name in DIRECTORIES if (root_dir / name).is_dir()), None)
-    if directory is None:
-        raise UserError(
-            f"Market-1501 not found: neither {root_dir / DIRECTORIES[0]} nor {root_dir / DIRECTORIES[1]} exists.\n"
-            f"Download Market-1501-v15.09.15.zip from the data set's page, unpack it into {root_dir}/ (or point "
-            "DATASETS.ROOT_DIR to where it is).\nTo try the framework without any download, use the synthetic set: "
-            "--config_file configs/Synthetic/cfat.yml"
-        )
-    splits = read_market_layout(directory, name="market1501")
-    check_published_counts(splits, PUBLISHED_COUNTS, check_counts=check_counts)
-    return splits
+    directory = find_directory(
+        root_dir,
+        DIRECTORIES,
+        tuple(SPLITS),
+        title="Market-1501",
+        download=f"Download Market-1501-v15.09.15.zip from the data set's page, unpack it into {root_dir}/ (or point "
+        "DATASETS.ROOT_DIR to where it is).\nTo try the framework without any download, use the synthetic set: "
+        "--config_file configs/Synthetic/cfat.yml",
+    )
+    names = FILE_NAMES if own_subset else FILE_NAMES._replace(last_pid=LAST_PID, num_cameras=NUM_CAMERAS)
+    return read_market_layout(
+        directory, faults, name="market1501", names=names, published=PUBLISHED, cameras=NUM_CAMERAS
+    )
 
 
-def check_published_counts(
-    splits: DatasetSplits, published: dict[str, tuple[int, int]], *, check_counts: bool = True
-) -> None:
-    """Raises UserError where counts are not the published ones; with check_counts False, logs a warning."""
-    faults = []
-    for split, expected in published.items():
-        found = count(getattr(splits, split))
-        if found != expected:
-            faults.append(
-                f"{split}: {found[0]} pictures of {found[1]} identities, published {expected[0]} of {expected[1]}"
-            )
-    if faults:
-        message = f"{splits.root}: not the published Market-1501: " + "; ".join(faults)
-        if check_counts:
-            raise UserError(f"{message}. Unpack the archive again, or accept a subset with DATASETS.CHECK_COUNTS False")
-        logger.warning("%s", message)
-
-
-def count(records: tuple[ImageRecord, ...]) -> tuple[int, int]:
-    """Pictures, and identities without distractors."""
-    return len(records), len({record.pid for record in records} - {DISTRACTOR_PID})
-
-
-def read_market_layout(directory: str | Path, *, name: str) -> DatasetSplits:
+def read_market_layout(
+    directory: str | Path,
+    faults: Faults,
+    *,
+    name: str,
+    names: FileNames = FILE_NAMES,
+    published: dict[str, Counts] | None = None,
+    cameras: int = 0,
+) -> DatasetSplits:
     """Reads a directory in Market-1501's layout; pictures in the order of their names.
 
+    Args:
+        directory: holds bounding_box_train/, query/ and bounding_box_test/.
+        faults: takes up names that do not parse.
+        name: of the data set.
+        names: how its pictures are named.
+        published, cameras: see DatasetSplits.
+
     Raises:
-        UserError: a split's directory missing or empty, or a picture whose name does not parse (named).
+        UserError: a split's directory is missing.
     """
     directory = Path(directory)
-    missing = [folder for folder in SPLIT_DIRECTORIES.values() if not (directory / folder).is_dir()]
-    if missing:
-        raise UserError(
-            f"{directory}: {', '.join(missing)} missing; expected {', '.join(SPLIT_DIRECTORIES.values())}. "
-            "The archive is not fully unpacked, or this is another directory level"
-        )
-    records = {split: _read_split(directory / folder) for split, folder in SPLIT_DIRECTORIES.items()}
-    return DatasetSplits(name=name, root=str(directory), **records)
+    find_directory(directory.parent, (directory.name,), tuple(SPLITS), title=name, download="Unpack the archive again")
+    return DatasetSplits(
+        **{split: _read_split(directory / folder, names, faults) for split, folder in SPLIT_DIRECTORIES.items()},
+        name=name,
+        root=str(directory),
+        has_distractors=True,
+        published=published or {},
+        published_cameras=cameras,
+    )
 
 
-def _read_split(directory: Path) -> tuple[ImageRecord, ...]:
+def _read_split(directory: Path, names: FileNames, faults: Faults) -> tuple[ImageRecord, ...]:
     records = []
-    for path in sorted(directory.iterdir()):
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
-            continue  # Thumbs.db and the like come with the archive
-        match = FILE_NAME.fullmatch(path.name)
+    for relative in list_pictures(directory, faults, suffixes=PICTURE_SUFFIXES, recursive=False):
+        path = directory / relative
+        match = names.pattern.fullmatch(relative)
         if match is None:
-            raise UserError(
-                f"{path}: the name does not parse; expected <pid>_c<camera>s<sequence>_<frame>_<box>.jpg, "
-                "e.g. 0002_c1s1_000451_03.jpg. Rename or remove the file"
-            )
+            faults.add(f"{path}: the name does not parse; expected {names.example}. Rename or remove the file")
+            continue
         pid, camera = int(match["pid"]), int(match["camera"])
-        if pid < JUNK_PID or camera < 1:
-            raise UserError(f"{path}: pid {pid}, camera {camera}; expected a pid of -1 or more and cameras from 1")
-        if pid != JUNK_PID:
+        if not (JUNK_PID <= pid <= names.last_pid and 1 <= camera <= names.num_cameras):
+            faults.add(
+                f"{path}: pid {pid}, camera {camera}; expected a pid of -1 to {names.last_pid} and a camera of 1 to "
+                f"{names.num_cameras}. Rename or remove the file"
+            )
+        elif pid != JUNK_PID:
             records.append(ImageRecord(str(path), pid, camera - 1))
-    if not records:
-        raise UserError(
-            f"{directory}: no pictures; expected files such as 0002_c1s1_000451_03.jpg. Unpack the archive again"
-        )
     return tuple(records)

@@ -1,7 +1,7 @@
 """Pictures as torch data sets: read, corrupt, transform."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class TrainPictures(Dataset):
         augmix: AugMix, at the picture's own size, of the further views where there are any; otherwise of every picture
             right after reading, so that the corrupted view shows the mixed picture too.
         seed: draws are a pure function of (seed, epoch, position in the epoch).
+        read: gives the picture of a path, (H, W, 3) uint8 RGB, which is not written to.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class TrainPictures(Dataset):
         with_augmented: bool = False,
         augmix: bool = False,
         seed: int,
+        read: Callable[[str], np.ndarray] = read_image,
     ) -> None:
         self.records, self.labels = records, labels
-        self.transform, self.policy = transform, policy
+        self.transform, self.policy, self.read = transform, policy, read
         self.with_corrupted, self.with_augmented, self.augmix, self.seed = with_corrupted, with_augmented, augmix, seed
 
     def __len__(self) -> int:
@@ -56,7 +58,7 @@ class TrainPictures(Dataset):
     def __getitem__(self, key: SampleKey) -> dict:
         record = self.records[key.index]
         rng = derive_generator(self.seed, "train", key.epoch, key.position)
-        image = read_image(record.path)
+        image = self.read(record.path)
         if self.augmix and not self.with_augmented:
             image = augmix(image, rng)
         corrupted = self.policy.apply(image, rng) if self.with_corrupted else None
@@ -80,6 +82,7 @@ class TestPictures(Dataset):
         split: "query" or "gallery".
         condition: how the pictures look.
         repeat: number of the draw, from 0.
+        read: see TrainPictures.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
@@ -95,9 +98,10 @@ class TestPictures(Dataset):
         condition: Condition,
         repeat: int,
         seed: int,
+        read: Callable[[str], np.ndarray] = read_image,
     ) -> None:
         self.records, self.root, self.transform, self.policy = records, root, transform, policy
-        self.split, self.condition, self.repeat, self.seed = split, condition, repeat, seed
+        self.split, self.condition, self.repeat, self.seed, self.read = split, condition, repeat, seed, read
 
     def __len__(self) -> int:
         return len(self.records)
@@ -107,7 +111,7 @@ class TestPictures(Dataset):
         path = self.records[index].path
         relative = os.path.relpath(path, self.root).replace(os.sep, "/")
         rng = test_generator(self.seed, self.split, relative, self.repeat)
-        return apply_condition(read_image(path), self.condition, self.policy, rng)
+        return apply_condition(self.read(path), self.condition, self.policy, rng)
 
     def __getitem__(self, index: int) -> dict:
         record = self.records[index]

@@ -1,6 +1,8 @@
 """Features of test sets and their retrieval metrics under every test setting: the one evaluation path."""
 
 import logging
+import os
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -57,8 +59,17 @@ class FeatureBank:
         if key not in self.kept:
             loader = self.data.test_loader(split, condition, repeat)
             title = f"{split} {condition.corruption} {repeat}"
-            self.kept[key] = extract_features(self.model, loader, device=self.device, title=title)
+            found = extract_features(self.model, loader, device=self.device, title=title)
+            self.kept[key] = found if self.data.splits.has_cameras else self._number_files(found)
         return self.kept[key]
+
+    def _number_files(self, found: FeatureSet) -> FeatureSet:
+        """The features with a number for each file in place of the unknown cameras: the junk rule, same person by same
+        camera, then leaves out the query's own file alone."""
+        splits = self.data.splits
+        files = {record.path: os.path.realpath(record.path) for record in (*splits.query, *splits.gallery)}
+        numbers = {file: number for number, file in enumerate(sorted(set(files.values())))}
+        return replace(found, camids=np.array([numbers[files[path]] for path in found.paths]))
 
     def drop(self, *, needed: set[Condition]) -> None:
         """Forgets corrupted features but for `needed` conditions and the first random draw, which ranked lists show."""

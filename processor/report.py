@@ -63,7 +63,10 @@ def do_test(
         return make_rows(results, tested, dataset=data.splits.name, seed=cfg.SEED, evaluation=evaluation.describe())
 
     def write(rows: list[dict]) -> dict:
-        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=evaluation.describe())
+        content = make_results(
+            rows, weight=weight, corruptions=data.corruptions, evaluation=evaluation.describe(),
+            dataset_version=data.splits.version,
+        )  # fmt: skip
         files.write(content, rows)
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
@@ -72,10 +75,14 @@ def do_test(
         if other.get("evaluation") != evaluation.describe():
             logger.warning("%s was evaluated otherwise (%s) than this test (%s): do not compare their figures",
                            other["weight"], other.get("evaluation"), evaluation.describe())  # fmt: skip
+        tested = (other.get("dataset", ""), other.get("dataset_version", ""))
+        if tested != (data.splits.name, data.splits.version):
+            logger.warning("%s was tested on other pictures (%s) than these (%s): do not compare their figures",
+                           other["weight"], " ".join(tested).strip(), data.splits.title)  # fmt: skip
     rows = evaluate(protocols, cfg.TEST.REPEATS)
     content = write(rows)
     logger.info("%s on %s, %spercent, mean ± standard deviation over the draws of the corruption:\n%s",
-                weight, data.splits.name, "re-ranked, " if cfg.TEST.RE_RANKING else "",
+                weight, data.splits.title, "re-ranked, " if cfg.TEST.RE_RANKING else "",
                 format_table([content, *compared]))  # fmt: skip
     if cfg.TEST.SAVE_FEATURES:
         save_features(bank, protocols, output_dir / "features", weight=weight, seed=cfg.SEED)

@@ -62,10 +62,13 @@ def format_evaluation(evaluation: dict) -> str:
     return words if settings is None else f"{words}, re-ranked " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
 
-def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict) -> dict:
+def make_results(
+    rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict, dataset_version: str = ""
+) -> dict:
     """The content of results.json, from the rows of results.csv; figures are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
+    dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
     corruption               what the corrupted sets draw from: "backend", "names", "severities"; "seen": those of the
                              names that CORRUPTION.TRAIN stands for
     evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics
@@ -78,6 +81,7 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
     settings, cells = [row for row in rows if not _is_cell(row)], [row for row in rows if _is_cell(row)]
     content = {
         "dataset": rows[0]["dataset"],
+        "dataset_version": dataset_version,
         "weight": weight,
         "seed": rows[0]["seed"],
         "corruption": {

@@ -18,15 +18,53 @@ class ImageRecord:
     viewid: int = 0
 
 
+SPLIT_NAMES = ("train", "query", "gallery")
+
+
+class Counts(NamedTuple):
+    """Pictures and identities of a split; None where nothing is published."""
+
+    pictures: int | None
+    identities: int | None
+
+    def describe(self) -> str:
+        pictures = "" if self.pictures is None else f"{self.pictures} pictures of "
+        return f"{pictures}{'any' if self.identities is None else self.identities} identities"
+
+
 @dataclass(frozen=True)
 class DatasetSplits:
-    """A read data set. `root` is the directory that picture paths are relative to when their corruption is seeded."""
+    """A read data set.
+
+    Attributes:
+        train, query, gallery: pictures; junk is left out.
+        name: as DATASETS.NAMES has it.
+        root: the directory that picture paths are relative to when their corruption is seeded.
+        version: which of several published forms was read, e.g. "MSMT17_V2"; "" where there is only one.
+        has_cameras: whether cameras are known; where they are not, all camids are 0, and the junk rule leaves out the
+            query's own file alone.
+        has_distractors: whether pid 0 stands for no one (Market-1501) and not for a person.
+        common_pids: whether a pid means the same person in training and testing.
+        published, published_cameras: counts of the splits as published, and cameras in all; {} and 0 where there are
+            none.
+    """
 
     train: tuple[ImageRecord, ...]
     query: tuple[ImageRecord, ...]
     gallery: tuple[ImageRecord, ...]
     name: str = ""
     root: str = ""
+    version: str = ""
+    has_cameras: bool = True
+    has_distractors: bool = False
+    common_pids: bool = True
+    published: dict[str, Counts] = field(default_factory=dict)
+    published_cameras: int = 0
+
+    @property
+    def title(self) -> str:
+        """Name and version, for messages and results."""
+        return f"{self.name} ({self.version})" if self.version else self.name
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,117 @@
-"""Training pairs per second from the loader: without corruption and with each backend, one and two workers, in one run.
+"""Clean/corrupted training pairs per second, and where the time goes, in one run.
 
 python tests/benchmarks/loader.py
+
+Pictures are drawn pedestrians, JPEGs of Market-1501's size (128 x 64) and of twice that. The first table has
+milliseconds per pair in one process, step by step; the second, pairs per second of whole epochs from the loader.
 """
 
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import default_collate
+
 from config import load_cfg
+from corruption import CorruptionPolicy
 from datasets import make_dataloader
 from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.transforms import TrainTransform
+from utils.images import read_image
 
-EPOCHS = 2
+SMALL, LARGE = (128, 64), (256, 128)
+EPOCHS = 2  # measured, after a first one that starts the workers
+BATCH = 64
 
 
-def pairs_per_second(root: str, *, backend: str | None, workers: int) -> float:
-    """Rate over whole epochs, after a first one that starts the workers; without a backend no picture is corrupted."""
-    opts = [
-        "DATASETS.ROOT_DIR", root, "DATASETS.NAMES", "market1501", "DATASETS.CHECK_COUNTS", "False",
-        "DATALOADER.NUM_WORKERS", str(workers), "CORRUPTION.CLEAN_PROB", "0.0" if backend else "1.0",
-        "CORRUPTION.BACKEND", backend or "fast",
-    ]  # fmt: skip
-    loader = make_dataloader(load_cfg("configs/Synthetic/cfat.yml", opts)).train
-    pictures, start = 0, 0.0
+def configure(root: Path, size: tuple[int, int], *opts: str):
+    """CFAT's released training pipeline on the pictures below `root`."""
+    settings = {
+        "DATASETS.ROOT_DIR": root, "DATASETS.CHECK_COUNTS": False, "INPUT.SIZE_TRAIN": list(size),
+        "SOLVER.IMS_PER_BATCH": BATCH, "CORRUPTION.CLEAN_PROB": 0.0,
+    }  # fmt: skip
+    return load_cfg(opts=[*(str(part) for pair in settings.items() for part in pair), *opts])
+
+
+def write_pictures(root: Path) -> dict[tuple[int, int], Path]:
+    """size -> root directory of the pedestrians at that size."""
+    roots = {SMALL: root / "small", LARGE: root / "large"}
+    drawn = synthesize(roots[SMALL] / "market1501", SyntheticSettings(num_identities=60))
+    for path in sorted(Path(drawn).glob("*/*.jpg")):
+        copy = roots[LARGE] / "market1501" / path.relative_to(drawn)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize(LARGE[::-1], Image.Resampling.BICUBIC).save(copy, quality=95)
+    return roots
+
+
+def milliseconds(function: Callable, items: list) -> tuple[float, list]:
+    """Per item, and what came out."""
+    start = time.perf_counter()
+    results = [function(item) for item in items]
+    return 1000 * (time.perf_counter() - start) / len(items), results
+
+
+def breakdown(root: Path, size: tuple[int, int]) -> list[float]:
+    """Milliseconds per pair: decode, corrupt, geometry of both views, collate."""
+    paths = [str(path) for path in sorted((root / "market1501" / "bounding_box_train").glob("*.jpg"))]
+    policy, rng = CorruptionPolicy(), np.random.default_rng(0)
+    cfg = configure(root, size)
+    transform = TrainTransform(
+        size, flip_prob=cfg.INPUT.PROB, padding=cfg.INPUT.PADDING, erasing_prob=cfg.INPUT.RE_PROB
+    )
+    read_image(paths[0])
+    policy.apply(read_image(paths[0]), rng)
+    decode, images = milliseconds(read_image, paths)
+    corrupt, corrupted = milliseconds(lambda image: policy.apply(image, rng), images)
+    geometry, pairs = milliseconds(lambda views: transform(*views, rng), list(zip(images, corrupted, strict=True)))
+    samples = [{"images": image, "corrupted": other, "pids": 0} for image, other in pairs]
+    batches = [samples[start : start + BATCH] for start in range(0, len(samples), BATCH)]
+    collate = milliseconds(default_collate, batches)[0] * len(batches) / len(samples)
+    return [decode, corrupt, geometry, collate]
+
+
+def pairs_per_second(root: Path, size: tuple[int, int], *opts: str) -> float:
+    loader = make_dataloader(configure(root, size, *opts)).train
+    pairs, start = 0, 0.0
     for epoch in range(1 + EPOCHS):
         if epoch == 1:
-            pictures, start = 0, time.perf_counter()
+            pairs, start = 0, time.perf_counter()
         loader.batch_sampler.set_epoch(epoch)
-        pictures += sum(len(batch["pids"]) for batch in loader)
-    return pictures / (time.perf_counter() - start)
+        pairs += sum(len(batch["pids"]) for batch in loader)
+    return pairs / (time.perf_counter() - start)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as root:
-        synthesize(Path(root) / "market1501", SyntheticSettings(num_identities=60))
-        print("| workers | without corruption | fast | share | imagecorruptions | share |\n|---|---|---|---|---|---|")
-        for workers in (1, 2):
-            clean, *rates = (
-                pairs_per_second(root, backend=backend, workers=workers)
-                for backend in (None, "fast", "imagecorruptions")
-            )
-            cells = " | ".join(f"{rate:.0f} | {rate / clean:.2f}" for rate in rates)
-            print(f"| {workers} | {clean:.0f} | {cells} |", flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        roots = write_pictures(Path(directory))
+        sizes = [(SMALL, SMALL), (SMALL, LARGE), (LARGE, LARGE)]  # of the pictures, of the batch
+        titles = [f"{a[0]} x {a[1]} -> {b[0]} x {b[1]}" for a, b in sizes]
+        torch.set_num_threads(1)
+        print("| ms per pair, one process | decode | corrupt | geometry | collate | sum | pairs/s |")
+        print("|---|---|---|---|---|---|---|")
+        for title, (found, size) in zip(titles, sizes, strict=True):
+            steps = breakdown(roots[found], size)
+            cells = " | ".join(f"{step:.2f}" for step in steps)
+            print(f"| {title} | {cells} | {sum(steps):.2f} | {1000 / sum(steps):.0f} |", flush=True)
+        print("\n| pairs/s from the loader | workers | fast | fast, cached | imagecorruptions |\n|---|---|---|---|---|")
+        for title, (found, size) in zip(titles, sizes, strict=True):
+            for workers in ("1", "2"):
+                options = (
+                    ["DATALOADER.CACHE", "none"],
+                    ["DATALOADER.CACHE", "ram"],
+                    ["CORRUPTION.BACKEND", "imagecorruptions"],
+                )
+                rates = [
+                    pairs_per_second(roots[found], size, "DATALOADER.NUM_WORKERS", workers, *opts) for opts in options
+                ]
+                print(f"| {title} | {workers} | " + " | ".join(f"{rate:.0f}" for rate in rates) + " |", flush=True)
 
 
 if __name__ == "__main__":

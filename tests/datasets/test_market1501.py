@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from config import load_cfg
+from datasets.faults import Faults
 from datasets.images import resize
 from datasets.market1501 import read_market1501
+from datasets.readers import read_dataset
+from datasets.records import check_counts, count
 from utils.errors import UserError
-from utils.images import read_image
 
 NAMES = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c3s1_000551_01.jpg", "0007_c2s3_070952_01.jpg"],
@@ -28,11 +31,19 @@ def write_tree(root, name="market1501", names=NAMES):
     return root / name
 
 
+def read(root, **options):
+    faults = Faults()
+    splits = read_market1501(root, faults, **options)
+    faults.settle("error")
+    return splits
+
+
 @pytest.mark.parametrize("name", ["market1501", "Market-1501-v15.09.15"])
 def test_reads_both_directory_names(tmp_path, name):
     directory = write_tree(tmp_path, name)
     (directory / "query" / "Thumbs.db").touch()  # comes with the archive
-    splits = read_market1501(tmp_path, check_counts=False)
+    (directory / "query" / "._0001_c1s1_001051_00.jpg").touch()  # left by an archiver
+    splits = read(tmp_path)
     assert [(r.pid, r.camid) for r in splits.train] == [(2, 0), (2, 2), (7, 1)]
     assert [(r.pid, r.camid) for r in splits.query] == [(1, 0), (3, 3)]
     assert [(r.pid, r.camid) for r in splits.gallery] == [(0, 0), (1, 1), (3, 5)]  # junk dropped, distractor kept
@@ -42,16 +53,22 @@ def test_reads_both_directory_names(tmp_path, name):
 
 def test_counts_against_the_published_ones(tmp_path, caplog):
     write_tree(tmp_path)
-    message = "train: 3 pictures of 2 identities, published 12936 of 751; query: 2 .* 3368 of 750; gallery: 3 .* of 750"
+    splits = read(tmp_path)
+    assert count(splits, "gallery") == (3, 2)  # the distractor is a picture, of no identity
+    message = (
+        "not market1501 as published: train: 3 pictures of 2 identities, published 12936 pictures of 751 identities; "
+        "query: 2 .* 3368 pictures of 750 identities; gallery: 3 .* of 750 identities; cameras: 5, published 6"
+    )
     with pytest.raises(UserError, match=message):
-        read_market1501(tmp_path)
-    read_market1501(tmp_path, check_counts=False)
-    assert "not the published Market-1501" in caplog.text
+        check_counts(splits, refuse=True)
+    check_counts(splits, refuse=False)
+    assert "not market1501 as published" in caplog.text
 
 
 def test_missing_data_set_says_what_to_do(tmp_path):
+    (tmp_path / "data").mkdir()
     with pytest.raises(UserError) as caught:
-        read_market1501(tmp_path / "data")
+        read(tmp_path / "data")
     for part in (str(tmp_path / "data" / "market1501"), "Market-1501-v15.09.15.zip", "DATASETS.ROOT_DIR",
                  "configs/Synthetic/cfat.yml"):  # fmt: skip
         assert part in str(caught.value)
@@ -60,13 +77,7 @@ def test_missing_data_set_says_what_to_do(tmp_path):
 def test_half_extracted(tmp_path):
     write_tree(tmp_path, names={"bounding_box_train": NAMES["bounding_box_train"]})
     with pytest.raises(UserError, match="query, bounding_box_test missing"):
-        read_market1501(tmp_path)
-
-
-def test_empty_split(tmp_path):
-    directory = write_tree(tmp_path, names={**NAMES, "query": []})
-    with pytest.raises(UserError, match=f"{directory / 'query'}: no pictures"):
-        read_market1501(tmp_path)
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -74,29 +85,46 @@ def test_empty_split(tmp_path):
 )
 def test_a_name_that_does_not_parse_is_named(tmp_path, name):
     write_tree(tmp_path, names={**NAMES, "query": [*NAMES["query"], name]})
-    with pytest.raises(UserError, match=name):
-        read_market1501(tmp_path)
+    for own_subset in (False, True):
+        with pytest.raises(UserError, match=name):
+            read(tmp_path, own_subset=own_subset)
 
 
-def test_damaged_pictures_are_named(tmp_path):
-    path = write_tree(tmp_path) / "query" / NAMES["query"][0]
-    whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"no picture"):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=f"picture {path}: cannot be read"):
-            read_image(path)
-    with pytest.raises(UserError, match=r"gone\.jpg: cannot be read"):
-        read_image(tmp_path / "gone.jpg")
-    Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png: mode I;16, more than 8 bits a value; expected 8 bits"):
-        read_image(tmp_path / "deep.png")
+@pytest.mark.parametrize("name", ["0002_c7s1_000451_03.jpg", "1502_c1s1_000451_03.jpg"])
+def test_numbers_outside_the_published_range(tmp_path, name):
+    write_tree(tmp_path, names={**NAMES, "query": [*NAMES["query"], name]})
+    with pytest.raises(UserError, match=f"{name}: pid .*; expected a pid of -1 to 1501 and a camera of 1 to 6"):
+        read(tmp_path)
+    assert len(read(tmp_path, own_subset=True).query) == 3
 
 
-def test_grey_and_rgba_become_rgb(tmp_path):
-    for mode, file in (("L", "grey.png"), ("RGBA", "alpha.png"), ("P", "palette.png")):
-        Image.new(mode, (4, 6)).save(tmp_path / file)
-        image = read_image(tmp_path / file)
-        assert (image.shape, image.dtype) == ((6, 4, 3), np.uint8)
+def configure(root, *opts):
+    return load_cfg(opts=["DATASETS.ROOT_DIR", str(root), "DATASETS.CHECK_COUNTS", "False", *opts])
+
+
+def test_empty_splits(tmp_path):
+    for split, folder in (("train", "bounding_box_train"), ("query", "query"), ("gallery", "bounding_box_test")):
+        directory = write_tree(tmp_path / split, names={**NAMES, folder: []})
+        with pytest.raises(UserError, match=f"{directory}: no pictures for the {split} set of market1501"):
+            read_dataset(configure(tmp_path / split))
+    assert read_dataset(configure(tmp_path / "train"), with_train=False).train == ()
+
+
+def test_damaged_pictures_are_told_before_training_or_left_out(tmp_path, caplog):
+    directory = write_tree(tmp_path)
+    damaged = directory / "query" / NAMES["query"][0]
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    (directory / "bounding_box_train" / "holiday.jpg").touch()
+    with pytest.raises(UserError, match=r"holiday\.jpg: the name does not parse(.|\n)*ON_BAD_IMAGE skip") as caught:
+        read_dataset(configure(tmp_path))
+    (directory / "bounding_box_train" / "holiday.jpg").rename(directory / "bounding_box_train" / "0002_c1s1_1_1.jpg")
+    with pytest.raises(UserError, match=r"0002_c1s1_1_1\.jpg: cannot be read") as caught:
+        read_dataset(configure(tmp_path))
+    assert "1 more such; python -m datasets check names every one" in str(caught.value)
+    splits = read_dataset(configure(tmp_path, "DATASETS.ON_BAD_IMAGE", "skip"))
+    assert [len(split) for split in (splits.train, splits.query, splits.gallery)] == [3, 1, 3]
+    assert "ON_BAD_IMAGE skip: left out 2, picture" in caplog.text
+    assert len(read_dataset(configure(tmp_path, "DATASETS.CHECK_PICTURES", "False")).query) == 2
 
 
 def test_resize_is_pils():

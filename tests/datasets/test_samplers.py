@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datasets.samplers import IdentityBatchSampler, RandomBatchSampler
+from datasets.samplers import IdentityBatchSampler, RandomBatchSampler, Share
 from utils.errors import UserError
 
 LABELS = [label for label, pictures in enumerate([9, 4, 6, 1, 13, 4, 8, 3]) for _ in range(pictures)]
@@ -68,3 +68,58 @@ def test_random_batches_see_every_picture_once(pictures, sizes):
     for batches in epochs(RandomBatchSampler(pictures, 4, seed=0)):
         assert [len(batch) for batch in batches] == sizes
         assert len(np.unique(np.concatenate(batches))) == sum(sizes)
+
+
+def make_identity(share=Share()):  # noqa: B008
+    return IdentityBatchSampler(LABELS, 16, 4, 5, share)
+
+
+def make_random(share=Share()):  # noqa: B008
+    return RandomBatchSampler(len(LABELS), 16, 5, share)
+
+
+@pytest.mark.parametrize("make", [make_identity, make_random])
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_share_the_batches_of_one(make, world_size):
+    alone, ranks = make(), [make(Share(rank, world_size)) for rank in range(world_size)]
+    for epoch in range(4):
+        for sampler in (alone, *ranks):
+            sampler.set_epoch(epoch)
+        assert len({len(list(sampler)) for sampler in ranks}) == 1
+        assert {len(sampler) for sampler in ranks} == {len(list(ranks[0]))}
+        for whole, *shares in zip(alone, *ranks, strict=False):  # the last random batch may be left out
+            assert len({len(keys) for keys in shares}) == 1
+            joined = [key for keys in shares for key in keys]
+            assert joined == whole[: len(joined)]  # index, epoch and position: drawn as in one process
+            assert len(whole) - len(joined) < world_size
+            labels = [{LABELS[key.index] for key in keys} for keys in shares]
+            if make is make_identity:
+                assert sum(map(len, labels)) == len(set.union(*labels)) == 4  # no identity in two processes
+
+
+def test_the_last_random_batch_of_several_processes():
+    for pictures, sizes in ((21, [8, 8, 4]), (19, [8, 8]), (20, [8, 8, 4])):
+        for rank in range(2):
+            (batches,) = epochs(RandomBatchSampler(pictures, 8, 0, Share(rank, 2)), 1)
+            assert [2 * len(batch) for batch in batches] == sizes
+
+
+@pytest.mark.parametrize("make", [make_identity, make_random])
+def test_going_on_in_the_middle_of_an_epoch(make):
+    sampler = make(Share(1, 2))
+    sampler.set_epoch(3)
+    whole = list(sampler)
+    for first in range(len(whole) + 1):
+        resumed = make(Share(1, 2))
+        resumed.set_epoch(3, first)
+        assert list(resumed) == whole[first:]
+        assert len(resumed) == len(whole)
+    sampler.set_epoch(4)
+    assert len(list(sampler)) == len(sampler)  # the next epoch starts from its beginning
+
+
+def test_what_cannot_be_shared():
+    with pytest.raises(UserError, match="12 = 3 identities x 4 .* by 2 processes.* SOLVER.IMS_PER_BATCH a multiple of 8"):
+        IdentityBatchSampler(LABELS, 12, 4, 0, Share(0, 2))
+    with pytest.raises(UserError, match="IMS_PER_BATCH 10 is the batch of all 4 processes; .* multiple of 4, e.g. 12"):
+        RandomBatchSampler(40, 10, 0, Share(0, 4))

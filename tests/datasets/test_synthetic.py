@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.faults import Faults
 from datasets.market1501 import read_market_layout
 from datasets.pictures import Shot, draw_picture
 from datasets.synthetic import GENERATOR_VERSION, SyntheticSettings, ensure_synthetic, list_shots, synthesize
@@ -48,7 +49,7 @@ def copy(small, tmp_path):
 
 
 def test_layout_of_market1501(small):
-    splits = read_market_layout(small, name="synthetic")
+    splits = read_market_layout(small, Faults(), name="synthetic")
     assert len(splits.train) == 3 * 3 * 2
     assert len(splits.query) == 3 * 3  # a picture for each test identity and camera
     assert {r.pid for r in splits.train} == {1, 2, 3}
@@ -181,7 +182,7 @@ def colour_histogram(path):
 
 @pytest.mark.parametrize("describe", [colour_histogram, grey_world_thumbnail])
 def test_colours_do_not_solve_it(sixty, describe):
-    splits = read_market_layout(sixty, name="synthetic")
+    splits = read_market_layout(sixty, Faults(), name="synthetic")
     sets = []
     for records in (splits.query, splits.gallery):
         features = torch.tensor(np.stack([describe(record.path) for record in records]), dtype=torch.float32)

@@ -348,3 +348,41 @@ def test_saved_features_and_thresholds(tmp_path, caplog):
 def test_settings_that_could_not_end_well_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.results\.json: cannot be read"):
         check_test_settings(make_cfg(tmp_path, "TEST.COMPARE", "nowhere"))
+
+
+class Brightness(nn.Module):
+    """One feature, a pixel of the picture, by which some people look alike; whole numbers, so that sums are exact."""
+
+    def extract(self, images, camids, viewids):
+        return (images[:, 0, 3, 3, None] * 255).round()
+
+
+def test_without_cameras_only_the_querys_own_file_is_junk(tmp_path):
+    gallery = tuple(ImageRecord(f"{tmp_path}/{pid}_{number}.jpg", pid, 0) for pid in range(12) for number in range(3))
+    query = gallery[::4]  # every one is a file of the gallery too
+    splits = DatasetSplits(gallery, query, gallery, has_cameras=False)
+
+    def test_loader(split, condition, repeat):
+        return Loader(getattr(splits, split), condition, repeat)
+
+    data = DataBundle(splits, None, test_loader, None, 5, 1, 1)
+    found = do_inference(Brightness(), data, (PROTOCOLS["clean"],), device=CPU)["clean"]
+
+    sides = [
+        extract_features(Brightness(), test_loader(split, Condition(), 0), device=CPU) for split in ("query", "gallery")
+    ]
+    precisions = []
+    for feature, record in zip(sides[0].features, query, strict=True):
+        distances = (sides[1].features - feature).norm(dim=1)
+        answers = [gallery[i] for i in distances.argsort(stable=True) if gallery[i].path != record.path]
+        matches = [answer.pid == record.pid for answer in answers]
+        precisions += [np.mean([(sum(matches[: i + 1])) / (i + 1) for i, match in enumerate(matches) if match])]
+        assert sum(matches) == 2
+    assert found.num_valid_queries == len(query)
+    assert found.mAP < 0.9
+    assert found.mAP == pytest.approx(np.mean(precisions), abs=1e-12)
+    known = dataclasses.replace(data, splits=dataclasses.replace(splits, has_cameras=True))
+    with pytest.raises(
+        UserError, match="none of the 9 queries has a match in the gallery from another camera"
+    ):  # one camera: every match would be junk
+        do_inference(Brightness(), known, (PROTOCOLS["clean"],), device=CPU)

@@ -49,7 +49,10 @@ def matrix_rows():
 
 
 def test_every_figure_of_the_summary_follows_from_the_rows(tmp_path):
-    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
+    content = make_results(
+        matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION, dataset_version="MSMT17_V2"
+    )
+    assert content["dataset_version"] == "MSMT17_V2"
     ResultFiles(tmp_path).write(content, matrix_rows())
     with (tmp_path / "results.csv").open() as handle:
         rows = list(csv.DictReader(handle))

@@ -1,0 +1,139 @@
+"""Where a data set lies: its directory below DATASETS.ROOT_DIR, and the pictures below a directory."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from datasets.faults import Faults
+from utils.errors import UserError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".rar", ".7z")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+DEPTH = 2  # directory levels below which a misplaced data set is looked for
+
+
+def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str], *, title: str, download: str) -> Path:
+    """The directory of a data set: the first of `names` below `root` that is there and holds all of `inside`.
+
+    Args:
+        root: DATASETS.ROOT_DIR.
+        names: names that the directory may have.
+        inside: what it must hold, relative to it.
+        title: name of the data set, for messages.
+        download: what to do where it is nowhere, a sentence.
+
+    Raises:
+        UserError: not found. A wrong directory level, an archive that is not unpacked and a name in another case are
+            recognised and told.
+    """
+    root = Path(root)
+    for name in names:
+        if holds(root / name, inside):
+            return root / name
+    places = " nor ".join(str(root / name) for name in names)
+    expected = ", ".join(inside)
+    if not root.is_dir():
+        why = f"{root} is a file" if root.exists() else f"the directory {root} does not exist"
+        raise UserError(f"{title} not found: DATASETS.ROOT_DIR: {why}. {download}")
+    for explain in (_wrong_level, _another_case, _archive):
+        if told := explain(root, names, inside):
+            raise UserError(f"{title} not found: {told}")
+    there = next((root / name for name in names if (root / name).is_dir()), None)
+    if there is not None:
+        missing = ", ".join(name for name in inside if not (there / name).exists())
+        raise UserError(
+            f"{title}: {there}: {missing} missing; expected {expected}. The archive is not fully unpacked, or "
+            "this is another directory level"
+        )
+    neither = "neither " if len(names) > 1 else ""
+    raise UserError(f"{title} not found: {neither}{places} {'exists' if neither else 'does not exist'}.\n{download}")
+
+
+def holds(directory: Path, inside: Sequence[str]) -> bool:
+    return directory.is_dir() and all((directory / name).exists() for name in inside)
+
+
+def _wrong_level(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
+    if holds(root, inside):
+        if root.resolve().name in names:
+            return (
+                f"DATASETS.ROOT_DIR {root} is the data set's own directory; expected the one above it: "
+                f"DATASETS.ROOT_DIR {root.parent if root.name in names else root.resolve().parent}"
+            )
+        return f"its files lie in {root} itself; expected them in {root / names[0]}: make that directory and move them"
+    for depth in range(1, DEPTH + 1):
+        for found in sorted(root.glob("/".join("*" * depth))):
+            if not holds(found, inside) or not found.is_dir():
+                continue
+            if found.name in names:
+                return f"it lies a level too deep, in {found}: set DATASETS.ROOT_DIR {found.parent}"
+            if found.parent.name in names and found.parent.parent == root:
+                return f"it lies a level too deep, in {found}; expected its content in {found.parent}: move it up"
+    return ""
+
+
+def _another_case(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
+    for place, wanted in [(root, names), *((root / name, inside) for name in names)]:
+        if not place.is_dir():
+            continue
+        lowered = {name.lower(): name for name in wanted if not (place / name).exists()}
+        for found in sorted(entry.name for entry in place.iterdir()):
+            if found.lower() in lowered:
+                return f"found {place / found}, expected {place / lowered[found.lower()]}: rename it"
+    return ""
+
+
+def _archive(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
+    wanted = {_plain(name) for name in (*names, *inside)}
+    for place in (root, *(root / name for name in names)):
+        if not place.is_dir():
+            continue
+        for path in sorted(place.iterdir()):
+            suffix = next((suffix for suffix in ARCHIVES if path.name.lower().endswith(suffix)), "")
+            if suffix and path.is_file() and _plain(path.name[: -len(suffix)]) in wanted:
+                return f"found the archive {path}, which is not unpacked yet: unpack it into {place}/"
+    return ""
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def list_pictures(
+    directory: str | Path, faults: Faults, *, suffixes: Iterable[str] = SUFFIXES, recursive: bool = True
+) -> Iterator[str]:
+    """Paths of the pictures in `directory`, relative to it, with forward slashes, in the order of their names.
+
+    Other files and hidden ones are passed over; symbolic links are followed, and one that leads back to a directory
+    above itself is a fault.
+
+    Args:
+        directory: where to look.
+        faults: takes up links in loops and directories that cannot be read.
+        suffixes: what the names of pictures end in, in lower case.
+        recursive: also below it.
+    """
+    directory = Path(directory)
+    wanted = tuple(suffixes)
+
+    def walk(place: Path, above: tuple[str, ...]) -> Iterator[str]:
+        real = os.path.realpath(place)
+        if real in above:
+            faults.add(f"{place}: a symbolic link that leads back to {real}, a loop. Remove the link")
+            return
+        try:
+            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+        except OSError as error:
+            faults.add(f"{place}: cannot be read ({error.strerror}). Mend its permissions, or remove it")
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if not recursive:
+                    continue
+                yield from walk(Path(entry.path), (*above, real))
+            elif entry.name.lower().endswith(wanted):
+                yield Path(entry.path).relative_to(directory).as_posix()
+
+    yield from walk(directory, ())

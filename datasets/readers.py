@@ -1,0 +1,101 @@
+"""From cfg.DATASETS to a data set whose pictures can be read."""
+
+import logging
+from pathlib import Path
+
+from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
+from datasets.csv_list import read_csv
+from datasets.cuhk03 import read_cuhk03
+from datasets.decoding import drop_unreadable
+from datasets.faults import Faults
+from datasets.folder import read_folder
+from datasets.market1501 import read_market1501, read_market_layout
+from datasets.msmt17 import read_msmt17
+from datasets.records import check_counts, check_not_empty, count
+from datasets.synthetic import ensure_synthetic
+from utils.errors import UserError
+from utils.structures import SPLIT_NAMES, DatasetSplits
+
+logger = logging.getLogger(__name__)
+
+
+def _market1501(cfg, root: Path, faults: Faults) -> DatasetSplits:
+    return read_market1501(root, faults, own_subset=not cfg.DATASETS.CHECK_COUNTS)
+
+
+def _cuhk03(cfg, root: Path, faults: Faults) -> DatasetSplits:
+    cuhk03 = cfg.DATASETS.CUHK03
+    return read_cuhk03(root, faults, boxes=cuhk03.BOXES, classic_split=cuhk03.CLASSIC_SPLIT)
+
+
+def _msmt17(cfg, root: Path, faults: Faults) -> DatasetSplits:
+    return read_msmt17(root, faults, version=cfg.DATASETS.MSMT17.VERSION, with_val=cfg.DATASETS.MSMT17.WITH_VAL)
+
+
+def _folder(cfg, root: Path, faults: Faults) -> DatasetSplits:
+    folder, split = cfg.DATASETS.FOLDER, cfg.DATASETS.SPLIT
+    directories = {"train": folder.TRAIN, "query": folder.QUERY, "gallery": folder.GALLERY}
+    return read_folder(
+        root, faults, directories=directories, pattern=folder.PATTERN, seed=split.SEED, train_share=split.TRAIN_SHARE
+    )
+
+
+def _csv(cfg, root: Path, faults: Faults) -> DatasetSplits:
+    split = cfg.DATASETS.SPLIT
+    return read_csv(root, faults, file=cfg.DATASETS.CSV.FILE, seed=split.SEED, train_share=split.TRAIN_SHARE)
+
+
+def _synthetic(cfg, root: Path, faults: Faults) -> DatasetSplits:
+    return read_market_layout(ensure_synthetic(root), faults, name="synthetic")
+
+
+READERS = {
+    "market1501": _market1501,
+    "cuhk03": _cuhk03,
+    "msmt17": _msmt17,
+    "folder": _folder,
+    "csv": _csv,
+    "synthetic": _synthetic,
+}
+
+
+def read_names(cfg, faults: Faults) -> DatasetSplits:
+    """The data set that cfg.DATASETS names, or the corrupted copy of one, as its names and lists say.
+
+    Raises:
+        UserError: an unknown name, or data that are not there.
+    """
+    name, root = cfg.DATASETS.NAMES, Path(cfg.DATASETS.ROOT_DIR)
+    if name in READERS:
+        return READERS[name](cfg, root, faults)
+    if original_of(name):
+        return read_corrupted_copy(root, name, faults)
+    raise UserError(
+        f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
+        f"{', '.join(f'{original}-C' for original in COPIED)} (or another suffix)"
+    )
+
+
+def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
+    """The data set that cfg.DATASETS names, checked: counts, and every picture, as the keys there say.
+
+    Args:
+        cfg: configuration.
+        with_train: there must be training pictures.
+
+    Raises:
+        UserError: an unknown name, or whatever is wrong with the data on disk.
+    """
+    faults = Faults()
+    splits = read_names(cfg, faults)
+    faults.settle(cfg.DATASETS.ON_BAD_IMAGE)
+    needed = SPLIT_NAMES if with_train else SPLIT_NAMES[1:]
+    check_not_empty(splits, needed)
+    check_counts(splits, refuse=cfg.DATASETS.CHECK_COUNTS)
+    if cfg.DATASETS.CHECK_PICTURES:
+        splits = drop_unreadable(splits, faults := Faults())
+        faults.settle(cfg.DATASETS.ON_BAD_IMAGE)
+        check_not_empty(splits, needed)
+    for split in SPLIT_NAMES:
+        logger.info("%s %s: %s", splits.title, split, count(splits, split).describe())
+    return splits

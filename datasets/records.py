@@ -1,0 +1,60 @@
+"""What readers share: counts, and what is true of every data set that was read well."""
+
+import logging
+
+from utils.errors import UserError
+from utils.structures import SPLIT_NAMES, Counts, DatasetSplits, ImageRecord
+
+logger = logging.getLogger(__name__)
+
+DISTRACTOR_PID = 0
+# Numbers that a file name may give; more would only be a name that was misread, and a table of that many cameras.
+MAX_PID, MAX_CAMERAS = 10**9, 10**4
+
+
+def count(splits: DatasetSplits, split: str) -> Counts:
+    """Pictures and identities of a split; distractors are pictures of no identity."""
+    pids = {record.pid for record in getattr(splits, split)}
+    if splits.has_distractors:
+        pids.discard(DISTRACTOR_PID)
+    return Counts(len(getattr(splits, split)), len(pids))
+
+
+def all_records(splits: DatasetSplits) -> tuple[ImageRecord, ...]:
+    return (*splits.train, *splits.query, *splits.gallery)
+
+
+def cameras_of(splits: DatasetSplits) -> set[int]:
+    return {record.camid for record in all_records(splits)}
+
+
+def differences(splits: DatasetSplits) -> dict[str, str]:
+    """Where the counts are not the published ones: split, or "cameras" -> a text with both."""
+    found = {}
+    for split in SPLIT_NAMES:
+        here, published = count(splits, split), splits.published.get(split)
+        if published and not all(p in (None, h) for h, p in zip(here, published, strict=True)):
+            found[split] = f"{split}: {here.describe()}, published {published.describe()}"
+    cameras = len(cameras_of(splits))
+    if splits.published and splits.published_cameras not in (0, cameras):
+        found["cameras"] = f"cameras: {cameras}, published {splits.published_cameras}"
+    return found
+
+
+def check_counts(splits: DatasetSplits, *, refuse: bool) -> None:
+    """Raises UserError where counts are not the published ones; with `refuse` False, logs a warning."""
+    if faults := differences(splits):
+        message = f"{splits.root}: not {splits.title} as published: " + "; ".join(faults.values())
+        if refuse:
+            raise UserError(f"{message}. Unpack the archive again, or accept a subset with DATASETS.CHECK_COUNTS False")
+        logger.warning("%s", message)
+
+
+def check_not_empty(splits: DatasetSplits, names: tuple[str, ...]) -> None:
+    """Raises UserError where one of the splits in `names` is empty."""
+    for split in names:
+        if not getattr(splits, split):
+            raise UserError(
+                f"{splits.root}: no pictures for the {split} set of {splits.title}; unpack the archive again, or look "
+                "at what the keys below DATASETS name"
+            )

@@ -1,0 +1,72 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets import cache
+from datasets.cache import PictureCache
+from tests.datasets.test_loaders import collect, data_root, make  # noqa: F401 - a fixture
+from utils.errors import UserError
+from utils.images import read_image
+from utils.structures import Condition
+
+
+@pytest.fixture
+def paths(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate([(20, 10), (7, 9), (31, 3)]):
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        exif = Image.Exif()
+        exif[0x0112] = 6 if number == 1 else 1  # lies on its side
+        Image.fromarray(pixels).save(tmp_path / f"{number}.jpg", exif=exif)
+    return [str(tmp_path / f"{number}.jpg") for number in (2, 0, 1, 0)]
+
+
+def test_pictures_are_those_of_the_files_and_outlive_them(paths, caplog):
+    caplog.set_level(logging.INFO)
+    expected = {path: read_image(path) for path in paths}
+    pictures = PictureCache(paths)
+    assert "cache: 3 pictures, 0 MiB in shared memory" in caplog.text
+    assert pictures.memory.is_shared()
+    assert pictures.memory.numel() == 3 * (20 * 10 + 7 * 9 + 31 * 3)
+    for path, picture in expected.items():
+        Path(path).write_bytes(b"")  # what is read now can only come from memory
+        assert np.array_equal(pictures(path), picture)
+        with pytest.raises(ValueError, match="read-only"):
+            pictures(path)[0] = 0
+
+
+def test_a_damaged_picture_is_named(paths):
+    content = Path(paths[0]).read_bytes()
+    Path(paths[0]).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=f"picture {paths[0]}: cannot be read"):
+        PictureCache(paths)
+
+
+def test_too_little_shared_memory_is_told_before_it_is_filled(paths, tmp_path, monkeypatch):
+    full = type("Status", (), {"f_bavail": 0, "f_frsize": 4096})
+    monkeypatch.setattr(cache.os, "statvfs", lambda path: full)
+    with pytest.raises(UserError, match="ram: the decoded pictures take 0 MiB, /dev/shm has 0 MiB left; .*shm-size"):
+        PictureCache(paths)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_batches_do_not_depend_on_the_cache(data_root, workers):  # noqa: F811
+    options = ["DATALOADER.NUM_WORKERS", workers, "INPUT.AUGMIX", "True"]
+    plain, cached = (make(data_root, "DATALOADER.CACHE", kind, *options) for kind in ("none", "ram"))
+    first, second = collect(plain.train), collect(cached.train)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    for condition in (Condition(), Condition("random")):
+        first, second = (collect(data.test_loader("query", condition, 1)) for data in (plain, cached))
+        assert torch.equal(first["images"], second["images"])
+        pictures = [data.read_picture("gallery", 3, condition, 0) for data in (plain, cached)]
+        assert np.array_equal(*pictures)
+
+
+def test_stages_share_a_cache(data_root):  # noqa: F811
+    first, second = (make(data_root, "DATALOADER.CACHE", "ram", stage=stage) for stage in ("clean", "align"))
+    assert first.train.dataset.read is second.train.dataset.read
+    assert make(data_root).train.dataset.read is read_image

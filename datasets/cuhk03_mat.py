@@ -1,0 +1,67 @@
+"""The file that holds CUHK03's new protocol: who trains and who is tested.
+
+Zhong, Zheng, Cao, Li, Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from utils.errors import UserError
+from utils.structures import SPLIT_NAMES
+
+URL = "https://github.com/zhunzhong07/person-re-ranking"
+# Every number from 1, as in cuhk-03.mat.
+PICTURE_NAME = re.compile(r"(?P<pair>\d+)_(?P<person>\d+)_(?P<view>[12])_(?P<picture>\d+)\.png")
+# What scipy raises for files that are damaged or hold something else.
+_BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, EOFError,
+           MemoryError, NameError, MatReadError, zlib.error)  # fmt: skip
+
+
+def find_protocol(root: Path, places: Sequence[str], boxes: str) -> Path:
+    """The file for `boxes`, in the first of `places` below `root` that has it; UserError where none has."""
+    name = f"cuhk03_new_protocol_config_{boxes}.mat"
+    found = next((path for place in places if (path := root / place / name).is_file()), None)
+    if found is None:
+        raise UserError(
+            f"CUHK03: {name} not found in {', '.join(str(root / place) for place in places)}: it says who trains and "
+            f"who is tested. Download it from {URL} into {root / 'cuhk03'}/"
+        )
+    return found
+
+
+def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
+    """Per split the (file name, pid) of its pictures.
+
+    Raises:
+        UserError: not a MATLAB file, not the new protocol's, or contradictory.
+    """
+    advice = f"Download it anew from {URL} (the raw file, not the page that shows it)"
+    try:
+        loaded = loadmat(path)
+        names = [str(cell.item()) for cell in loaded["filelist"].ravel()]
+        pids = loaded["labels"].ravel().astype(np.int64)
+        indexes = {split: loaded[f"{split}_idx"].ravel().astype(np.int64) - 1 for split in SPLIT_NAMES}
+    except _BROKEN as error:
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}); expected a MATLAB 5 file with filelist, "
+            f"labels, train_idx, query_idx and gallery_idx. {advice}"
+        ) from error
+    if len(names) != len(pids):
+        raise UserError(f"{path}: {len(names)} names in filelist, {len(pids)} labels; expected as many. {advice}")
+    for split, index in indexes.items():
+        if outside := index[(index < 0) | (index >= len(names))].tolist():
+            raise UserError(
+                f"{path}: {split}_idx has {outside[0] + 1}; expected 1 to {len(names)}, as filelist is long. {advice}"
+            )
+    if unknown := [name for name in names if not PICTURE_NAME.fullmatch(name)]:
+        raise UserError(
+            f"{path}: filelist has {unknown[0]!r}, a name that does not parse; expected "
+            f"<pair>_<person>_<view>_<picture>.png, e.g. 1_001_1_01.png. {advice}"
+        )
+    return {split: [(names[i], int(pids[i])) for i in index] for split, index in indexes.items()}

@@ -134,7 +134,7 @@ _C.DATALOADER.NUM_INSTANCE = 8
 
 # ---------------------------------------------------------------- SOLVER
 _C.SOLVER = CN()
-# SGD, Adam or AdamW.
+# SGD, Adam, AdamW, or any optimizer of timm's by its name there, e.g. lamb.
 _C.SOLVER.OPTIMIZER_NAME = "SGD"
 # Epochs of a stage whose own MAX_EPOCHS is 0.
 _C.SOLVER.MAX_EPOCHS = 120
@@ -142,6 +142,8 @@ _C.SOLVER.MAX_EPOCHS = 120
 _C.SOLVER.BASE_LR = 0.05
 # Momentum of SGD; the released schedule uses none.
 _C.SOLVER.MOMENTUM = 0.0
+# Nesterov momentum of SGD.
+_C.SOLVER.NESTEROV = False
 # Weight decay, and that of biases.
 _C.SOLVER.WEIGHT_DECAY = 1e-3
 _C.SOLVER.WEIGHT_DECAY_BIAS = 1e-3
@@ -149,6 +151,8 @@ _C.SOLVER.WEIGHT_DECAY_BIAS = 1e-3
 _C.SOLVER.BIAS_LR_FACTOR = 2.0
 # The classifier learns at twice the rate.
 _C.SOLVER.LARGE_FC_LR = False
+# Vision transformers: the rate of a block is that of the one above it times this, down to the patch embedding; 1: off.
+_C.SOLVER.LAYER_DECAY = 1.0
 # cosine (to 0.002 BASE_LR) or multistep (times GAMMA at the epochs of STEPS).
 _C.SOLVER.SCHEDULER = "cosine"
 _C.SOLVER.STEPS = [40, 70]
@@ -170,7 +174,26 @@ _C.SOLVER.CENTER_LOSS_WEIGHT = 5e-4
 _C.SOLVER.CENTER_LR = 0.5
 # Pictures in a training batch.
 _C.SOLVER.IMS_PER_BATCH = 64
-# Log every so many steps; evaluate (one repeat) and keep a checkpoint every so many epochs; 0: at the end only.
+# Backbone in half precision, losses and distances always in float32: auto (bf16 on a GPU that has it, else fp16 on a
+# GPU, off on a CPU), bf16, fp16 (with a loss scale) or off.
+_C.SOLVER.AMP = "auto"
+# torch.compile the backbone.
+_C.SOLVER.COMPILE = False
+# Largest norm of the gradient, longer ones are cut; 0: off.
+_C.SOLVER.GRAD_CLIP = 0.0
+# The backbone takes a batch in so many parts, one at a time, so that larger batches fit into memory; losses still see
+# the whole batch, so that weights are those of the large batch. It costs one more forward pass. Transformers only.
+_C.SOLVER.ACCUMULATE = 1
+# Decay of a moving average of the weights, which is then what is tested and kept, e.g. 0.999; 0: off.
+_C.SOLVER.EMA_DECAY = 0.0
+# Several processes: losses see the batch of all of them; False: each sees its own share, and gradients are averaged.
+_C.SOLVER.GLOBAL_LOSS = True
+# Bit-identical weights from the same seed on a GPU too, slower. On a CPU they always are.
+_C.SOLVER.DETERMINISTIC = False
+# auto: go on with the run that OUTPUT_DIR holds, wherever it stopped, if its settings are the same; "": begin anew.
+_C.SOLVER.RESUME = ""
+# Log every so many steps; evaluate (one repeat; the best is kept) and keep a checkpoint every so many epochs; 0: at the
+# end only.
 _C.SOLVER.LOG_PERIOD = 50
 _C.SOLVER.EVAL_PERIOD = 0
 _C.SOLVER.CHECKPOINT_PERIOD = 0

@@ -1,6 +1,7 @@
 """From a configuration to batches."""
 
 import logging
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from datasets.records import all_records
 from datasets.samplers import EpochBatchSampler, IdentityBatchSampler, RandomBatchSampler, Share
 from datasets.torch_datasets import TestPictures, TrainPictures
 from datasets.transforms import TestTransform, TrainTransform
+from utils import distributed
 from utils.images import read_image
 from utils.seeds import derive_seed
 from utils.stages import current_stage
@@ -94,7 +96,7 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], rea
         seed=seed,
         read=read,
     )
-    batch_size, share = cfg.SOLVER.IMS_PER_BATCH, _share()
+    batch_size, share = cfg.SOLVER.IMS_PER_BATCH, Share(distributed.rank(), distributed.world_size())
     sampler: EpochBatchSampler
     if cfg.DATALOADER.SAMPLER == "softmax_triplet":
         sampler = IdentityBatchSampler(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, seed, share)
@@ -102,13 +104,6 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], rea
         sampler = RandomBatchSampler(len(labels), batch_size, seed, share)
     workers = cfg.DATALOADER.NUM_WORKERS
     return _loader(pictures, workers, batch_sampler=sampler, persistent_workers=workers > 0)
-
-
-def _share() -> Share:
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return Share()
-    return Share(distributed.get_rank(), distributed.get_world_size())
 
 
 def _loader(pictures, num_workers: int, **options) -> DataLoader:
@@ -124,6 +119,8 @@ def _loader(pictures, num_workers: int, **options) -> DataLoader:
 
 def _start_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)  # one thread a worker: more of them would only fight for the cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which saves its state first
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and what that process does on SIGTERM is not for workers
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,9 @@ class TestLoaders:
         )
 
     def __call__(self, split: str, condition: Condition, repeat: int) -> DataLoader:
-        return _loader(self._pictures(split, condition, repeat), self.num_workers, batch_size=self.batch_size)
+        pictures = self._pictures(split, condition, repeat)
+        share = distributed.share_of(len(pictures))
+        return _loader(pictures, self.num_workers, batch_size=self.batch_size, sampler=share)
 
     def picture(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:
         """One picture under a condition, at its own size, (H, W, 3) uint8 RGB."""

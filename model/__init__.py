@@ -3,11 +3,13 @@
 Backbones: vit (TransReID's), vit_sizes (its sizes by name), resnet   Models: reid (backbone, neck, classifier), jigsaw
 (JPM), bridge (the fine head), cfat (student, teacher and bridge)   make_model: the factories
 Weights: pretrained (ImageNet starts), loading (what stages start from), file_config (what a checkpoint holds), strict
+Training: training (parts of a batch, several processes), drop_path, ema
 Looking inside and taking out: rollout, export
 """
 
+from model.ema import make_ema
 from model.export import export_if_asked
 from model.loading import check_stages, load_start
 from model.make_model import load_model, make_model
 
-__all__ = ["check_stages", "export_if_asked", "load_model", "load_start", "make_model"]
+__all__ = ["check_stages", "export_if_asked", "load_model", "load_start", "make_ema", "make_model"]

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.bridge import BridgeVAE
-from model.reid import ReIDModel
+from model.reid import Gather, ReIDModel
+from utils.distributed import views
 from utils.structures import ModelOutput
 
 STUDENT_VIEWS = ("corrupted", "both")
@@ -24,7 +25,12 @@ class CFAT(nn.Module):
         bridge: the fine head.
         student_views: "corrupted", or "both": the identity terms then see 2B rows, corrupted ones first.
         freeze_student: stage bridge, in which only the bridge learns.
+
+    Attributes:
+        gather: see ReIDModel.
     """
+
+    gather: Gather | None = None
 
     def __init__(
         self,
@@ -60,14 +66,14 @@ class CFAT(nn.Module):
     def forward(self, batch: dict) -> ModelOutput:
         """Training forward of a batch dict with `images`, `corrupted`, `camids` and `viewids`; pixels in [0, 1]."""
         images, corrupted, camids, viewids = (batch[key] for key in ("images", "corrupted", "camids", "viewids"))
-        count = len(images)
         with torch.no_grad():
-            clean = self.teacher.encode(images, camids, viewids)
+            clean = self.teacher.encode(images, camids, viewids, gather=self.gather)
+        count, num_views = len(clean.embedding), 1
         if self.student_views == "both" and not self.freeze_student:
-            corrupted = torch.cat([corrupted, images])
+            corrupted, num_views = torch.cat([corrupted, images]), 2
             camids, viewids = camids.repeat(2), viewids.repeat(2)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_student):
-            output = self.student.encode(corrupted, camids, viewids)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_student), views(num_views):
+            output = self.student.encode(corrupted, camids, viewids, gather=self.gather)
         bridge = self.bridge(F.normalize(clean.embedding, dim=1), F.normalize(output.embedding[:count], dim=1))
         if self.student.classifier is not None:
             neck = self.student.neck_of_foreign(bridge.corrupted_reconstruction)

@@ -9,6 +9,7 @@ from model.jigsaw import JigsawReID, JigsawSettings
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
 from model.strict import load_strictly
+from model.training import set_up_training
 from model.vit import TransReIDViT, grid_of
 from model.vit_sizes import ViTSize, vit_size
 from utils.checkpoints import load_checkpoint, model_state
@@ -29,7 +30,8 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
     stage = current_stage(cfg)
     counts = {"num_classes": num_classes, "num_cameras": num_cameras, "num_views": num_views}
     if stage in ("clean", "corrupted"):
-        return _make_reid(cfg, **counts, train_view="images" if stage == "clean" else "corrupted")
+        model = _make_reid(cfg, **counts, train_view="images" if stage == "clean" else "corrupted")
+        return set_up_training(cfg, model)
     student, teacher = _make_reid(cfg, **counts), _make_reid(cfg, **counts)
     bridge = BridgeVAE(
         student.embed_dim,
@@ -39,7 +41,8 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
         noise=cfg.CFAT.FINE.NOISE,
         released=cfg.CFAT.FINE.RELEASED,
     )
-    return CFAT(student, teacher, bridge, student_views=cfg.CFAT.STUDENT_VIEWS, freeze_student=stage == "bridge")
+    model = CFAT(student, teacher, bridge, student_views=cfg.CFAT.STUDENT_VIEWS, freeze_student=stage == "bridge")
+    return set_up_training(cfg, model)
 
 
 def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:

@@ -5,14 +5,18 @@ Parameter names are those of the family's checkpoints: normalize, base, bottlene
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from model.rollout import roll_out
 from model.vit import TransReIDViT
+from utils import distributed
 from utils.structures import ModelOutput
 
 TEST_FEATURES = ("patch_mean", "class_token", "neck")
@@ -45,6 +49,23 @@ class Embedded(NamedTuple):
     local_embeddings: tuple[torch.Tensor, ...] = ()  # (N, D) each
 
 
+@dataclass(frozen=True)
+class Gather:
+    """How the processes of a run put their rows together: `rows` (see utils.distributed.gather_rows), and whether
+    patch tokens are put together too, which takes most of the time and which few losses need."""
+
+    rows: Callable[[torch.Tensor], torch.Tensor]
+    patch_tokens: bool = False
+
+
+def gather_embedded(share: Embedded, gather: Gather) -> Embedded:
+    return Embedded(
+        gather.rows(share.embedding),
+        gather.rows(share.patch_tokens) if gather.patch_tokens else share.patch_tokens,
+        tuple(gather.rows(part) for part in share.local_embeddings),
+    )
+
+
 class ReIDModel(nn.Module, ABC):
     """Backbone -> embedding -> BNNeck -> bias-free classifier; each part of a picture has a neck and classifier too.
 
@@ -57,7 +78,15 @@ class ReIDModel(nn.Module, ABC):
         train_view: key of the batch that the training forward reads, "images" or "corrupted".
         cosine_classifier: logits are cosines.
         num_parts: local embeddings that `embed` gives.
+
+    Attributes:
+        gather: set where several processes train it and the losses see the whole batch.
+        batch_parts: parts that the backbone takes a training batch in, to save memory; nothing else changes where rows
+            do not act on one another in it (a transformer; BatchNorm of a ResNet does).
     """
+
+    gather: Gather | None = None
+    batch_parts: int = 1
 
     def __init__(
         self,
@@ -100,10 +129,23 @@ class ReIDModel(nn.Module, ABC):
         return self.base.embed_dim
 
     def encode(
-        self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
+        self,
+        images: torch.Tensor,
+        camids: torch.Tensor | None = None,
+        viewids: torch.Tensor | None = None,
+        *,
+        gather: Gather | None = None,
     ) -> ModelOutput:
-        """Embedding, neck output, logits and patch tokens of images (N, 3, H, W) in [0, 1], and those of the parts."""
-        embedding, patch_tokens, local_embeddings = self.embed(self.normalize(images), camids, viewids)
+        """Embedding, neck output, logits and patch tokens of images (N, 3, H, W) in [0, 1], and those of the parts.
+
+        Args:
+            images, camids, viewids: the rows.
+            gather: what makes the rows of all processes of those of this one; the heads then work on all.
+        """
+        embedded = self._embed_in_parts(self.normalize(images), camids, viewids)
+        if gather is not None:
+            embedded = gather_embedded(embedded, gather)
+        embedding, patch_tokens, local_embeddings = embedded
         features, logits = self._heads(embedding)
         local = [self._heads(part, f"_{number}") for number, part in enumerate(local_embeddings, start=1)]
         return ModelOutput(
@@ -115,6 +157,23 @@ class ReIDModel(nn.Module, ABC):
             local_features=tuple(neck for neck, _ in local),
             local_logits=tuple(scores for _, scores in local if scores is not None),
         )
+
+    def _embed_in_parts(
+        self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None
+    ) -> Embedded:
+        """`embed`, in `batch_parts` parts, each computed again on the way back: activations of one part are in memory
+        at a time, and what follows still sees all rows at once (Gao et al., GradCache, arXiv 2101.06983)."""
+        if self.batch_parts == 1 or not torch.is_grad_enabled():
+            return self.embed(images, camids, viewids)
+        rows = [None if side is None else side.chunk(self.batch_parts) for side in (images, camids, viewids)]
+        parts = []
+        with distributed.views(1):
+            for number in range(len(rows[0])):
+                part = [None if side is None else side[number] for side in rows]
+                parts.append(checkpoint(self.embed, *part, use_reentrant=False))
+        whole = [torch.cat(tensors) for tensors in zip(*(part[:2] for part in parts), strict=True)]
+        local = tuple(torch.cat(tensors) for tensors in zip(*(part.local_embeddings for part in parts), strict=True))
+        return Embedded(*whole, local)
 
     def _heads(self, embedding: torch.Tensor, ending: str = "") -> tuple[torch.Tensor, torch.Tensor | None]:
         neck, classifier = getattr(self, f"bottleneck{ending}"), getattr(self, f"classifier{ending}")
@@ -130,10 +189,13 @@ class ReIDModel(nn.Module, ABC):
         images, camids, viewids = batch[self.train_view], batch["camids"], batch["viewids"]
         views = batch.get("augmented")
         if views is None:
-            return self.encode(images, camids, viewids)
-        count, num_views = views.shape[:2]
+            return self.encode(images, camids, viewids, gather=self.gather)
+        num_views = views.shape[1]
         everything = torch.cat([images, *views.unbind(dim=1)])  # ((1 + V) B, 3, H, W), view by view
-        output = self.encode(everything, camids.repeat(1 + num_views), viewids.repeat(1 + num_views))
+        camids, viewids = camids.repeat(1 + num_views), viewids.repeat(1 + num_views)
+        with distributed.views(1 + num_views):
+            output = self.encode(everything, camids, viewids, gather=self.gather)
+        count = len(output.logits) // (1 + num_views)
         rows = {name: _first_rows(value, count) for name, value in output._asdict().items()}
         augmented_logits = output.logits[count:].unflatten(0, (num_views, count))  # (V, B, C)
         return ModelOutput(**{**rows, "augmented_logits": augmented_logits})

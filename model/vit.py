@@ -11,6 +11,7 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from model.drop_path import DropPath
 from model.vit_sizes import ViTSize
 
 
@@ -59,6 +60,8 @@ def make_block(size: ViTSize, *, drop_rate: float, attn_drop_rate: float, drop_p
         drop_path=drop_path,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )
+    if drop_path:
+        block.drop_path1, block.drop_path2 = DropPath(drop_path), DropPath(drop_path)
     if size.attention_scale is not None:
         block.attn.q_norm = ScaleQuery(size.attention_scale / block.attn.scale)
     return block

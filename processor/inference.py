@@ -10,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from processor.batches import to_device
+from utils import distributed
 from utils.errors import UserError
 from utils.metrics import Evaluation, mean_metrics
 from utils.reranking import ReRanking
@@ -45,6 +46,19 @@ def extract_features(model: nn.Module, loader, *, device: torch.device, title: s
     return FeatureSet(torch.cat(parts), np.concatenate(pids), np.concatenate(camids), tuple(paths))
 
 
+def gather_features(share: FeatureSet) -> FeatureSet:
+    """The features of all processes, of each one's share."""
+    shares = distributed.gather_objects(share)
+    if len(shares) == 1:
+        return share
+    return FeatureSet(
+        torch.cat([one.features for one in shares]),
+        np.concatenate([one.pids for one in shares]),
+        np.concatenate([one.camids for one in shares]),
+        tuple(path for one in shares for path in one.paths),
+    )
+
+
 class FeatureBank:
     """Features by (split, condition, repeat), each extracted once; `drop` frees what is not needed any more."""
 
@@ -60,6 +74,7 @@ class FeatureBank:
             loader = self.data.test_loader(split, condition, repeat)
             title = f"{split} {condition.corruption} {repeat}"
             found = extract_features(self.model, loader, device=self.device, title=title)
+            found = gather_features(found)
             self.kept[key] = found if self.data.splits.has_cameras else self._number_files(found)
         return self.kept[key]
 

@@ -1,46 +1,37 @@
 """The training loop of every stage."""
 
 import logging
-import math
 import platform
-import time
+from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+from torch.nn.parallel import DistributedDataParallel
 
 from processor.batches import to_device
+from processor.failures import check_finite
 from processor.inference import do_inference, make_evaluation
+from processor.progress import Progress
+from processor.resume import last_checkpoint, load_state, remove_leftovers, save_state
+from processor.step import TrainStep, resolve_amp
+from utils import distributed
 from utils.checkpoints import save_checkpoint
-from utils.errors import UserError
 from utils.files import make_output_dir
+from utils.signals import StopRequest, stop_requests
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import DataBundle, Protocol, TrainState
 
 logger = logging.getLogger(__name__)
 
-
-def train_step(
-    model: nn.Module, loss_fn: nn.Module, optimizer: torch.optim.Optimizer, batch: dict
-) -> dict[str, torch.Tensor]:
-    """One update on a batch that is on the model's device.
-
-    Returns:
-        The loss terms, detached, and the identity classifier's `accuracy` on the batch where there is one.
-    """
-    output = model(batch)
-    losses = loss_fn(output, batch)
-    optimizer.zero_grad(set_to_none=True)
-    losses["loss"].backward()
-    optimizer.step()
-    values = {name: value.detach() for name, value in losses.items()}
-    if output.logits is not None:
-        labels = batch["pids"].repeat(len(output.logits) // len(batch["pids"]))
-        values["accuracy"] = (output.logits.detach().argmax(dim=1) == labels).float().mean()
-    return values
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "albumentations",
+    "imagecorruptions",
+)  # versions of, in checkpoints
 
 
 def do_train(
@@ -53,102 +44,173 @@ def do_train(
     *,
     device: torch.device,
     protocols: tuple[Protocol, ...] = (),
+    ema=None,
 ) -> TrainState:
     """Trains one stage: cfg.SOLVER.MAX_EPOCHS epochs, then its checkpoint, OUTPUT_DIR/checkpoints/<stage>.pth.
+
+    After every epoch, and when SIGTERM or Ctrl-C asks it to stop, the whole state goes to <stage>_last.pth, from which
+    SOLVER.RESUME auto goes on to the same weights, on a CPU to the last bit; it is removed once the stage is done. Of
+    the evaluated epochs the best is kept as <stage>_best.pth, every CHECKPOINT_PERIOD-th as <stage>_<epoch>.pth.
 
     Args:
         cfg: configuration of the stage.
         data, model, loss_fn, optimizer, scheduler: as the make_* functions build them.
         device: where to train.
         protocols: test settings evaluated, one draw each, every cfg.SOLVER.EVAL_PERIOD epochs.
+        ema: moving average of the model (model.make_ema), which is then what is tested and kept.
 
     Raises:
-        UserError: a loss that is not finite, with the value of every term, or an OUTPUT_DIR that cannot be written.
+        UserError: a loss that is not finite, an OUTPUT_DIR that cannot be written, or a state that does not fit.
+        SystemExit: it was asked to stop; the status is the usual one, 130 or 143.
     """
-    stage = current_stage(cfg)
-    epochs = cfg.SOLVER.MAX_EPOCHS
-    output_dir = make_output_dir(cfg.OUTPUT_DIR)
-    checkpoint_dir = make_output_dir(output_dir / "checkpoints")
-    state = TrainState(stage=stage)
-    model.to(device)
-    loss_fn.to(device)
-    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    logger.info("stage %s: %d epochs, %.2f million learning parameters, on %s", stage, epochs, learning / 1e6, device)
-    # purge_step: what an earlier run drew in the same place is not mixed in
-    with SummaryWriter(str(output_dir / "tensorboard" / stage), purge_step=0) as writer:
-        for epoch in range(epochs):
-            means = _train_epoch(cfg, data, model, loss_fn, optimizer, scheduler, device, epoch, writer)
-            state.epoch = epoch + 1
+    return _Stage(cfg, data, model, loss_fn, optimizer, scheduler, device, protocols, ema).run()
+
+
+class _Stage:
+    """One stage in training."""
+
+    def __init__(self, cfg, data, model, loss_fn, optimizer, scheduler, device, protocols, ema) -> None:
+        self.cfg, self.data, self.device, self.protocols = cfg, data, device, protocols
+        self.model, self.loss_fn = model.to(device), loss_fn.to(device)
+        self.optimizer, self.scheduler, self.ema = optimizer, scheduler, ema
+        if ema is not None:
+            ema.module.to(device)
+        self.state = TrainState(stage=current_stage(cfg))
+        self.sampler = data.train.batch_sampler
+        self.steps = len(data.train)  # in an epoch
+        amp = resolve_amp(cfg.SOLVER.AMP, device)
+        self.step = TrainStep(
+            self._shared(self.model), self.loss_fn, optimizer, device=device, amp=amp, grad_clip=cfg.SOLVER.GRAD_CLIP,
+            global_loss=cfg.SOLVER.GLOBAL_LOSS,
+        )  # fmt: skip
+        self.parts = {
+            "model": self.model, "loss": self.loss_fn, "optimizer": optimizer, "scheduler": scheduler,
+            "scaler": self.step.scaler, **({} if ema is None else {"ema": ema.module}),
+        }  # fmt: skip
+        self.directory = Path(stage_checkpoint(cfg)).parent
+        self.last = last_checkpoint(stage_checkpoint(cfg))
+        self.sums: dict[str, torch.Tensor] = {}  # of the running epoch's logged values
+
+    def _shared(self, model: nn.Module) -> nn.Module:
+        if distributed.world_size() == 1 or not any(p.requires_grad for p in model.parameters()):
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        # static_graph: parameters may take no part in the loss, the same ones in every step
+        return DistributedDataParallel(model, device_ids=devices, static_graph=True)
+
+    @property
+    def tested(self) -> nn.Module:
+        """The model that is tested and kept."""
+        return self.model if self.ema is None else self.ema.module
+
+    def run(self) -> TrainState:
+        cfg, state = self.cfg, self.state
+        epochs = cfg.SOLVER.MAX_EPOCHS
+        make_output_dir(cfg.OUTPUT_DIR)
+        remove_leftovers(make_output_dir(self.directory))
+        learning = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        logger.info(
+            "stage %s: %d epochs of %d steps, %.2f million learning parameters, on %s%s", state.stage, epochs,
+            self.steps, learning / 1e6, self.device, "" if self.step.amp == "off" else f", {self.step.amp}",
+        )  # fmt: skip
+        if cfg.SOLVER.RESUME == "auto" and self.last.exists():
+            sums = load_state(self.last, self.parts, state, config=cfg.dump())
+            self.sums = {name: value.to(self.device) for name, value in sums.items()}
+            logger.info(
+                "stage %s: goes on from %s, after %d epochs and %d steps",
+                state.stage, self.last, state.epoch, state.step,
+            )  # fmt: skip
+        with Progress(cfg, state, self.steps, self.optimizer, self.device) as self.progress:
+            while True:
+                if self._evaluation_is_due():
+                    self._evaluate()
+                if state.epoch == epochs:
+                    break
+                stop = self._train_epoch()
+                period = cfg.SOLVER.CHECKPOINT_PERIOD
+                if state.step == 0 and period and state.epoch % period == 0:
+                    self._save_model(self.directory / f"{state.stage}_{state.epoch}.pth")
+                self._save_state()
+                if distributed.any_process(bool(stop.signal)):
+                    logger.warning(
+                        "stage %s: asked to stop; what is done, %d epochs and %d steps, is in %s, and SOLVER.RESUME "
+                        "auto goes on from there", state.stage, state.epoch, state.step, self.last,
+                    )  # fmt: skip
+                    raise SystemExit(stop.exit_status)
+        state.checkpoint = stage_checkpoint(cfg)
+        self._save_model(Path(state.checkpoint))
+        distributed.barrier()  # the next stage, in any process, reads the file
+        if distributed.is_main():
+            self.last.unlink(missing_ok=True)
+        logger.info("stage %s: done, %s", state.stage, state.checkpoint)
+        return state
+
+    def _train_epoch(self) -> StopRequest:
+        """What is left of the running epoch, or until SIGTERM or Ctrl-C ask to stop, after the step that they meet."""
+        state = self.state
+        self.model.train()
+        self.sampler.set_epoch(state.epoch, state.step)
+        unchecked: list[dict[str, torch.Tensor]] = []  # values of the steps since the device was last waited for
+        with stop_requests() as stop, self.progress.epoch(state) as shown:
+            batches = iter(self.data.train)
+            while state.step < self.steps and not distributed.any_process(bool(stop.signal)):
+                with shown.waiting():
+                    batch = next(batches)
+                self.scheduler.step(state.epoch + state.step / self.steps)
+                unchecked.append(values := self.step(to_device(batch, self.device)))
+                if self.ema is not None:
+                    self.ema.update(self.model, step=state.epoch * self.steps + state.step)
+                self.sums = {name: self.sums.get(name, 0) + value for name, value in values.items()}
+                state.step += 1
+                due = state.step % self.cfg.SOLVER.LOG_PERIOD == 0 or state.step == self.steps
+                if due or self.device.type == "cpu":  # elsewhere, to look at a loss is to wait for the device
+                    check_finite(unchecked, state, self.data.train, self.cfg.OUTPUT_DIR)
+                    unchecked = []
+                shown.step(batch, values if due else None)
+            if state.step < self.steps:
+                return stop
+            means = {name: (value / self.steps).item() for name, value in self.sums.items()}
             state.history.append(means)
-            due = cfg.SOLVER.EVAL_PERIOD and state.epoch % cfg.SOLVER.EVAL_PERIOD == 0
-            if due and protocols:
-                results = do_inference(
-                    model, data, protocols, device=device, repeats=1, evaluation=make_evaluation(cfg, re_ranking=False)
-                )
-                for name, metrics in results.items():
-                    logger.info("stage %s epoch %d, %s: mAP %.4f, Rank-1 %.4f", stage, state.epoch, name, metrics.mAP,
-                                metrics.rank(1))  # fmt: skip
-                    writer.add_scalar(f"test/mAP_{name}", metrics.mAP, state.epoch)
-                state.evaluations.append({"epoch": state.epoch, **{name: m.mAP for name, m in results.items()}})
-            if cfg.SOLVER.CHECKPOINT_PERIOD and state.epoch % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-                _save(checkpoint_dir / f"{stage}_{state.epoch}.pth", cfg, data, model, state)
-    _save(Path(stage_checkpoint(cfg)), cfg, data, model, state)
-    logger.info("stage %s: done, %s", stage, state.checkpoint)
-    return state
+            shown.end(means, overflows=int(self.step.overflows.item()))
+        state.epoch, state.step, self.sums = state.epoch + 1, 0, {}
+        return stop
 
+    def _evaluation_is_due(self) -> bool:
+        period, epoch = self.cfg.SOLVER.EVAL_PERIOD, self.state.epoch
+        done = any(evaluation["epoch"] == epoch for evaluation in self.state.evaluations)
+        return bool(period and self.protocols and epoch and epoch % period == 0 and not done)
 
-def _train_epoch(cfg, data, model, loss_fn, optimizer, scheduler, device, epoch, writer) -> dict[str, float]:
-    """One epoch; returns the mean of every logged value."""
-    stage = current_stage(cfg)
-    model.train()
-    data.train.batch_sampler.set_epoch(epoch)
-    steps = len(data.train)
-    sums: dict[str, torch.Tensor] = {}
-    pictures, start = 0, time.perf_counter()
-    progress = tqdm(data.train, desc=f"{stage} {epoch + 1}/{cfg.SOLVER.MAX_EPOCHS}", leave=False, disable=None)
-    for step, batch in enumerate(progress):
-        scheduler.step(epoch + step / steps)
-        values = train_step(model, loss_fn, optimizer, to_device(batch, device))
-        sums = {name: sums.get(name, 0) + value for name, value in values.items()}
-        pictures += len(batch["pids"])
-        if (step + 1) % cfg.SOLVER.LOG_PERIOD == 0 or step + 1 == steps:
-            shown = {name: value.item() for name, value in values.items()}
-            _check_finite(shown, stage, epoch + 1, step + 1)
-            progress.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
-            for name, value in shown.items():
-                writer.add_scalar(f"train/{name}", value, epoch * steps + step)
-            writer.add_scalar("train/learning_rate", optimizer.param_groups[0]["lr"], epoch * steps + step)
-    means = {name: (value / steps).item() for name, value in sums.items()}
-    _check_finite(means, stage, epoch + 1, steps)
-    logger.info(
-        "stage %s epoch %d/%d: %s, rate %.2e, %.0f images/s", stage, epoch + 1, cfg.SOLVER.MAX_EPOCHS,
-        ", ".join(f"{name} {value:.3f}" for name, value in means.items()),
-        optimizer.param_groups[0]["lr"], pictures / (time.perf_counter() - start),
-    )  # fmt: skip
-    return means
+    def _evaluate(self) -> None:
+        """Tests the model under every setting, one draw each, and keeps it where it is the best so far."""
+        state = self.state
+        results = do_inference(
+            self.tested, self.data, self.protocols, device=self.device, repeats=1,
+            evaluation=make_evaluation(self.cfg, re_ranking=False),
+        )  # fmt: skip
+        self.progress.evaluation(state, results)
+        state.evaluations.append({"epoch": state.epoch, **{name: m.mAP for name, m in results.items()}})
+        mean_ap = results.get("corrupted", next(iter(results.values()))).mAP
+        if mean_ap > state.best:
+            self._save_model(self.directory / f"{state.stage}_best.pth", replace=state.best >= 0)
+            state.best = mean_ap
+        self._save_state()
 
+    def _save_state(self) -> None:
+        save_state(self.last, self.parts, self.state, self.sums, self._meta())
 
-def _check_finite(values: dict[str, float], stage: str, epoch: int, step: int) -> None:
-    if all(math.isfinite(value) for value in values.values()):
-        return
-    terms = ", ".join(f"{name} {value}" for name, value in values.items())
-    raise UserError(
-        f"stage {stage}, epoch {epoch}, step {step}: the loss is not finite ({terms}); this epoch is not saved. "
-        "Lower the stage's BASE_LR or raise SOLVER.WARMUP_EPOCHS"
-    )
+    def _save_model(self, path: Path, *, replace: bool = False) -> None:
+        save_checkpoint(path, self.tested.export_state(), self._meta(), replace=replace)
 
-
-def _save(path: Path, cfg, data: DataBundle, model: nn.Module, state: TrainState) -> None:
-    meta = {
-        "stage": state.stage,
-        "epoch": state.epoch,
-        "dataset": data.splits.name,
-        "seed": cfg.SEED,
-        "num_classes": data.num_classes,
-        "num_cameras": data.num_cameras,
-        "num_views": data.num_views,
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__},
-        "config": cfg.dump(),
-    }
-    save_checkpoint(path, model.export_state(), meta)
-    state.checkpoint = str(path)
+    def _meta(self) -> dict:
+        return {
+            "stage": self.state.stage,
+            "epoch": self.state.epoch,
+            "dataset": self.data.splits.name,
+            "dataset_version": self.data.splits.version,
+            "seed": self.cfg.SEED,
+            "num_classes": self.data.num_classes,
+            "num_cameras": self.data.num_cameras,
+            "num_views": self.data.num_views,
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+            "config": self.cfg.dump(),
+        }

@@ -3,10 +3,13 @@
 import logging
 import pickle
 import re
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch.utils._pytree import tree_map_only
 
 from utils.errors import UserError
 from utils.files import write_files
@@ -20,22 +23,28 @@ PREFIXES = ("module", "_orig_mod")  # what DataParallel and torch.compile put in
 SHOWN_FILES = 8  # in an error
 
 
-def save_checkpoint(path: str | Path, states: dict[str, State], meta: dict) -> None:
-    """Writes {**states, "meta": meta} beside `path` and renames it; an earlier file of an earlier run is kept.
+def save_checkpoint(path: str | Path, states: dict[str, Any], meta: dict, *, replace: bool = False) -> None:
+    """Writes {**states, "meta": meta} beside `path` and renames it; a file of an earlier run is kept under a number.
 
     Args:
+        path: file.
         states: state dicts by part, "model" and perhaps "bridge".
+        replace: an earlier file is one of this run, out of date, and goes.
         meta: plain values: stage, epoch, num_classes, num_cameras, num_views, dataset, seed, versions, config text.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: {key: value.detach().cpu() for key, value in state.items()} for name, state in states.items()}
-    for kept in write_files({path: lambda partial: torch.save({**content, "meta": meta}, partial)}):
+    content = {**tree_map_only(torch.Tensor, lambda value: value.detach().cpu(), states), "meta": meta}
+    for kept in write_files({path: lambda partial: torch.save(content, partial)}, replace=replace):
         logger.info("%s of an earlier run is kept as %s", path, kept.name)
 
 
-def load_checkpoint(path: str | Path) -> dict:
+def load_checkpoint(path: str | Path, *, check: bool = False) -> dict:
     """Reads a checkpoint, of torch.save or safetensors, onto the CPU without running code from it.
+
+    Args:
+        path: file.
+        check: compare the check sums in it first, which torch.load does not; for files of our own.
 
     Returns:
         The file's dict: ours has "model", perhaps "bridge", and "meta".
@@ -50,6 +59,8 @@ def load_checkpoint(path: str | Path) -> dict:
         hint = _files_in(path.parent)
         raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
     try:
+        if check and (broken := zipfile.ZipFile(path).testzip()) is not None:
+            raise ValueError(f"the check sum of {broken} is wrong")
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

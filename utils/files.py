@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from utils.distributed import is_main
 from utils.errors import UserError
 
 
@@ -29,13 +30,15 @@ def make_output_dir(path: str | Path) -> Path:
     return directory
 
 
-def write_files(files: dict[Path, Callable[[Path], None]]) -> list[Path]:
+def write_files(files: dict[Path, Callable[[Path], None]], *, replace: bool = False) -> list[Path]:
     """Writes files that belong together: each beside its place, and once all are whole, renames them.
 
-    Where another file stands in a place already, those of all places are kept, under one free number.
+    Where another file stands in a place already, those of all places are kept, under one free number. Of several
+    processes that train one model, the first writes.
 
     Args:
         files: place -> function that writes the file given to it.
+        replace: earlier files are not kept.
 
     Returns:
         The earlier files that were kept, under their new names.
@@ -43,6 +46,8 @@ def write_files(files: dict[Path, Callable[[Path], None]]) -> list[Path]:
     Raises:
         UserError: a file could not be written (full disk, no permission); every earlier file is untouched.
     """
+    if not is_main():
+        return []
     directory = next((path for path in files if path.is_dir()), None)
     if directory is not None:
         raise UserError(f"{directory}: is a directory; expected a file, or nothing there. Choose another name")
@@ -53,8 +58,8 @@ def write_files(files: dict[Path, Callable[[Path], None]]) -> list[Path]:
                 write(partials[path])
                 with partials[path].open("rb") as handle:
                     os.fsync(handle.fileno())
-            changed = any(path.exists() and not filecmp.cmp(path, partials[path], shallow=False) for path in files)
-            kept = _keep_previous(list(files)) if changed else []
+            differs = (path.exists() and not filecmp.cmp(path, partials[path], shallow=False) for path in files)
+            kept = _keep_previous(list(files)) if not replace and any(differs) else []
             for path, partial in partials.items():
                 os.replace(partial, path)
         finally:

@@ -5,6 +5,7 @@ import logging.handlers
 import sys
 from pathlib import Path
 
+from utils.distributed import is_main
 from utils.errors import UserError
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -14,12 +15,14 @@ MAX_WAITING = 10_000  # records kept until the directory is known
 def setup_logging(output_dir: Path | None = None) -> None:
     """Sends the project's log to stdout and, from a second call on, to output_dir/log.txt, which is appended to.
 
-    What is logged before the directory is known waits in memory and goes to the file too.
+    What is logged before the directory is known waits in memory and goes to the file too. Of several processes that
+    train one model, the first logs, the others only errors.
 
     Raises:
         UserError: log.txt cannot be opened.
     """
     root = logging.getLogger()
+    main = is_main()
     waiting = []
     for handler in [handler for handler in root.handlers if getattr(handler, "of_project", False)]:
         waiting += getattr(handler, "buffer", [])
@@ -27,7 +30,7 @@ def setup_logging(output_dir: Path | None = None) -> None:
         handler.close()
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
-    if output_dir is None:
+    if output_dir is None or not main:
         other: logging.Handler = logging.handlers.MemoryHandler(MAX_WAITING, flushLevel=logging.CRITICAL + 1)
     else:
         try:
@@ -42,5 +45,5 @@ def setup_logging(output_dir: Path | None = None) -> None:
     for handler in (console, other):
         handler.of_project = True
         root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.INFO if main else logging.ERROR)
     logging.captureWarnings(True)

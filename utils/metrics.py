@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from utils.distributed import is_distributed
 from utils.errors import UserError
 from utils.feature_checks import MEMORY_LIMIT, check_ids, check_sets, query_blocks
 from utils.ranking import Conventions, Gallery, Scores
@@ -181,8 +182,9 @@ class Evaluation:
 
     def __call__(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
         return evaluate_features(
-            query, gallery, metric=self.metric, ap=self.ap, cmc=self.cmc, seed=self.seed, re_ranking=self.re_ranking
-        )
+            query, gallery, metric=self.metric, ap=self.ap, cmc=self.cmc, seed=self.seed, re_ranking=self.re_ranking,
+            distributed=is_distributed(),
+        )  # fmt: skip
 
     def describe(self) -> dict:
         """For the record: {"metric", "ap", "cmc", "re_ranking": None or {"k1", "k2", "lambda_value"}}."""

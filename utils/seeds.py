@@ -1,6 +1,7 @@
 """One SEED; every random draw of the project comes from a generator derived from it and from what the draw is for."""
 
 import hashlib
+import os
 import random
 
 import numpy as np
@@ -24,3 +25,14 @@ def set_global_seeds(seed: int, *labels: str | int) -> None:
     random.seed(value)
     np.random.seed(value)
     torch.manual_seed(value)  # also every CUDA device
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Makes GPU kernels give the same bits every time, and raises an error where one cannot; on a CPU nothing changes.
+
+    Call it before anything is computed on a GPU.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic)

@@ -221,11 +221,21 @@ class ModelOutput(NamedTuple):
 
 @dataclass
 class TrainState:
-    """Where a training run stands. `stage`, `epoch` and `checkpoint` name the last file written; `history` has one dict
-    of mean loss terms per epoch and is not kept in checkpoints."""
+    """Where a training run stands; all but `stage` and `checkpoint` is kept in the checkpoints that a run goes on from.
+
+    Attributes:
+        stage: of CFAT.
+        epoch, step: whole epochs done, and steps done of the next one.
+        checkpoint: the last file written for testing.
+        history: mean loss terms of every epoch.
+        evaluations: mAP of every test setting at the epochs that were evaluated.
+        best: the mAP of the best of them, below 0 before the first.
+    """
 
     stage: str
     epoch: int = 0
+    step: int = 0
     checkpoint: str = ""
+    best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)

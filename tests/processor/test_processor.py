@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 
 from config import load_cfg
 from corruption import PROTOCOLS, make_corruption_set, make_matrix, make_test_policy
+from datasets.samplers import RandomBatchSampler
 from loss import make_loss
 from model import make_model
 from processor import check_test_settings, do_inference, do_test, do_train
 from processor.batches import to_device
 from processor.inference import FeatureBank, extract_features
-from processor.train import train_step
+from processor.step import TrainStep
 from solver import make_optimizer, make_scheduler
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
@@ -36,17 +38,18 @@ def draw_person(pid, camid, number):
 
 
 class Loader:
-    """Batches of drawn people; the corrupted ones are darkened, more so in each repeat."""
+    """Batches of drawn people, as a DataLoader gives them; the corrupted ones are darkened, more so in each repeat."""
+
+    collate_fn = staticmethod(default_collate)
 
     def __init__(self, records, condition=None, repeat=0, batch_size=6):
-        self.records, self.condition, self.repeat, self.batch_size = records, condition, repeat, batch_size
-        self.batch_sampler = self
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
+        self.records, self.condition, self.repeat = records, condition, repeat
+        self.dataset, self.batch_sampler = self, RandomBatchSampler(len(records), batch_size, 0)
+        if condition is not None:  # for testing: every picture, in order
+            self.batch_sampler = torch.utils.data.BatchSampler(range(len(records)), batch_size, drop_last=False)
 
     def __len__(self):
-        return math.ceil(len(self.records) / self.batch_size)
+        return len(self.batch_sampler)
 
     def picture(self, index):
         image = draw_person(self.records[index].pid, self.records[index].camid, index)
@@ -55,19 +58,17 @@ class Loader:
             return image
         return (image * (0.5 - 0.1 * self.repeat - 0.05 * self.condition.severity)).astype(np.uint8)
 
+    def __getitem__(self, key):
+        index = key if isinstance(key, int) else key.index
+        record = self.records[index]
+        image = torch.from_numpy(self.picture(index).transpose(2, 0, 1).copy())
+        return {
+            "images": image, "corrupted": (image * 0.6).to(torch.uint8), "pids": record.pid, "camids": record.camid,
+            "viewids": 0, "paths": record.path,
+        }  # fmt: skip
+
     def __iter__(self):
-        for start in range(0, len(self.records), self.batch_size):
-            part = range(start, min(start + self.batch_size, len(self.records)))
-            images = torch.stack([torch.from_numpy(self.picture(i).transpose(2, 0, 1).copy()) for i in part])
-            rows = [self.records[i] for i in part]
-            yield {
-                "images": images,
-                "corrupted": (images * 0.6).to(torch.uint8),
-                "pids": torch.tensor([row.pid for row in rows]),
-                "camids": torch.tensor([row.camid for row in rows]),
-                "viewids": torch.tensor([0] * len(rows)),
-                "paths": [row.path for row in rows],
-            }
+        return (default_collate([self[key] for key in keys]) for keys in self.batch_sampler)
 
 
 def make_data():
@@ -115,7 +116,8 @@ def test_a_step_moves_what_learns_and_lowers_the_loss(tmp_path, stage):
     assert batch["images"].max() <= 1
     before = {name: value.clone() for name, value in model.named_parameters()}
     model.train()
-    losses = [train_step(model, loss_fn, optimizer, batch)["loss"].item() for _ in range(12)]
+    step = TrainStep(model, loss_fn, optimizer, device=CPU)
+    losses = [step(batch)["loss"].item() for _ in range(12)]
     assert losses[-1] < losses[0]
     for name, parameter in model.named_parameters():
         # cameras of this batch only, and nothing that is frozen
@@ -127,9 +129,13 @@ def test_training_writes_checkpoints_history_and_tensorboard(tmp_path):
     cfg = make_cfg(tmp_path, "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.EVAL_PERIOD", "3")
     state = do_train(cfg, data, *build(cfg, data), device=CPU, protocols=(PROTOCOLS["clean"],))
     assert state.epoch == 3
-    assert [set(row) for row in state.history] == [{"loss", "id_loss", "triplet_loss", "accuracy"}] * 3
+    assert [set(row) for row in state.history] == [{"loss", "id_loss", "triplet_loss", "grad_norm", "accuracy"}] * 3
     assert [row["epoch"] for row in state.evaluations] == [3]
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["clean.pth", "clean_2.pth"]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        "clean.pth",
+        "clean_2.pth",
+        "clean_best.pth",
+    ]
     content = load_checkpoint(state.checkpoint)
     assert content["meta"]["stage"] == "clean"
     assert (content["meta"]["epoch"], content["meta"]["num_classes"]) == (3, 4)
@@ -154,10 +160,15 @@ def test_a_loss_that_is_not_finite_ends_training_with_its_terms(tmp_path):
     model, loss_fn, optimizer, scheduler = build(cfg, data)
     model.classifier.weight.data.fill_(math.nan)
     with pytest.raises(
-        UserError, match=r"stage clean, epoch 1, step 2: the loss is not finite \(loss nan, id_loss nan"
+        UserError, match=r"stage clean, epoch 1, step 1: the loss is not finite \(loss nan, id_loss nan"
     ):
         do_train(cfg, data, model, loss_fn, optimizer, scheduler, device=CPU)
-    assert not (tmp_path / "checkpoints" / "clean.pth").exists()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    saved = torch.load(tmp_path / "not_finite_clean_epoch1_step1.pth", weights_only=True)
+    assert (saved["epoch"], saved["step"], len(saved["batch"]["paths"])) == (0, 0, 6)
+    first = next(iter(make_data()[0].train))
+    assert saved["batch"]["paths"] == first["paths"]
+    assert torch.equal(saved["batch"]["images"], first["images"])
 
 
 class MeanColour(nn.Module):

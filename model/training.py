@@ -1,0 +1,43 @@
+"""How a model is trained: in parts of a batch, compiled, as one of several processes."""
+
+import logging
+from typing import TypeVar
+
+from torch import nn
+
+from model.cfat import CFAT
+from model.reid import Gather, ReIDModel
+from model.resnet import ResNetReID
+from utils import distributed
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", ReIDModel, CFAT)
+
+
+def set_up_training(cfg, model: Model) -> Model:
+    """Applies SOLVER.ACCUMULATE, COMPILE and GLOBAL_LOSS to `model`, and returns it.
+
+    Raises:
+        UserError: SOLVER.ACCUMULATE with a ResNet, whose BatchNorm would see parts of the batch.
+    """
+    solver, several = cfg.SOLVER, distributed.world_size() > 1
+    if several and solver.GLOBAL_LOSS:
+        model.gather = Gather(distributed.gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
+    for part in model.modules():
+        if not isinstance(part, ReIDModel):
+            continue
+        if isinstance(part, ResNetReID):
+            if solver.ACCUMULATE > 1:
+                raise UserError(
+                    f"SOLVER.ACCUMULATE {solver.ACCUMULATE}: the BatchNorm layers of a ResNet need the whole batch; "
+                    "set it to 1, or take a transformer"
+                )
+            if several:
+                part.base = nn.SyncBatchNorm.convert_sync_batchnorm(part.base)
+                logger.warning("the BatchNorm layers of the ResNet are synchronised on GPUs, on CPUs each is alone")
+        part.batch_parts = solver.ACCUMULATE
+        if solver.COMPILE:
+            part.base.compile()
+    return model

@@ -1,0 +1,148 @@
+"""The whole state of a stage in training on disk, to go on with it as if it had never stopped."""
+
+import logging
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.errors import UserError
+from utils.stages import current_stage, stage_checkpoint
+from utils.structures import TrainState
+
+logger = logging.getLogger(__name__)
+
+# Keys that change no weight: a run may go on with other values of them.
+FREE_KEYS = (
+    "OUTPUT_DIR", "MODEL.DEVICE", "DATASETS.ROOT_DIR", "DATASETS.CHECK_PICTURES", "DATALOADER.NUM_WORKERS",
+    "DATALOADER.CACHE", "SOLVER.RESUME", "SOLVER.LOG_PERIOD", "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST",
+)  # fmt: skip
+
+
+def last_checkpoint(stage_file: str | Path) -> Path:
+    """Where the state of an unfinished stage lies, beside what the stage will leave: clean_last.pth for clean.pth."""
+    path = Path(stage_file)
+    return path.with_name(f"{path.stem}_last{path.suffix}")
+
+
+def generator_states() -> dict[str, Any]:
+    """States of every global generator, as tensors and plain values."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, numbers, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(numbers), gauss],
+    }
+
+
+def set_generator_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    kind, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+
+
+def save_state(path: Path, parts: dict[str, Any], state: TrainState, sums: dict[str, torch.Tensor], meta: dict) -> None:
+    """Writes everything that a stage needs to go on, beside `path` and renamed.
+
+    Args:
+        path: file; an earlier state in it is replaced.
+        parts: what has a state_dict: model, loss, optimizer, scheduler, scaler, and ema where there is one.
+        state: epoch and step; the sampler's state is these two.
+        sums: of the running epoch's logged values.
+        meta: plain values, with the text of the stage's configuration as "config".
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    progress = {
+        "epoch": state.epoch, "step": state.step, "history": state.history, "evaluations": state.evaluations,
+        "best": state.best, "sums": sums, "generators": generator_states(),
+    }  # fmt: skip
+    save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=True)
+
+
+def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, config: str) -> dict[str, torch.Tensor]:
+    """Puts `parts`, `state` and the generators back to what `save_state` kept; returns the running epoch's sums.
+
+    Args:
+        path, parts, state: as of `save_state`.
+        config: text of the stage's configuration.
+
+    Raises:
+        UserError: no such file, damaged, not a state of these parts, or of a run with other settings.
+    """
+    content = load_checkpoint(path, check=True)
+    check_same_settings(path, content.get("meta", {}), config)
+    try:
+        training = content["training"]
+        for name, part in parts.items():
+            part.load_state_dict(training[name])
+        progress = training["progress"]
+        for name in ("epoch", "step", "history", "evaluations", "best"):
+            setattr(state, name, progress[name])
+        set_generator_states(progress["generators"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: not the state of this stage ({error}); delete it to train the stage anew, or set SOLVER.RESUME ''"
+        ) from error
+    return progress["sums"]
+
+
+def check_same_settings(path: Path, meta: dict, config: str) -> None:
+    """Refuses to go on with a checkpoint that was trained with other settings than `config`, a configuration's text.
+
+    Raises:
+        UserError: names the keys that differ.
+    """
+    there, here = (_flat(yaml.safe_load(text)) for text in (meta.get("config", "{}"), config))
+    different = [
+        f"{key} {there.get(key)} there, {here.get(key)} here"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{free}.") for free in FREE_KEYS)
+    ]
+    if different:
+        raise UserError(
+            f"SOLVER.RESUME auto: {path} was trained with other settings: {'; '.join(different)}. Give the same ones, "
+            "choose another OUTPUT_DIR, or set SOLVER.RESUME '' to begin anew (the files are kept under a number)"
+        )
+
+
+def is_finished(cfg) -> bool:
+    """Whether SOLVER.RESUME auto finds the stage of `cfg` done, by a run with the same settings.
+
+    Raises:
+        UserError: done with other settings, or the file is damaged.
+    """
+    path = Path(stage_checkpoint(cfg))
+    if cfg.SOLVER.RESUME != "auto" or not path.exists() or last_checkpoint(path).exists():
+        return False
+    check_same_settings(path, load_checkpoint(path, check=True).get("meta", {}), cfg.dump())
+    logger.info("stage %s: done by an earlier run, %s", current_stage(cfg), path)
+    return True
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    # the stages before find their weights in OUTPUT_DIR, which may have moved
+    return {key: value for key, value in flat.items() if not re.fullmatch(r"CFAT\.[A-Z]+\.WEIGHT", key)}
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what killed processes left half written."""
+    for path in directory.glob(".*.partial"):
+        process = path.name.split(".")[-2]
+        if process.isdigit() and not os.path.exists(f"/proc/{process}"):
+            path.unlink(missing_ok=True)
+            logger.info("removed %s, which a killed run left half written", path)

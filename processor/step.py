@@ -1,0 +1,113 @@
+"""One update of the weights, in full or half precision, on one process or as one of several."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils import distributed
+from utils.structures import ModelOutput
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_amp(amp: str, device: torch.device) -> str:
+    """The precision that SOLVER.AMP stands for on a device: bf16, fp16 or off."""
+    if amp != "auto":
+        return amp
+    if device.type != "cuda":
+        return "off"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+class TrainStep:
+    """Forward, loss, backward and update on a batch that is on the model's device.
+
+    The backbone runs in half precision with `amp`; what it hands out is float32 before any loss sees it. Nothing waits
+    for the device.
+
+    Args:
+        model: called with a batch; a DistributedDataParallel where there are several processes.
+        loss_fn: (output, batch) -> losses.
+        optimizer: over the parameters of both.
+        amp: "bf16", "fp16" or "off".
+        grad_clip: largest norm of the gradient; 0: any.
+        global_loss: several processes: the losses see the rows of all of them.
+
+    Attributes:
+        scaler: of the loss, which does nothing but with fp16.
+        overflows: steps left out because the scaled gradient overflowed, on the device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        device: torch.device,
+        amp: str = "off",
+        grad_clip: float = 0.0,
+        global_loss: bool = True,
+    ) -> None:
+        self.model, self.loss_fn, self.optimizer, self.device = model, loss_fn, optimizer, device
+        self.amp, self.grad_clip = amp, grad_clip
+        self.global_loss = global_loss and distributed.world_size() > 1
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+        self.overflows = torch.zeros((), device=device)
+
+    def __call__(self, batch: dict) -> dict[str, torch.Tensor]:
+        """One update.
+
+        Returns:
+            The loss terms, `grad_norm` before it is cut, and the identity classifier's `accuracy` where there is one;
+            tensors of no dimension on the device.
+        """
+        with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
+            output = self.model(batch)
+        output = _map(output, lambda value: value.float() if value.dtype in AMP_DTYPES.values() else value)
+        labels = distributed.gather_rows(batch["pids"]) if self.global_loss else batch["pids"]
+        losses = self.loss_fn(output, {**batch, "pids": labels})
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses["loss"]).backward()
+        self.scaler.unscale_(self.optimizer)
+        _average(self.loss_fn.parameters())
+        values = {name: value.detach() for name, value in losses.items()}
+        values["grad_norm"] = self._clip()
+        self.scaler.step(self.optimizer)
+        if self.scaler.is_enabled():
+            before = self.scaler._scale.clone()  # get_scale() would wait for the device
+            self.scaler.update()
+            self.overflows += self.scaler._scale < before
+        if output.logits is not None:
+            repeated = labels.repeat(len(output.logits) // len(labels))
+            values["accuracy"] = (output.logits.detach().argmax(dim=1) == repeated).float().mean()
+        return values
+
+    def _clip(self) -> torch.Tensor:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if self.grad_clip:
+            nn.utils.clip_grads_with_norm_(parameters, self.grad_clip, norm)
+        return norm
+
+
+def _average(parameters) -> None:
+    """Averages over the processes the gradients of what DistributedDataParallel does not see: the loss's parameters."""
+    if distributed.world_size() == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= distributed.world_size()
+
+
+def _map(output: ModelOutput, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The output with `function` of each of its tensors, those of its parts too."""
+    if isinstance(output, torch.Tensor):
+        return function(output)
+    if isinstance(output, tuple):
+        parts = [_map(part, function) for part in output]
+        return type(output)(*parts) if hasattr(output, "_fields") else tuple(parts)
+    return output

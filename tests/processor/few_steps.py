@@ -1,0 +1,68 @@
+"""Three steps of every given stage, alone or under torchrun; the first process writes losses and weights.
+
+python few_steps.py OUT ROOT CASE...        a CASE is a stage and overrides, separated by spaces
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+
+from config import load_cfg
+from datasets import make_dataloader
+from loss import make_loss
+from model import make_model
+from processor.batches import to_device
+from processor.train import _Stage
+from solver import make_optimizer, make_scheduler
+from utils.distributed import is_main, process_group
+from utils.seeds import set_global_seeds
+
+STEPS = 3
+CPU = torch.device("cpu")
+
+
+def configure(root: str, stage: str, *opts: str):
+    settings = {
+        "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID", "MODEL.PRETRAIN_PATH": "", "MODEL.DROP_PATH": 0.2,
+        "MODEL.DEVICE": "cpu", "INPUT.SIZE_TRAIN": [32, 32], "INPUT.SIZE_TEST": [32, 32], "DATASETS.ROOT_DIR": root,
+        "DATASETS.CHECK_COUNTS": False, "DATALOADER.NUM_WORKERS": 0, "DATALOADER.NUM_INSTANCE": 2,
+        "SOLVER.IMS_PER_BATCH": 8, "SOLVER.OPTIMIZER_NAME": "SGD", "SOLVER.MOMENTUM": 0.9, "SOLVER.BASE_LR": 0.001,
+        "SOLVER.WARMUP_EPOCHS": 0, "CFAT.STAGE": stage, "OUTPUT_DIR": root,
+    }  # fmt: skip
+    return load_cfg(opts=[*(str(part) for pair in settings.items() for part in pair), *opts])
+
+
+def run(root: str, stage: str, *opts: str) -> dict:
+    cfg = configure(root, stage, *opts)
+    set_global_seeds(cfg.SEED, stage)
+    data = make_dataloader(cfg)
+    model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
+    loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
+    optimizer = make_optimizer(cfg, model, loss_fn)
+    scheduler = make_scheduler(cfg, optimizer)
+    stage = _Stage(cfg, data, model, loss_fn, optimizer, scheduler, CPU, (), None)
+    model.train()
+    losses = []
+    batches = iter(data.train)
+    for number in range(STEPS):
+        scheduler.step(number / STEPS)
+        values = stage.step(to_device(next(batches), CPU))
+        losses.append({name: value.item() for name, value in values.items()})
+    return {"losses": losses, "model": model.state_dict(), "loss": loss_fn.state_dict()}
+
+
+def main(out: str, root: str, *cases: str) -> None:
+    torch.set_num_threads(1)
+    with process_group(CPU):
+        results = {case: run(root, *case.split()) for case in cases}
+        if is_main():
+            torch.save(results, out)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main(*sys.argv[1:])

@@ -1,0 +1,46 @@
+"""Being asked to stop (SIGTERM, Ctrl-C) in the middle of work that first wants to be saved."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """`signal` is the number of the one that came, 0 before; a second one acts at once, as without this."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell reports of a process that the signal ended."""
+        return 128 + self.signal
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Within it, the first SIGTERM or Ctrl-C is only noted; whoever works looks at it between two steps."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def note(number: int, frame: object) -> None:
+        request.signal = number
+        _restore(before)
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        _restore(before)
+
+
+def _restore(handlers: dict) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

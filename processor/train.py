@@ -126,11 +126,12 @@ class _Stage:
                     self._evaluate()
                 if state.epoch == epochs:
                     break
-                stop = self._train_epoch()
-                period = cfg.SOLVER.CHECKPOINT_PERIOD
-                if state.step == 0 and period and state.epoch % period == 0:
-                    self._save_model(self.directory / f"{state.stage}_{state.epoch}.pth")
-                self._save_state()
+                with stop_requests() as stop:
+                    self._train_epoch(stop)
+                    period = cfg.SOLVER.CHECKPOINT_PERIOD
+                    if state.step == 0 and period and state.epoch % period == 0:
+                        self._save_model(self.directory / f"{state.stage}_{state.epoch}.pth")
+                    self._save_state()
                 if distributed.any_process(bool(stop.signal)):
                     logger.warning(
                         "stage %s: asked to stop; what is done, %d epochs and %d steps, is in %s, and SOLVER.RESUME "
@@ -145,13 +146,13 @@ class _Stage:
         logger.info("stage %s: done, %s", state.stage, state.checkpoint)
         return state
 
-    def _train_epoch(self) -> StopRequest:
+    def _train_epoch(self, stop: StopRequest) -> None:
         """What is left of the running epoch, or until SIGTERM or Ctrl-C ask to stop, after the step that they meet."""
         state = self.state
         self.model.train()
         self.sampler.set_epoch(state.epoch, state.step)
         unchecked: list[dict[str, torch.Tensor]] = []  # values of the steps since the device was last waited for
-        with stop_requests() as stop, self.progress.epoch(state) as shown:
+        with self.progress.epoch(state) as shown:
             batches = iter(self.data.train)
             while state.step < self.steps and not distributed.any_process(bool(stop.signal)):
                 with shown.waiting():
@@ -168,12 +169,11 @@ class _Stage:
                     unchecked = []
                 shown.step(batch, values if due else None)
             if state.step < self.steps:
-                return stop
+                return
             means = {name: (value / self.steps).item() for name, value in self.sums.items()}
             state.history.append(means)
             shown.end(means, overflows=int(self.step.overflows.item()))
         state.epoch, state.step, self.sums = state.epoch + 1, 0, {}
-        return stop
 
     def _evaluation_is_due(self) -> bool:
         period, epoch = self.cfg.SOLVER.EVAL_PERIOD, self.state.epoch

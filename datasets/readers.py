@@ -1,6 +1,7 @@
 """From cfg.DATASETS to a data set whose pictures can be read."""
 
 import logging
+from functools import cache
 from pathlib import Path
 
 from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
@@ -96,6 +97,11 @@ def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
         splits = drop_unreadable(splits, faults := Faults())
         faults.settle(cfg.DATASETS.ON_BAD_IMAGE)
         check_not_empty(splits, needed)
-    for split in SPLIT_NAMES:
-        logger.info("%s %s: %s", splits.title, split, count(splits, split).describe())
+    _log("; ".join(f"{split} {count(splits, split).describe()}" for split in SPLIT_NAMES), splits.title, splits.root)
     return splits
+
+
+@cache
+def _log(counts: str, title: str, root: str) -> None:
+    """Once, though every stage reads the data set."""
+    logger.info("%s in %s: %s", title, root, counts)

@@ -10,6 +10,7 @@ from torch import nn
 
 from processor.attention import draw_attention
 from processor.inference import FeatureBank, do_inference, make_evaluation
+from processor.summary import log_summary
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics import distance_rows
 from utils.plots import RankedRow, save_corruption_matrix, save_ranked_lists
@@ -98,6 +99,7 @@ def do_test(
     if matrix:
         content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
         report_matrix(content, data, output_dir / "corruption_matrix.png")
+    log_summary(output_dir)
     return content
 
 

@@ -18,6 +18,8 @@ from processor.step import TrainStep, resolve_amp
 from utils import distributed
 from utils.checkpoints import save_checkpoint
 from utils.files import make_output_dir
+from utils.plots import save_rates
+from utils.schedule import preview
 from utils.signals import StopRequest, stop_requests
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import DataBundle, Protocol, TrainState
@@ -120,6 +122,7 @@ class _Stage:
                 "stage %s: goes on from %s, after %d epochs and %d steps",
                 state.stage, self.last, state.epoch, state.step,
             )  # fmt: skip
+        self._preview()
         with Progress(cfg, state, self.steps, self.optimizer, self.device) as self.progress:
             while True:
                 if self._evaluation_is_due():
@@ -145,6 +148,12 @@ class _Stage:
             self.last.unlink(missing_ok=True)
         logger.info("stage %s: done, %s", state.stage, state.checkpoint)
         return state
+
+    def _preview(self) -> None:
+        """Draws the learning rates of the stage."""
+        path = Path(self.cfg.OUTPUT_DIR) / f"schedule_{self.state.stage}.png"
+        epochs, rates = preview(self.optimizer, self.scheduler, self.cfg.SOLVER.MAX_EPOCHS, self.steps)
+        save_rates(path, epochs, rates, f"stage {self.state.stage}: learning rates")
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """What is left of the running epoch, or until SIGTERM or Ctrl-C ask to stop, after the step that they meet."""

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,18 +35,25 @@ def root(tmp_path_factory):
     return root
 
 
+def limit_files(largest: int | None) -> None:
+    """Lets writing fail where a file would become larger, as on a full disk."""
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+
 class Run:
     """`python train.py` into a directory, its output in a file."""
 
-    def __init__(self, root: Path, out: Path, *opts: str) -> None:
+    def __init__(self, root: Path, out: Path, *opts: str, largest_file: int | None = None) -> None:
         settings = {**SETTINGS, "DATASETS.ROOT_DIR": root, "OUTPUT_DIR": out}
         flat = [str(part) for pair in settings.items() for part in pair]
         out.mkdir(exist_ok=True)
         self.out, self.log = out, out.with_suffix(f".{time.monotonic_ns()}.log")
         with self.log.open("w") as handle:
             self.process = subprocess.Popen(
-                [sys.executable, "train.py", *flat, *opts], cwd=REPOSITORY, stdout=handle, stderr=subprocess.STDOUT
-            )
+                [sys.executable, "train.py", *flat, *opts], cwd=REPOSITORY, stdout=handle, stderr=subprocess.STDOUT,
+                preexec_fn=partial(limit_files, largest_file),
+            )  # fmt: skip
 
     def wait_for(self, text: str) -> "Run":
         return self.wait_until(lambda: text in self.log.read_text())
@@ -150,3 +159,21 @@ def test_states_that_do_not_fit_are_told(root, expected, tmp_path):
     assert "clean_last.pth: cannot be read" in damaged.log.read_text()
     assert "Traceback" not in damaged.log.read_text()
     assert last.read_bytes() == content
+
+
+def test_a_full_disk_loses_nothing(root, expected, tmp_path):
+    out = tmp_path / "full"
+    options = ["CFAT.STAGES", "['clean']", "SOLVER.RESUME", "auto"]
+    Run(root, out, *options).wait_for("stage clean epoch 2/3").end(signal.SIGKILL)
+    last = out / "checkpoints" / "clean_last.pth"
+    before = last.read_bytes()
+    full = Run(root, out, *options, largest_file=len(before) // 2)
+    assert full.end() == 1, full.log.read_text()
+    assert "could not be written" in full.log.read_text()
+    assert "what was there before is not lost" in full.log.read_text()
+    assert "Traceback" not in full.log.read_text()
+    assert last.read_bytes() == before
+    assert [path.name for path in last.parent.iterdir()] == [last.name]
+    again = Run(root, out, *options)
+    assert again.end() == 0, again.log.read_text()
+    check_equal(weights(out), {name: value for name, value in weights(expected).items() if name.startswith("clean.")})

@@ -19,19 +19,16 @@ def derive_generator(seed: int, *labels: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *labels)))
 
 
-def set_global_seeds(seed: int, *labels: str | int) -> None:
-    """Seeds the global generators that libraries draw from (weight initialisation, dropout) for one purpose."""
+def set_global_seeds(seed: int, *labels: str | int, deterministic: bool = False) -> None:
+    """Seeds the global generators that libraries draw from (weight initialisation, dropout) for one purpose.
+
+    With `deterministic`, GPU kernels give the same bits every time, and one that cannot is an error; call it before
+    anything is computed on a GPU. On a CPU they always do.
+    """
     value = derive_seed(seed, *labels) % 2**32
     random.seed(value)
     np.random.seed(value)
     torch.manual_seed(value)  # also every CUDA device
-
-
-def set_deterministic(deterministic: bool) -> None:
-    """Makes GPU kernels give the same bits every time, and raises an error where one cannot; on a CPU nothing changes.
-
-    Call it before anything is computed on a GPU.
-    """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
         torch.backends.cudnn.benchmark = False

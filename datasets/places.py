@@ -32,15 +32,15 @@ def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str]
             return root / name
     places = " nor ".join(str(root / name) for name in names)
     expected = ", ".join(inside)
-    if not root.is_dir():
-        why = f"{root} is a file" if root.exists() else f"the directory {root} does not exist"
+    if not os.path.isdir(root):
+        why = f"{root} is a file" if os.path.exists(root) else f"the directory {root} does not exist"
         raise UserError(f"{title} not found: DATASETS.ROOT_DIR: {why}. {download}")
     for explain in (_wrong_level, _another_case, _archive):
         if told := explain(root, names, inside):
             raise UserError(f"{title} not found: {told}")
-    there = next((root / name for name in names if (root / name).is_dir()), None)
+    there = next((root / name for name in names if os.path.isdir(root / name)), None)
     if there is not None:
-        missing = ", ".join(name for name in inside if not (there / name).exists())
+        missing = ", ".join(name for name in inside if not os.path.exists(there / name))
         raise UserError(
             f"{title}: {there}: {missing} missing; expected {expected}. The archive is not fully unpacked, or "
             "this is another directory level"
@@ -50,7 +50,16 @@ def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str]
 
 
 def holds(directory: Path, inside: Sequence[str]) -> bool:
-    return directory.is_dir() and all((directory / name).exists() for name in inside)
+    """Whether all of `inside` is in the directory; what must not be read counts as not there, as with os.path."""
+    return os.path.isdir(directory) and all(os.path.exists(directory / name) for name in inside)
+
+
+def _names_in(directory: Path) -> list[str]:
+    """Sorted; none of a directory that is not there or must not be read."""
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
 
 
 def _wrong_level(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
@@ -63,7 +72,7 @@ def _wrong_level(root: Path, names: Sequence[str], inside: Sequence[str]) -> str
         return f"its files lie in {root} itself; expected them in {root / names[0]}: make that directory and move them"
     for depth in range(1, DEPTH + 1):
         for found in sorted(root.glob("/".join("*" * depth))):
-            if not holds(found, inside) or not found.is_dir():
+            if not holds(found, inside):
                 continue
             if found.name in names:
                 return f"it lies a level too deep, in {found}: set DATASETS.ROOT_DIR {found.parent}"
@@ -74,11 +83,9 @@ def _wrong_level(root: Path, names: Sequence[str], inside: Sequence[str]) -> str
 
 def _another_case(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
     for place, wanted in [(root, names), *((root / name, inside) for name in names)]:
-        if not place.is_dir():
-            continue
-        lowered = {name.lower(): name for name in wanted if not (place / name).exists()}
-        for found in sorted(entry.name for entry in place.iterdir()):
-            if found.lower() in lowered:
+        lowered = {name.lower(): name for name in wanted if not os.path.exists(place / name)}
+        for found in _names_in(place):
+            if found.lower() in lowered and found not in wanted:
                 return f"found {place / found}, expected {place / lowered[found.lower()]}: rename it"
     return ""
 
@@ -86,12 +93,10 @@ def _another_case(root: Path, names: Sequence[str], inside: Sequence[str]) -> st
 def _archive(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
     wanted = {_plain(name) for name in (*names, *inside)}
     for place in (root, *(root / name for name in names)):
-        if not place.is_dir():
-            continue
-        for path in sorted(place.iterdir()):
-            suffix = next((suffix for suffix in ARCHIVES if path.name.lower().endswith(suffix)), "")
-            if suffix and path.is_file() and _plain(path.name[: -len(suffix)]) in wanted:
-                return f"found the archive {path}, which is not unpacked yet: unpack it into {place}/"
+        for name in _names_in(place):
+            suffix = next((suffix for suffix in ARCHIVES if name.lower().endswith(suffix)), "")
+            if suffix and _plain(name[: -len(suffix)]) in wanted and os.path.isfile(place / name):
+                return f"found the archive {place / name}, which is not unpacked yet: unpack it into {place}/"
     return ""
 
 
@@ -129,10 +134,14 @@ def list_pictures(
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                if not recursive:
-                    continue
-                yield from walk(Path(entry.path), (*above, real))
+            try:
+                is_directory = entry.is_dir()
+            except OSError as error:  # a link to itself
+                faults.add(f"{entry.path}: cannot be read ({error.strerror}). Remove the link")
+                continue
+            if is_directory:
+                if recursive:
+                    yield from walk(Path(entry.path), (*above, real))
             elif entry.name.lower().endswith(wanted):
                 yield Path(entry.path).relative_to(directory).as_posix()
 

@@ -3,6 +3,14 @@
 python test.py --config_file configs/Synthetic/cfat.yml TEST.WEIGHT logs/demo/checkpoints/align.pth
 python test.py --config_file FILE TEST.WEIGHT checkpoint.pth TEST.MATRIX corrupted    and every type at every severity
 python test.py --config_file FILE TEST.WEIGHT checkpoint.pth TEST.EXPORT model.onnx    and the model as a file
+
+Or take it to a directory of pictures, of any names and sizes; no data set is needed:
+
+python test.py --images DIR --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT_DIR out                    features
+python test.py --images DIR --query PICTURE --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT_DIR out    and ranks
+
+Of the keys these use MODEL, INPUT.SIZE_TEST, DATASETS.ON_BAD_IMAGE and CHECK_PICTURES, DATALOADER.NUM_WORKERS and
+TEST.WEIGHT, FEATURE, FEAT_NORM, IMS_PER_BATCH and METRIC; every picture gets the mean of a model's camera vectors.
 """
 
 import argparse
@@ -10,9 +18,9 @@ import sys
 
 from config import ConfigError, load_cfg
 from corruption import make_matrix, make_protocols
-from datasets import make_dataloader
+from datasets import make_dataloader, make_picture_loader
 from model import export_if_asked, load_model
-from processor import check_test_settings, do_test
+from processor import check_test_settings, do_search, do_test
 from utils.devices import pick_device
 from utils.errors import run_main
 from utils.files import make_output_dir, write_text
@@ -23,13 +31,25 @@ from utils.seeds import set_global_seeds
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config_file", help="experiment, e.g. configs/Synthetic/cfat.yml; none: config/defaults.py")
+    parser.add_argument("--images", metavar="DIR", help="write features of the pictures below DIR to features.npz")
+    parser.add_argument("--query", metavar="PICTURE", help="rank them for this one in ranked.csv and ranked.png")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="TEST.WEIGHT checkpoint.pth, and keys to override")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.query is not None and args.images is None:
+        parser.error("--query PICTURE needs --images DIR, the pictures to rank")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     setup_logging()
+    if args.images is None:
+        test(args)
+    else:
+        search(args)
+
+
+def test(args: argparse.Namespace) -> None:
     cfg = load_cfg(args.config_file, args.opts)
     device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
     check_test_settings(cfg)
@@ -41,6 +61,18 @@ def main(argv: list[str] | None = None) -> None:
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())
     do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
+
+
+def search(args: argparse.Namespace) -> None:
+    opts = list(args.opts)
+    if len(opts) % 2 == 0:  # otherwise a value is missing, and load_cfg says so
+        opts += ["MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]  # these pictures have no camera
+    cfg = load_cfg(args.config_file, opts)
+    device = pick_device(cfg.MODEL.DEVICE)
+    model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=1, num_views=1)
+    pictures = make_picture_loader(cfg, args.images, query=args.query)
+    setup_logging(make_output_dir(cfg.OUTPUT_DIR))
+    do_search(cfg, pictures, model, device=device)
 
 
 if __name__ == "__main__":

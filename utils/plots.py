@@ -1,6 +1,6 @@
 """Every picture that matplotlib draws for the other rooms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib
@@ -11,29 +11,37 @@ import numpy as np
 from matplotlib.figure import SubFigure
 
 from utils.files import write_files
+from utils.schedule import RateCurve
 
-RIGHT, WRONG = "#1a9641", "#d7191c"
+FRAMES = {True: ("#1a9641", "✓"), False: ("#d7191c", "✗"), None: ("#606060", "")}  # colour and mark of an answer
+NARROWEST = 5.0  # inches, which a title needs
 DARK = 0.55  # luminance of a colour below which writing on it is white
+CONSTANT = "#d7191c"  # colour of a learning rate that follows no schedule
 HEAT = 0.5  # opacity of an attention map over its picture
 
 
 @dataclass(frozen=True)
 class RankedRow:
-    """A query and its best answers: pictures (H, W, 3) uint8 RGB, and whether each answer is right."""
+    """A query and its best answers: pictures (H, W, 3) uint8 RGB, whether each answer is right (None: not known), and
+    a few characters to write above each, where wanted."""
 
     title: str
     query: np.ndarray
     answers: list[np.ndarray]
-    correct: list[bool]
+    correct: list[bool | None]
+    notes: list[str] = field(default_factory=list)
 
 
 def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) -> None:
-    """Draws one line per row: the query, then its answers in rank order, right ones framed green, wrong ones red."""
+    """Draws one line per row: the query, then its answers in rank order.
+
+    Right answers are framed green, wrong ones red, those of which it is not known grey.
+    """
     columns = 1 + max(len(row.answers) for row in rows)
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(0.85 * columns + 1.2, 1.75 * len(rows) + 0.7), squeeze=False, layout="constrained"
-    )
-    figure.suptitle(title, fontsize=11)
+    size = (max(0.85 * columns + 1.2, NARROWEST), 1.75 * len(rows) + 0.7)
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # a file name may have a $
     for line, row in zip(axes, rows, strict=True):
         for axis in line:
             axis.axis("off")
@@ -44,8 +52,9 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
         )
         for rank, (axis, picture, correct) in enumerate(zip(line[1:], row.answers, row.correct, strict=False), start=1):
             axis.imshow(picture)
-            colour = RIGHT if correct else WRONG
-            axis.set_title(f"{rank} {'✓' if correct else '✗'}", fontsize=8, color=colour)
+            colour, mark = FRAMES[correct]
+            lines = [f"{rank} {mark}".rstrip(), *row.notes[rank - 1 : rank]]
+            axis.set_title("\n".join(lines), fontsize=8, color=colour)
             height, width = picture.shape[:2]
             axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
     write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
@@ -146,3 +155,41 @@ def save_corruption_matrix(
         axis.axhline(top - 0.5, xmax=1.01, clip_on=False, color="white", linewidth=4)
     write_files({Path(path): lambda partial: figure.savefig(partial, dpi=130, format="png")})
     plt.close(figure)
+
+
+def save_rates(path: str | Path, epochs: np.ndarray, rates: list[RateCurve], title: str) -> None:
+    """Draws the learning rates of a stage over its epochs, as `utils.schedule.preview` gives them, highest first.
+
+    The axis is that of the rates which follow the schedule; a constant one far above them stands in the legend only.
+    """
+    curves = sorted(rates, key=lambda curve: (-curve.rates.max(), -(curve.factor or 0)))
+    top = max((curve.rates.max() for curve in curves if curve.factor is not None), default=curves[0].rates.max())
+    figure, axis = plt.subplots(figsize=(8.5, max(4.2, 0.6 + 0.19 * len(curves))), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    colours = iter(plt.get_cmap("viridis")(np.linspace(0, 0.8, sum(curve.factor is not None for curve in curves))))
+    marker = "." if len(epochs) < 30 else ""  # a single step would leave no line
+    for curve in curves:
+        count = f"{_short(curve.parameters)} parameters"
+        if curve.factor is not None:
+            style = {"label": f"{curve.factor:.3g} x, {count}", "color": next(colours)}
+        else:
+            hidden = ", above the axis" if curve.rates[0] > 1.05 * top else ""
+            style = {"label": f"constant {curve.rates[0]:g}{hidden}, {count}", "color": CONSTANT, "linestyle": "--"}
+        axis.plot(epochs, curve.rates, linewidth=1.5, marker=marker, **style)
+    axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.05 * top))
+    axis.margins(x=0.01)
+    axis.ticklabel_format(axis="y", scilimits=(-3, 3), useMathText=True)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, title_fontsize=8,
+                title="1 x: the optimizer's first group", alignment="left")  # fmt: skip
+    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
+    plt.close(figure)
+
+
+def _short(count: int) -> str:
+    """12 345 678 as 12.3 M."""
+    for unit, sign in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= unit:
+            return f"{count / unit:.3g}{sign}"
+    return str(count)

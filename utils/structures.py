@@ -28,8 +28,8 @@ class Counts(NamedTuple):
     identities: int | None
 
     def describe(self) -> str:
-        pictures = "" if self.pictures is None else f"{self.pictures} pictures of "
-        return f"{pictures}{'any' if self.identities is None else self.identities} identities"
+        parts = (f"{count} {name}" for count, name in zip(self, self._fields, strict=True) if count is not None)
+        return " of ".join(parts)
 
 
 @dataclass(frozen=True)

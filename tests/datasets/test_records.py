@@ -54,7 +54,7 @@ TRAIN = "train: 3 pictures of 2 identities"
         ({**PUBLISHED, "train": Counts(4, 2)}, 3, f"{TRAIN}, published 4 pictures of 2 identities"),
         ({**PUBLISHED, "train": Counts(3, 1)}, 3, f"{TRAIN}, published 3 pictures of 1 identities"),
         ({"train": Counts(None, 9)}, 3, f"{TRAIN}, published 9 identities"),
-        ({"train": Counts(9, None)}, 3, f"{TRAIN}, published 9 pictures of any identities"),
+        ({"train": Counts(9, None)}, 3, f"{TRAIN}, published 9 pictures"),
         (PUBLISHED, 6, "cameras: 3, published 6"),
     ],
 )

@@ -1,56 +1,98 @@
-"""Optimizers with the TransReID family's parameter groups."""
+"""Optimizers by name: torch's SGD, Adam and AdamW, and timm's."""
 
+import difflib
 import logging
 
 import torch
+from timm.optim import SGDP, SGDW, Lars, create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
+
+from solver.groups import make_groups
+from utils.devices import pick_device
+from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-LARGE_ADAM_RATE = 0.1  # of centers, whose coordinates start from N(0, 1)
-OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+TORCH_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+# Without weight decay their steps are as long as the gradient; those of the others hardly depend on its size.
+FOLLOW_THE_GRADIENT = (torch.optim.SGD, SGDW, SGDP, Lars)
 
 
 def make_optimizer(cfg, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Optimizer:
-    """Optimizer over every parameter of model and loss that learns, one group per kind of parameter.
+    """Optimizer SOLVER.OPTIMIZER_NAME, upper or lower case, over the groups of `solver.groups.make_groups`.
 
-    Biases learn at SOLVER.BIAS_LR_FACTOR times the rate with WEIGHT_DECAY_BIAS; the identity classifiers at twice the
-    rate with SOLVER.LARGE_FC_LR. The loss's parameters named `centers`, the center loss's, are the last group.
+    SGD, Adam and AdamW are torch's, fused where MODEL.DEVICE is a GPU; any other is timm's, with MOMENTUM where it
+    takes one.
+
+    Raises:
+        UserError: an unknown optimizer, one that cannot work here, or settings that do not go together.
     """
-    solver = cfg.SOLVER
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    centers = [parameter for name, parameter in loss_fn.named_parameters() if name.endswith("centers")]
-    others = [(name, parameter) for name, parameter in loss_fn.named_parameters() if not name.endswith("centers")]
-    for name, parameter in [*model.named_parameters(), *others]:
-        if not parameter.requires_grad:
-            continue
-        rate, decay = solver.BASE_LR, solver.WEIGHT_DECAY
-        if name.endswith("bias"):
-            rate, decay = rate * solver.BIAS_LR_FACTOR, solver.WEIGHT_DECAY_BIAS
-        if solver.LARGE_FC_LR and "classifier" in name:
-            rate *= 2
-        groups.setdefault((rate, decay), []).append(parameter)
-    settings = [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
-    if centers:
-        settings.append({"params": centers, **_center_settings(cfg)})
-    options = {"momentum": solver.MOMENTUM} if solver.OPTIMIZER_NAME == "SGD" else {}
-    return OPTIMIZERS[solver.OPTIMIZER_NAME](settings, **options)
+    solver, name = cfg.SOLVER, cfg.SOLVER.OPTIMIZER_NAME.lower()
+    kind = TORCH_OPTIMIZERS.get(name) or _timm_class(solver.OPTIMIZER_NAME)
+    _check_momentum(solver, name)
+    groups = make_groups(cfg, model, loss_fn, follows_gradient=issubclass(kind, FOLLOW_THE_GRADIENT))
+    if name not in TORCH_OPTIMIZERS:  # BASE_LR: some scale their weight decay by the rate's share of its peak
+        return create_optimizer_v2(groups, name, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+    options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV} if name == "sgd" else {}
+    fused = True if pick_device(cfg.MODEL.DEVICE).type == "cuda" else None
+    optimizer = kind(groups, fused=fused, **options)
+    optimizer.register_load_state_dict_pre_hook(_keep_fused)
+    return optimizer
 
 
-def _center_settings(cfg) -> dict:
-    """The centers move at CENTER_LR whatever the weight of their loss, in every epoch alike.
+def _timm_class(name: str) -> type[torch.optim.Optimizer]:
+    """timm's optimizer of that name.
 
-    Adam's steps do not depend on the size of the gradient; SGD's do, so the weight is divided out of them. With SGD
-    that is what BoT and TransReID do; they move the centers by SGD beside Adam, too.
+    Raises:
+        UserError: none, or none that the training loop can drive.
     """
-    solver = cfg.SOLVER
-    if solver.OPTIMIZER_NAME != "SGD" and solver.CENTER_LR > LARGE_ADAM_RATE:
-        logger.warning(
-            "SOLVER.CENTER_LR %s: %s moves every coordinate of the centers by that much a step; 0.01 suits it",
-            solver.CENTER_LR,
-            solver.OPTIMIZER_NAME,
+    lower = name.lower()
+    usable = [known for known in list_optimizers() if not _what_it_lacks(known)]
+    if lower in usable:
+        return get_optimizer_info(lower).opt_class
+    if lower.startswith("lookahead_"):
+        reason = "the training loop does not average at its end, as Lookahead must; SOLVER.EMA_DECAY averages weights"
+    elif lower in list_optimizers():
+        reason = _what_it_lacks(lower)
+    else:
+        reason = "there is no such optimizer"
+    near = ", ".join(difflib.get_close_matches(lower.removeprefix("lookahead_"), usable, n=3))
+    raise UserError(
+        f"SOLVER.OPTIMIZER_NAME {name}: {reason}; {f'near it are {near}; ' if near else ''}take SGD, Adam, AdamW, or "
+        "one of timm's, which python -c 'import timm.optim; print(timm.optim.list_optimizers())' lists"
+    )
+
+
+def _what_it_lacks(name: str) -> str:
+    """Why one of timm's optimizers cannot work here; "" where it can."""
+    info = get_optimizer_info(name)
+    if isinstance(info.opt_class, str):
+        package = info.opt_class.split(".")[0]
+    elif name.startswith("kron"):
+        package = "opt_einsum"  # timm only warns, and then asks for many GB
+    else:
+        return "it needs second derivatives, which the training loop does not compute" if info.second_order else ""
+    return f"it needs {package}, which requirements.txt does not have"
+
+
+def _check_momentum(solver, name: str) -> None:
+    info = get_optimizer_info(name)
+    built_in = name not in TORCH_OPTIMIZERS and info.has_momentum and (info.defaults or {}).get("nesterov")
+    if solver.NESTEROV and name != "sgd":
+        raise UserError(
+            f"SOLVER.NESTEROV True: it is for SGD, not for {solver.OPTIMIZER_NAME}; set it to False (timm has "
+            "optimizers that are Nesterov's by their name, e.g. nadamw, nlars)"
         )
-    constant = {"weight_decay": 0.0, "constant_lr": True}  # read by make_scheduler
-    if solver.OPTIMIZER_NAME == "SGD":
-        return {"lr": solver.CENTER_LR / solver.CENTER_LOSS_WEIGHT, "momentum": 0.0, **constant}
-    return {"lr": solver.CENTER_LR, **constant}
+    if (solver.NESTEROV or built_in) and not solver.MOMENTUM:
+        raise UserError(
+            f"SOLVER.MOMENTUM {solver.MOMENTUM}: Nesterov's way of {solver.OPTIMIZER_NAME} needs a momentum; set "
+            f"SOLVER.MOMENTUM, e.g. to 0.9{', or SOLVER.NESTEROV to False' if solver.NESTEROV else ''}"
+        )
+    if info.has_momentum and name != "sgd" and not solver.MOMENTUM:
+        logger.warning("SOLVER.MOMENTUM %s: %s usually has one, e.g. 0.9", solver.MOMENTUM, solver.OPTIMIZER_NAME)
+
+
+def _keep_fused(optimizer: torch.optim.Optimizer, state: dict) -> dict:
+    """A state of another kind of device says nothing about how to compute on this one."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}

@@ -31,7 +31,8 @@ class _MultiStep(MultiStepLRScheduler, _ConstantRates):
 def make_scheduler(cfg, optimizer: torch.optim.Optimizer) -> Scheduler:
     """Linear warm-up from WARMUP_FACTOR * BASE_LR to each group's rate, then cosine to 0.002 * BASE_LR, or steps.
 
-    Groups marked `constant_lr`, the centers of the center loss, keep their rate. Call `.step(epoch)`, with a fractional
+    Groups with an `lr_scale`, the layers under SOLVER.LAYER_DECAY, follow that curve times it. Groups marked
+    `constant_lr`, the centers of the center loss, keep their rate. Call `.step(epoch)`, with a fractional
     epoch, before each update.
     """
     solver = cfg.SOLVER

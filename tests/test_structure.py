@@ -28,7 +28,7 @@ COMMANDS = ("corruption/__main__.py", "datasets/__main__.py")
 # Third-party module -> files (or folders, ending in /) that may import it; tests may import everything.
 ROOMS = {
     "timm": ("model/",),
-    "timm.scheduler": ("model/", "solver/"),
+    **dict.fromkeys(("timm.optim", "timm.scheduler"), ("model/", "solver/")),
     "torchvision.models": ("model/",),
     "imagecorruptions": ("corruption/",),
     "cv2": ("corruption/", "datasets/"),
@@ -193,7 +193,8 @@ def test_imports_point_down_and_third_party_modules_stay_in_their_rooms():
         ("setup.py", "import utils\n", "setup.py:1 imports utils"),
         ("loss/a.py", "def f():\n    import cv2\n", "loss/a.py:2 imports cv2, which has its place in"),
         ("utils/a.py", "from scipy import ndimage\n", "utils/a.py:1 imports scipy.ndimage, which"),
-        ("solver/a.py", "from timm.optim import x\n", "solver/a.py:1 imports timm.optim.x, which"),
+        ("solver/a.py", "from timm.layers import x\n", "solver/a.py:1 imports timm.layers.x, which"),
+        ("loss/a.py", "from timm.optim import x\n", "loss/a.py:1 imports timm.optim.x, which"),
         ("datasets/a.py", "from torchvision import models\n", "datasets/a.py:1 imports torchvision.models, which"),
         ("utils/a.py", "import matplotlib.pyplot as plt\n", "utils/a.py:1 imports matplotlib.pyplot, which"),
         ("datasets/a.py", "import h5py\n", "datasets/a.py:1 imports h5py, which"),
@@ -212,7 +213,7 @@ def test_a_planted_import_is_found(name, text, fault, tmp_path):
         ("datasets/__main__.py", "from config import load_cfg\nimport corruption\nimport matplotlib\n"),
         ("datasets/a.py", "from . import b\nfrom .b import c\nimport cv2\n"),
         ("model/a/b.py", "from ..c import d\nimport timm\nfrom torchvision.models import resnet50\n"),
-        ("solver/a.py", "from timm.scheduler import CosineLRScheduler\n"),
+        ("solver/a.py", "from timm.scheduler import CosineLRScheduler\nfrom timm.optim import Lamb\n"),
         ("utils/plots.py", "import matplotlib.pyplot\nfrom scipy import stats\n"),
         ("loss/a.py", "from torchvision import transforms\nimport modelling\n"),
     ],

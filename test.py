@@ -22,6 +22,7 @@ from datasets import make_dataloader, make_picture_loader
 from model import export_if_asked, load_model
 from processor import check_test_settings, do_search, do_test
 from utils.devices import pick_device
+from utils.distributed import process_group
 from utils.errors import run_main
 from utils.files import make_output_dir, write_text
 from utils.logging import setup_logging
@@ -43,10 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     setup_logging()
-    if args.images is None:
-        test(args)
-    else:
-        search(args)
+    (test if args.images is None else search)(args)
 
 
 def test(args: argparse.Namespace) -> None:
@@ -60,7 +58,8 @@ def test(args: argparse.Namespace) -> None:
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     setup_logging(output_dir)
     write_text(output_dir / "config.yml", cfg.dump())
-    do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
+    with process_group(device):
+        do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
 
 
 def search(args: argparse.Namespace) -> None:

@@ -55,10 +55,12 @@ def test_what_a_run_leaves(trained):
         "results.json",
         "results.csv",
         "ranked_list.png",
+        *(f"schedule_{stage}.png" for stage in STAGES),
     }
     assert sorted(path.stem for path in (output / "checkpoints").iterdir()) == sorted(STAGES)
     content = json.loads((output / "results.json").read_text())
-    assert set(content) == {"dataset", "weight", "seed", "corruption", "evaluation", "protocols", "summary"}
+    described = {"dataset", "dataset_version", "weight", "seed", "corruption", "evaluation"}
+    assert set(content) == {*described, "protocols", "summary"}
     assert content["corruption"]["backend"] == "fast"
     assert (content["dataset"], content["seed"]) == ("market1501", 1)
     assert set(content["protocols"]) == {"clean", "corrupted", "corrupted_query", "corrupted_gallery"}
@@ -74,7 +76,7 @@ def test_what_a_run_leaves(trained):
         assert picture.width > 500
     log = (output / "log.txt").read_text()
     assert all(f"stage {stage}: done" in log for stage in STAGES)
-    assert "market1501 query: 24 pictures" in log  # logged before the directory of log.txt was known
+    assert "; query 24 pictures of 8 identities; gallery" in log  # logged before the directory of log.txt was known
 
 
 @pytest.mark.parametrize("workers", [0, 2])

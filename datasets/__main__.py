@@ -1,19 +1,19 @@
 """Data sets from the command line.
 
-python -m datasets check [--config_file FILE] [KEY VALUE ...]     counts found against counts published;
-                                                                  of a corrupted copy, the sha256 sums too
-python -m datasets synthesize [--out data/synthetic] [--force]    the drawn pedestrians
+python -m datasets check [--config_file FILE] [--fast] [KEY VALUE ...]     the doctor: counts, damaged and duplicate
+                                                                           files, people in training and in test,
+                                                                           queries without a match; status 1 on a fault
+python -m datasets synthesize [--out data/synthetic] [--force]             the drawn pedestrians
 """
 
 import argparse
+import os
 import sys
-from pathlib import Path
 
 from config import ConfigError, load_cfg
-from corruption.copies import MANIFEST, find_damaged, read_manifest
-from datasets.corrupted_copy import original_of, published_counts
-from datasets.make_dataloader import read_dataset
-from datasets.market1501 import count
+from datasets.doctor import Level, examine, format_report
+from datasets.faults import Faults
+from datasets.readers import read_names
 from datasets.synthetic import NAME, SyntheticSettings, synthesize
 from utils.errors import run_main
 from utils.logging import setup_logging
@@ -24,8 +24,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="read the data set of a configuration and compare its counts")
+    check = commands.add_parser("check", help="examine the data set of a configuration")
     check.add_argument("--config_file", help="experiment, e.g. configs/Synthetic/cfat.yml; none: config/defaults.py")
+    check.add_argument("--fast", action="store_true", help="names and lists alone: open no picture")
     check.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, e.g. DATASETS.ROOT_DIR /data")
     draw = commands.add_parser("synthesize", help="draw the synthetic data set")
     draw.add_argument("--out", default=f"data/{NAME}", help="directory to make (default: %(default)s)")
@@ -38,46 +39,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check_counts(config_file: str | None, opts: list[str]) -> int:
-    """Prints the counts of every split beside the published ones, and of a corrupted copy whether its files are whole;
-    returns 1 where something differs."""
-    cfg = load_cfg(config_file, [*opts, "DATASETS.CHECK_COUNTS", "False"])
-    splits = read_dataset(cfg)
-    published = published_counts(splits.name)
-    print(f"{splits.name} in {splits.root}")
-    print(f"{'split':<8} {'pictures':>9} {'identities':>11} {'cameras':>8}   published")
-    differs = False
-    for split in ("train", "query", "gallery"):
-        records = getattr(splits, split)
-        found = count(records)
-        expected = published.get(split)
-        verdict = "none" if expected is None else f"{expected[0]} of {expected[1]}"
-        if expected not in (None, found):
-            differs, verdict = True, f"{verdict}   DIFFERS"
-        cameras = len({record.camid for record in records})
-        print(f"{split:<8} {found[0]:>9} {found[1]:>11} {cameras:>8}   {verdict}")
-    damaged = bool(original_of(splits.name)) and not check_sums(Path(splits.root))
-    return int(differs or damaged)
-
-
-def check_sums(directory: Path) -> bool:
-    """Prints whether every file of a corrupted copy has the sha256 sum of its manifest, and returns it."""
-    total, damaged = len(read_manifest(directory)["files"]), find_damaged(directory)
-    if damaged:
-        print(
-            f"sha256: {len(damaged)} of {total} files DIFFER from {MANIFEST}, the first is {damaged[0]}; "
-            "run the same export command again: it makes them anew"
-        )
-    else:
-        print(f"sha256: all {total} files are those of {MANIFEST}")
-    return not damaged
+def check(config_file: str | None, opts: list[str], *, fast: bool) -> int:
+    """Prints the doctor's report on the data set of a configuration; returns 1 where there is a fault."""
+    cfg, faults = load_cfg(config_file, opts), Faults()
+    splits = read_names(cfg, faults)
+    report = examine(splits, faults, fast=fast, refuse_counts=cfg.DATASETS.CHECK_COUNTS)
+    text = format_report(report, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))  # names of files may hold any bytes
+    return int(report.number(Level.FAULT) > 0)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     setup_logging()
     if args.command == "check":
-        return check_counts(args.config_file, args.opts)
+        return check(args.config_file, args.opts, fast=args.fast)
     settings = SyntheticSettings(args.identities, args.cameras, args.images, args.seed)
     print(f"{synthesize(args.out, settings, workers=args.workers, force=args.force)}: whole")
     return 0

@@ -1,2 +1,129 @@
-def read_csv(root_dir, faults, *, file, seed, train_share):
-    raise NotImplementedError
+"""Pictures of one's own in a CSV file: docs/own-data.md."""
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets.faults import Faults
+from datasets.own_data import ALL, TEST, OwnPicture, explain_missing, make_splits
+from utils.errors import UserError
+from utils.structures import SPLIT_NAMES, DatasetSplits
+
+logger = logging.getLogger(__name__)
+
+DELIMITERS = ",;\t"
+NEEDED, OPTIONAL = ("path", "pid"), ("camid", "viewid", "split")
+LONGEST_HEADER = 10_000  # characters; the csv module refuses the fields of a file that is no CSV at all
+SPLITS = (*SPLIT_NAMES, TEST)
+
+
+def read_csv(root_dir: str | Path, faults: Faults, *, file: str, seed: int, train_share: float) -> DatasetSplits:
+    """The pictures of a list, in the order of its rows.
+
+    Args:
+        root_dir: directory that `file` and the paths in it are relative to; absolute paths stay.
+        faults: takes up bad rows.
+        file: UTF-8, a header with the columns path, pid and, optionally, camid, viewid and split, in any order;
+            separated by commas, semicolons or tabs; other columns are not read. Without split everything is drawn, the
+            people who train and the queries; the rows of split test are drawn into query and gallery.
+        seed, train_share: see make_splits.
+
+    Raises:
+        UserError: the file is missing, is no UTF-8 or no CSV, or lacks a column.
+    """
+    root, path = Path(root_dir), Path(root_dir) / file
+    if not path.is_file():
+        raise UserError(f"DATASETS.CSV.FILE {file}: {explain_missing(path)}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"DATASETS.CSV.FILE {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8") from error
+    rows = ((row, f"{path}, line {line}") for row, line in _rows(path, text, faults))
+    pictures = [picture for row, where in rows for picture in _read_row(root, row, where, faults)]
+    pictures = list(_once(pictures, faults))
+    mixed = {picture.split for picture in pictures} & {"query", "gallery"}
+    if mixed and any(picture.split == TEST for picture in pictures):
+        raise UserError(
+            f"{path}: split {TEST} stands beside {' and '.join(sorted(mixed))}; expected query and gallery, or {TEST}, "
+            "which is drawn into both"
+        )
+    return make_splits(
+        pictures, faults, name="csv", version=path.stem, root=str(root), seed=seed, train_share=train_share
+    )
+
+
+def _rows(path: Path, text: str, faults: Faults) -> Iterator[tuple[dict[str, str], int]]:
+    """Column -> field of every row with as many fields as the header, and the number of its line."""
+    delimiter, line = _find_delimiter(path, text), 0
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names = [name.lower() for name in _fields(next(reader))]
+        if unused := [name for name in names if name and name not in (*NEEDED, *OPTIONAL)]:
+            logger.info("%s: columns that are not read: %s", path, ", ".join(unused))
+        line = reader.line_num
+        for row in reader:
+            fields, line = _fields(row), reader.line_num
+            if len(fields) == len(names):
+                yield dict(zip(names, fields, strict=True)), line
+            elif any(fields):
+                faults.add(f"{path}, line {line}: {len(fields)} fields, expected {len(names)}: {', '.join(names)}")
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: no CSV from line {line + 1} on ({error}); a quotation mark may lack its partner"
+        ) from error
+
+
+def _fields(row: list[str]) -> list[str]:
+    return [field.strip() for field in row]
+
+
+def _find_delimiter(path: Path, text: str) -> str:
+    first = text.splitlines()[0][:LONGEST_HEADER] if text else ""
+    for delimiter in DELIMITERS:
+        names = [name.lower() for name in _fields(next(csv.reader([first], delimiter=delimiter), []))]
+        if set(NEEDED) <= set(names):
+            twice = sorted(name for name in {*NEEDED, *OPTIONAL} if names.count(name) > 1)
+            if twice:
+                raise UserError(f"{path}: column {', '.join(twice)} twice in the header: {first}")
+            return delimiter
+    raise UserError(
+        f"{path}: the first line is '{first[:200]}'; expected a header with the columns {', '.join(NEEDED)} and, "
+        f"optionally, {', '.join(OPTIONAL)}, separated by commas, semicolons or tabs"
+    )
+
+
+def _read_row(root: Path, row: dict[str, str], where: str, faults: Faults) -> Iterator[OwnPicture]:
+    if not any(row.values()):
+        return  # spreadsheets leave such rows at the end
+    split = row.get("split", ALL).lower()
+    if missing := [name for name in (*NEEDED, "split") if not row.get(name, ALL)]:
+        faults.add(f"{where}: no {' and no '.join(missing)}; fill it in, or remove the row")
+        return
+    if split not in SPLITS and "split" in row:
+        faults.add(f"{where}: split {row['split']}; expected {', '.join(SPLITS)}")
+        return
+    picture = str(root / row["path"])
+    if os.path.isfile(picture):
+        yield OwnPicture(picture, split, row["pid"], row.get("camid", ""), row.get("viewid", ""), where)
+    else:
+        slashes = "write its path with forward slashes, or " if "\\" in row["path"] else ""
+        faults.add(f"{where}: picture {picture} does not exist; {slashes}correct or remove the row")
+
+
+def _once(pictures: list[OwnPicture], faults: Faults) -> Iterator[OwnPicture]:
+    """The pictures, each path once in a split."""
+    first: dict[tuple[str, str], OwnPicture] = {}
+    for picture in pictures:
+        before = first.setdefault((picture.split, os.path.normpath(picture.path)), picture)
+        if before is picture:
+            yield picture
+        else:
+            faults.add(
+                f"{picture.where}: {picture.path} a second time in split {picture.split}, as in {before.where}; "
+                "remove one of the rows"
+            )

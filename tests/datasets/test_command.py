@@ -1,16 +1,84 @@
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
 import pytest
 
+from config import ConfigError
 from datasets.__main__ import main
-from tests.datasets.test_market1501 import write_tree
+from tests.datasets.test_doctor import draw_subset
+from tests.helpers import REPOSITORY
+from utils.errors import run_main
 
 
-def test_check_prints_found_and_published_counts(tmp_path, capsys):
-    write_tree(tmp_path)
-    assert main(["check", "DATASETS.ROOT_DIR", str(tmp_path)]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line.split()[0]: line.split() for line in lines if line.startswith(("train", "query", "gallery"))}
-    assert rows["train"] == ["train", "3", "2", "3", "12936", "of", "751", "DIFFERS"]
-    assert rows["gallery"] == ["gallery", "3", "2", "3", "15913", "of", "750", "DIFFERS"]
+@pytest.fixture
+def tree(tmp_path):
+    return draw_subset(tmp_path)
+
+
+def start(root, *options, environment=None, **streams):
+    command = [sys.executable, "-m", "datasets", "check", *options, "DATASETS.ROOT_DIR", str(root)]
+    clean = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    return subprocess.Popen(command, cwd=REPOSITORY, env={**clean, **(environment or {})}, **streams)
+
+
+def test_piped_output_is_plain(tree):
+    process = start(tree.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert b"FAULT cameras: 5, published 6\n" in out
+    assert b"\033" not in out
+    assert out.isascii()
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_colours_unless_it_wants_none(tree, environment, coloured):
+    ours, theirs = pty.openpty()
+    process = start(tree.parent, "--fast", environment=environment, stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    out = b""
+    try:
+        while read := os.read(ours, 65536):
+            out += read
+    except OSError:  # how Linux tells that the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait(timeout=120) == 1
+    mark = b"\033[31mFAULT\033[0m" if coloured else b"FAULT"
+    assert mark + b" cameras: 5, published 6" in out
+    assert (b"\033" in out) == coloured
+
+
+def wrong_level(tree):
+    return tree, rf"DATASETS.ROOT_DIR {tree} is the data set's own directory; .* DATASETS.ROOT_DIR {tree.parent}"
+
+
+def not_unpacked(tree):
+    shutil.rmtree(tree)
+    archive = tree.parent / "Market-1501-v15.09.15.zip"
+    zipfile.ZipFile(archive, "w").close()
+    return tree.parent, f"found the archive {archive}, which is not unpacked yet: unpack it"
+
+
+def another_case(tree):
+    other = tree.rename(tree.with_name("Market1501"))
+    return tree.parent, f"found {other}, expected {tree}: rename it"
+
+
+@pytest.mark.parametrize("misplace", [wrong_level, not_unpacked, another_case])
+def test_a_data_set_in_another_place(tree, misplace, capsys, monkeypatch):
+    root, message = misplace(tree)
+    monkeypatch.setattr(sys, "argv", ["datasets", "check", "DATASETS.ROOT_DIR", str(root)])
+    assert run_main(main, ConfigError) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.match(f"error: Market-1501 not found: {message}", err)
+    assert len(err.splitlines()) == 1
 
 
 def test_synthesize_makes_a_set_once(tmp_path, capsys):

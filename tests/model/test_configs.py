@@ -18,7 +18,13 @@ EXPERIMENTS = sorted(
     str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "configs").rglob("*.yml") if path.parent.name != "base"
 )
 COUNTS = {"num_classes": 10, "num_cameras": 6, "num_views": 1}
-DATASETS = {"Market": "market1501", "MSMT17": "msmt17", "CUHK03": "cuhk03", "Synthetic": "synthetic"}
+DATASETS = {
+    "Market": ("market1501",),
+    "MSMT17": ("msmt17",),
+    "CUHK03": ("cuhk03",),
+    "Synthetic": ("synthetic",),
+    "Own": ("folder", "csv"),
+}
 
 
 def test_every_family_has_its_file_for_every_data_set():
@@ -30,8 +36,7 @@ def test_every_family_has_its_file_for_every_data_set():
 @pytest.mark.parametrize("path", EXPERIMENTS)
 def test_builds(path):
     cfg = load_cfg(str(REPOSITORY / path))
-    expected = DATASETS[path.split("/")[1]]
-    assert expected == cfg.DATASETS.NAMES
+    assert cfg.DATASETS.NAMES in DATASETS[path.split("/")[1]]
     for stage in cfg.CFAT.STAGES:
         staged = stage_cfg(cfg, stage)
         with torch.device("meta"):  # every layer, without filling them with numbers

@@ -22,14 +22,14 @@ class Progress:
     Args:
         cfg: configuration of the stage.
         state: where it stands.
-        steps: of an epoch.
+        steps: of an epoch, about.
         optimizer: its first group's rate is shown.
         device: whose memory is shown.
     """
 
     def __init__(self, cfg, state: TrainState, steps: int, optimizer: torch.optim.Optimizer, device: torch.device):
-        self.epochs, self.steps, self.optimizer, self.device = cfg.SOLVER.MAX_EPOCHS, steps, optimizer, device
-        done = state.epoch * steps + state.step
+        self.epochs, self.optimizer, self.device = cfg.SOLVER.MAX_EPOCHS, optimizer, device
+        done = state.updates
         self.writer = None
         if distributed.is_main():
             # purge_step: what comes after it, of an earlier run or one that was killed, is not mixed in
@@ -47,8 +47,8 @@ class Progress:
             self.writer.close()
 
     @contextlib.contextmanager
-    def epoch(self, state: TrainState) -> Iterator["EpochProgress"]:
-        yield EpochProgress(self, state)
+    def epoch(self, state: TrainState, steps: int) -> Iterator["EpochProgress"]:
+        yield EpochProgress(self, state, steps)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         if self.writer is not None:
@@ -65,10 +65,10 @@ class Progress:
 
 
 class EpochProgress:
-    """Shows one epoch, or what is left of it; `state` is read, not changed."""
+    """Shows one epoch of `steps`, or what is left of it; `state` is read, not changed."""
 
-    def __init__(self, stage: Progress, state: TrainState) -> None:
-        self.stage, self.state = stage, state
+    def __init__(self, stage: Progress, state: TrainState, steps: int) -> None:
+        self.stage, self.state, self.steps = stage, state, steps
         self.first, self.pictures, self.waited, self.start = state.step, 0, 0.0, time.perf_counter()
 
     @contextlib.contextmanager
@@ -95,13 +95,13 @@ class EpochProgress:
         if stage.device.type == "cuda":
             shown["gpu_memory_gib"] = torch.cuda.max_memory_allocated(stage.device) / 2**30
         shown |= {"learning_rate": rate, "images_per_second": speed}
-        number = state.epoch * stage.steps + state.step - 1
+        number = state.updates - 1
         stage.scalars({f"train/{name}": value for name, value in shown.items()}, number)
 
     def end(self, means: dict[str, float], *, overflows: int) -> None:
         """The log's line about the epoch, with the means of its values."""
         stage, state, seconds = self.stage, self.state, time.perf_counter() - self.start
-        left = seconds / (stage.steps - self.first) * stage.steps * (stage.epochs - state.epoch - 1)
+        left = seconds / (self.steps - self.first) * self.steps * (stage.epochs - state.epoch - 1)
         logger.info(
             "stage %s epoch %d/%d: %s, rate %.2e, %.0f images/s, %.0f %% of the time waiting for data, %s left%s",
             state.stage, state.epoch + 1, stage.epochs,

@@ -65,7 +65,8 @@ def save_state(path: Path, parts: dict[str, Any], state: TrainState, sums: dict[
     """
     states = {name: part.state_dict() for name, part in parts.items()}
     progress = {
-        "epoch": state.epoch, "step": state.step, "history": state.history, "evaluations": state.evaluations,
+        "epoch": state.epoch, "step": state.step, "updates": state.updates,
+        "history": state.history, "evaluations": state.evaluations,
         "best": state.best, "sums": sums, "generators": generator_states(),
     }  # fmt: skip
     save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=True)
@@ -88,7 +89,7 @@ def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, config: 
         for name, part in parts.items():
             part.load_state_dict(training[name])
         progress = training["progress"]
-        for name in ("epoch", "step", "history", "evaluations", "best"):
+        for name in ("epoch", "step", "updates", "history", "evaluations", "best"):
             setattr(state, name, progress[name])
         set_generator_states(progress["generators"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

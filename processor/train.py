@@ -79,7 +79,6 @@ class _Stage:
             ema.module.to(device)
         self.state = TrainState(stage=current_stage(cfg))
         self.sampler = data.train.batch_sampler
-        self.steps = len(data.train)  # in an epoch
         amp = resolve_amp(cfg.SOLVER.AMP, device)
         self.step = TrainStep(
             self._shared(self.model), self.loss_fn, optimizer, device=device, amp=amp, grad_clip=cfg.SOLVER.GRAD_CLIP,
@@ -112,8 +111,8 @@ class _Stage:
         remove_leftovers(make_output_dir(self.directory))
         learning = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         logger.info(
-            "stage %s: %d epochs of %d steps, %.2f million learning parameters, on %s%s", state.stage, epochs,
-            self.steps, learning / 1e6, self.device, "" if self.step.amp == "off" else f", {self.step.amp}",
+            "stage %s: %d epochs of about %d steps, %.2f million learning parameters, on %s%s", state.stage, epochs,
+            len(self.data.train), learning / 1e6, self.device, "" if self.step.amp == "off" else f", {self.step.amp}",
         )  # fmt: skip
         if cfg.SOLVER.RESUME == "auto" and self.last.exists():
             sums = load_state(self.last, self.parts, state, config=cfg.dump())
@@ -123,7 +122,7 @@ class _Stage:
                 state.stage, self.last, state.epoch, state.step,
             )  # fmt: skip
         self._preview()
-        with Progress(cfg, state, self.steps, self.optimizer, self.device) as self.progress:
+        with Progress(cfg, state, len(self.data.train), self.optimizer, self.device) as self.progress:
             while True:
                 if self._evaluation_is_due():
                     self._evaluate()
@@ -152,7 +151,7 @@ class _Stage:
     def _preview(self) -> None:
         """Draws the learning rates of the stage."""
         path = Path(self.cfg.OUTPUT_DIR) / f"schedule_{self.state.stage}.png"
-        epochs, rates = preview(self.optimizer, self.scheduler, self.cfg.SOLVER.MAX_EPOCHS, self.steps)
+        epochs, rates = preview(self.optimizer, self.scheduler, self.cfg.SOLVER.MAX_EPOCHS, len(self.data.train))
         save_rates(path, epochs, rates, f"stage {self.state.stage}: learning rates")
 
     def _train_epoch(self, stop: StopRequest) -> None:
@@ -160,26 +159,27 @@ class _Stage:
         state = self.state
         self.model.train()
         self.sampler.set_epoch(state.epoch, state.step)
+        steps = len(self.data.train)  # of this epoch
         unchecked: list[dict[str, torch.Tensor]] = []  # values of the steps since the device was last waited for
-        with self.progress.epoch(state) as shown:
+        with self.progress.epoch(state, steps) as shown:
             batches = iter(self.data.train)
-            while state.step < self.steps and not distributed.any_process(bool(stop.signal)):
+            while state.step < steps and not distributed.any_process(bool(stop.signal)):
                 with shown.waiting():
                     batch = next(batches)
-                self.scheduler.step(state.epoch + state.step / self.steps)
+                self.scheduler.step(state.epoch + state.step / steps)
                 unchecked.append(values := self.step(to_device(batch, self.device)))
                 if self.ema is not None:
-                    self.ema.update(self.model, step=state.epoch * self.steps + state.step)
+                    self.ema.update(self.model, step=state.updates)
                 self.sums = {name: self.sums.get(name, 0) + value for name, value in values.items()}
-                state.step += 1
-                due = state.step % self.cfg.SOLVER.LOG_PERIOD == 0 or state.step == self.steps
+                state.step, state.updates = state.step + 1, state.updates + 1
+                due = state.step % self.cfg.SOLVER.LOG_PERIOD == 0 or state.step == steps
                 if due or self.device.type == "cpu":  # elsewhere, to look at a loss is to wait for the device
                     check_finite(unchecked, state, self.data.train, self.cfg.OUTPUT_DIR)
                     unchecked = []
                 shown.step(batch, values if due else None)
-            if state.step < self.steps:
+            if state.step < steps:
                 return
-            means = {name: (value / self.steps).item() for name, value in self.sums.items()}
+            means = {name: (value / steps).item() for name, value in self.sums.items()}
             state.history.append(means)
             shown.end(means, overflows=int(self.step.overflows.item()))
         state.epoch, state.step, self.sums = state.epoch + 1, 0, {}

@@ -226,6 +226,7 @@ class TrainState:
     Attributes:
         stage: of CFAT.
         epoch, step: whole epochs done, and steps done of the next one.
+        updates: steps done in all; epochs may differ in length.
         checkpoint: the last file written for testing.
         history: mean loss terms of every epoch.
         evaluations: mAP of every test setting at the epochs that were evaluated.
@@ -235,6 +236,7 @@ class TrainState:
     stage: str
     epoch: int = 0
     step: int = 0
+    updates: int = 0
     checkpoint: str = ""
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)

@@ -397,3 +397,18 @@ def test_without_cameras_only_the_querys_own_file_is_junk(tmp_path):
         UserError, match="none of the 9 queries has a match in the gallery from another camera"
     ):  # one camera: every match would be junk
         do_inference(Brightness(), known, (PROTOCOLS["clean"],), device=CPU)
+
+
+class UnevenSampler(RandomBatchSampler):
+    """Epochs of other lengths, as identities with many pictures make them."""
+
+    def draw_batches(self, rng):
+        return super().draw_batches(rng)[: 1 + (self.epoch + 1) % 2]
+
+
+def test_epochs_of_different_lengths(tmp_path):
+    data, _ = make_data()
+    data.train.batch_sampler = UnevenSampler(12, 6, 0)
+    cfg = make_cfg(tmp_path)
+    state = do_train(cfg, data, *build(cfg, data), device=CPU)
+    assert (state.epoch, state.updates) == (3, 2 + 1 + 2)

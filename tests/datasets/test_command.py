@@ -10,7 +10,8 @@ import pytest
 
 from config import ConfigError
 from datasets.__main__ import main
-from tests.datasets.test_doctor import draw_subset
+from datasets.doctor import Finding, Level, Report, format_report
+from tests.datasets.test_doctor import QUERY, draw, draw_subset
 from tests.helpers import REPOSITORY
 from utils.errors import run_main
 
@@ -18,6 +19,25 @@ from utils.errors import run_main
 @pytest.fixture
 def tree(tmp_path):
     return draw_subset(tmp_path)
+
+
+def test_a_name_never_breaks_its_line(tree, capsys):
+    draw(tree / QUERY / "two\nlines \x1b[31m.jpg")
+    draw(tree / QUERY / os.fsdecode(b"no-utf8-\xff.jpg"))
+    assert main(["check", "--fast", "DATASETS.ROOT_DIR", str(tree.parent)]) == 1
+    out = capsys.readouterr().out
+    for name in (r"no-utf8-\udcff.jpg", r"two\nlines \x1b[31m.jpg"):
+        assert f"\nFAULT {tree / QUERY / name}: the name does not parse" in out
+
+
+def test_colours():
+    findings = tuple(Finding(level, level.name, level.name.lower()) for level in Level)
+    report = Report("market1501", "data/market1501", (("split",), ("train",)), findings)
+    assert format_report(report, colour=True).splitlines()[-5:] == [
+        "\033[32mok\033[0m fine", "\033[33mWARNING\033[0m warning", "\033[31mFAULT\033[0m fault",
+        "", "\033[31m1 fault, 1 warning\033[0m",
+    ]  # fmt: skip
+    assert "\033" not in format_report(report)
 
 
 def start(root, *options, environment=None, **streams):

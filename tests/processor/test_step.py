@@ -15,6 +15,7 @@ from processor.step import TrainStep, resolve_amp
 from solver import make_optimizer
 from tests.processor.test_processor import CPU, build, make_cfg, make_data
 from utils.checkpoints import load_checkpoint
+from utils.seeds import set_global_seeds
 
 
 @pytest.fixture
@@ -135,3 +136,40 @@ def test_nothing_waits_for_the_device_but_at_the_log_period(tmp_path, monkeypatc
     monkeypatch.setattr("processor.train.check_finite", lambda values, *rest: looked.append(len(values)))
     do_train(cfg, data, *build(cfg, data), device=CPU)
     assert looked == [1] * 6  # a CPU has nothing to wait for
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("stage", ["clean", "align"])
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+def test_a_step_on_a_gpu_never_waits_for_it(tmp_path, stage, amp):
+    cuda = torch.device("cuda", 0)
+    model, loss_fn, optimizer = make(tmp_path, "CFAT.STAGE", stage, "MODEL.DEVICE", "cuda")
+    step = TrainStep(model.to(cuda), loss_fn.to(cuda), optimizer, device=cuda, amp=amp)
+    batch = to_device(next(iter(make_data()[0].train)), cuda)
+    step(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_deterministic_training_on_a_gpu(tmp_path):
+    cuda, found = torch.device("cuda", 0), []
+    for run in ("a", "b"):
+        data, _ = make_data()
+        cfg = make_cfg(tmp_path / run, "SOLVER.DETERMINISTIC", "True", "MODEL.DEVICE", "cuda", "CFAT.STAGE", "align")
+        set_global_seeds(1, deterministic=True)
+        try:
+            parts = build(cfg, data)
+            do_train(cfg, data, *parts, device=cuda)
+        finally:
+            set_global_seeds(1)
+        found.append(parts[0].state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())

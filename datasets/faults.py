@@ -34,7 +34,7 @@ class Faults:
             return
         count = len(self.messages)
         if on_bad_image == "error":
-            more = "" if count == 1 else f"\n{count - 1} more such; of a data set, python -m datasets check names all"
+            more = "" if count == 1 else f"\n{count - 1} more such; of a data set, python -m datasets check lists them"
             raise UserError(
                 f"{self.messages[0]}{more}\nTo leave out what is damaged, with a warning: DATASETS.ON_BAD_IMAGE skip"
             )

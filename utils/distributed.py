@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from utils.errors import UserError
+
 # A process that waits longer than this for the others ends with an error; evaluation may keep one of them that long.
 TIMEOUT = datetime.timedelta(minutes=30)
 
@@ -46,10 +48,20 @@ def local_rank() -> int:
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Joins the processes that torchrun started, over nccl on GPUs and gloo on CPUs; alone, does nothing."""
+    """Joins the processes that torchrun started, over nccl on GPUs and gloo on CPUs; alone, does nothing.
+
+    Raises:
+        UserError: it is one of several, and what torchrun tells a process is missing.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or is_distributed():
         yield
         return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, of several processes, but {', '.join(missing)} is not set; "
+            "start with torchrun --nproc_per_node N train.py ..., which sets them all, or unset WORLD_SIZE"
+        )
     options: dict[str, Any] = {"timeout": TIMEOUT}
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -34,7 +34,7 @@ def test_one_fault_is_the_error():
 def test_of_several_the_first_is_told_and_the_others_counted():
     with pytest.raises(UserError) as caught:
         collect("a.jpg: empty", "b.jpg: small", "c.jpg: large").settle("error")
-    assert str(caught.value) == f"a.jpg: empty\n2 more such; of a data set, python -m datasets check names all\n{KEY}"
+    assert str(caught.value) == f"a.jpg: empty\n2 more such; of a data set, python -m datasets check lists them\n{KEY}"
 
 
 @pytest.mark.parametrize(("count", "end"), [(1, "0.jpg: empty"), (5, "4.jpg: empty"), (6, "4.jpg: empty; ...")])

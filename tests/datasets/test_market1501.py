@@ -120,7 +120,7 @@ def test_damaged_pictures_are_told_before_training_or_left_out(tmp_path, caplog)
     (directory / "bounding_box_train" / "holiday.jpg").rename(directory / "bounding_box_train" / "0002_c1s1_1_1.jpg")
     with pytest.raises(UserError, match=r"0002_c1s1_1_1\.jpg: cannot be read") as caught:
         read_dataset(configure(tmp_path))
-    assert "1 more such; of a data set, python -m datasets check names all" in str(caught.value)
+    assert "1 more such; of a data set, python -m datasets check lists them" in str(caught.value)
     splits = read_dataset(configure(tmp_path, "DATASETS.ON_BAD_IMAGE", "skip"))
     assert [len(split) for split in (splits.train, splits.query, splits.gallery)] == [3, 1, 3]
     assert "ON_BAD_IMAGE skip: left out 2, picture" in caplog.text

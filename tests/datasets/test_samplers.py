@@ -119,7 +119,7 @@ def test_going_on_in_the_middle_of_an_epoch(make):
 
 
 def test_what_cannot_be_shared():
-    with pytest.raises(UserError, match="12 = 3 identities x 4 .* 2 processes.* IMS_PER_BATCH a multiple of 8"):
+    with pytest.raises(UserError, match="12 = 3 identities x 4 .* 2 processes.* SOLVER.IMS_PER_BATCH a"):
         IdentityBatchSampler(LABELS, 12, 4, 0, Share(0, 2))
     with pytest.raises(UserError, match="IMS_PER_BATCH 10 is the batch of all 4 processes; .* multiple of 4, e.g. 12"):
         RandomBatchSampler(40, 10, 0, Share(0, 4))

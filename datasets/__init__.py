@@ -1,12 +1,14 @@
 """Floor 2: from files to batches. make_dataloader builds them, read_dataset reads what is on disk,
 make_picture_loader takes any directory of pictures.
 
-market1501  reader              synthetic, ...  drawn pedestrians    corrupted_copy  reader of exported copies
-transforms  geometry            samplers        batches              torch_datasets  pictures for torch
-erasing     random erasing      augmix          AugMix
+Readers, by name in readers: market1501, cuhk03 (with cuhk03_mat), msmt17, folder and csv_list (with own_data), synthetic
+(with figures, pictures, scenes, wardrobe), corrupted_copy
+What they share: places (directories), faults (single files), records (counts), decoding (damaged pictures)
+Batches: samplers, torch_datasets, transforms, erasing, augmix, images, cache   The doctor: doctor
 """
 
-from datasets.make_dataloader import make_dataloader, read_dataset
+from datasets.make_dataloader import make_dataloader
 from datasets.picture_loader import make_picture_loader
+from datasets.readers import read_dataset
 
 __all__ = ["make_dataloader", "make_picture_loader", "read_dataset"]

@@ -71,8 +71,8 @@ class TrainStep:
         losses = self.loss_fn(output, {**batch, "pids": labels})
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["loss"]).backward()
-        self.scaler.unscale_(self.optimizer)
         _average(self.loss_fn.parameters())
+        self.scaler.unscale_(self.optimizer)
         values = {name: value.detach() for name, value in losses.items()}
         values["grad_norm"] = self._clip()
         self.scaler.step(self.optimizer)

@@ -1,8 +1,8 @@
 """Floor 2: from files to batches. make_dataloader builds them, read_dataset reads what is on disk,
 make_picture_loader takes any directory of pictures.
 
-Readers, by name in readers: market1501, cuhk03 (with cuhk03_mat), msmt17, folder and csv_list (with own_data), synthetic
-(with figures, pictures, scenes, wardrobe), corrupted_copy
+Readers, by name in readers: market1501, cuhk03 (with cuhk03_mat), msmt17, folder and csv_list (with own_data),
+synthetic (with figures, pictures, scenes, wardrobe), corrupted_copy
 What they share: places (directories), faults (single files), records (counts), decoding (damaged pictures)
 Batches: samplers, torch_datasets, transforms, erasing, augmix, images, cache   The doctor: doctor
 """

@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 FREE_KEYS = (
     "OUTPUT_DIR", "MODEL.DEVICE", "DATASETS.ROOT_DIR", "DATASETS.CHECK_PICTURES", "DATALOADER.NUM_WORKERS",
     "DATALOADER.CACHE", "SOLVER.RESUME", "SOLVER.LOG_PERIOD", "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST",
+    "CFAT.STAGES",
 )  # fmt: skip
+_OF_STAGES = re.compile(r"CFAT\.(CLEAN|CORRUPTED|BRIDGE|ALIGN)\.(MAX_EPOCHS|BASE_LR|WEIGHT)")
+# Keys of the alignment, which stages clean and corrupted know nothing of.
+ALIGNMENT_KEYS = ("CFAT.COARSE", "CFAT.FINE", "CFAT.COSINE", "CFAT.STUDENT_INIT", "CFAT.STUDENT_VIEWS")
 
 
 def last_checkpoint(stage_file: str | Path) -> Path:
@@ -53,15 +57,24 @@ def set_generator_states(states: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
 
 
-def save_state(path: Path, parts: dict[str, Any], state: TrainState, sums: dict[str, torch.Tensor], meta: dict) -> None:
+def save_state(
+    path: Path,
+    parts: dict[str, Any],
+    state: TrainState,
+    sums: dict[str, torch.Tensor],
+    meta: dict,
+    *,
+    replace: bool = True,
+) -> None:
     """Writes everything that a stage needs to go on, beside `path` and renamed.
 
     Args:
-        path: file; an earlier state in it is replaced.
+        path: file.
         parts: what has a state_dict: model, loss, optimizer, scheduler, scaler, and ema where there is one.
         state: epoch and step; the sampler's state is these two.
         sums: of the running epoch's logged values.
         meta: plain values, with the text of the stage's configuration as "config".
+        replace: an earlier state in the file is one of this run, out of date; otherwise it is kept under a number.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
     progress = {
@@ -69,7 +82,7 @@ def save_state(path: Path, parts: dict[str, Any], state: TrainState, sums: dict[
         "history": state.history, "evaluations": state.evaluations,
         "best": state.best, "sums": sums, "generators": generator_states(),
     }  # fmt: skip
-    save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=True)
+    save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=replace)
 
 
 def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, config: str) -> dict[str, torch.Tensor]:
@@ -105,11 +118,12 @@ def check_same_settings(path: Path, meta: dict, config: str) -> None:
     Raises:
         UserError: names the keys that differ.
     """
+    free = FREE_KEYS + (ALIGNMENT_KEYS if meta.get("stage") in ("clean", "corrupted") else ())
     there, here = (_flat(yaml.safe_load(text)) for text in (meta.get("config", "{}"), config))
     different = [
         f"{key} {there.get(key)} there, {here.get(key)} here"
         for key in sorted({*there, *here})
-        if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{free}.") for free in FREE_KEYS)
+        if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{other}.") for other in free)
     ]
     if different:
         raise UserError(
@@ -136,8 +150,8 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    # the stages before find their weights in OUTPUT_DIR, which may have moved
-    return {key: value for key, value in flat.items() if not re.fullmatch(r"CFAT\.[A-Z]+\.WEIGHT", key)}
+    # a stage's own epochs and rate stand below SOLVER in its configuration; its weights may have moved with OUTPUT_DIR
+    return {key: value for key, value in flat.items() if not _OF_STAGES.fullmatch(key)}
 
 
 def remove_leftovers(directory: Path) -> None:

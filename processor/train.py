@@ -90,6 +90,7 @@ class _Stage:
         }  # fmt: skip
         self.directory = Path(stage_checkpoint(cfg)).parent
         self.last = last_checkpoint(stage_checkpoint(cfg))
+        self.last_is_ours = False  # a state that is there is an earlier run's
         self.sums: dict[str, torch.Tensor] = {}  # of the running epoch's logged values
 
     def _shared(self, model: nn.Module) -> nn.Module:
@@ -117,9 +118,15 @@ class _Stage:
         if cfg.SOLVER.RESUME == "auto" and self.last.exists():
             sums = load_state(self.last, self.parts, state, config=cfg.dump())
             self.sums = {name: value.to(self.device) for name, value in sums.items()}
+            self.last_is_ours = True
             logger.info(
                 "stage %s: goes on from %s, after %d epochs and %d steps",
                 state.stage, self.last, state.epoch, state.step,
+            )  # fmt: skip
+        elif self.last.exists():
+            logger.warning(
+                "stage %s: begins anew; an earlier run that did not end left %s, which is kept under a number "
+                "(SOLVER.RESUME auto would have gone on from it)", state.stage, self.last,
             )  # fmt: skip
         self._preview()
         with Progress(cfg, state, len(self.data.train), self.optimizer, self.device) as self.progress:
@@ -134,7 +141,8 @@ class _Stage:
                     if state.step == 0 and period and state.epoch % period == 0:
                         self._save_model(self.directory / f"{state.stage}_{state.epoch}.pth")
                     self._save_state()
-                if distributed.any_process(bool(stop.signal)):
+                stop.signal = distributed.largest(stop.signal)
+                if stop.signal:
                     logger.warning(
                         "stage %s: asked to stop; what is done, %d epochs and %d steps, is in %s, and SOLVER.RESUME "
                         "auto goes on from there", state.stage, state.epoch, state.step, self.last,
@@ -163,7 +171,7 @@ class _Stage:
         unchecked: list[dict[str, torch.Tensor]] = []  # values of the steps since the device was last waited for
         with self.progress.epoch(state, steps) as shown:
             batches = iter(self.data.train)
-            while state.step < steps and not distributed.any_process(bool(stop.signal)):
+            while state.step < steps and not distributed.largest(stop.signal):
                 with shown.waiting():
                     batch = next(batches)
                 self.scheduler.step(state.epoch + state.step / steps)
@@ -205,7 +213,8 @@ class _Stage:
         self._save_state()
 
     def _save_state(self) -> None:
-        save_state(self.last, self.parts, self.state, self.sums, self._meta())
+        save_state(self.last, self.parts, self.state, self.sums, self._meta(), replace=self.last_is_ours)
+        self.last_is_ours = True
 
     def _save_model(self, path: Path, *, replace: bool = False) -> None:
         save_checkpoint(path, self.tested.export_state(), self._meta(), replace=replace)

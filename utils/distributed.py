@@ -74,13 +74,13 @@ def process_group(device: torch.device) -> Iterator[None]:
     distributed.destroy_process_group()
 
 
-def any_process(flag: bool) -> bool:
-    """Whether `flag` is true in any process; does not wait for a GPU."""
+def largest(number: int) -> int:
+    """The largest of the processes' numbers; does not wait for a GPU."""
     if world_size() == 1:
-        return flag
-    found = torch.tensor(int(flag))
+        return number
+    found = torch.tensor(number)
     distributed.all_reduce(found, op=distributed.ReduceOp.MAX, group=_control)
-    return bool(found)
+    return int(found)
 
 
 def barrier() -> None:

@@ -1,6 +1,7 @@
 """From a configuration to batches."""
 
 import logging
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ def _loader(pictures, num_workers: int, **options) -> DataLoader:
 
 def _start_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)  # one thread a worker: more of them would only fight for the cores
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which saves its state first
+    # A group of its own: Ctrl-C, and torchrun's SIGTERM, are for the main process, which saves its state first.
+    os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and what that process does on SIGTERM is not for workers
 
 

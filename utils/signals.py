@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """`signal` is the number of the one that came, 0 before; a second one acts at once, as without this."""
+    """`signal` is the number of the first that came, 0 before."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -22,7 +22,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within it, the first SIGTERM or Ctrl-C is only noted; whoever works looks at it between two steps."""
+    """Within it, SIGTERM and the first Ctrl-C are only noted; whoever works looks at it between two steps.
+
+    A second Ctrl-C acts at once. A second SIGTERM does not: torchrun sends more than one.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -30,17 +33,13 @@ def stop_requests() -> Iterator[StopRequest]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: object) -> None:
-        request.signal = number
-        _restore(before)
+        request.signal = request.signal or number
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     for number in SIGNALS:
         signal.signal(number, note)
     try:
         yield request
     finally:
-        _restore(before)
-
-
-def _restore(handlers: dict) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

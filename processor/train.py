@@ -186,6 +186,8 @@ class _Stage:
                     unchecked = []
                 shown.step(batch, values if due else None)
             if state.step < steps:
+                if unchecked:  # broken weights are no state to go on from
+                    check_finite(unchecked, state, self.data.train, self.cfg.OUTPUT_DIR)
                 return
             means = {name: (value / steps).item() for name, value in self.sums.items()}
             state.history.append(means)

@@ -2,17 +2,14 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 from PIL import Image
 
 from datasets.synthetic import SyntheticSettings, synthesize
-from tests.helpers import REPOSITORY
+from tests import commands
 from tests.model.test_checkpoints import random_state
 
 STAGES = ("clean", "corrupted", "bridge", "align")
@@ -24,9 +21,7 @@ OPTIONS = {
 
 
 def run(script, *opts, config="configs/Synthetic/cfat.yml"):
-    command = [sys.executable, script, *(["--config_file", config] if config else []), *map(str, opts)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=environment)
+    return commands.run(script, *(["--config_file", config] if config else []), *opts)
 
 
 def options(root, output, **changes):

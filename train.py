@@ -35,12 +35,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def train_stage(cfg, device, protocols, *, dry_run: bool = False) -> str:
+def train_stage(cfg, device, protocols, splits, *, dry_run: bool = False) -> str:
     """Trains the stage that cfg is for, unless an earlier run did, and returns its checkpoint; a dry run tries it."""
     if not dry_run and is_finished(cfg):
         return stage_checkpoint(cfg)
     set_global_seeds(cfg.SEED, cfg.CFAT.STAGE, deterministic=cfg.SOLVER.DETERMINISTIC)
-    data = make_dataloader(cfg)
+    data = make_dataloader(cfg, splits=splits)
     model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
     if not dry_run:  # what it starts from may be what the stage before it leaves
         load_start(cfg, model)
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
             output_dir = make_output_dir(cfg.OUTPUT_DIR)
             setup_logging(output_dir)
             write_text(output_dir / "config.yml", cfg.dump())
-        trained = [train_stage(staged, device, protocols, dry_run=args.dry_run) for staged in stages]
+        trained = [train_stage(staged, device, protocols, data.splits, dry_run=args.dry_run) for staged in stages]
         if not args.dry_run:
             weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or trained[-1]
             model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)

@@ -211,6 +211,11 @@ def check_together(values: dict[str, Any]) -> list[str]:
             f"sampler softmax_triplet fills a batch with whole identities; {max(1, pictures // instances) * instances} "
             "is near"
         )
+    if values["DATASETS.ON_BAD_IMAGE"] == "skip" and not values["DATASETS.CHECK_PICTURES"]:
+        faults.append(
+            "DATASETS.ON_BAD_IMAGE: found skip, but DATASETS.CHECK_PICTURES False looks for no damaged pictures; "
+            "expected CHECK_PICTURES True, or ON_BAD_IMAGE error"
+        )
     steps = values["SOLVER.STEPS"]
     if sorted(steps) != list(steps):
         faults.append(f"SOLVER.STEPS: found {list(steps)}, expected rising epochs: {sorted(steps)}")

@@ -51,7 +51,13 @@ class PictureCache:
         return flat.reshape(height, width, CHANNELS)
 
     def _fill(self, path: str) -> None:
-        self._view(path)[...] = read_image(path)
+        view, picture = self._view(path), read_image(path)
+        if picture.shape != view.shape:
+            raise UserError(
+                f"picture {path}: {picture.shape[:2]} decoded, {view.shape[:2]} (height, width) by its head; it was "
+                "changed just now, or is damaged. Start again, fetch it anew, or set DATALOADER.CACHE none"
+            )
+        view[...] = picture
 
     def __call__(self, path: str) -> np.ndarray:
         """The picture as utils.images.read_image gives it, (H, W, 3) uint8 RGB, read-only."""

@@ -116,11 +116,18 @@ def _read_row(root: Path, row: dict[str, str], where: str, faults: Faults) -> It
 
 
 def _once(pictures: list[OwnPicture], faults: Faults) -> Iterator[OwnPicture]:
-    """The pictures, each path once in a split."""
+    """The pictures, each path once in a split, of one person in all."""
     first: dict[tuple[str, str], OwnPicture] = {}
+    person: dict[str, OwnPicture] = {}
     for picture in pictures:
-        before = first.setdefault((picture.split, os.path.normpath(picture.path)), picture)
-        if before is picture:
+        path = os.path.normpath(picture.path)
+        before, elsewhere = first.setdefault((picture.split, path), picture), person.setdefault(path, picture)
+        if elsewhere.pid != picture.pid:
+            faults.add(
+                f"{picture.where}: {picture.path} is pid {picture.pid}, in {elsewhere.where} it is {elsewhere.pid}; "
+                "correct or remove one of the rows"
+            )
+        elif before is picture:
             yield picture
         else:
             faults.add(

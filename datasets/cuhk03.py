@@ -195,7 +195,8 @@ def _find_pictures(
                 yield ImageRecord(str(directory / name), pid, int(PICTURE_NAME.fullmatch(name)["view"]) - 1)
             else:
                 faults.add(
-                    f"{directory / name}: missing, named by {source}. Delete {directory}: it is made anew from {MAT}"
+                    f"{directory / name}: missing, named by {source}. Fetch {MAT} into {directory.parent} unless it is "
+                    f"there, and rename {directory}: the pictures are extracted anew"
                 )
 
     return {split: tuple(records(pictures)) for split, pictures in named.items()}

@@ -45,7 +45,8 @@ def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
     try:
         loaded = loadmat(path)
         names = [str(cell.item()) for cell in loaded["filelist"].ravel()]
-        pids = loaded["labels"].ravel().astype(np.int64)
+        labels = loaded["labels"].ravel()
+        pids = np.nan_to_num(labels).astype(np.int64)
         indexes = {split: loaded[f"{split}_idx"].ravel().astype(np.int64) - 1 for split in SPLIT_NAMES}
     except _BROKEN as error:
         raise UserError(
@@ -64,4 +65,9 @@ def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
             f"{path}: filelist has {unknown[0]!r}, a name that does not parse; expected "
             f"<pair>_<person>_<view>_<picture>.png, e.g. 1_001_1_01.png. {advice}"
         )
+    if wrong := labels[(pids != labels) | (pids < 0)].tolist():
+        raise UserError(f"{path}: labels has {wrong[0]}; expected numbers of people, from 0. {advice}")
+    twice = set(indexes["train"].tolist()) & {*indexes["query"].tolist(), *indexes["gallery"].tolist()}
+    if twice:
+        raise UserError(f"{path}: {names[min(twice)]} is in train_idx and tested; expected one of the two. {advice}")
     return {split: [(names[i], int(pids[i])) for i in index] for split, index in indexes.items()}

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from corruption.copies import MANIFEST, find_damaged, read_if_there, read_manifest, sha256
 from datasets.corrupted_copy import original_of
 from datasets.faults import Faults
-from datasets.records import DISTRACTOR_PID, all_records, count, differences
+from datasets.records import DISTRACTOR_PID, all_records, count, differences, lost_queries
 from utils.errors import UserError
 from utils.images import read_image
 from utils.structures import SPLIT_NAMES, DatasetSplits, ImageRecord
@@ -174,17 +174,10 @@ def check_common_pids(splits: DatasetSplits) -> list[Finding]:
 
 
 def check_matches(splits: DatasetSplits) -> list[Finding]:
-    """Queries that nothing in the gallery can match: same pid, and another camera or, without cameras, another file."""
+    """Queries that nothing in the gallery can match."""
     if not splits.query:
         return []
-
-    def source(record: ImageRecord) -> int | str:
-        return record.camid if splits.has_cameras else record.path
-
-    sources = defaultdict(set)
-    for record in splits.gallery:
-        sources[record.pid].add(source(record))
-    lost = [record.path for record in splits.query if not sources[record.pid] - {source(record)}]
+    lost = lost_queries(splits)
     if not lost:
         return [Finding(Level.FINE, "matches", "matches: every query has one in the gallery")]
     expected = "by another camera" if splits.has_cameras else "in another file"

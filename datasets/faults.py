@@ -1,6 +1,7 @@
 """What is wrong with single files: told before the first batch, or counted and left out."""
 
 import logging
+from collections.abc import Collection
 
 from utils.errors import UserError
 
@@ -12,11 +13,16 @@ SHOWN = 5  # faults that a log line quotes
 class Faults:
     """Collects what is wrong with single files while a data set is read; the files are left out of it.
 
-    `messages` has one text per fault: which file, what was found, what was expected, what to do.
+    Args:
+        damaged: paths of pictures that are known to be damaged already; readers that draw a split leave them out first.
+
+    Attributes:
+        messages: one text per fault: which file, what was found, what was expected, what to do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, damaged: Collection[str] = ()) -> None:
         self.messages: list[str] = []
+        self.damaged = damaged
 
     def add(self, message: str) -> None:
         self.messages.append(message)

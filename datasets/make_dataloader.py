@@ -30,17 +30,18 @@ logger = logging.getLogger(__name__)
 Reader = Callable[[str], np.ndarray]
 
 
-def make_dataloader(cfg, *, with_train: bool = True) -> DataBundle:
+def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | None = None) -> DataBundle:
     """Loaders for cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty) and for testing.
 
     Args:
         cfg: configuration.
         with_train: also make the training loader.
+        splits: the data set, read and checked before (by another stage, say); None: read here.
 
     Raises:
         UserError: data missing or damaged.
     """
-    splits = read_dataset(cfg, with_train=with_train)
+    splits = splits or read_dataset(cfg, with_train=with_train)
     if original_of(splits.name) and (list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX):
         logger.warning(
             "%s is corrupted already, and TEST.PROTOCOLS or TEST.MATRIX would corrupt it once more; "

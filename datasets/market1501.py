@@ -20,6 +20,7 @@ from corruption.copies import PICTURE_SUFFIXES, SPLITS
 from datasets.faults import Faults
 from datasets.places import find_directory, list_pictures
 from datasets.records import MAX_CAMERAS, MAX_PID
+from utils.errors import UserError
 from utils.ranking import JUNK_PID
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
@@ -106,7 +107,13 @@ def read_market_layout(
 
 def _read_split(directory: Path, names: FileNames, faults: Faults) -> tuple[ImageRecord, ...]:
     records = []
-    for relative in list_pictures(directory, faults, suffixes=PICTURE_SUFFIXES, recursive=False):
+    names_there = list(list_pictures(directory, faults, suffixes=PICTURE_SUFFIXES, recursive=False))
+    if not names_there and (below := next(list_pictures(directory, Faults(), suffixes=PICTURE_SUFFIXES), None)):
+        raise UserError(
+            f"{directory}: no picture in it, but {below} below it; expected the pictures in {directory} itself: a "
+            "directory level is too much, move them up"
+        )
+    for relative in names_there:
         path = directory / relative
         match = names.pattern.fullmatch(relative)
         if match is None:

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.faults import Faults
-from datasets.places import find_directory, holds
+from datasets.places import content_of, find_directory, holds
 from utils.errors import UserError
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
@@ -103,7 +103,10 @@ def _find(root: Path, version: str, lists: tuple[str, ...]) -> tuple[str, Path]:
     if version == AUTO and not there:
         directory = look_for(tuple(dict.fromkeys(sum(DIRECTORIES.values(), ()))), lists)
         expected = ", nor ".join(f"{' and '.join(pictures)} ({known})" for known, pictures in PICTURES.items())
-        raise UserError(f"MSMT17: {directory}: neither {expected} in it. The archive is not fully unpacked")
+        raise UserError(
+            f"MSMT17: {directory}: neither {expected} where they belong; {directory} holds {content_of(directory)}. "
+            "Unpack the archive again, or rename what bears another name; V1 belongs in MSMT17_V1, V2 in MSMT17_V2"
+        )
     if version == AUTO:
         (version,) = there
     names = (there[version].name,) if version in there else DIRECTORIES[version]

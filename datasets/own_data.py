@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.faults import Faults
-from datasets.records import MAX_CAMERAS, MAX_PID
+from datasets.records import DISTRACTOR_PID, MAX_CAMERAS, MAX_PID
 from utils.errors import UserError
 from utils.ranking import JUNK_PID
 from utils.seeds import derive_generator
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # Splits that are drawn: TEST into query and gallery, ALL into people who train and people who test.
 TEST, ALL = "test", "all"
-INTEGER = re.compile(r"-?[0-9]{1,1000}")  # longer ones int() may refuse
+INTEGER = re.compile(r"(-?[0-9]{1,1000})(\.0+)?")  # longer ones int() may refuse; pandas writes 7.0 beside gaps
 SHOWN = 10  # names that a message quotes
 
 
@@ -75,7 +75,7 @@ def make_splits(
     Raises:
         UserError: too many cameras, or nothing to draw from.
     """
-    numbered, has_cameras = _number(list(pictures), faults)
+    numbered, has_cameras = _number([picture for picture in pictures if picture.path not in faults.damaged], faults)
     if not has_cameras:
         logger.info("%s (%s): no cameras known; a match may come from any camera", name, version)
     splits = {split: [picture for picture in numbered if picture.split == split] for split in (*SPLIT_NAMES, TEST, ALL)}
@@ -107,17 +107,22 @@ def make_splits(
 def values_of(texts: Iterable[str]) -> dict[str, int | str]:
     """What each text stands for: an integer where all are integers, the text itself otherwise."""
     texts = set(texts)
-    if all(INTEGER.fullmatch(text) for text in texts):
-        return {text: int(text) for text in texts}
-    return {text: text for text in texts}
+    matches = {text: INTEGER.fullmatch(text) for text in texts}
+    numeric = all(matches.values())
+    return {text: int(match[1]) if numeric else text for text, match in matches.items()}
 
 
 def _number(pictures: list[OwnPicture], faults: Faults) -> tuple[list[Numbered], bool]:
     """The pictures with numbers, and whether cameras are known."""
-    people = [picture for picture in pictures if not (INTEGER.fullmatch(picture.pid) and int(picture.pid) == JUNK_PID)]
+    people = [picture for picture in pictures if values_of([picture.pid])[picture.pid] != JUNK_PID]
     if junk := len(pictures) - len(people):
         logger.info("%d pictures with pid %d are junk, left out", junk, JUNK_PID)
     values = values_of(picture.pid for picture in people)
+    if junk and DISTRACTOR_PID in values.values():
+        logger.warning(
+            "pid %d counts as a person here; where it marks distractors, as in Market-1501's layout, read that with "
+            "DATASETS.NAMES market1501 and DATASETS.CHECK_COUNTS False", DISTRACTOR_PID,
+        )  # fmt: skip
     if any(isinstance(value, str) for value in values.values()):
         values = dict(zip(sorted(values), range(len(values)), strict=True))
         logger.info("people numbered by name: %s", _quote(values))

@@ -1,14 +1,20 @@
 """Where a data set lies: its directory below DATASETS.ROOT_DIR, and the pictures below a directory."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets.faults import Faults
 from utils.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".rar", ".7z")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2",
+            ".ppm", ".pgm")  # fmt: skip
+SHOWN = 10  # names that a message quotes
 DEPTH = 2  # directory levels below which a misplaced data set is looked for
 
 
@@ -23,6 +29,7 @@ def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str]
         download: what to do where it is nowhere, a sentence.
 
     Raises:
+        PermissionError: a directory above `root` must not be entered.
         UserError: not found. A wrong directory level, an archive that is not unpacked and a name in another case are
             recognised and told.
     """
@@ -33,7 +40,7 @@ def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str]
     places = " nor ".join(str(root / name) for name in names)
     expected = ", ".join(inside)
     if not os.path.isdir(root):
-        why = f"{root} is a file" if os.path.exists(root) else f"the directory {root} does not exist"
+        why = f"{root} is a file" if _is_there(root) else f"the directory {root} does not exist"
         raise UserError(f"{title} not found: DATASETS.ROOT_DIR: {why}. {download}")
     for explain in (_wrong_level, _another_case, _archive):
         if told := explain(root, names, inside):
@@ -42,8 +49,8 @@ def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str]
     if there is not None:
         missing = ", ".join(name for name in inside if not os.path.exists(there / name))
         raise UserError(
-            f"{title}: {there}: {missing} missing; expected {expected}. The archive is not fully unpacked, or "
-            "this is another directory level"
+            f"{title}: {there}: {missing} missing; expected {expected}; it holds {content_of(there)}. The archive is "
+            "not fully unpacked, or this is another directory level"
         )
     neither = "neither " if len(names) > 1 else ""
     raise UserError(f"{title} not found: {neither}{places} {'exists' if neither else 'does not exist'}.\n{download}")
@@ -60,6 +67,21 @@ def _names_in(directory: Path) -> list[str]:
         return sorted(os.listdir(directory))
     except OSError:
         return []
+
+
+def _is_there(path: Path) -> bool:
+    """As os.path.exists, but PermissionError where that cannot be told."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def content_of(directory: Path) -> str:
+    """The first names in a directory, for a message."""
+    names = _names_in(directory)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "nothing"
 
 
 def _wrong_level(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
@@ -109,17 +131,17 @@ def list_pictures(
 ) -> Iterator[str]:
     """Paths of the pictures in `directory`, relative to it, with forward slashes, in the order of their names.
 
-    Other files and hidden ones are passed over; symbolic links are followed, and one that leads back to a directory
-    above itself is a fault.
+    Other files are counted in the log, hidden ones passed over; symbolic links are followed, and one that leads back to
+    a directory above itself is a fault.
 
     Args:
         directory: where to look.
-        faults: takes up links in loops and directories that cannot be read.
+        faults: takes up links in loops, directories that cannot be read, and names of pictures that are no files.
         suffixes: what the names of pictures end in, in lower case.
         recursive: also below it.
     """
     directory = Path(directory)
-    wanted = tuple(suffixes)
+    wanted, others = tuple(suffixes), Counter()
 
     def walk(place: Path, above: tuple[str, ...]) -> Iterator[str]:
         real = os.path.realpath(place)
@@ -142,7 +164,14 @@ def list_pictures(
             if is_directory:
                 if recursive:
                     yield from walk(Path(entry.path), (*above, real))
-            elif entry.name.lower().endswith(wanted):
+            elif not entry.name.lower().endswith(wanted):
+                others[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
+            elif entry.is_file():
                 yield Path(entry.path).relative_to(directory).as_posix()
+            else:
+                faults.add(f"{entry.path}: no file, or a link to none. Remove it")
 
     yield from walk(directory, ())
+    if others:
+        kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(others.items()))
+        logger.info("%s: passed over %s; pictures end in %s", directory, kinds, ", ".join(wanted))

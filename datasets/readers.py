@@ -1,18 +1,17 @@
 """From cfg.DATASETS to a data set whose pictures can be read."""
 
 import logging
-from functools import cache
 from pathlib import Path
 
 from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
 from datasets.csv_list import read_csv
 from datasets.cuhk03 import read_cuhk03
-from datasets.decoding import drop_unreadable
+from datasets.decoding import find_unreadable, leave_out
 from datasets.faults import Faults
 from datasets.folder import read_folder
 from datasets.market1501 import read_market1501, read_market_layout
 from datasets.msmt17 import read_msmt17
-from datasets.records import check_counts, check_not_empty, count
+from datasets.records import all_records, check_counts, check_matches, check_not_empty, count
 from datasets.synthetic import ensure_synthetic
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES, DatasetSplits
@@ -64,13 +63,19 @@ def read_names(cfg, faults: Faults) -> DatasetSplits:
     """The data set that cfg.DATASETS names, or the corrupted copy of one, as its names and lists say.
 
     Raises:
-        UserError: an unknown name, or data that are not there.
+        UserError: an unknown name, or data that are not there or must not be read.
     """
     name, root = cfg.DATASETS.NAMES, Path(cfg.DATASETS.ROOT_DIR)
-    if name in READERS:
-        return READERS[name](cfg, root, faults)
-    if original_of(name):
-        return read_corrupted_copy(root, name, faults)
+    try:
+        if name in READERS:
+            return READERS[name](cfg, root, faults)
+        if original_of(name):
+            return read_corrupted_copy(root, name, faults)
+    except PermissionError as error:
+        raise UserError(
+            f"DATASETS.NAMES {name}: {error.filename} cannot be read ({error.strerror}); mend its permissions, or "
+            "those of the directories above it"
+        ) from error
     raise UserError(
         f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
         f"{', '.join(f'{original}-C' for original in COPIED)} (or another suffix)"
@@ -78,7 +83,7 @@ def read_names(cfg, faults: Faults) -> DatasetSplits:
 
 
 def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
-    """The data set that cfg.DATASETS names, checked: counts, and every picture, as the keys there say.
+    """The data set that cfg.DATASETS names, checked: counts, matches, and every picture, as the keys there say.
 
     Args:
         cfg: configuration.
@@ -92,16 +97,17 @@ def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
     faults.settle(cfg.DATASETS.ON_BAD_IMAGE)
     needed = SPLIT_NAMES if with_train else SPLIT_NAMES[1:]
     check_not_empty(splits, needed)
-    check_counts(splits, refuse=cfg.DATASETS.CHECK_COUNTS)
+    check_counts(splits, refuse=cfg.DATASETS.CHECK_COUNTS and not faults.messages)  # skipped: other counts follow
     if cfg.DATASETS.CHECK_PICTURES:
-        splits = drop_unreadable(splits, faults := Faults())
+        unreadable = find_unreadable(record.path for record in all_records(splits))
+        faults = Faults()
+        for message in unreadable.values():
+            faults.add(message)
         faults.settle(cfg.DATASETS.ON_BAD_IMAGE)
-        check_not_empty(splits, needed)
-    _log("; ".join(f"{split} {count(splits, split).describe()}" for split in SPLIT_NAMES), splits.title, splits.root)
+        if unreadable:  # what is drawn depends on what can be read
+            splits = leave_out(read_names(cfg, Faults(unreadable.keys())), unreadable)
+            check_not_empty(splits, needed)
+    check_matches(splits)
+    counts = "; ".join(f"{split} {count(splits, split).describe()}" for split in SPLIT_NAMES)
+    logger.info("%s in %s: %s", splits.title, splits.root, counts)
     return splits
-
-
-@cache
-def _log(counts: str, title: str, root: str) -> None:
-    """Once, though every stage reads the data set."""
-    logger.info("%s in %s: %s", title, root, counts)

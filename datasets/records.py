@@ -1,6 +1,8 @@
 """What readers share: counts, and what is true of every data set that was read well."""
 
 import logging
+import os
+from collections import defaultdict
 
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES, Counts, DatasetSplits, ImageRecord
@@ -48,6 +50,34 @@ def check_counts(splits: DatasetSplits, *, refuse: bool) -> None:
         if refuse:
             raise UserError(f"{message}. Unpack the archive again, or accept a subset with DATASETS.CHECK_COUNTS False")
         logger.warning("%s", message)
+
+
+def lost_queries(splits: DatasetSplits) -> list[str]:
+    """Paths of the queries that nothing in the gallery can match: the same pid, by another camera or, where cameras are
+    not known, in another file."""
+
+    def source(record: ImageRecord) -> int | str:
+        return record.camid if splits.has_cameras else os.path.realpath(record.path)
+
+    sources = defaultdict(set)
+    for record in splits.gallery:
+        sources[record.pid].add(source(record))
+    return [record.path for record in splits.query if not sources[record.pid] - {source(record)}]
+
+
+def check_matches(splits: DatasetSplits) -> None:
+    """Raises UserError where no query has a match in the gallery; a warning tells of some that have none."""
+    lost = lost_queries(splits)
+    if not lost:
+        return
+    expected = "by another camera" if splits.has_cameras else "in another file"
+    message = (
+        f"{splits.title}: {len(lost)} of {len(splits.query)} queries have no match in the gallery, the same identity "
+        f"{expected}, the first is {lost[0]}"
+    )
+    if len(lost) == len(splits.query):
+        raise UserError(f"{message}; check that query and gallery share identities, and their cameras")
+    logger.warning("%s; they do not count", message)
 
 
 def check_not_empty(splits: DatasetSplits, names: tuple[str, ...]) -> None:

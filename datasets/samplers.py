@@ -59,7 +59,10 @@ class EpochBatchSampler(Sampler, ABC):
         self.epoch, self.first_batch = epoch, first_batch
         self.batches = self.draw_batches(derive_generator(self.seed, "sampler", epoch))
         if not self.batches:
-            raise UserError("the training set gives no batch of two or more pictures; raise SOLVER.IMS_PER_BATCH")
+            raise UserError(
+                "the training pictures give no batch with two of them in each process: expected more pictures, a "
+                "larger SOLVER.IMS_PER_BATCH, or fewer processes"
+            )
 
     @abstractmethod
     def draw_batches(self, rng: np.random.Generator) -> list[list[int]]:

@@ -43,6 +43,8 @@ def extract_features(model: nn.Module, loader, *, device: torch.device, title: s
         camids.append(batch["camids"].numpy())
         paths.extend(batch["paths"])
     model.train(was_training)
+    if not parts:  # fewer pictures than processes
+        return FeatureSet(torch.zeros(0, 0), np.zeros(0, np.int64), np.zeros(0, np.int64), ())
     return FeatureSet(torch.cat(parts), np.concatenate(pids), np.concatenate(camids), tuple(paths))
 
 
@@ -52,7 +54,7 @@ def gather_features(share: FeatureSet) -> FeatureSet:
     if len(shares) == 1:
         return share
     return FeatureSet(
-        torch.cat([one.features for one in shares]),
+        torch.cat([one.features for one in shares if one.paths]),
         np.concatenate([one.pids for one in shares]),
         np.concatenate([one.camids for one in shares]),
         tuple(path for one in shares for path in one.paths),

@@ -13,7 +13,7 @@ from utils.errors import UserError
 _ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # EXIF tag, 1 as it is; those that swap height and width
 # What PIL raises for broken files: those it documents, and what its parsers run into.
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, ArithmeticError, EOFError, LookupError,
-           TypeError, struct.error)  # fmt: skip
+           TypeError, RuntimeError, AttributeError, MemoryError, struct.error)  # fmt: skip
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -47,7 +47,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     with _open(path) as image:
         width, height = image.size
-        return (width, height) if _orientation(image) in _LYING else (height, width)
+        turned = image.format == "TIFF"  # PIL has turned its size already
+        return (width, height) if _orientation(image) in _LYING and not turned else (height, width)
 
 
 @contextlib.contextmanager

@@ -212,8 +212,8 @@ class Scores:
         valid = np.flatnonzero(self.table[:, 2])
         if not len(valid):
             raise UserError(
-                f"none of the {num_queries} queries has a match in the gallery from another camera; "
-                "check that query and gallery share identities, and their camera ids"
+                f"none of the {num_queries} queries has a match in the gallery from another camera (or, without "
+                "cameras, in another file); check that query and gallery share identities, and their camera ids"
             )
         if self.curves is None:
             firsts = self.table[valid, 2].astype(np.int64) - 1

@@ -316,3 +316,8 @@ def test_a_batch_holds_whole_identities():
 
 def test_config_error_is_a_value_error():
     assert issubclass(ConfigError, ValueError)
+
+
+def test_skipping_needs_a_look_at_the_pictures():
+    with pytest.raises(ConfigError, match=r"ON_BAD_IMAGE: found skip, but DATASETS\.CHECK_PICTURES False looks for no"):
+        load_cfg(opts=["DATASETS.ON_BAD_IMAGE", "skip", "DATASETS.CHECK_PICTURES", "False"])

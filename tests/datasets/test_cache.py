@@ -39,6 +39,15 @@ def test_pictures_are_those_of_the_files_and_outlive_them(paths, caplog):
             pictures(path)[0] = 0
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_pictures_that_lie_on_their_side(tmp_path, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 10, 3)).save(tmp_path / name, exif=exif)
+    path = str(tmp_path / name)
+    assert np.array_equal(PictureCache([path])(path), read_image(path))
+
+
 def test_a_damaged_picture_is_named(paths):
     content = Path(paths[0]).read_bytes()
     Path(paths[0]).write_bytes(content[: len(content) // 2])

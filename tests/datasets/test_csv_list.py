@@ -86,11 +86,11 @@ def test_bad_rows(tmp_path):
     text = (
         'path,pid,camid,split\np/a.png,1,"two\nlines",train\np/b.png,,x,train\np/c.png,2\n,,,\n\np/d.png,2,x,valid\n'
         "p/none.png,2,x,query\np\\e.png,2,x,query\np/a.png,2,x,query\np//a.png,1,x,train\np/e.png,2,,gallery\n"
-        "p/f.png,2,x,gallery\np/g.png,2,x,\n"
+        "p/f.png,2,x,gallery\np/g.png,2,x,\np/g.png,2,x,query\n"
     )
     splits = read(root, text, faults=faults)
     assert [paths(split, root) for split in (splits.train, splits.query, splits.gallery)] == [
-        ["p/a.png"], ["p/a.png"], ["p/f.png"],
+        ["p/a.png"], ["p/g.png"], ["p/f.png"],
     ]  # fmt: skip
     file = root / "data.csv"
     assert faults.messages == [
@@ -101,6 +101,7 @@ def test_bad_rows(tmp_path):
         f"{file}, line 10: picture {root}/p\\e.png does not exist; write its path with forward slashes, or correct or "
         "remove the row",
         f"{file}, line 15: no split; fill it in, or remove the row",
+        f"{file}, line 11: {root}/p/a.png is pid 2, in {file}, line 3 it is 1; correct or remove one of the rows",
         f"{file}, line 12: {root}/p/a.png a second time in split train, as in {file}, line 3; remove one of the rows",
         f"{file}, line 13: no camid; other pictures have one. Give it to all or to none",
     ]

@@ -165,7 +165,7 @@ def test_a_missing_picture_is_a_fault(root, classic_split):
     before = read(root, classic_split=classic_split)
     missing = before.train[3].path
     os.unlink(missing)
-    with pytest.raises(UserError, match=f"{missing}: missing, named by .*Delete .*images_detected"):
+    with pytest.raises(UserError, match=f"{missing}: missing, named by .*rename .*images_detected"):
         read(root, classic_split=classic_split)
     faults = Faults()
     splits = read_cuhk03(root, faults, classic_split=classic_split)
@@ -197,6 +197,9 @@ def test_a_split_file_that_is_none(root, content):
         (lambda arrays: arrays["gallery_idx"].__setitem__((0, 0), 500), "gallery_idx has 500; expected 1 to"),
         (lambda arrays: arrays["filelist"].__setitem__((2, 0), "holiday.png"), r"'holiday\.png', a name that does not"),
         (lambda arrays: arrays["filelist"].__setitem__((2, 0), "1_001_3_01.png"), r"'1_001_3_01\.png', a name"),
+        (lambda arrays: arrays.update(labels=arrays["labels"] * np.nan), "labels has nan; expected numbers of people"),
+        (lambda arrays: arrays.update(labels=arrays["labels"] * -1.0), "labels has -1.0; expected numbers of people"),
+        (lambda arrays: arrays["query_idx"].__setitem__((0, 0), 1), r"png is in train_idx and tested; expected one of"),
         (lambda arrays: arrays.update(labels=arrays["labels"][1:]), "names in filelist, .* labels; expected as many"),
     ],
 )

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import decoding
-from datasets.decoding import drop_unreadable, find_unreadable
-from datasets.faults import Faults
-from utils.errors import UserError
-from utils.images import read_image
+from datasets.decoding import find_unreadable, leave_out
+from datasets.records import all_records
 from utils.structures import DatasetSplits, ImageRecord
 
 
@@ -93,72 +90,16 @@ def splits_of(tmp_path):
     return DatasetSplits(**records, name="folder", root=str(tmp_path), version="own")
 
 
-def test_nothing_is_dropped_where_all_is_well(tmp_path):
-    splits, faults = splits_of(tmp_path), Faults()
-    assert drop_unreadable(splits, faults) is splits
-    assert faults.messages == []
-
-
-def test_error_or_skip(tmp_path, caplog):
-    splits, faults = splits_of(tmp_path), Faults()
+def test_a_data_set_without_damaged_pictures(tmp_path):
+    splits = splits_of(tmp_path)
     make_truncated(tmp_path / "b.jpg")
     make_zero(tmp_path / "e.jpg")
     (tmp_path / "e.jpg").replace(tmp_path / "d.png")
-    left = drop_unreadable(splits, faults)
+    unreadable = find_unreadable(record.path for record in all_records(splits))
+    assert list(unreadable) == [str(tmp_path / "b.jpg"), str(tmp_path / "d.png")]  # b.jpg is in two splits
+    left = leave_out(splits, unreadable)
     assert (left.train, left.query, left.gallery) == (splits.train[:1], splits.query, ())
     assert (left.name, left.root, left.version) == ("folder", str(tmp_path), "own")
-    assert [message.split(":")[0] for message in faults.messages] == [  # b.jpg is in two splits, and one fault
-        f"picture {tmp_path / 'b.jpg'}",
-        f"picture {tmp_path / 'd.png'}",
-    ]
-    with pytest.raises(UserError, match=r"b\.jpg: cannot be read \(image file is truncated(.|\n)*1 more such"):
-        faults.settle("error")
-    faults.settle("skip")
-    assert "left out 2, picture" in caplog.text
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """The paths that were decoded so far."""
-    paths = []
-
-    def read(path):
-        paths.append(os.path.basename(path))
-        return read_image(path)
-
-    monkeypatch.setattr(decoding, "read_image", read)
-    return paths
-
-
-def test_each_file_is_decoded_once_unless_it_changed(tmp_path, decoded):
-    splits = splits_of(tmp_path)
-    drop_unreadable(splits, Faults())
-    assert sorted(decoded) == ["a.jpg", "b.jpg", "c.jpg", "d.png"]
-    drop_unreadable(splits, Faults())
-    assert len(decoded) == 4
-    make_truncated(tmp_path / "a.jpg")
-    assert list(find_unreadable([str(tmp_path / "a.jpg")])) == [str(tmp_path / "a.jpg")]
-    assert decoded[4:] == ["a.jpg"]
-    write(tmp_path / "a.jpg")
-    assert find_unreadable([str(tmp_path / "a.jpg")]) == {}
-
-
-def test_damaged_files_are_decoded_once_too(tmp_path, decoded):
-    make_text(tmp_path / "a.jpg")
-    path = str(tmp_path / "a.jpg")
-    first = find_unreadable([path])
-    assert find_unreadable([path]) == first
-    assert decoded == ["a.jpg"]
-
-
-def test_a_changed_file_of_the_same_size_is_decoded_again(tmp_path, decoded):
-    path = write(tmp_path / "a.jpg")
-    assert find_unreadable([str(path)]) == {}
-    status = path.stat()
-    path.write_bytes(bytes(status.st_size))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert list(find_unreadable([str(path)])) == [str(path)]
-    assert len(decoded) == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

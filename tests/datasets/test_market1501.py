@@ -125,6 +125,20 @@ def test_damaged_pictures_are_told_before_training_or_left_out(tmp_path, caplog)
     assert [len(split) for split in (splits.train, splits.query, splits.gallery)] == [3, 1, 3]
     assert "ON_BAD_IMAGE skip: left out 2, picture" in caplog.text
     assert len(read_dataset(configure(tmp_path, "DATASETS.CHECK_PICTURES", "False")).query) == 2
+    (directory / "query" / "holiday.jpg").touch()
+    splits = read_dataset(configure(tmp_path, "DATASETS.ON_BAD_IMAGE", "skip", "DATASETS.CHECK_COUNTS", "True"))
+    assert len(splits.query) == 1  # what was skipped is no reason to refuse the counts
+
+
+def test_pictures_a_level_too_deep(tmp_path):
+    directory = write_tree(tmp_path)
+    (directory / "query").rename(directory / "deep")
+    (directory / "query").mkdir()
+    (directory / "deep").rename(directory / "query" / "query")
+    with pytest.raises(
+        UserError, match=rf"{directory}/query: no picture in it, but query/{NAMES['query'][0]} below it"
+    ):
+        read(tmp_path)
 
 
 def test_resize_is_pils():

@@ -257,3 +257,40 @@ def test_damaged_pictures_and_the_configuration(tmp_path):
     with pytest.raises(UserError, match=f"{damaged}: cannot be read"):
         read_dataset(load_cfg(opts=opts))
     assert len(read_dataset(load_cfg(opts=[*opts, "DATASETS.ON_BAD_IMAGE", "skip"])).train) == 5
+
+
+def test_queries_are_drawn_from_what_can_be_read(tmp_path, caplog):
+    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in range(20) for n in range(2)))
+    for pid in range(1, 20, 2):
+        (root / str(pid) / "0.png").write_bytes(b"")
+    opts = ["DATASETS.NAMES", "folder", "DATASETS.ROOT_DIR", str(root), "DATASETS.FOLDER.TRAIN", "",
+            "DATASETS.FOLDER.QUERY", "", "DATASETS.FOLDER.GALLERY", "."]  # fmt: skip
+    splits = read_dataset(load_cfg(opts=[*opts, "DATASETS.ON_BAD_IMAGE", "skip"]), with_train=False)
+    assert sorted(record.pid for record in splits.query) == list(range(0, 20, 2))
+    assert len(splits.gallery) == 20
+    assert "no match" not in caplog.text
+    for pid in range(0, 20, 2):
+        (root / str(pid) / "0.png").unlink()
+        (root / str(pid) / "0.png").symlink_to("1.png")  # the only other picture of the query is the query
+    with pytest.raises(
+        UserError, match=r"10 of 10 queries have no match in the gallery, .* in another file, the first"
+    ):
+        read_dataset(load_cfg(opts=[*opts, "DATASETS.ON_BAD_IMAGE", "skip"]), with_train=False)
+
+
+def test_queries_without_a_match(tmp_path, caplog):
+    root = write(tmp_path, "query/1/x_1.png", "query/2/x_1.png", "gallery/1/x_2.png", "gallery/2/x_2.png")
+    opts = ["DATASETS.NAMES", "folder", "DATASETS.ROOT_DIR", str(root), "DATASETS.FOLDER.TRAIN", "",
+            "DATASETS.FOLDER.PATTERN", CAMERA]  # fmt: skip
+    with pytest.raises(UserError, match="2 of 2 queries have no match in the gallery, .* by another camera, the first"):
+        read_dataset(load_cfg(opts=opts), with_train=False)
+    write(root, "gallery/1/y_2.png")
+    read_dataset(load_cfg(opts=opts), with_train=False)
+    assert "1 of 2 queries have no match in the gallery" in caplog.text
+
+
+def test_integers_with_a_point_are_integers(tmp_path, caplog):
+    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in ("-1.0", "0", "1", "1.0", "02.00") for n in range(2)))
+    splits = read(root, QUERY_DRAWN)
+    assert Counter(r.pid for r in (*splits.query, *splits.gallery)) == {0: 2, 1: 4, 2: 2}
+    assert "pid 0 counts as a person here; where it marks distractors" in caplog.text

@@ -54,7 +54,7 @@ def test_keys_number_the_draws_of_an_epoch():
 
 
 def test_a_set_without_batches():
-    with pytest.raises(UserError, match=r"gives no batch of two or more pictures; raise SOLVER\.IMS_PER_BATCH"):
+    with pytest.raises(UserError, match=r"give no batch with two of them in each process: expected more pictures"):
         RandomBatchSampler(10, 1, seed=0)
 
 

@@ -14,9 +14,9 @@ from corruption import PROTOCOLS, make_corruption_set, make_matrix, make_test_po
 from datasets.samplers import RandomBatchSampler
 from loss import make_loss
 from model import make_model
-from processor import check_test_settings, do_inference, do_test, do_train
+from processor import check_test_settings, do_inference, do_test, do_train, inference
 from processor.batches import to_device
-from processor.inference import FeatureBank, extract_features
+from processor.inference import FeatureBank, extract_features, gather_features
 from processor.step import TrainStep
 from solver import make_optimizer, make_scheduler
 from utils.checkpoints import load_checkpoint
@@ -283,6 +283,16 @@ def test_extraction_restores_the_mode_and_names_a_broken_picture():
     assert model.training
     with pytest.raises(UserError, match=r"picture 5_0\.jpg: its feature is not finite"):
         extract_features(Broken(), data.test_loader("query", PROTOCOLS["clean"].query, 0), device=CPU)
+
+
+def test_a_process_without_pictures_has_no_features(monkeypatch):
+    data, _ = make_data()
+    whole = extract_features(MeanColour(), data.test_loader("query", PROTOCOLS["clean"].query, 0), device=CPU)
+    none = extract_features(MeanColour(), [], device=CPU)
+    monkeypatch.setattr(inference.distributed, "gather_objects", lambda share: [share, whole])
+    found = gather_features(none)
+    assert torch.equal(found.features, whole.features)
+    assert (found.paths, found.pids.tolist()) == (whole.paths, whole.pids.tolist())
 
 
 def test_report_writes_results_picture_and_comparison(tmp_path, caplog):

@@ -38,16 +38,17 @@ def test_jpeg_is_decoded_as_pil_does(tmp_path, picture):
     check(tmp_path / "a.jpg", picture, tolerance=12)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])  # PIL turns TIFF's by itself
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, picture, orientation):
+def test_exif_orientation(tmp_path, picture, orientation, name):
     upright = Image.fromarray(picture)
     undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # Image.Transpose that the camera applied
     stored = upright if undo is None else upright.transpose(Image.Transpose(undo))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored.save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))), picture)
-    check(tmp_path / "a.png", picture)
+    stored.save(tmp_path / name, exif=exif)
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / name))), picture)
+    check(tmp_path / name, picture)
 
 
 def test_grey(tmp_path, picture):

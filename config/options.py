@@ -211,6 +211,11 @@ def check_together(values: dict[str, Any]) -> list[str]:
             f"sampler softmax_triplet fills a batch with whole identities; {max(1, pictures // instances) * instances} "
             "is near"
         )
+    if values["DATALOADER.SAMPLER"] == "softmax_triplet" and instances == 1:
+        faults.append(
+            "DATALOADER.NUM_INSTANCE: found 1, expected at least 2: the triplet loss compares a picture with another "
+            "of the same person (DATALOADER.SAMPLER softmax does without)"
+        )
     if values["DATASETS.ON_BAD_IMAGE"] == "skip" and not values["DATASETS.CHECK_PICTURES"]:
         faults.append(
             "DATASETS.ON_BAD_IMAGE: found skip, but DATASETS.CHECK_PICTURES False looks for no damaged pictures; "

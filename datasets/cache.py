@@ -40,8 +40,8 @@ class PictureCache:
             ends = list(accumulate(counts))
             self.starts = dict(zip(paths, (end - count for end, count in zip(ends, counts, strict=True)), strict=True))
             size = ends[-1] if ends else 0
+            logger.info("cache: %d pictures, %.0f MiB in shared memory, in each process", len(paths), size / 2**20)
             _check_room(size)
-            logger.info("cache: %d pictures, %.0f MiB in shared memory", len(paths), size / 2**20)
             self.memory = torch.empty(size, dtype=torch.uint8).share_memory_()
             list(tqdm(pool.map(self._fill, paths), "filling the cache", len(paths), leave=False, disable=None))
 
@@ -71,12 +71,12 @@ def _check_room(size: int) -> None:
         status = os.statvfs(SHARED_MEMORY)
     except OSError:
         return  # not Linux: the system tells where it is full
-    free = status.f_bavail * status.f_frsize
-    if size > free:
+    free, processes = status.f_bavail * status.f_frsize, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if size * processes > free:
         raise UserError(
-            f"DATALOADER.CACHE ram: the decoded pictures take {size / 2**20:.0f} MiB, {SHARED_MEMORY} has "
-            f"{free / 2**20:.0f} MiB left; give the machine or the container more (docker run --shm-size), or set "
-            "DATALOADER.CACHE none"
+            f"DATALOADER.CACHE ram: the decoded pictures take {size / 2**20:.0f} MiB in each of {processes} processes, "
+            f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB left; give the machine or the container more (docker run "
+            "--shm-size), or set DATALOADER.CACHE none"
         )
 
 

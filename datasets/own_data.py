@@ -124,8 +124,9 @@ def _number(pictures: list[OwnPicture], faults: Faults) -> tuple[list[Numbered],
             "DATASETS.NAMES market1501 and DATASETS.CHECK_COUNTS False", DISTRACTOR_PID,
         )  # fmt: skip
     if any(isinstance(value, str) for value in values.values()):
+        name = next(text for text in sorted(values) if not INTEGER.fullmatch(text))
         values = dict(zip(sorted(values), range(len(values)), strict=True))
-        logger.info("people numbered by name: %s", _quote(values))
+        logger.info("people numbered by name, since %r is no number: %s", name, _quote(values))
     people = _without(
         people,
         {text for text, value in values.items() if not 0 <= value <= MAX_PID},
@@ -137,6 +138,11 @@ def _number(pictures: list[OwnPicture], faults: Faults) -> tuple[list[Numbered],
         if any(getattr(picture, key) for picture in people):
             people = _without(people, {""}, key, "other pictures have one. Give it to all or to none", faults)
     cameras, views = (_compact({getattr(picture, key) for picture in people}, key) for key in ("camid", "viewid"))
+    if len(cameras) == len(people) > 1:
+        logger.warning(
+            "each of the %d pictures has a camid of its own; the group of DATASETS.FOLDER.PATTERN, or the column "
+            "camid, probably catches something else", len(people),
+        )  # fmt: skip
     return [
         Numbered(
             ImageRecord(picture.path, values[picture.pid], cameras[picture.camid], views[picture.viewid]),

@@ -11,7 +11,7 @@ from datasets.faults import Faults
 from datasets.folder import read_folder
 from datasets.market1501 import read_market1501, read_market_layout
 from datasets.msmt17 import read_msmt17
-from datasets.records import all_records, check_counts, check_matches, check_not_empty, count
+from datasets.records import check_counts, check_matches, check_not_empty, count
 from datasets.synthetic import ensure_synthetic
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES, DatasetSplits
@@ -87,7 +87,7 @@ def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
 
     Args:
         cfg: configuration.
-        with_train: there must be training pictures.
+        with_train: there must be training pictures; otherwise they are not looked at.
 
     Raises:
         UserError: an unknown name, or whatever is wrong with the data on disk.
@@ -99,7 +99,7 @@ def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
     check_not_empty(splits, needed)
     check_counts(splits, refuse=cfg.DATASETS.CHECK_COUNTS and not faults.messages)  # skipped: other counts follow
     if cfg.DATASETS.CHECK_PICTURES:
-        unreadable = find_unreadable(record.path for record in all_records(splits))
+        unreadable = find_unreadable(record.path for split in needed for record in getattr(splits, split))
         faults = Faults()
         for message in unreadable.values():
             faults.add(message)

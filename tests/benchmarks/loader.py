@@ -6,6 +6,7 @@ Pictures are drawn pedestrians, JPEGs of Market-1501's size (128 x 64) and of tw
 milliseconds per pair in one process, step by step; the second, pairs per second of whole epochs from the loader.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -89,6 +90,7 @@ def pairs_per_second(root: Path, size: tuple[int, int], *opts: str) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as directory:
         roots = write_pictures(Path(directory))
         sizes = [(SMALL, SMALL), (SMALL, LARGE), (LARGE, LARGE)]  # of the pictures, of the batch

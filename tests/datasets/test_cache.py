@@ -58,7 +58,10 @@ def test_a_damaged_picture_is_named(paths):
 def test_too_little_shared_memory_is_told_before_it_is_filled(paths, tmp_path, monkeypatch):
     full = type("Status", (), {"f_bavail": 0, "f_frsize": 4096})
     monkeypatch.setattr(cache.os, "statvfs", lambda path: full)
-    with pytest.raises(UserError, match="ram: the decoded pictures take 0 MiB, /dev/shm has 0 MiB left; .*shm-size"):
+    with pytest.raises(
+        UserError,
+        match="ram: the decoded pictures take 0 MiB in each of 1 processes, /dev/shm has 0 MiB left; .*shm-size",
+    ):
         PictureCache(paths)
 
 

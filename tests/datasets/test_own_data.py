@@ -66,7 +66,7 @@ def test_people_by_name_and_cameras_by_number(tmp_path, caplog):
         splits = read(root, GIVEN, CAMERA)
     assert [r.pid for r in (*splits.train, *splits.query, *splits.gallery)] == [0, 2, 1, 1]
     assert [r.camid for r in (*splits.train, *splits.query, *splits.gallery)] == [0, 1, 0, 1]
-    assert "people numbered by name: Ann -> 0, bob -> 1, zoe -> 2" in caplog.text
+    assert "people numbered by name, since 'Ann' is no number: Ann -> 0, bob -> 1, zoe -> 2" in caplog.text
     assert "camid numbered from 0: 9 -> 0, 10 -> 1" in caplog.text
     assert "viewid" not in caplog.text
 

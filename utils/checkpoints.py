@@ -35,7 +35,12 @@ def save_checkpoint(path: str | Path, states: dict[str, Any], meta: dict, *, rep
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**tree_map_only(torch.Tensor, lambda value: value.detach().cpu(), states), "meta": meta}
-    for kept in write_files({path: lambda partial: torch.save(content, partial)}, replace=replace):
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as handle:  # by its name, torch would put that into the file: other bytes every time
+            torch.save(content, handle)
+
+    for kept in write_files({path: write}, replace=replace):
         logger.info("%s of an earlier run is kept as %s", path, kept.name)
 
 

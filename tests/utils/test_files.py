@@ -50,9 +50,10 @@ def test_output_dir_below_a_file(tmp_path):
         make_output_dir(tmp_path / "file" / "run")
 
 
-def test_checkpoint_round_trip_and_previous_run(tmp_path):
+def test_checkpoint_round_trip_and_previous_run(tmp_path, monkeypatch):
     path = tmp_path / "checkpoints" / "clean.pth"
-    for value in (1.0, 2.0):
+    for number, value in enumerate((1.0, 2.0, 2.0)):  # the third is the second again: nothing to keep
+        monkeypatch.setattr(os, "getpid", lambda number=number: 1000 + number)  # runs are processes of their own
         save_checkpoint(path, {"model": {"weight": torch.full((2,), value)}}, {"stage": "clean", "epoch": 3})
     content = load_checkpoint(path)
     assert content["meta"] == {"stage": "clean", "epoch": 3}

@@ -15,15 +15,14 @@ from corruption import make_matrix, make_protocols
 from datasets import make_dataloader
 from loss import make_loss
 from model import check_stages, export_if_asked, load_model, load_start, make_ema, make_model
-from processor import check_test_settings, do_test, do_train, is_finished, rehearse
+from processor import check_test_settings, do_test, do_train, find_finished, rehearse
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
 from utils.distributed import process_group
 from utils.errors import run_main
-from utils.files import make_output_dir, write_text
+from utils.files import occupy, write_text
 from utils.logging import setup_logging
 from utils.seeds import set_global_seeds
-from utils.stages import stage_checkpoint
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,9 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def train_stage(cfg, device, protocols, splits, *, dry_run: bool = False) -> str:
-    """Trains the stage that cfg is for, unless an earlier run did, and returns its checkpoint; a dry run tries it."""
-    if not dry_run and is_finished(cfg):
-        return stage_checkpoint(cfg)
+    """Trains the stage that cfg is for and returns its checkpoint; a dry run tries it."""
     set_global_seeds(cfg.SEED, cfg.CFAT.STAGE, deterministic=cfg.SOLVER.DETERMINISTIC)
     data = make_dataloader(cfg, splits=splits)
     model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
@@ -63,12 +60,14 @@ def main(argv: list[str] | None = None) -> None:
         check_test_settings(cfg)
         for staged in stages:
             make_loss(staged, num_classes=data.num_classes, feat_dim=0)  # an empty sum is no surprise of the last stage
-        if not args.dry_run:
-            output_dir = make_output_dir(cfg.OUTPUT_DIR)
+        if args.dry_run:
+            for staged in stages:
+                train_stage(staged, device, protocols, data.splits, dry_run=True)
+            return
+        with occupy(cfg.OUTPUT_DIR) as output_dir:
             setup_logging(output_dir)
             write_text(output_dir / "config.yml", cfg.dump())
-        trained = [train_stage(staged, device, protocols, data.splits, dry_run=args.dry_run) for staged in stages]
-        if not args.dry_run:
+            trained = [find_finished(each) or train_stage(each, device, protocols, data.splits) for each in stages]
             weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or trained[-1]
             model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
             do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix)

@@ -192,8 +192,8 @@ _C.SOLVER.GLOBAL_LOSS = True
 _C.SOLVER.DETERMINISTIC = False
 # auto: go on with the run that OUTPUT_DIR holds, wherever it stopped, if its settings are the same; "": begin anew.
 _C.SOLVER.RESUME = ""
-# Log every so many steps; evaluate (one repeat; the best is kept) and keep a checkpoint every so many epochs; 0: at the
-# end only.
+# Log every so many steps; evaluate (one repeat; the best is kept; not in stage bridge, which changes nothing that is
+# tested) and keep a checkpoint every so many epochs; 0: at the end only.
 _C.SOLVER.LOG_PERIOD = 50
 _C.SOLVER.EVAL_PERIOD = 0
 _C.SOLVER.CHECKPOINT_PERIOD = 0

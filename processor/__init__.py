@@ -10,8 +10,8 @@ search: features of any pictures, ranked for a query picture
 from processor.inference import do_inference
 from processor.rehearsal import rehearse
 from processor.report import check_test_settings, do_test
-from processor.resume import is_finished
+from processor.resume import find_finished
 from processor.search import do_search
 from processor.train import do_train
 
-__all__ = ["check_test_settings", "do_inference", "do_search", "do_test", "do_train", "is_finished", "rehearse"]
+__all__ = ["check_test_settings", "do_inference", "do_search", "do_test", "do_train", "find_finished", "rehearse"]

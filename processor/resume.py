@@ -25,6 +25,8 @@ FREE_KEYS = (
     "CFAT.STAGES",
 )  # fmt: skip
 _OF_STAGES = re.compile(r"CFAT\.(CLEAN|CORRUPTED|BRIDGE|ALIGN)\.(MAX_EPOCHS|BASE_LR|WEIGHT)")
+# What of a checkpoint's meta tells the training data apart.
+DATA_KEYS = ("dataset", "dataset_version", "num_pictures", "num_classes", "num_cameras", "num_views")
 # Keys of the alignment, which stages clean and corrupted know nothing of.
 ALIGNMENT_KEYS = ("CFAT.COARSE", "CFAT.FINE", "CFAT.COSINE", "CFAT.STUDENT_INIT", "CFAT.STUDENT_VIEWS")
 
@@ -85,18 +87,34 @@ def save_state(
     save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=replace)
 
 
-def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, config: str) -> dict[str, torch.Tensor]:
+def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, meta: dict) -> dict[str, torch.Tensor]:
     """Puts `parts`, `state` and the generators back to what `save_state` kept; returns the running epoch's sums.
 
     Args:
         path, parts, state: as of `save_state`.
-        config: text of the stage's configuration.
+        meta: what save_state would write now.
 
     Raises:
-        UserError: no such file, damaged, not a state of these parts, or of a run with other settings.
+        UserError: no such file, damaged, not a state of these parts, or of a run with other settings or data.
     """
     content = load_checkpoint(path, check=True)
-    check_same_settings(path, content.get("meta", {}), config)
+    before = content.get("meta", {})
+    check_same_settings(path, before, meta["config"])
+    different = [
+        f"{key} {before.get(key)} there, {meta[key]} here" for key in DATA_KEYS if before.get(key) != meta[key]
+    ]
+    if different:
+        raise UserError(
+            f"SOLVER.RESUME auto: {path} was trained with other data: {'; '.join(different)}. Give the same ones, or "
+            "choose another OUTPUT_DIR"
+        )
+    versions = [
+        f"{name} {version} there, {meta['versions'].get(name)} here"
+        for name, version in before.get("versions", {}).items()
+        if version != meta["versions"].get(name)
+    ]
+    if versions:
+        logger.warning("%s: %s; weights may differ from those of a run in one go", path, "; ".join(versions))
     try:
         training = content["training"]
         for name, part in parts.items():
@@ -132,18 +150,20 @@ def check_same_settings(path: Path, meta: dict, config: str) -> None:
         )
 
 
-def is_finished(cfg) -> bool:
-    """Whether SOLVER.RESUME auto finds the stage of `cfg` done, by a run with the same settings.
+def find_finished(cfg) -> str:
+    """The checkpoint of the stage of `cfg` where SOLVER.RESUME auto finds it done, by a run with the same settings.
+
+    Where it is not, "".
 
     Raises:
         UserError: done with other settings, or the file is damaged.
     """
     path = Path(stage_checkpoint(cfg))
     if cfg.SOLVER.RESUME != "auto" or not path.exists() or last_checkpoint(path).exists():
-        return False
+        return ""
     check_same_settings(path, load_checkpoint(path, check=True).get("meta", {}), cfg.dump())
     logger.info("stage %s: done by an earlier run, %s", current_stage(cfg), path)
-    return True
+    return str(path)
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, Any]:

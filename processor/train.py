@@ -58,7 +58,7 @@ def do_train(
         cfg: configuration of the stage.
         data, model, loss_fn, optimizer, scheduler: as the make_* functions build them.
         device: where to train.
-        protocols: test settings evaluated, one draw each, every cfg.SOLVER.EVAL_PERIOD epochs.
+        protocols: test settings evaluated, one draw each, every cfg.SOLVER.EVAL_PERIOD epochs of all stages but bridge.
         ema: moving average of the model (model.make_ema), which is then what is tested and kept.
 
     Raises:
@@ -116,7 +116,7 @@ class _Stage:
             len(self.data.train), learning / 1e6, self.device, "" if self.step.amp == "off" else f", {self.step.amp}",
         )  # fmt: skip
         if cfg.SOLVER.RESUME == "auto" and self.last.exists():
-            sums = load_state(self.last, self.parts, state, config=cfg.dump())
+            sums = load_state(self.last, self.parts, state, meta=self._meta())
             self.sums = {name: value.to(self.device) for name, value in sums.items()}
             self.last_is_ours = True
             logger.info(
@@ -195,6 +195,8 @@ class _Stage:
         state.epoch, state.step, self.sums = state.epoch + 1, 0, {}
 
     def _evaluation_is_due(self) -> bool:
+        if self.state.stage == "bridge":  # which changes nothing about what is tested
+            return False
         period, epoch = self.cfg.SOLVER.EVAL_PERIOD, self.state.epoch
         done = any(evaluation["epoch"] == epoch for evaluation in self.state.evaluations)
         return bool(period and self.protocols and epoch and epoch % period == 0 and not done)
@@ -227,6 +229,7 @@ class _Stage:
             "epoch": self.state.epoch,
             "dataset": self.data.splits.name,
             "dataset_version": self.data.splits.version,
+            "num_pictures": len(self.data.splits.train),
             "seed": self.cfg.SEED,
             "num_classes": self.data.num_classes,
             "num_cameras": self.data.num_cameras,

@@ -1,13 +1,18 @@
 """Writing files so that nothing written is lost: beside and renamed, with an earlier file kept under a number."""
 
+import contextlib
+import fcntl
 import filecmp
 import itertools
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from utils.distributed import is_main
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def make_output_dir(path: str | Path) -> Path:
@@ -28,6 +33,35 @@ def make_output_dir(path: str | Path) -> Path:
             "choose another one or mend its permissions"
         ) from error
     return directory
+
+
+@contextlib.contextmanager
+def occupy(path: str | Path) -> Iterator[Path]:
+    """Makes an output directory that no other run may occupy meanwhile; the lock goes with the process, however that
+    ends. Of several processes that train one model, the first locks.
+
+    Raises:
+        UserError: another run does, or the directory cannot be made or written.
+    """
+    directory = make_output_dir(path)
+    if not is_main():
+        yield directory
+        return
+    path = directory / ".lock"
+    with path.open("w") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock's would live on in worker processes
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f"output directory {directory}: another run is writing to it; choose another OUTPUT_DIR, or wait for "
+                "its end"
+            ) from error
+        except OSError as error:  # a network file system without locks
+            logger.warning("%s cannot be locked (%s): let one run at a time write there", directory, error)
+        try:
+            yield directory
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_files(files: dict[Path, Callable[[Path], None]], *, replace: bool = False) -> list[Path]:

@@ -9,11 +9,19 @@ import pytest
 import torch
 
 from config import load_cfg, stage_cfg
-from processor import do_train, is_finished
-from processor.resume import check_same_settings, generator_states, remove_leftovers, set_generator_states
+from processor import do_train, find_finished
+from processor.resume import (
+    check_same_settings,
+    generator_states,
+    load_state,
+    remove_leftovers,
+    save_state,
+    set_generator_states,
+)
 from tests.processor.test_processor import CPU, build, make_cfg, make_data
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.structures import TrainState
 
 
 def staged(stage, *opts):
@@ -63,12 +71,12 @@ def test_a_run_that_begins_anew_keeps_the_state_of_one_that_did_not_end(tmp_path
 def test_a_stage_that_is_done_is_not_trained_again(tmp_path):
     data, _ = make_data()
     cfg = make_cfg(tmp_path, "SOLVER.RESUME", "auto")
-    assert not is_finished(cfg)
+    assert not find_finished(cfg)
     do_train(cfg, data, *build(cfg, data), device=CPU)
-    assert is_finished(cfg)
-    assert not is_finished(make_cfg(tmp_path))
+    assert find_finished(cfg)
+    assert not find_finished(make_cfg(tmp_path))
     with pytest.raises(UserError, match=r"clean\.pth was trained with other settings: SEED"):
-        is_finished(make_cfg(tmp_path, "SOLVER.RESUME", "auto", "SEED", "9"))
+        find_finished(make_cfg(tmp_path, "SOLVER.RESUME", "auto", "SEED", "9"))
 
 
 def test_what_a_checkpoint_says(tmp_path):
@@ -78,6 +86,18 @@ def test_what_a_checkpoint_says(tmp_path):
     meta = load_checkpoint(tmp_path / "checkpoints" / "clean.pth", check=True)["meta"]
     assert (meta["stage"], meta["epoch"], meta["num_classes"], meta["dataset"]) == ("clean", 3, 4, "drawn")
     assert {"python", "torch", "timm", "numpy", "imagecorruptions"} <= set(meta["versions"])
+
+
+def test_other_data_are_refused_and_other_versions_told(tmp_path, caplog):
+    meta = {"config": load_cfg().dump(), "versions": {"torch": "2.11.0"}, "dataset": "folder", "dataset_version": "",
+            "num_pictures": 36, "num_classes": 4, "num_cameras": 1, "num_views": 1}  # fmt: skip
+    save_state(tmp_path / "a_last.pth", {}, TrainState("clean", epoch=2), {}, meta)
+    state = TrainState("clean")
+    load_state(tmp_path / "a_last.pth", {}, state, meta={**meta, "versions": {"torch": "2.12.0"}})
+    assert state.epoch == 2
+    assert "torch 2.11.0 there, 2.12.0 here; weights may differ" in caplog.text
+    with pytest.raises(UserError, match="was trained with other data: num_pictures 36 there, 37 here. Give the same"):
+        load_state(tmp_path / "a_last.pth", {}, state, meta={**meta, "num_pictures": 37})
 
 
 def test_generators_go_on_where_they_were():

@@ -1,8 +1,13 @@
 """Learning rate schedules, timm's, in units of epochs; the processor steps them with fractional epochs."""
 
+import logging
+
 import torch
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
+
+# It warns that a curve of one epoch has no effect, which is true of whole epochs alone.
+logging.getLogger("timm.scheduler.cosine_lr").setLevel(logging.ERROR)
 
 COSINE_FLOOR = 0.002  # last rate over BASE_LR, as TransReID's solver sets it
 

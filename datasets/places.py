@@ -164,6 +164,8 @@ def list_pictures(
             if is_directory:
                 if recursive:
                     yield from walk(Path(entry.path), (*above, real))
+                else:
+                    others["directories"] += 1
             elif not entry.name.lower().endswith(wanted):
                 others[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
             elif entry.is_file():
@@ -174,4 +176,4 @@ def list_pictures(
     yield from walk(directory, ())
     if others:
         kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(others.items()))
-        logger.info("%s: passed over %s; pictures end in %s", directory, kinds, ", ".join(wanted))
+        logger.info("%s: passed over %s; pictures end in %s", directory, kinds, ", ".join(sorted(wanted)))

@@ -12,7 +12,7 @@ from datasets.folder import read_folder
 from datasets.market1501 import read_market1501, read_market_layout
 from datasets.msmt17 import read_msmt17
 from datasets.records import check_counts, check_matches, check_not_empty, count
-from datasets.synthetic import ensure_synthetic
+from datasets.synthetic import NAME, ensure_synthetic, settings_of
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES, DatasetSplits
 
@@ -46,7 +46,8 @@ def _csv(cfg, root: Path, faults: Faults) -> DatasetSplits:
 
 
 def _synthetic(cfg, root: Path, faults: Faults) -> DatasetSplits:
-    return read_market_layout(ensure_synthetic(root), faults, name="synthetic")
+    settings = None if cfg.DATASETS.CHECK_COUNTS else settings_of(root / NAME)
+    return read_market_layout(ensure_synthetic(root, settings=settings), faults, name=NAME)
 
 
 READERS = {

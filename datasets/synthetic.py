@@ -135,6 +135,14 @@ def synthesize(
     return directory
 
 
+def settings_of(directory: Path) -> SyntheticSettings | None:
+    """What the set in `directory` was drawn with; None where there is none that tells."""
+    try:
+        return SyntheticSettings(**json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def check_synthetic(directory: Path, settings: SyntheticSettings) -> None:
     """Raises UserError unless `directory` holds a whole set, made by this generator with these settings."""
     expected = _describe(settings)
@@ -156,7 +164,8 @@ def check_synthetic(directory: Path, settings: SyntheticSettings) -> None:
     if differences:
         raise UserError(
             f"{directory} holds another synthetic set: {'; '.join(differences)}. It was left as it is; replace it with "
-            f"`python -m datasets synthesize --force --out {directory}`, or choose another DATASETS.ROOT_DIR"
+            f"`python -m datasets synthesize --force --out {directory}`, read it as it is with DATASETS.CHECK_COUNTS "
+            "False, or choose another DATASETS.ROOT_DIR"
         )
     found = {name: len(list((directory / name).glob("*.jpg"))) for name in DIRECTORIES.values()}
     if found != counts:

@@ -197,15 +197,17 @@ def test_passes_over_other_and_hidden_files(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert pictures(tmp_path) == (["a.jpg"], [])
     assert (
-        f"{tmp_path}: passed over 1 .db, 1 .heic, 1 .part, 1 .txt, 1 no suffix; pictures end in .jpg, .jpeg"
+        f"{tmp_path}: passed over 1 .db, 1 .heic, 1 .part, 1 .txt, 1 no suffix; pictures end in .avif, .bmp"
         in caplog.text
     )
     assert pictures(tmp_path, suffixes={".heic", ".txt"}) == (["c.heic", "notes.txt"], [])
 
 
-def test_not_below(tmp_path):
+def test_not_below(tmp_path, caplog):
     write(tmp_path, "a.jpg", "b/c.jpg", "d.jpg/e.jpg")
+    caplog.set_level(logging.INFO)
     assert pictures(tmp_path, recursive=False) == (["a.jpg"], [])
+    assert "passed over 2 directories; pictures end in" in caplog.text
     assert pictures(tmp_path) == (["a.jpg", "b/c.jpg", "d.jpg/e.jpg"], [])
 
 

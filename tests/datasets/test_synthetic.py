@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from config import load_cfg
 from datasets.faults import Faults
 from datasets.market1501 import read_market_layout
 from datasets.pictures import Shot, draw_picture
+from datasets.readers import read_dataset
 from datasets.synthetic import GENERATOR_VERSION, SyntheticSettings, ensure_synthetic, list_shots, synthesize
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
@@ -122,6 +124,13 @@ def test_a_set_that_is_not_whole_is_never_used_nor_overwritten(copy, small, dama
 def test_another_set_is_named(copy):
     with pytest.raises(UserError, match="holds another synthetic set: seed is 5, asked for 9"):
         ensure_synthetic(copy.parent, settings=SyntheticSettings(6, 3, 2, seed=9))
+
+
+def test_another_set_is_read_where_counts_do_not_matter(copy):
+    opts = ["DATASETS.NAMES", "synthetic", "DATASETS.ROOT_DIR", str(copy.parent)]
+    with pytest.raises(UserError, match="read it as it is with DATASETS.CHECK_COUNTS False"):
+        read_dataset(load_cfg(opts=opts))
+    assert len(read_dataset(load_cfg(opts=[*opts, "DATASETS.CHECK_COUNTS", "False"])).query) == 9
 
 
 def test_force_replaces_nothing_foreign(copy):

@@ -45,7 +45,7 @@ def draw_attention(
     model.train(was_training)
     mean = sum(correlations) / len(correlations)
     title = (
-        f"{data.splits.name}: attention rollout (Abnar, Zuidema 2020)\n"
+        f"{data.splits.title}: attention rollout (Abnar, Zuidema 2020)\n"
         "share of every patch in the class token, 1: the mean patch\n"
         f"clean and corrupted maps correlate by {mean:.2f} on average"
     )

@@ -61,13 +61,13 @@ def do_test(
 
     def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
         results = do_inference(model, data, tested, device=device, repeats=repeats, bank=bank, evaluation=evaluation)
-        return make_rows(results, tested, dataset=data.splits.name, seed=cfg.SEED, evaluation=evaluation.describe())
+        return make_rows(
+            results, tested, dataset=data.splits.name, dataset_version=data.splits.version, seed=cfg.SEED,
+            evaluation=evaluation.describe(),
+        )  # fmt: skip
 
     def write(rows: list[dict]) -> dict:
-        content = make_results(
-            rows, weight=weight, corruptions=data.corruptions, evaluation=evaluation.describe(),
-            dataset_version=data.splits.version,
-        )  # fmt: skip
+        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=evaluation.describe())
         files.write(content, rows)
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
@@ -107,10 +107,10 @@ def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
     """Logs the corruption matrix of a results.json and draws it."""
     families, matrix, summary = data.corruptions.families, content["matrix"], content["summary"]
     logger.info("%s on %s, %s: mAP in percent, types in rows, severities in columns:\n%s",
-                content["weight"], content["dataset"], matrix["setting"], format_matrix(content, families))  # fmt: skip
+                content["weight"], data.splits.title, matrix["setting"], format_matrix(content, families))  # fmt: skip
     clean, corrupted = summary["clean"]["mAP"], summary["matrix"]["mean_corrupted"]["mAP"]
     title = (
-        f"{content['dataset']}, {matrix['setting']}: mAP in percent\n"
+        f"{data.splits.title}, {matrix['setting']}: mAP in percent\n"
         f"clean {100 * clean:.1f}, mean corrupted {100 * corrupted:.1f}"
     )
     save_corruption_matrix(path, matrix["mAP"], matrix["severities"], families, clean=clean, title=title)
@@ -181,5 +181,5 @@ def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_qu
                     correct=[bool(gallery.pids[i] == pid) for i in best],
                 )
             )
-    title = f"{data.splits.name}: queries and their first {ANSWERS} answers, {metric}, not re-ranked"
+    title = f"{data.splits.title}: queries and their first {ANSWERS} answers, {metric}, not re-ranked"
     save_ranked_lists(path, rows, title=title)

@@ -14,8 +14,8 @@ from utils.files import write_files
 from utils.structures import CorruptionSet, Protocol, RetrievalMetrics
 
 METRICS = ("mAP", "mINP", "rank1", "rank5", "rank10")
-COLUMNS = ("dataset", "protocol", "corruption", "severity", "repeat", "seed", *METRICS, "num_queries",
-           "num_valid_queries", "evaluation")  # fmt: skip
+COLUMNS = ("dataset", "dataset_version", "protocol", "corruption", "severity", "repeat", "seed", *METRICS,
+           "num_queries", "num_valid_queries", "evaluation")  # fmt: skip
 SUMMARY_METRICS = METRICS[:3]
 
 
@@ -24,6 +24,7 @@ def make_rows(
     protocols: tuple[Protocol, ...],
     *,
     dataset: str,
+    dataset_version: str = "",
     seed: int,
     evaluation: dict,
 ) -> list[dict]:
@@ -38,6 +39,7 @@ def make_rows(
         rows += [
             {
                 "dataset": dataset,
+                "dataset_version": dataset_version,
                 "protocol": protocol.setting,
                 "corruption": condition.corruption,
                 "severity": "" if condition.is_clean else condition.severity or "random",
@@ -62,9 +64,7 @@ def format_evaluation(evaluation: dict) -> str:
     return words if settings is None else f"{words}, re-ranked " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
 
-def make_results(
-    rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict, dataset_version: str = ""
-) -> dict:
+def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict) -> dict:
     """The content of results.json, from the rows of results.csv; figures are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
@@ -81,7 +81,7 @@ def make_results(
     settings, cells = [row for row in rows if not _is_cell(row)], [row for row in rows if _is_cell(row)]
     content = {
         "dataset": rows[0]["dataset"],
-        "dataset_version": dataset_version,
+        "dataset_version": rows[0]["dataset_version"],
         "weight": weight,
         "seed": rows[0]["seed"],
         "corruption": {

@@ -44,15 +44,13 @@ def matrix_rows():
         cell.name: mean_metrics([make_metrics(0.1 + 0.05 * place + 0.02 * repeat) for repeat in range(2)])
         for place, cell in enumerate(CELLS)
     }
-    rows = make_rows(RESULTS, PROTOCOLS, dataset="synthetic", seed=7, evaluation=EVALUATION)
-    return rows + make_rows(cells, CELLS, dataset="synthetic", seed=7, evaluation=EVALUATION)
+    tested = {"dataset": "msmt17", "dataset_version": "MSMT17_V2", "seed": 7, "evaluation": EVALUATION}
+    return make_rows(RESULTS, PROTOCOLS, **tested) + make_rows(cells, CELLS, **tested)
 
 
 def test_every_figure_of_the_summary_follows_from_the_rows(tmp_path):
-    content = make_results(
-        matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION, dataset_version="MSMT17_V2"
-    )
-    assert content["dataset_version"] == "MSMT17_V2"
+    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
+    assert (content["dataset"], content["dataset_version"]) == ("msmt17", "MSMT17_V2")
     ResultFiles(tmp_path).write(content, matrix_rows())
     with (tmp_path / "results.csv").open() as handle:
         rows = list(csv.DictReader(handle))

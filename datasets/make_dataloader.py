@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -123,7 +122,6 @@ def _start_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)  # one thread a worker: more of them would only fight for the cores
     # A group of its own: Ctrl-C, and torchrun's SIGTERM, are for the main process, which saves its state first.
     os.setpgid(0, 0)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and what that process does on SIGTERM is not for workers
 
 
 @dataclass(frozen=True)

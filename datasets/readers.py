@@ -106,6 +106,7 @@ def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
             faults.add(message)
         faults.settle(cfg.DATASETS.ON_BAD_IMAGE)
         if unreadable:  # what is drawn depends on what can be read
+            logger.info("reading %s again, without what is left out", splits.title)
             splits = leave_out(read_names(cfg, Faults(unreadable.keys())), unreadable)
             check_not_empty(splits, needed)
     check_matches(splits)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from model.drop_path import PartMasks
 from model.rollout import roll_out
 from model.vit import TransReIDViT
 from utils import distributed
@@ -166,11 +167,16 @@ class ReIDModel(nn.Module, ABC):
         if self.batch_parts == 1 or not torch.is_grad_enabled():
             return self.embed(images, camids, viewids)
         rows = [None if side is None else side.chunk(self.batch_parts) for side in (images, camids, viewids)]
-        parts = []
-        with distributed.views(1):
-            for number in range(len(rows[0])):
-                part = [None if side is None else side[number] for side in rows]
-                parts.append(checkpoint(self.embed, *part, use_reentrant=False))
+        masks, parts, first = PartMasks(len(images)), [], 0
+
+        def embed(first: int, *part: torch.Tensor | None) -> Embedded:
+            with masks.part(first), distributed.views(1):
+                return self.embed(*part)
+
+        for number in range(len(rows[0])):
+            part = [None if side is None else side[number] for side in rows]
+            parts.append(checkpoint(embed, first, *part, use_reentrant=False))
+            first += len(part[0])
         whole = [torch.cat(tensors) for tensors in zip(*(part[:2] for part in parts), strict=True)]
         local = tuple(torch.cat(tensors) for tensors in zip(*(part.local_embeddings for part in parts), strict=True))
         return Embedded(*whole, local)

@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 ANSWERS = 10  # shown for each query
 
 
-def check_test_settings(cfg) -> list[dict]:
+def check_test_settings(cfg) -> dict[str, dict]:
     """Refuses, before any work, a test that could not end well; returns the results that TEST.COMPARE names."""
-    return [read_results(directory) for directory in cfg.TEST.COMPARE]
+    return {directory: read_results(directory) for directory in cfg.TEST.COMPARE}
 
 
 def do_test(
@@ -72,7 +72,7 @@ def do_test(
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
 
-    for other in compared:
+    for other in compared.values():
         if other.get("evaluation") != evaluation.describe():
             logger.warning("%s was evaluated otherwise (%s) than this test (%s): do not compare their figures",
                            other["weight"], other.get("evaluation"), evaluation.describe())  # fmt: skip
@@ -84,7 +84,7 @@ def do_test(
     content = write(rows)
     logger.info("%s on %s, %spercent, mean ± standard deviation over the draws of the corruption:\n%s",
                 weight, data.splits.title, "re-ranked, " if cfg.TEST.RE_RANKING else "",
-                format_table([content, *compared]))  # fmt: skip
+                format_table({str(output_dir): content, **compared}))  # fmt: skip
     if cfg.TEST.SAVE_FEATURES:
         save_features(bank, protocols, output_dir / "features", weight=weight, seed=cfg.SEED)
     if cfg.TEST.THRESHOLDS:

@@ -94,6 +94,11 @@ def share_of(count: int) -> range:
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
+def num_views() -> int:
+    """Of the running forward; see `views`."""
+    return _num_views
+
+
 @contextlib.contextmanager
 def views(count: int) -> Iterator[None]:
     """Within it, the rows of a forward are `count` views of the share, one after the other."""

@@ -28,13 +28,15 @@ def setup_logging(output_dir: Path | None = None) -> None:
         waiting += getattr(handler, "buffer", [])
         root.removeHandler(handler)
         handler.close()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
     if output_dir is None or not main:
         other: logging.Handler = logging.handlers.MemoryHandler(MAX_WAITING, flushLevel=logging.CRITICAL + 1)
     else:
         try:
-            other = logging.FileHandler(output_dir / "log.txt", encoding="utf-8")
+            other = logging.FileHandler(output_dir / "log.txt", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UserError(
                 f"{output_dir / 'log.txt'}: cannot be written ({error}); choose another OUTPUT_DIR"

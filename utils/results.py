@@ -237,21 +237,30 @@ def read_results(directory: str | Path) -> dict:
     return content
 
 
-def format_table(contents: list[dict]) -> str:
-    """One line per result and test setting: mINP, mAP and Rank-1 in percent, mean and deviation over the repeats."""
-    label_width = max(len("checkpoint"), *(len(content["weight"]) for content in contents))
+def format_table(contents: dict[str, dict]) -> str:
+    """One line per result and test setting: mINP, mAP and Rank-1 in percent, mean and deviation over the repeats.
+
+    Args:
+        contents: output directory -> content of its results.json; the directories tell apart results of one checkpoint.
+    """
+    weights = [content["weight"] for content in contents.values()]
+    labels = [
+        weight if weights.count(weight) == 1 else f"{weight} in {place}"
+        for place, weight in zip(contents, weights, strict=True)
+    ]
+    label_width = max(len("checkpoint"), *map(len, labels))
     setting_width = len("corrupted_gallery")
     header = f"{'checkpoint':<{label_width}}  {'setting':<{setting_width}}  " + "  ".join(
         f"{name:>13}" for name in ("mINP", "mAP", "Rank-1")
     )
     lines = [header + "  repeats", "-" * len(header + "  repeats")]
-    for content in contents:
+    for label, content in zip(labels, contents.values(), strict=True):
         for setting, row in content["protocols"].items():
             cells = [
                 f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in ("mINP", "mAP", "rank1")
             ]
             lines.append(
-                f"{content['weight']:<{label_width}}  {setting:<{setting_width}}  "
+                f"{label:<{label_width}}  {setting:<{setting_width}}  "
                 + "  ".join(f"{cell:>13}" for cell in cells)
                 + f"  {row['repeats']:>7}"
             )

@@ -20,9 +20,10 @@ CASES = [
     "bridge CFAT.FINE.NOISE 0.1",
     "align",
     "align CFAT.STUDENT_VIEWS both CFAT.FINE.BRIDGE_T image CFAT.COSINE.PATCH_WEIGHT 0.5 SOLVER.GRAD_CLIP 1.0",
-    "align SOLVER.ACCUMULATE 2 MODEL.DROP_PATH 0.0",
     "align DATALOADER.SAMPLER softmax",
 ]
+IN_PARTS = {case: f"{case} SOLVER.ACCUMULATE 3" for case in (CASES[1], CASES[5])}  # of 3, 3 and 2 rows, with drop path
+CASES += IN_PARTS.values()
 
 
 def free_port() -> int:
@@ -71,20 +72,14 @@ def test_losses_and_weights_of_two_processes_are_those_of_one(results, case):
             torch.testing.assert_close(two[part][name], weights, atol=1e-5, rtol=0)
 
 
-def test_parts_of_a_batch_give_the_weights_of_the_whole(results, root):
-    whole = root / "whole.pth"
-    case = "align MODEL.DROP_PATH 0.0"
-    (process,) = start(1, str(whole), str(root), case)
-    output = process.communicate(timeout=120)[0]
-    assert whole.exists(), output
-    expected, found = (
-        torch.load(whole, weights_only=True)[case],
-        results[1]["align SOLVER.ACCUMULATE 2 MODEL.DROP_PATH 0.0"],
-    )
+@pytest.mark.parametrize("case", IN_PARTS)
+def test_parts_of_a_batch_give_the_weights_of_the_whole(results, case):
+    expected, found = results[1][case], results[1][IN_PARTS[case]]
     for alone, parts in zip(expected["losses"], found["losses"], strict=True):
         assert parts == pytest.approx(alone, abs=1e-5, rel=1e-5)
-    for name, weights in expected["model"].items():
-        torch.testing.assert_close(found["model"][name], weights, atol=1e-5, rtol=0)
+    for part in ("model", "loss"):
+        for name, weights in expected[part].items():
+            torch.testing.assert_close(found[part][name], weights, atol=1e-5, rtol=0)
 
 
 def test_local_losses_are_others(root, results):

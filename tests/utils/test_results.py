@@ -183,9 +183,11 @@ def test_files_and_table(tmp_path):
         ("corrupted_gallery", "random", "random", "1"),
     ]
     assert [float(row["mAP"]) for row in rows] == [0.8, 0.4, 0.5]
-    table = format_table([content]).splitlines()
+    table = format_table({"logs/a": content}).splitlines()
     assert table[2].split() == ["a.pth", "clean", "40.00", "±", "0.00", "80.00", "±", "0.00", "80.00", "±", "0.00", "1"]
     assert len(table) == 4
+    twice = format_table({"logs/a": content, "logs/b": content}).splitlines()
+    assert [line.split("  ")[0] for line in twice[2::2]] == ["a.pth in logs/a", "a.pth in logs/b"]
 
 
 def test_damaged_results(tmp_path):

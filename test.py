@@ -19,12 +19,12 @@ import sys
 from config import ConfigError, load_cfg
 from corruption import make_matrix, make_protocols
 from datasets import make_dataloader, make_picture_loader
-from model import export_if_asked, load_model
+from model import check_weight, export_if_asked, load_model
 from processor import check_test_settings, do_search, do_test
 from utils.devices import pick_device
 from utils.distributed import process_group
 from utils.errors import run_main
-from utils.files import make_output_dir, write_text
+from utils.files import make_output_dir, occupy, write_text
 from utils.logging import setup_logging
 from utils.seeds import set_global_seeds
 
@@ -51,14 +51,14 @@ def test(args: argparse.Namespace) -> None:
     cfg = load_cfg(args.config_file, args.opts)
     device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
     check_test_settings(cfg)
+    check_weight(cfg.TEST.WEIGHT)
     set_global_seeds(cfg.SEED, "test")
     data = make_dataloader(cfg, with_train=False)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
     export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
-    output_dir = make_output_dir(cfg.OUTPUT_DIR)
-    setup_logging(output_dir)
-    write_text(output_dir / "config.yml", cfg.dump())
-    with process_group(device):
+    with process_group(device), occupy(cfg.OUTPUT_DIR) as output_dir:
+        setup_logging(output_dir)
+        write_text(output_dir / "config.yml", cfg.dump())
         do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
 
 

@@ -161,6 +161,8 @@ def _pairs(opts: Sequence[str], faults: list[str]) -> dict[str, Any]:
             faults.append(
                 f"{_COMMAND_LINE}: found {key!r}, expected KEY VALUE with a space: {key.replace('=', ' ', 1)}"
             )
+        elif key.endswith((".yml", ".yaml")):
+            faults.append(f"{_COMMAND_LINE}: found {key}, expected KEY VALUE; a file is given as --config_file {key}")
         elif not remaining:
             faults.append(f"{_COMMAND_LINE}: {key} has no value, expected KEY VALUE KEY VALUE ...")
         else:

@@ -12,7 +12,7 @@ from model.strict import load_strictly
 from model.training import set_up_training
 from model.vit import TransReIDViT, grid_of
 from model.vit_sizes import ViTSize, vit_size
-from utils.checkpoints import load_checkpoint, model_state
+from utils.checkpoints import check_is_file, load_checkpoint, model_state
 from utils.errors import UserError
 from utils.stages import current_stage
 
@@ -45,6 +45,15 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
     return set_up_training(cfg, model)
 
 
+def check_weight(path: str) -> None:
+    """Raises UserError where no checkpoint is given or there is no such file; for before the data are read."""
+    if not path:
+        raise UserError(
+            "TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth"
+        )
+    check_is_file(path)
+
+
 def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
     """The model in the checkpoint `path`, ready to extract test features.
 
@@ -56,10 +65,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     Raises:
         UserError: no file given or found; no re-identification model in it; another data set's side information.
     """
-    if not path:
-        raise UserError(
-            "TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth"
-        )
+    check_weight(path)
     content = load_checkpoint(path)
     state = model_state(content, path)
     file_cfg = config_of_file(cfg, content, state, path)

@@ -44,6 +44,16 @@ def save_checkpoint(path: str | Path, states: dict[str, Any], meta: dict, *, rep
         logger.info("%s of an earlier run is kept as %s", path, kept.name)
 
 
+def check_is_file(path: str | Path) -> None:
+    """Raises UserError where `path` is no file; names the checkpoints near it."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"checkpoint {path}: is a directory; give a file in it{_files_in(path)}")
+    if not path.is_file():
+        hint = _files_in(path.parent)
+        raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
+
+
 def load_checkpoint(path: str | Path, *, check: bool = False) -> dict:
     """Reads a checkpoint, of torch.save or safetensors, onto the CPU without running code from it.
 
@@ -58,11 +68,7 @@ def load_checkpoint(path: str | Path, *, check: bool = False) -> dict:
         UserError: no such file, not a checkpoint, damaged, or one that would need arbitrary unpickling.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"checkpoint {path}: is a directory; give a file in it{_files_in(path)}")
-    if not path.is_file():
-        hint = _files_in(path.parent)
-        raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
+    check_is_file(path)
     try:
         if check and (broken := zipfile.ZipFile(path).testzip()) is not None:
             raise ValueError(f"the check sum of {broken} is wrong")

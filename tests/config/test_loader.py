@@ -305,6 +305,12 @@ def test_key_value_pairs_with_an_equals_sign():
     ]
 
 
+def test_a_file_in_place_of_a_key():
+    assert faults_of(None, ["configs/a.yml", "SEED", "3"]) == [
+        "command line: found configs/a.yml, expected KEY VALUE; a file is given as --config_file configs/a.yml"
+    ]
+
+
 def test_a_batch_holds_whole_identities():
     (fault,) = faults_of(None, ["SOLVER.IMS_PER_BATCH", "60"])
     assert fault == (

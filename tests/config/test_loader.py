@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from config import ConfigError, get_defaults, load_cfg
 from config.options import RULES
+from tests.helpers import REPOSITORY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -157,10 +158,12 @@ def test_missing_files_name_the_path_and_those_that_exist(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "_BASE_: gone.yml\n")
     (missing,) = faults_of("configs/none.yml")
-    assert missing.startswith("configs/none.yml: no such file; there are ")
+    assert missing.startswith(f"configs/none.yml: no such file; {REPOSITORY} has configs/")
     assert "configs/Market/cfat.yml" in missing
+    (near,) = faults_of("configs/Market/cfta.yml")
+    assert near.startswith(f"configs/Market/cfta.yml: no such file; did you mean {REPOSITORY}/configs/Market/cfat.yml?")
     (missing_base,) = faults_of("a.yml")
-    assert missing_base.startswith("gone.yml: no such file (_BASE_ of a.yml); there are ")
+    assert missing_base.startswith(f"gone.yml: no such file (_BASE_ of a.yml); {REPOSITORY} has configs/")
 
 
 def test_a_directory_is_no_file(tmp_path):

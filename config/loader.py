@@ -130,7 +130,7 @@ def _parse_file(path: Path, why: str, faults: list[str]) -> dict[Any, Any]:
         content = loader.get_single_data()
     except FileNotFoundError:
         known = sorted(str(file.relative_to(_ROOT)) for file in (_ROOT / "configs").rglob("*.yml"))
-        near = difflib.get_close_matches(str(path), known, n=1)
+        near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.8)
         nearest = f"; did you mean {_ROOT / near[0]}?" if near else ""
         faults.append(
             f"{_show(path)}: no such file{why}{nearest}; {_ROOT} has {', '.join(known) or 'none in configs/'}"

@@ -174,8 +174,8 @@ _C.SOLVER.CENTER_LOSS_WEIGHT = 5e-4
 _C.SOLVER.CENTER_LR = 0.5
 # Pictures in a training batch.
 _C.SOLVER.IMS_PER_BATCH = 64
-# Backbone in half precision, losses and distances always in float32: auto (bf16 on a GPU that has it, else fp16 on a
-# GPU, off on a CPU), bf16, fp16 (with a loss scale) or off.
+# Backbone in half precision; heads, losses and distances are always in float32: auto (bf16 on a GPU that has it, else
+# fp16 on a GPU, off on a CPU), bf16, fp16 (with a loss scale) or off.
 _C.SOLVER.AMP = "auto"
 # torch.compile the backbone.
 _C.SOLVER.COMPILE = False

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.bridge import BridgeVAE
-from model.reid import Gather, ReIDModel
+from model.reid import Gather, ReIDModel, full_precision
 from utils.distributed import views
 from utils.structures import ModelOutput
 
@@ -74,10 +74,11 @@ class CFAT(nn.Module):
             camids, viewids = camids.repeat(2), viewids.repeat(2)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_student), views(num_views):
             output = self.student.encode(corrupted, camids, viewids, gather=self.gather)
-        bridge = self.bridge(F.normalize(clean.embedding, dim=1), F.normalize(output.embedding[:count], dim=1))
-        if self.student.classifier is not None:
-            neck = self.student.neck_of_foreign(bridge.corrupted_reconstruction)
-            bridge = bridge._replace(reconstruction_logits=self.student.classifier(neck))
+        with full_precision(images.device):
+            bridge = self.bridge(F.normalize(clean.embedding, dim=1), F.normalize(output.embedding[:count], dim=1))
+            if self.student.classifier is not None:
+                neck = self.student.neck_of_foreign(bridge.corrupted_reconstruction)
+                bridge = bridge._replace(reconstruction_logits=self.student.classifier(neck))
         return output._replace(
             clean_embedding=clean.embedding,
             clean_patch_tokens=clean.patch_tokens,

@@ -4,6 +4,7 @@ BNNeck: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-ident
 Parameter names are those of the family's checkpoints: normalize, base, bottleneck, classifier.
 """
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +58,18 @@ class Gather:
 
     rows: Callable[[torch.Tensor], torch.Tensor]
     patch_tokens: bool = False
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
+    """Within it, autocast is off: heads are cheap, and coarse in half precision, cosines above all."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
+def in_float32(embedded: Embedded) -> Embedded:
+    local = tuple(part.float() for part in embedded.local_embeddings)
+    return Embedded(embedded.embedding.float(), embedded.patch_tokens.float(), local)
 
 
 def gather_embedded(share: Embedded, gather: Gather) -> Embedded:
@@ -139,16 +152,21 @@ class ReIDModel(nn.Module, ABC):
     ) -> ModelOutput:
         """Embedding, neck output, logits and patch tokens of images (N, 3, H, W) in [0, 1], and those of the parts.
 
+        Under autocast the backbone alone computes in half precision; what it hands out is float32, and so is the rest.
+
         Args:
             images, camids, viewids: the rows.
             gather: what makes the rows of all processes of those of this one; the heads then work on all.
         """
         embedded = self._embed_in_parts(self.normalize(images), camids, viewids)
-        if gather is not None:
-            embedded = gather_embedded(embedded, gather)
-        embedding, patch_tokens, local_embeddings = embedded
-        features, logits = self._heads(embedding)
-        local = [self._heads(part, f"_{number}") for number, part in enumerate(local_embeddings, start=1)]
+        if torch.is_autocast_enabled(images.device.type):
+            embedded = in_float32(embedded)
+        with full_precision(images.device):
+            if gather is not None:
+                embedded = gather_embedded(embedded, gather)
+            embedding, patch_tokens, local_embeddings = embedded
+            features, logits = self._heads(embedding)
+            local = [self._heads(part, f"_{number}") for number, part in enumerate(local_embeddings, start=1)]
         return ModelOutput(
             embedding,
             features,

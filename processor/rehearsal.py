@@ -97,6 +97,6 @@ def rehearse(
     return TrainState(stage)
 
 
-def _duration(seconds: float) -> TrainState:
+def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"

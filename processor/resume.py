@@ -37,26 +37,34 @@ def last_checkpoint(stage_file: str | Path) -> Path:
     return path.with_name(f"{path.stem}_last{path.suffix}")
 
 
-def generator_states() -> dict[str, Any]:
-    """States of every global generator, as tensors and plain values."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    version, numbers, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
-        "python": [version, list(numbers), gauss],
-    }
+class Generators:
+    """The global generators as a part with a state: torch's on the CPU and on the device trained on, NumPy's, Python's.
 
+    Of several processes the first one's state is every one's: they draw alike, each on a GPU of its own.
+    """
 
-def set_generator_states(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
-    kind, keys, position, has_gauss, cached = states["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    version, numbers, gauss = states["python"]
-    random.setstate((version, tuple(numbers), gauss))
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        kind, keys, position, has_gauss, cached = np.random.get_state()
+        version, numbers, gauss = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+            "python": [version, list(numbers), gauss],
+        }
+
+    def load_state_dict(self, states: dict[str, Any]) -> None:
+        torch.set_rng_state(states["torch"])
+        if self.device.type == "cuda" and states["cuda"] is not None:
+            torch.cuda.set_rng_state(states["cuda"], self.device)
+        kind, keys, position, has_gauss, cached = states["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+        version, numbers, gauss = states["python"]
+        random.setstate((version, tuple(numbers), gauss))
 
 
 def save_state(
@@ -72,7 +80,7 @@ def save_state(
 
     Args:
         path: file.
-        parts: what has a state_dict: model, loss, optimizer, scheduler, scaler, and ema where there is one.
+        parts: what has a state_dict: model, loss, optimizer, scheduler, scaler, generators, and ema where there is one.
         state: epoch and step; the sampler's state is these two.
         sums: of the running epoch's logged values.
         meta: plain values, with the text of the stage's configuration as "config".
@@ -82,13 +90,13 @@ def save_state(
     progress = {
         "epoch": state.epoch, "step": state.step, "updates": state.updates,
         "history": state.history, "evaluations": state.evaluations,
-        "best": state.best, "sums": sums, "generators": generator_states(),
+        "best": state.best, "sums": sums,
     }  # fmt: skip
     save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=replace)
 
 
 def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, meta: dict) -> dict[str, torch.Tensor]:
-    """Puts `parts`, `state` and the generators back to what `save_state` kept; returns the running epoch's sums.
+    """Puts `parts` and `state` back to what `save_state` kept; returns the running epoch's sums.
 
     Args:
         path, parts, state: as of `save_state`.
@@ -122,7 +130,6 @@ def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, meta: di
         progress = training["progress"]
         for name in ("epoch", "step", "updates", "history", "evaluations", "best"):
             setattr(state, name, progress[name])
-        set_generator_states(progress["generators"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path}: not the state of this stage ({error}); delete it to train the stage anew, or set SOLVER.RESUME ''"

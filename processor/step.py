@@ -1,13 +1,9 @@
 """One update of the weights, in full or half precision, on one process or as one of several."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import nn
 
 from utils import distributed
-from utils.structures import ModelOutput
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,8 +20,7 @@ def resolve_amp(amp: str, device: torch.device) -> str:
 class TrainStep:
     """Forward, loss, backward and update on a batch that is on the model's device.
 
-    The backbone runs in half precision with `amp`; what it hands out is float32 before any loss sees it. Nothing waits
-    for the device.
+    With `amp` the backbone computes in half precision; heads and losses are float32. Nothing waits for the device.
 
     Args:
         model: called with a batch; a DistributedDataParallel where there are several processes.
@@ -66,7 +61,6 @@ class TrainStep:
         """
         with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
             output = self.model(batch)
-        output = _map(output, lambda value: value.float() if value.dtype in AMP_DTYPES.values() else value)
         labels = distributed.gather_rows(batch["pids"]) if self.global_loss else batch["pids"]
         losses = self.loss_fn(output, {**batch, "pids": labels})
         self.optimizer.zero_grad(set_to_none=True)
@@ -101,13 +95,3 @@ def _average(parameters) -> None:
         if parameter.grad is not None:
             torch.distributed.all_reduce(parameter.grad)
             parameter.grad /= distributed.world_size()
-
-
-def _map(output: ModelOutput, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The output with `function` of each of its tensors, those of its parts too."""
-    if isinstance(output, torch.Tensor):
-        return function(output)
-    if isinstance(output, tuple):
-        parts = [_map(part, function) for part in output]
-        return type(output)(*parts) if hasattr(output, "_fields") else tuple(parts)
-    return output

@@ -13,7 +13,7 @@ from processor.batches import to_device
 from processor.failures import check_finite
 from processor.inference import do_inference, make_evaluation
 from processor.progress import Progress
-from processor.resume import last_checkpoint, load_state, remove_leftovers, save_state
+from processor.resume import Generators, last_checkpoint, load_state, remove_leftovers, save_state
 from processor.step import TrainStep, resolve_amp
 from utils import distributed
 from utils.checkpoints import save_checkpoint
@@ -86,7 +86,8 @@ class _Stage:
         )  # fmt: skip
         self.parts = {
             "model": self.model, "loss": self.loss_fn, "optimizer": optimizer, "scheduler": scheduler,
-            "scaler": self.step.scaler, **({} if ema is None else {"ema": ema.module}),
+            "scaler": self.step.scaler, "generators": Generators(device),
+            **({} if ema is None else {"ema": ema.module}),
         }  # fmt: skip
         self.directory = Path(stage_checkpoint(cfg)).parent
         self.last = last_checkpoint(stage_checkpoint(cfg))

@@ -10,14 +10,7 @@ import torch
 
 from config import load_cfg, stage_cfg
 from processor import do_train, find_finished
-from processor.resume import (
-    check_same_settings,
-    generator_states,
-    load_state,
-    remove_leftovers,
-    save_state,
-    set_generator_states,
-)
+from processor.resume import Generators, check_same_settings, load_state, remove_leftovers, save_state
 from tests.processor.test_processor import CPU, build, make_cfg, make_data
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
@@ -100,15 +93,21 @@ def test_other_data_are_refused_and_other_versions_told(tmp_path, caplog):
         load_state(tmp_path / "a_last.pth", {}, state, meta={**meta, "num_pictures": 37})
 
 
-def test_generators_go_on_where_they_were():
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
+def test_generators_go_on_where_they_were(name):
     def draw():
-        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), np.random.standard_normal()
+        numbers = torch.rand(3).tolist(), torch.rand(3, device=name).tolist()
+        return *numbers, np.random.rand(3).tolist(), random.random(), np.random.standard_normal()
 
     draw()
-    states = generator_states()
+    generators = Generators(torch.device(name))
+    states = generators.state_dict()
     expected = draw()
     draw()
-    set_generator_states(states)
+    generators.load_state_dict(states)
     assert draw() == expected
 
 

@@ -63,13 +63,16 @@ def test_losses_are_float32_and_near_those_in_full_precision(tmp_path, batch, st
     for precision in ("off", amp):
         model, loss_fn, optimizer = make(tmp_path, "CFAT.STAGE", stage)
         spy = Spy(loss_fn)
-        halves = set()
-        model.get_submodule("student" if stage == "align" else "").base.blocks[0].attn.qkv.register_forward_hook(
-            lambda module, inputs, output, halves=halves: halves.add(output.dtype)
-        )
+        halves, heads = set(), set()
+        trained = model.get_submodule("student" if stage == "align" else "")
+        parts = [(trained.base.blocks[0].attn.qkv, halves), (trained.bottleneck, heads), (trained.classifier, heads)]
+        if stage == "align":
+            parts += [(model.bridge.encoder.linear, heads), (model.bridge.decoder.linear2, heads)]
+        for part, seen in parts:
+            part.register_forward_hook(lambda module, inputs, output, seen=seen: seen.add(output.dtype))
         torch.manual_seed(1)
         found[precision] = TrainStep(model, spy, optimizer, device=CPU, amp=precision)(batch)["loss"]
-        assert spy.seen == {torch.float32}
+        assert spy.seen == heads == {torch.float32}
         assert halves == {{"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert found[amp].dtype == torch.float32

@@ -6,7 +6,7 @@ from torch import nn
 
 def make_ema(cfg, model: nn.Module) -> ModelEmaV3 | None:
     """The average of cfg.SOLVER.EMA_DECAY over `model`, None where it is 0. Call `.update(model)` after each step;
-    `.module` is the averaged model. The decay warms up: early steps count as in a plain mean."""
+    `.module` is the averaged model. The decay warms up: after step n, from 0, it is at most 1 - n^(-2/3)."""
     if not cfg.SOLVER.EMA_DECAY:
         return None
     return ModelEmaV3(model, decay=cfg.SOLVER.EMA_DECAY, use_warmup=True)

@@ -60,11 +60,14 @@ class Gather:
     patch_tokens: bool = False
 
 
+def autocasts(device: torch.device) -> bool:
+    """Whether autocast is on, on that kind of device."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
     """Within it, autocast is off: heads are cheap, and coarse in half precision, cosines above all."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False) if autocasts(device) else contextlib.nullcontext()
 
 
 def in_float32(embedded: Embedded) -> Embedded:
@@ -159,7 +162,7 @@ class ReIDModel(nn.Module, ABC):
             gather: what makes the rows of all processes of those of this one; the heads then work on all.
         """
         embedded = self._embed_in_parts(self.normalize(images), camids, viewids)
-        if torch.is_autocast_enabled(images.device.type):
+        if autocasts(images.device):
             embedded = in_float32(embedded)
         with full_precision(images.device):
             if gather is not None:

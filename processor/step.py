@@ -14,7 +14,7 @@ def resolve_amp(amp: str, device: torch.device) -> str:
         return amp
     if device.type != "cuda":
         return "off"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 class TrainStep:

@@ -11,7 +11,8 @@ from unittest import mock
 
 from tests.helpers import REPOSITORY
 
-THREADS = {"OMP_NUM_THREADS": "2"}  # read once, when torch is loaded
+# Read once, when torch is loaded or first looks for a GPU, whose bits would differ.
+ENVIRONMENT = {"OMP_NUM_ENVIRONMENT": "2", "CUDA_VISIBLE_DEVICES": ""}
 TIMEOUT = 300  # seconds
 
 _context = multiprocessing.get_context("forkserver")
@@ -23,8 +24,8 @@ def run(script, *arguments) -> subprocess.CompletedProcess:
     arguments = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory)
-        process = _context.Process(target=_be, args=(script, arguments, output, {**os.environ, **THREADS}))
-        with mock.patch.dict(os.environ, THREADS):
+        process = _context.Process(target=_be, args=(script, arguments, output, {**os.environ, **ENVIRONMENT}))
+        with mock.patch.dict(os.environ, ENVIRONMENT):
             process.start()
         process.join(TIMEOUT)
         if process.exitcode is None:

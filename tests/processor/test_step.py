@@ -51,7 +51,9 @@ def test_what_auto_stands_for(monkeypatch):
     cuda = torch.device("cuda")
     assert resolve_amp("auto", CPU) == "off"
     for has_bf16, expected in ((True, "bf16"), (False, "fp16")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has_bf16: has)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has_bf16: has or including_emulation
+        )
         assert resolve_amp("auto", cuda) == expected
     assert [resolve_amp(amp, device) for amp in ("off", "fp16") for device in (CPU, cuda)] == ["off"] * 2 + ["fp16"] * 2
 

@@ -7,6 +7,7 @@ milliseconds per pair in one process, step by step; the second, pairs per second
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -91,6 +92,7 @@ def pairs_per_second(root: Path, size: tuple[int, int], *opts: str) -> float:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    logging.disable(logging.WARNING)  # the drawn sets are no Market-1501, as every loader would say
     with tempfile.TemporaryDirectory() as directory:
         roots = write_pictures(Path(directory))
         sizes = [(SMALL, SMALL), (SMALL, LARGE), (LARGE, LARGE)]  # of the pictures, of the batch

@@ -3,6 +3,7 @@
 import logging
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from model.cfat import CFAT
@@ -39,5 +40,6 @@ def set_up_training(cfg, model: Model) -> Model:
                 logger.warning("the BatchNorm layers of the ResNet are synchronised on GPUs, on CPUs each is alone")
         part.batch_parts = solver.ACCUMULATE
         if solver.COMPILE:
+            torch.compiler.config.cache_key_tag = solver.AMP  # its cache on disk does not tell half precisions apart
             part.base.compile()
     return model

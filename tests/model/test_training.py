@@ -32,6 +32,7 @@ def error(found, expected):
     return (found - expected).abs().max().item()
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # of torch's own
 def test_compiled_models_compute_in_the_precision_that_is_asked_for(plain, tmp_path, monkeypatch):
     """The first one's graph is in torch's cache on disk by the time of the second."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

@@ -46,6 +46,8 @@ def make_picture_loader(cfg, directory: str, *, query: str | None = None) -> Pic
         UserError: the directory is not there or has no picture, a picture is damaged, or `query` is no picture.
     """
     if query is not None:
+        if not os.path.exists(query):
+            raise UserError(f"query picture {query!r}: no such file; expected the path of a picture")
         read_image(query)
     faults = Faults()
     paths = _list_readable(directory, faults, check=cfg.DATASETS.CHECK_PICTURES)

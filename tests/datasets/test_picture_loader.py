@@ -107,9 +107,12 @@ def test_a_damaged_query_is_an_error_even_where_others_are_skipped(directory):
     query = damage(directory / "z.png")
     with pytest.raises(UserError, match=f"picture {query}: cannot be read"):
         make_picture_loader(make_cfg("DATASETS.ON_BAD_IMAGE", "skip"), str(directory), query=str(query))
-    for wrong in (directory / "notes.txt", directory / "nothing.jpg", directory, ""):
+    for wrong in (directory / "notes.txt", directory):
         with pytest.raises(UserError, match=f"picture {wrong}: cannot be read"):
             make_picture_loader(make_cfg(), str(directory), query=str(wrong))
+    for wrong in (str(directory / "nothing.jpg"), ""):
+        with pytest.raises(UserError, match=f"query picture '{wrong}': no such file"):
+            make_picture_loader(make_cfg(), str(directory), query=wrong)
 
 
 def test_links_are_followed_and_a_loop_of_them_is_a_fault(directory, tmp_path):

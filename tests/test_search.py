@@ -109,7 +109,7 @@ def test_mistakes_end_in_one_message(root, tmp_path):
         (["--images", ""], "does not exist; expected a directory with pictures"),
         (["--images", tmp_path], r"picture .*text\.jpg: cannot be read"),
         (["--images", root / "pictures", "--query", tmp_path / "text.jpg"], r"picture .*text\.jpg: cannot be read"),
-        (["--images", root / "pictures", "--query", ""], "picture : cannot be read"),
+        (["--images", root / "pictures", "--query", ""], "query picture '': no such file"),
     ):
         with pytest.raises(UserError, match=message):
             search(root, tmp_path / "out", *arguments)

@@ -6,13 +6,71 @@ import filecmp
 import itertools
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from utils.distributed import is_main
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+MIB = 2**20
+# File systems whose files are no data: the kernel makes their content up, without a size, while they are read.
+_KERNEL_DIRECTORIES = ("/proc", "/sys")
+
+
+@contextlib.contextmanager
+def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
+    """Opens a regular file of at most `max_bytes` for reading; every file that a user names is opened here.
+
+    Never blocks: a FIFO without a writer, a terminal or a device is refused before a byte is read.
+
+    Raises:
+        UserError: no such file, not readable, not a regular file (FIFO, device, socket, directory), a file of /proc or
+            /sys, or larger than `max_bytes`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+    with open(descriptor, "rb") as handle:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or os.path.realpath(path).startswith(
+            tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES)
+        ):
+            raise UserError(f"{path}: is no regular file; expected one (no FIFO, device, socket or file of /proc)")
+        if status.st_size > max_bytes:
+            raise UserError(
+                f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; is it the right file?"
+            )
+        yield handle
+
+
+def read_bytes(path: str | Path, *, max_bytes: int) -> bytes:
+    """Content of a regular file of at most `max_bytes`.
+
+    Raises:
+        UserError: as of `open_regular`, or it could not be read.
+    """
+    with open_regular(path, max_bytes=max_bytes) as handle:
+        try:
+            return handle.read(max_bytes)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_text(path: str | Path, *, max_bytes: int) -> str:
+    """Content of a regular UTF-8 file of at most `max_bytes`; a byte order mark is left out.
+
+    Raises:
+        UserError: as of `read_bytes`, or it is not UTF-8.
+    """
+    try:
+        return read_bytes(path, max_bytes=max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
 
 
 def make_output_dir(path: str | Path) -> Path:

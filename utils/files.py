@@ -43,7 +43,8 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
             raise UserError(f"{path}: is no regular file; expected one (no FIFO, device, socket or file of /proc)")
         if status.st_size > max_bytes:
             raise UserError(
-                f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; is it the right file?"
+                f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; "
+                "is it the right file?"
             )
         yield handle
 

@@ -5,7 +5,6 @@ python test.py --config_file FILE TEST.WEIGHT checkpoint.pth TEST.MATRIX corrupt
 python test.py --config_file FILE TEST.WEIGHT checkpoint.pth TEST.EXPORT model.onnx    and the model as a file
 
 Or take it to a directory of pictures, of any names and sizes; no data set is needed:
-
 python test.py --images DIR --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT_DIR out                    features
 python test.py --images DIR --query PICTURE --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT_DIR out    and ranks
 
@@ -23,14 +22,15 @@ from model import check_weight, export_if_asked, load_model
 from processor import check_test_settings, do_search, do_test
 from utils.devices import pick_device
 from utils.distributed import process_group
-from utils.errors import run_main
-from utils.files import make_output_dir, occupy, write_text
+from utils.errors import ArgumentParser, run_main
+from utils.files import write_text
+from utils.locks import lock_output_dir
 from utils.logging import setup_logging
 from utils.seeds import set_global_seeds
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config_file", help="experiment, e.g. configs/Synthetic/cfat.yml; none: config/defaults.py")
     parser.add_argument("--images", metavar="DIR", help="write features of the pictures below DIR to features.npz")
     parser.add_argument("--query", metavar="PICTURE", help="rank them for this one in ranked.csv and ranked.png")
@@ -55,8 +55,8 @@ def test(args: argparse.Namespace) -> None:
     set_global_seeds(cfg.SEED, "test")
     data = make_dataloader(cfg, with_train=False)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
-    export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
-    with process_group(device), occupy(cfg.OUTPUT_DIR) as output_dir:
+    with process_group(device), lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
+        export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())
         do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
@@ -70,8 +70,9 @@ def search(args: argparse.Namespace) -> None:
     device = pick_device(cfg.MODEL.DEVICE)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=1, num_views=1)
     pictures = make_picture_loader(cfg, args.images, query=args.query)
-    setup_logging(make_output_dir(cfg.OUTPUT_DIR))
-    do_search(cfg, pictures, model, device=device)
+    with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
+        setup_logging(output_dir)
+        do_search(cfg, pictures, model, device=device)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ from processor import check_test_settings, do_test, do_train, find_finished, reh
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
 from utils.distributed import process_group
-from utils.errors import run_main
-from utils.files import occupy, write_text
+from utils.errors import ArgumentParser, run_main
+from utils.files import write_text
+from utils.locks import lock_output_dir
 from utils.logging import setup_logging
 from utils.seeds import set_global_seeds
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config_file", help="experiment, e.g. configs/Synthetic/cfat.yml; none: config/defaults.py")
     parser.add_argument("--dry-run", action="store_true", help="show the plan, try two batches of each stage, and stop")
     parser.add_argument("--local-rank", "--local_rank", help="of older launchers; LOCAL_RANK of torchrun is read")
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
             for staged in stages:
                 train_stage(staged, device, protocols, data.splits, dry_run=True)
             return
-        with occupy(cfg.OUTPUT_DIR) as output_dir:
+        with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
             setup_logging(output_dir)
             write_text(output_dir / "config.yml", cfg.dump())
             trained = [find_finished(each) or train_stage(each, device, protocols, data.splits) for each in stages]

@@ -8,6 +8,7 @@ draws   random numbers                 published   the same 20 by imagecorruptio
 protocols   who gets which             export, copies, processes   corrupted copies on disk
 """
 
+import utils  # noqa: F401  first, for the environment
 from corruption.apply import corrupt
 from corruption.names import CORRUPTIONS, FAMILIES, SEVERITIES
 from corruption.protocols import (

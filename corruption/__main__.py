@@ -19,7 +19,7 @@ from corruption.apply import BACKENDS, corrupt
 from corruption.export import Export, export_copy
 from corruption.names import CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
 from corruption.protocols import CorruptionPolicy, resolve_names
-from utils.errors import UserError, run_main
+from utils.errors import ArgumentParser, UserError, run_main
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
 from utils.seeds import derive_generator
@@ -131,8 +131,8 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return convert
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m corruption", description="The 20 image corruptions.")
+def make_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m corruption", description="The 20 image corruptions.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the 20 names with their families", description="Prints name, family, meaning.")
     grid = commands.add_parser(

@@ -28,10 +28,12 @@ from corruption.copies import (
     read_manifest,
     sha256,
 )
-from corruption.processes import alone_in, processes
+from corruption.processes import processes
 from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
 from utils.errors import UserError
+from utils.files import written_beside
 from utils.images import read_image
+from utils.locks import LOCK, lock
 from utils.structures import Condition
 
 # Raised with every change that changes a picture or a file: a copy that another version began is not gone on with.
@@ -87,10 +89,14 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
         sums = run(_sum_of_source, [data / file.source for file in files], "reading")
         settings = _describe(export, files, sums)
         _make_directory(out)
-        with alone_in(out):
-            manifest = _find_earlier(out, settings, [file.target for file in files])
+        targets = [file.target for file in files]
+        _find_earlier(out, settings, targets)  # a directory of something else gets no lock file either
+        with lock(out / LOCK, wait_for=f"another process that exports to {out}") as held:
+            manifest = _find_earlier(out, settings, targets)
             if manifest is not None:
                 settings["versions"] = manifest["versions"]
+            for leftover in _list_partials(out) if held else []:
+                leftover.unlink(missing_ok=True)
             _prepare(out, settings, {file.target.split("/")[0] for file in files})
             known = {} if manifest is None else manifest["files"]
             files = [
@@ -170,7 +176,7 @@ def _find_earlier(out: Path, settings: dict, targets: list[str]) -> dict | None:
     Raises:
         UserError: `out` holds anything else.
     """
-    entries = sorted({path.name for path in out.iterdir()} - {path.name for path in _list_partials(out)})
+    entries = sorted({path.name for path in out.iterdir()} - {LOCK, *(path.name for path in _list_partials(out))})
     if not entries:
         return None
     manifest = _whole_manifest(out, targets)
@@ -230,8 +236,6 @@ def _list_partials(out: Path) -> list[Path]:
 
 
 def _prepare(out: Path, settings: dict, folders: set[str]) -> None:
-    for leftover in _list_partials(out):
-        leftover.unlink(missing_ok=True)
     if not (out / SETTINGS).exists():
         _write(out / SETTINGS, _to_json(settings))
     for folder in folders:
@@ -290,13 +294,10 @@ def _to_json(content: dict) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
+        with written_beside(path) as beside:
             beside.write_bytes(content)
             os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
     except OSError as error:
         raise _cannot_write(path, error) from error
 

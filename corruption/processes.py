@@ -1,8 +1,6 @@
-"""Work shared by several processes that end cleanly, and a directory that one process at a time works in."""
+"""Work shared by several processes that end cleanly."""
 
 import contextlib
-import fcntl
-import logging
 import multiprocessing
 import os
 import signal
@@ -10,33 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
 from utils.errors import UserError
 
-logger = logging.getLogger(__name__)
-
 CHUNK = 8  # items that a process takes at a time
-
-
-@contextlib.contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Waits until no other process is in it for the same directory."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("waiting for another process that writes to %s", directory)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:  # a network file system without locks
-            logger.warning("%s cannot be locked (%s): let one process at a time write there", directory, error)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ What they share: places (directories), faults (single files), records (counts), 
 Batches: samplers, torch_datasets, transforms, erasing, augmix, images, cache   The doctor: doctor
 """
 
+import utils  # noqa: F401  first, for the environment
 from datasets.make_dataloader import make_dataloader
 from datasets.picture_loader import make_picture_loader
 from datasets.readers import read_dataset

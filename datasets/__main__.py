@@ -15,12 +15,12 @@ from datasets.doctor import Level, examine, format_report
 from datasets.faults import Faults
 from datasets.readers import read_names
 from datasets.synthetic import NAME, SyntheticSettings, synthesize
-from utils.errors import run_main
+from utils.errors import ArgumentParser, run_main
 from utils.logging import setup_logging
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)

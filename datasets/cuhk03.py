@@ -25,6 +25,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -36,12 +37,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from corruption.copies import SPLITS
-from corruption.processes import alone_in
 from datasets.cuhk03_mat import PICTURE_NAME, URL, find_protocol, load_protocol
 from datasets.faults import Faults
 from datasets.market1501 import FileNames, read_market_layout
 from datasets.places import find_directory
 from utils.errors import UserError
+from utils.locks import lock
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -204,14 +205,15 @@ def _find_pictures(
 
 def _extract(mat: Path, boxes: str, directory: Path) -> None:
     """Writes the pictures of `mat` beside `directory` and renames them to it once they are whole."""
-    building = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    building = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.partial")
     try:
         directory.parent.mkdir(exist_ok=True)
-        with alone_in(directory.parent):
+        other = f"another process that extracts the pictures to {directory}"
+        with lock(directory.with_name(f".{directory.name}.lock"), wait_for=other) as held:
             if directory.is_dir():
                 logger.info("using %s, which another process made meanwhile", directory)
                 return
-            for leftover in directory.parent.glob(f".{directory.name}.*.partial"):
+            for leftover in directory.parent.glob(f".{directory.name}.*.partial") if held else []:
                 logger.info("removing %s, left by an extraction that did not end", leftover)
                 shutil.rmtree(leftover)
             try:

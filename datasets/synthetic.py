@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import re
+import secrets
 import shutil
 import threading
 import time
@@ -27,6 +28,7 @@ import cv2
 from datasets.market1501 import SPLIT_DIRECTORIES as DIRECTORIES
 from datasets.pictures import Shot, draw_picture
 from utils.errors import UserError
+from utils.locks import lock
 
 logger = logging.getLogger(__name__)
 
@@ -97,27 +99,16 @@ def synthesize(
         UserError: as for `ensure_synthetic`, or with `force`, `directory` holds more than a set made here.
     """
     directory = Path(directory)
-    if directory.exists():
-        if not force:
-            check_synthetic(directory, settings)
-            return directory
-        _refuse_foreign(directory)
-    building = directory.with_name(f".{directory.name}-{os.getpid()}.partial")
-    replaced = building.with_suffix(".old")
-    started = time.perf_counter()
+    if directory.exists() and not force:  # on a disk that cannot be written, too
+        check_synthetic(directory, settings)
+        return directory
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        _clear_leftovers(directory)
-        try:
-            counts = _write_set(building, settings, workers)
-            if force and directory.exists():
-                directory.rename(replaced)
-            made = _move_into_place(building, directory, settings)
-        finally:
-            if replaced.exists() and not directory.exists():
-                replaced.rename(directory)
-            for leftover in (building, replaced):
-                shutil.rmtree(leftover, ignore_errors=True)
+        other = f"another process that builds the synthetic set {directory}"
+        with lock(directory.with_name(f".{directory.name}.lock"), wait_for=other) as held:
+            if held:
+                _clear_leftovers(directory)
+            return _build(directory, settings, workers, force=force)
     except OSError as error:
         raise UserError(
             f"cannot write the synthetic set to {directory}: {error}. Nothing was left half written there; "
@@ -128,10 +119,39 @@ def synthesize(
             f"a process that drew the synthetic set for {directory} was killed, perhaps for lack of memory; "
             "run `python -m datasets synthesize` with fewer workers"
         ) from error
-    if made:
-        logger.info("made %s: %d pictures in %.1f s", directory, sum(counts.values()), time.perf_counter() - started)
-    else:
-        logger.info("using %s, which another process made meanwhile", directory)
+
+
+def _build(directory: Path, settings: SyntheticSettings, workers: int | None, *, force: bool) -> Path:
+    """Writes a set beside `directory` and renames it, unless another process has made it meanwhile."""
+    if directory.exists():
+        if not force:
+            return _use_made_meanwhile(directory, settings)
+        _refuse_foreign(directory)
+    beside = directory.with_name(f".{directory.name}-{secrets.token_hex(8)}.partial")
+    replaced = beside.with_suffix(".old")
+    started = time.perf_counter()
+    try:
+        counts = _write_set(beside, settings, workers)
+        if force and directory.exists():
+            directory.rename(replaced)
+        try:
+            beside.rename(directory)
+        except OSError:  # without a lock, another process may have been faster
+            if not directory.exists():
+                raise
+            return _use_made_meanwhile(directory, settings)
+    finally:
+        if replaced.exists() and not directory.exists():
+            replaced.rename(directory)
+        for leftover in (beside, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+    logger.info("made %s: %d pictures in %.1f s", directory, sum(counts.values()), time.perf_counter() - started)
+    return directory
+
+
+def _use_made_meanwhile(directory: Path, settings: SyntheticSettings) -> Path:
+    check_synthetic(directory, settings)
+    logger.info("using %s, which another process made meanwhile", directory)
     return directory
 
 
@@ -247,18 +267,6 @@ def _start_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _move_into_place(building: Path, directory: Path, settings: SyntheticSettings) -> bool:
-    """Renames a whole set to its place; False where another process was faster and its set is used."""
-    try:
-        building.rename(directory)
-    except OSError:
-        if not directory.exists():
-            raise
-        check_synthetic(directory, settings)
-        return False
-    return True
-
-
 def _refuse_foreign(directory: Path) -> None:
     """Raises UserError if `directory` holds anything that a set does not."""
     foreign = sorted({path.name for path in directory.iterdir()} - {MANIFEST, *DIRECTORIES.values()})
@@ -270,19 +278,9 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def _clear_leftovers(directory: Path) -> None:
-    """Removes what killed builds left beside `directory`. One of this process's number is left from before it."""
+    """Removes what killed builds left beside `directory`, for a process that holds its lock; earlier versions put a
+    process id into the name."""
     for path in directory.parent.glob(f".{directory.name}-*"):
-        found = re.fullmatch(rf"\.{re.escape(directory.name)}-(\d+)\.(partial|old)", path.name)
-        if found and (int(found[1]) == os.getpid() or not _is_running(int(found[1]))):
+        if re.fullmatch(rf"\.{re.escape(directory.name)}-([0-9a-f]{{16}}|\d+)\.(partial|old)", path.name):
             logger.info("removing %s, left by a build that did not end", path)
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -4,6 +4,7 @@ identity: IdentityLoss   margins: arcface, cosface, circle   triplet: BatchHardT
 center: CenterLoss   consistency: ConsistencyLoss   alignment: CFAT's coarse and fine terms   make_loss: the sum
 """
 
+import utils  # noqa: F401  first, for the environment
 from loss.make_loss import CombinedLoss, make_loss
 
 __all__ = ["CombinedLoss", "make_loss"]

@@ -7,6 +7,7 @@ Training: training (parts of a batch, several processes), drop_path, ema
 Looking inside and taking out: rollout, export
 """
 
+import utils  # noqa: F401  first, for the environment
 from model.ema import make_ema
 from model.export import export_if_asked
 from model.loading import check_stages, load_start

@@ -7,6 +7,7 @@ inference: features and metrics   report: result files, table and ranked lists
 search: features of any pictures, ranked for a query picture
 """
 
+import utils  # noqa: F401  first, for the environment
 from processor.inference import do_inference
 from processor.rehearsal import rehearse
 from processor.report import check_test_settings, do_test

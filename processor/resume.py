@@ -1,7 +1,6 @@
 """The whole state of a stage in training on disk, to go on with it as if it had never stopped."""
 
 import logging
-import os
 import random
 import re
 from pathlib import Path
@@ -179,12 +178,3 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     # a stage's own epochs and rate stand below SOLVER in its configuration; its weights may have moved with OUTPUT_DIR
     return {key: value for key, value in flat.items() if not _OF_STAGES.fullmatch(key)}
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Removes what killed processes left half written."""
-    for path in directory.glob(".*.partial"):
-        process = path.name.split(".")[-2]
-        if process.isdigit() and not os.path.exists(f"/proc/{process}"):
-            path.unlink(missing_ok=True)
-            logger.info("removed %s, which a killed run left half written", path)

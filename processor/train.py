@@ -13,7 +13,7 @@ from processor.batches import to_device
 from processor.failures import check_finite
 from processor.inference import do_inference, make_evaluation
 from processor.progress import Progress
-from processor.resume import Generators, last_checkpoint, load_state, remove_leftovers, save_state
+from processor.resume import Generators, last_checkpoint, load_state, save_state
 from processor.step import TrainStep, resolve_amp
 from utils import distributed
 from utils.checkpoints import save_checkpoint
@@ -110,7 +110,7 @@ class _Stage:
         cfg, state = self.cfg, self.state
         epochs = cfg.SOLVER.MAX_EPOCHS
         make_output_dir(cfg.OUTPUT_DIR)
-        remove_leftovers(make_output_dir(self.directory))
+        make_output_dir(self.directory)
         learning = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         logger.info(
             "stage %s: %d epochs of about %d steps, %.2f million learning parameters, on %s%s", state.stage, epochs,

@@ -72,7 +72,7 @@ def test_features_of_a_directory(root, tmp_path):
     log = (tmp_path / "log.txt").read_text()
     assert "every picture gets the mean of the file's 3 side vectors" in log
     assert f"features of {len(paths)} pictures below {root / 'pictures'}: {tmp_path / 'features.npz'}" in log
-    assert {path.name for path in tmp_path.iterdir()} == {"features.npz", "log.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"features.npz", "log.txt", ".lock"}
 
 
 def test_pictures_ranked_for_one_of_them(root, tmp_path):

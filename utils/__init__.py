@@ -5,5 +5,10 @@ seeds        generators derived from one seed           files        atomic writ
 metrics      CMC, mAP and mINP                          results      results.json, results.csv and the table
 checkpoints  reading and writing weights                logging      handlers, in one place
 stages       the CFAT stage that a configuration is for
-plots        every picture that matplotlib draws
+plots        every picture that matplotlib draws        locks        who may write
+text         names of others, printable                environment  a user whom the system does not know
 """
+
+from utils.environment import complete_environment
+
+complete_environment()  # before anything imports torchvision or matplotlib: each package imports utils first

@@ -1,24 +1,23 @@
 """Writing files so that nothing written is lost: beside and renamed, with an earlier file kept under a number."""
 
 import contextlib
-import fcntl
 import filecmp
 import itertools
-import logging
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from utils.distributed import is_main
 from utils.errors import UserError
 
-logger = logging.getLogger(__name__)
-
 MIB = 2**20
 # File systems whose files are no data: the kernel makes their content up, without a size, while they are read.
 _KERNEL_DIRECTORIES = ("/proc", "/sys")
+# What a half written file is called, see `written_beside`; earlier versions put a process id in the middle.
+PARTIAL = r"\..+\.([0-9a-f]{16}|\d+)\.partial"
 
 
 @contextlib.contextmanager
@@ -81,53 +80,58 @@ def make_output_dir(path: str | Path) -> Path:
         UserError: the directory cannot be made or written.
     """
     directory = Path(path)
-    probe = directory / f".write-probe-{os.getpid()}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
+        with written_beside(directory / "write-probe"):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(
-            f"output directory {path}: cannot be written ({error.strerror or error}); "
+            f"output directory {path}: cannot be written ({getattr(error, 'strerror', None) or error}); "
             "choose another one or mend its permissions"
         ) from error
     return directory
 
 
-@contextlib.contextmanager
-def occupy(path: str | Path) -> Iterator[Path]:
-    """Makes an output directory that no other run may occupy meanwhile; the lock goes with the process, however that
-    ends. Of several processes that train one model, the first locks.
+def open_log(path: Path) -> TextIO:
+    """Opens a log for appending; it is one of this directory, so no link, and never a FIFO that nobody reads.
 
     Raises:
-        UserError: another run does, or the directory cannot be made or written.
+        UserError: it is no regular file, or cannot be written.
     """
-    directory = make_output_dir(path)
-    if not is_main():
-        yield directory
-        return
-    path = directory / ".lock"
-    with path.open("w") as handle:
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock's would live on in worker processes
-        except (BlockingIOError, PermissionError) as error:
-            raise UserError(
-                f"output directory {directory}: another run is writing to it; choose another OUTPUT_DIR, or wait for "
-                "its end"
-            ) from error
-        except OSError as error:  # a network file system without locks
-            logger.warning("%s cannot be locked (%s): let one run at a time write there", directory, error)
-        try:
-            yield directory
-        finally:
-            path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError("neither a regular file nor free")
+    except OSError as error:
+        found = "is a link" if path.is_symlink() else f"cannot be written ({error.strerror or error})"
+        raise UserError(
+            f"{path}: {found}; expected a regular file, or none; remove it, or choose another OUTPUT_DIR"
+        ) from error
+    return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A new, empty file beside `path` to be written and renamed; what is left of it in the end is removed.
+
+    Its name is random: process ids repeat in containers and on other machines, and no one can have put a link there.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_files(files: dict[Path, Callable[[Path], None]], *, replace: bool = False) -> list[Path]:
     """Writes files that belong together: each beside its place, and once all are whole, renames them.
 
-    Where another file stands in a place already, those of all places are kept, under one free number. Of several
-    processes that train one model, the first writes.
+    Where another file stands in a place already, those of all places are kept, under one free number. A link in a
+    place is such a file itself: what it points to is not written. Of several processes that train one model, the first
+    writes.
 
     Args:
         files: place -> function that writes the file given to it.
@@ -144,9 +148,9 @@ def write_files(files: dict[Path, Callable[[Path], None]], *, replace: bool = Fa
     directory = next((path for path in files if path.is_dir()), None)
     if directory is not None:
         raise UserError(f"{directory}: is a directory; expected a file, or nothing there. Choose another name")
-    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in files}
     try:
-        try:
+        with contextlib.ExitStack() as stack:
+            partials = {path: stack.enter_context(written_beside(path)) for path in files}
             for path, write in files.items():
                 write(partials[path])
                 with partials[path].open("rb") as handle:
@@ -155,9 +159,6 @@ def write_files(files: dict[Path, Callable[[Path], None]], *, replace: bool = Fa
             kept = _keep_previous(list(files)) if not replace and any(differs) else []
             for path, partial in partials.items():
                 os.replace(partial, path)
-        finally:
-            for partial in partials.values():
-                partial.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         names = ", ".join(map(str, files))
         raise UserError(f"{names}: could not be written ({error}); what was there before is not lost") from error
@@ -173,9 +174,9 @@ def _keep_previous(paths: list[Path]) -> list[Path]:
     """Renames the files to <stem>.<n><suffix>, with the first n that is free for all of them."""
     for number in itertools.count(1):
         kept = {path: path.with_name(f"{path.stem}.{number}{path.suffix}") for path in paths}
-        if not any(other.exists() for other in kept.values()):
+        if not any(map(os.path.lexists, kept.values())):
             break
-    existing = [path for path in paths if path.exists()]
+    existing = [path for path in paths if os.path.lexists(path)]
     for path in existing:
         os.rename(path, kept[path])
     return [kept[path] for path in existing]

@@ -4,12 +4,41 @@ import logging
 import logging.handlers
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from utils.distributed import is_main
-from utils.errors import UserError
+from utils.files import open_log
+from utils.text import printable_lines
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 MAX_WAITING = 10_000  # records kept until the directory is known
+
+
+class _Formatter(logging.Formatter):
+    """Makes every record printable: whatever a file name or a field holds, a line of the log is the project's own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
+class _LogFile(logging.FileHandler):
+    """log.txt. Where the disk is full, that is said once, and the work goes on without it."""
+
+    failed = False
+
+    def _open(self) -> TextIO:
+        return open_log(Path(self.baseFilename))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            print(f"{printable_lines(self.baseFilename)}: cannot be written ({sys.exc_info()[1]})", file=sys.stderr)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError:  # what is still to be written has no place
+            self.handleError(None)
 
 
 def setup_logging(output_dir: Path | None = None) -> None:
@@ -28,20 +57,13 @@ def setup_logging(output_dir: Path | None = None) -> None:
         waiting += getattr(handler, "buffer", [])
         root.removeHandler(handler)
         handler.close()
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
+    console.setFormatter(_Formatter(FORMAT, "%H:%M:%S"))
     if output_dir is None or not main:
         other: logging.Handler = logging.handlers.MemoryHandler(MAX_WAITING, flushLevel=logging.CRITICAL + 1)
     else:
-        try:
-            other = logging.FileHandler(output_dir / "log.txt", encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise UserError(
-                f"{output_dir / 'log.txt'}: cannot be written ({error}); choose another OUTPUT_DIR"
-            ) from error
-        other.setFormatter(logging.Formatter(FORMAT))
+        other = _LogFile(output_dir / "log.txt")
+        other.setFormatter(_Formatter(FORMAT))
         for record in waiting:
             other.handle(record)
     for handler in (console, other):

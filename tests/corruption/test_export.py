@@ -64,8 +64,12 @@ def start(source, out, *options, **settings):
 
 
 def content(directory):
-    """Every file below a directory with its bytes, hidden ones too."""
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    """Every file below a directory with its bytes, hidden ones too; the lock is none of its content."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 def wait_for_pictures(is_running, out, number=5):

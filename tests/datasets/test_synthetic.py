@@ -1,5 +1,6 @@
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -161,7 +162,43 @@ def test_a_killed_build_leaves_no_set_and_the_next_one_makes_it(tmp_path):
     assert not (tmp_path / "synthetic").exists()
     assert list(tmp_path.glob(".synthetic-*.partial"))
     ensure_synthetic(tmp_path, settings=SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]
+    assert {path.name for path in tmp_path.iterdir()} == {"synthetic", ".synthetic.lock"}
+
+
+def build_slowly(root, started, results):
+    from datasets import synthetic
+
+    draw, pids = synthetic.draw_picture, os.getpid
+    synthetic.draw_picture = lambda *arguments: (started.set(), time.sleep(0.02), draw(*arguments))[-1]
+    synthetic.os.getpid = lambda: 7  # containers number their processes alike
+    synthetic.os.cpu_count = lambda: 1
+    results.put(str(ensure_synthetic(root, settings=SMALL)))
+    synthetic.os.getpid = pids
+
+
+def test_several_builds_of_hosts_that_number_processes_alike(small, tmp_path):
+    """The first builds, the others wait for it and remove nothing."""
+    fork = multiprocessing.get_context("fork")
+    started, results = fork.Event(), fork.Queue()
+    processes = [fork.Process(target=build_slowly, args=(tmp_path, started, results)) for _ in range(3)]
+    processes[0].start()
+    assert started.wait(30)
+    building = next(tmp_path.glob(".synthetic-*.partial"))
+    for process in processes[1:]:
+        process.start()
+    time.sleep(0.2)
+    assert building.exists()
+    assert [results.get(timeout=60) for _ in processes] == [str(tmp_path / "synthetic")] * 3
+    for process in processes:
+        process.join()
+    assert digests(tmp_path / "synthetic") == digests(small)
+    assert {path.name for path in tmp_path.iterdir()} == {"synthetic", ".synthetic.lock"}
+
+
+def test_a_whole_set_needs_no_lock(copy):
+    """On a disk that can only be read there is none to be had."""
+    ensure_synthetic(copy.parent, settings=SMALL)
+    assert [path.name for path in copy.parent.iterdir()] == ["synthetic"]
 
 
 def test_a_change_of_the_drawing_raises_the_version():

@@ -1,6 +1,5 @@
 """What a run goes on from, and with which settings; killed processes are in tests/test_resume.py."""
 
-import os
 import random
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from config import load_cfg, stage_cfg
 from processor import do_train, find_finished
-from processor.resume import Generators, check_same_settings, load_state, remove_leftovers, save_state
+from processor.resume import Generators, check_same_settings, load_state, save_state
 from tests.processor.test_processor import CPU, build, make_cfg, make_data
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
@@ -109,12 +108,3 @@ def test_generators_go_on_where_they_were(name):
     draw()
     generators.load_state_dict(states)
     assert draw() == expected
-
-
-def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
-    (tmp_path / ".clean_last.pth.999999999.partial").touch()
-    (tmp_path / f".clean_last.pth.{os.getpid()}.partial").touch()
-    (tmp_path / "clean_last.pth").touch()
-    remove_leftovers(tmp_path)
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == [f".clean_last.pth.{os.getpid()}.partial", "clean_last.pth"]

@@ -6,7 +6,7 @@ import torch
 
 from utils.checkpoints import load_checkpoint, model_state, save_checkpoint
 from utils.errors import UserError, run_main
-from utils.files import make_output_dir, occupy, write_files, write_text
+from utils.files import make_output_dir, write_files, write_text
 
 
 def test_other_content_keeps_the_earlier_file(tmp_path):
@@ -110,26 +110,3 @@ def test_run_main_turns_errors_into_status_1(capsys):
     assert run_main(lambda: None) == 0
     with pytest.raises(ZeroDivisionError):
         run_main(lambda: 1 / 0)
-
-
-def test_one_run_at_a_time_in_a_directory(tmp_path):
-    def try_in_another_process() -> int:
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                with occupy(tmp_path):
-                    status = 0
-            except UserError as error:
-                status = 2 if "another run is writing to it; choose another OUTPUT_DIR" in str(error) else 1
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    with occupy(tmp_path):
-        assert try_in_another_process() == 2
-        assert try_in_another_process() == 2  # the first has not taken the lock away
-    assert try_in_another_process() == 0
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / ".lock").touch()  # of a run that was killed
-    assert try_in_another_process() == 0

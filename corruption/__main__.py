@@ -22,7 +22,9 @@ from corruption.protocols import CorruptionPolicy, resolve_names
 from utils.errors import ArgumentParser, UserError, run_main
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
+from utils.plots import figure_style
 from utils.seeds import derive_generator
+from utils.text import printable
 
 _DPI = 100
 # Pixels of the grid: width that the pictures share, widest and highest cell, space between them, left and top margin.
@@ -94,8 +96,9 @@ def write_grid(image: np.ndarray, names: Sequence[str], seed: int, out: Path) ->
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the grid is written as PNG; expected a name ending in .png")
     make_output_dir(out.parent)
-    figure = draw_grid(image, names, seed)
-    write_files({out: lambda partial: figure.savefig(partial, format="png")})
+    with figure_style():
+        figure = draw_grid(image, names, seed)
+        write_files({out: lambda partial: figure.savefig(partial, format="png")})
 
 
 def write_copy(arguments: argparse.Namespace) -> None:
@@ -107,7 +110,7 @@ def write_copy(arguments: argparse.Namespace) -> None:
     report = export_copy(Export(data, out, policy, arguments.seed, arguments.repeat), workers=arguments.workers)
     counts = report.pictures
     print(
-        f"{out}: whole; {counts['query']} query and {counts['gallery']} gallery pictures corrupted, "
+        f"{printable(out)}: whole; {counts['query']} query and {counts['gallery']} gallery pictures corrupted, "
         f"{counts.get('train', 0)} training pictures copied; {report.num_written} files written by this run"
     )
     source, copy = data.resolve().name, out.resolve()
@@ -115,8 +118,8 @@ def write_copy(arguments: argparse.Namespace) -> None:
     if readable and copy.name.startswith(f"{source}-") and copy.name != f"{source}-":
         name = _DATA_SETS[source] + copy.name.removeprefix(source)
         print(
-            f"test on it: python test.py --config_file FILE TEST.WEIGHT CHECKPOINT DATASETS.ROOT_DIR {copy.parent} "
-            f"DATASETS.NAMES {name} TEST.PROTOCOLS \"['clean']\""
+            f"test on it: python test.py --config_file FILE TEST.WEIGHT CHECKPOINT DATASETS.ROOT_DIR "
+            f"{printable(copy.parent)} DATASETS.NAMES {printable(name)} TEST.PROTOCOLS \"['clean']\""
         )
 
 
@@ -179,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = resolve_names(arguments.types or ["all"])
     image = draw_test_card() if arguments.image is None else read_image(arguments.image)
     write_grid(image, names, arguments.seed, arguments.out)
-    print(f"wrote {arguments.out}")
+    print(f"wrote {printable(arguments.out)}")
     return 0
 
 

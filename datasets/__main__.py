@@ -17,6 +17,7 @@ from datasets.readers import read_names
 from datasets.synthetic import NAME, SyntheticSettings, synthesize
 from utils.errors import ArgumentParser, run_main
 from utils.logging import setup_logging
+from utils.text import printable
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,9 +45,7 @@ def check(config_file: str | None, opts: list[str], *, fast: bool) -> int:
     cfg, faults = load_cfg(config_file, opts), Faults()
     splits = read_names(cfg, faults)
     report = examine(splits, faults, fast=fast, refuse_counts=cfg.DATASETS.CHECK_COUNTS)
-    text = format_report(report, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))  # names of files may hold any bytes
+    print(format_report(report, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     return int(report.number(Level.FAULT) > 0)
 
 
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "check":
         return check(args.config_file, args.opts, fast=args.fast)
     settings = SyntheticSettings(args.identities, args.cameras, args.images, args.seed)
-    print(f"{synthesize(args.out, settings, workers=args.workers, force=args.force)}: whole")
+    print(f"{printable(synthesize(args.out, settings, workers=args.workers, force=args.force))}: whole")
     return 0
 
 

@@ -11,6 +11,7 @@ from datasets.faults import Faults
 from datasets.own_data import ALL, TEST, OwnPicture, explain_missing, make_splits
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES, DatasetSplits
+from utils.text import read_cell
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def _rows(path: Path, text: str, faults: Faults) -> Iterator[tuple[dict[str, str
 
 
 def _fields(row: list[str]) -> list[str]:
-    return [field.strip() for field in row]
+    return [read_cell(field.strip()) for field in row]
 
 
 def _find_delimiter(path: Path, text: str) -> str:

@@ -23,6 +23,7 @@ from datasets.records import DISTRACTOR_PID, all_records, count, differences, lo
 from utils.errors import UserError
 from utils.images import read_image
 from utils.structures import SPLIT_NAMES, DatasetSplits, ImageRecord
+from utils.text import printable
 
 SHOWN = 20  # findings of a kind that a report names
 QUOTED = 5  # names that one finding quotes
@@ -260,7 +261,7 @@ def _describe_sizes(sizes: Iterable[tuple[int, int] | None]) -> str:
 def format_report(report: Report, *, colour: bool = False) -> str:
     """The report as text, with marks coloured by ANSI codes where `colour`."""
     widths = [max(map(len, column)) for column in zip(*report.table, strict=True)]
-    lines = [f"{report.title} in {report.root}", ""]
+    lines = [printable(f"{report.title} in {report.root}"), ""]
     for row in report.table:
         lines.append("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     lines.append("")
@@ -268,7 +269,7 @@ def format_report(report: Report, *, colour: bool = False) -> str:
         texts = [finding.text for finding in findings]
         if len(texts) > SHOWN:
             texts = [*texts[:SHOWN], f"... and {len(texts) - SHOWN} more"]
-        lines += [f"{_paint(level, level.value, colour)} {_one_line(text)}" for text in texts]
+        lines += [f"{_paint(level, level.value, colour)} {printable(text)}" for text in texts]
     faults, warnings = report.number(Level.FAULT), report.number(Level.WARNING)
     level = Level.FAULT if faults else Level.WARNING if warnings else Level.FINE
     verdict = _paint(level, f"{_number(faults, 'fault')}, {_number(warnings, 'warning')}", colour)
@@ -282,8 +283,3 @@ def _number(number: int, noun: str) -> str:
 
 def _paint(level: Level, text: str, colour: bool) -> str:
     return f"\033[{ANSI[level]}m{text}\033[0m" if colour else text
-
-
-def _one_line(text: str) -> str:
-    """Names of files may hold what would break the line, or steer a terminal."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 from processor.batches import to_device
 from utils.plots import AttentionRow, save_attention
 from utils.structures import Condition, DataBundle
+from utils.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def draw_attention(
         record = data.splits.query[index]
         rows.append(
             AttentionRow(
-                title=f"pid {record.pid}, {Path(record.path).name}",
+                title=f"pid {record.pid}, {printable(Path(record.path).name)}",
                 caption=f"correlation of the two maps: {correlations[-1]:.2f}",
                 pictures=tuple(data.read_picture("query", index, condition, 0) for condition in CONDITIONS),
                 maps=(clean.numpy(), corrupted.numpy()),
@@ -45,7 +46,7 @@ def draw_attention(
     model.train(was_training)
     mean = sum(correlations) / len(correlations)
     title = (
-        f"{data.splits.title}: attention rollout (Abnar, Zuidema 2020)\n"
+        f"{printable(data.splits.title)}: attention rollout (Abnar, Zuidema 2020)\n"
         "share of every patch in the class token, 1: the mean patch\n"
         f"clean and corrupted maps correlate by {mean:.2f} on average"
     )

@@ -11,12 +11,15 @@ from torch import nn
 from processor.attention import draw_attention
 from processor.inference import FeatureBank, do_inference, make_evaluation
 from processor.summary import log_summary
+from utils.compared import read_results
+from utils.errors import UserError
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics import distance_rows
 from utils.plots import RankedRow, save_corruption_matrix, save_ranked_lists
 from utils.ranking import rank_gallery
-from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows, read_results
+from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows
 from utils.structures import Condition, DataBundle, Protocol
+from utils.text import printable
 from utils.verification import format_verification, make_threshold_csv, verify
 
 logger = logging.getLogger(__name__)
@@ -27,6 +30,26 @@ ANSWERS = 10  # shown for each query
 def check_test_settings(cfg) -> dict[str, dict]:
     """Refuses, before any work, a test that could not end well; returns the results that TEST.COMPARE names."""
     return {directory: read_results(directory) for directory in cfg.TEST.COMPARE}
+
+
+def _read_compared(cfg, data: DataBundle, evaluation: dict) -> dict[str, dict]:
+    """Those results again, when a test begins that training may have come before: one that cannot be read any more,
+    or does not compare, is a warning, since it must not cost the results of this run."""
+    compared = {}
+    for directory in cfg.TEST.COMPARE:
+        try:
+            other = compared[directory] = read_results(directory)
+        except UserError as error:
+            logger.warning("TEST.COMPARE: %s. It is left out of the table", error)
+            continue
+        if other.get("evaluation") != evaluation:
+            logger.warning("%s was evaluated otherwise (%s) than this test (%s): do not compare their figures",
+                           other["weight"], other.get("evaluation"), evaluation)  # fmt: skip
+        tested = (other.get("dataset", ""), other.get("dataset_version", ""))
+        if tested != (data.splits.name, data.splits.version):
+            logger.warning("%s was tested on other pictures (%s) than these (%s): do not compare their figures",
+                           other["weight"], " ".join(tested).strip(), data.splits.title)  # fmt: skip
+    return compared
 
 
 def do_test(
@@ -51,7 +74,6 @@ def do_test(
     Returns:
         The content of results.json.
     """
-    compared = check_test_settings(cfg)
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
         protocols = (Protocol("clean"), *protocols)
@@ -72,14 +94,7 @@ def do_test(
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
 
-    for other in compared.values():
-        if other.get("evaluation") != evaluation.describe():
-            logger.warning("%s was evaluated otherwise (%s) than this test (%s): do not compare their figures",
-                           other["weight"], other.get("evaluation"), evaluation.describe())  # fmt: skip
-        tested = (other.get("dataset", ""), other.get("dataset_version", ""))
-        if tested != (data.splits.name, data.splits.version):
-            logger.warning("%s was tested on other pictures (%s) than these (%s): do not compare their figures",
-                           other["weight"], " ".join(tested).strip(), data.splits.title)  # fmt: skip
+    compared = _read_compared(cfg, data, evaluation.describe())
     rows = evaluate(protocols, cfg.TEST.REPEATS)
     content = write(rows)
     logger.info("%s on %s, %spercent, mean ± standard deviation over the draws of the corruption:\n%s",
@@ -110,7 +125,7 @@ def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
                 content["weight"], data.splits.title, matrix["setting"], format_matrix(content, families))  # fmt: skip
     clean, corrupted = summary["clean"]["mAP"], summary["matrix"]["mean_corrupted"]["mAP"]
     title = (
-        f"{data.splits.title}, {matrix['setting']}: mAP in percent\n"
+        f"{printable(data.splits.title)}, {matrix['setting']}: mAP in percent\n"
         f"clean {100 * clean:.1f}, mean corrupted {100 * corrupted:.1f}"
     )
     save_corruption_matrix(path, matrix["mAP"], matrix["severities"], families, clean=clean, title=title)
@@ -141,7 +156,7 @@ def save_features(
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as handle:  # given a name, NumPy would add .npz to it
-        np.savez(handle, **arrays)
+        np.savez(handle, allow_pickle=False, **arrays)
 
 
 def report_thresholds(bank: FeatureBank, protocols: tuple[Protocol, ...], path: Path, *, metric: str) -> None:
@@ -181,5 +196,5 @@ def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_qu
                     correct=[bool(gallery.pids[i] == pid) for i in best],
                 )
             )
-    title = f"{data.splits.title}: queries and their first {ANSWERS} answers, {metric}, not re-ranked"
+    title = f"{printable(data.splits.title)}: queries and their first {ANSWERS} answers, {metric}, not re-ranked"
     save_ranked_lists(path, rows, title=title)

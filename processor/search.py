@@ -1,6 +1,5 @@
 """Features of any pictures, and the pictures of a directory ranked by their distance from one of them."""
 
-import csv
 import logging
 import os
 import zipfile
@@ -21,13 +20,13 @@ from utils.files import make_output_dir, write_files
 from utils.images import read_image
 from utils.metrics import distance_rows
 from utils.plots import RankedRow, save_ranked_lists
+from utils.text import format_csv, printable
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 64  # batches whose features are in memory
 ANSWERS = 10  # shown and logged
 SHOWN_SIZE = (256, 512)  # width and height in pixels that a shown picture is scaled down to
-SHOWN_NAME = 60  # characters of the query's name in the title of ranked.png
 
 
 def do_search(cfg, pictures, model: nn.Module, *, device: torch.device) -> None:
@@ -36,7 +35,8 @@ def do_search(cfg, pictures, model: nn.Module, *, device: torch.device) -> None:
     features.npz: `features` (N, D) float32, `paths` (N,) relative to `root`, the directory as given, `weight`, and what
     decides the features: `feature`, `feat_norm` and `size` (height, width). ranked.csv: rank, path and distance of
     every picture but the query's own file, nearest first, ties in the order of paths; the distance is Euclidean (not
-    squared) or 1 - cosine. A name that is not valid UTF-8 stands in both with its own bytes, by way of surrogates.
+    squared) or 1 - cosine. A name that is not valid UTF-8 stands in both with its own bytes, by way of surrogates; in
+    ranked.csv one that a spreadsheet would take for a formula has an apostrophe before it.
 
     Features are written as they come: a few numbers for each picture stay in memory, not its feature.
 
@@ -66,7 +66,7 @@ def do_search(cfg, pictures, model: nn.Module, *, device: torch.device) -> None:
     # The first block outside write_files: an error of the model's is then told as what it is.
     blocks = chain([next(blocks)], blocks)
     write_files({features: partial(_write_features, blocks=blocks, count=len(pictures.paths), arrays=arrays)})
-    logger.info("features of %d pictures below %s: %s", len(pictures.paths), _printable(pictures.directory), features)
+    logger.info("features of %d pictures below %s: %s", len(pictures.paths), pictures.directory, features)
     if others is not None:
         all_distances = np.concatenate(distances)
         ranking = others[np.argsort(all_distances[others], kind="stable")]
@@ -129,33 +129,27 @@ def _report_ranking(pictures, ranking: np.ndarray, distances: np.ndarray, output
         correct=[None] * len(best),
         notes=[f"{distance:.3f}" for distance in nearest],
     )
-    name = _printable(os.path.basename(pictures.query)).encode("latin-1", "replace").decode("latin-1")
-    title = f"{name[-SHOWN_NAME:]}\nfirst {len(best)} of {len(paths)} pictures, {metric} distance"
+    name = printable(os.path.basename(pictures.query))
+    title = f"{name}\nfirst {len(best)} of {len(paths)} pictures, {metric} distance"
     save_ranked_lists(picture, [row], title=title)
     lines = [f"{'rank':>4} {'distance':>9}  path"]
     lines += [
-        f"{rank:>4} {distance:>9.4f}  {_printable(path)}"
+        f"{rank:>4} {distance:>9.4f}  {printable(path)}"
         for rank, (path, distance) in enumerate(zip(best, nearest, strict=True), start=1)
     ]
-    logger.info("query %s, first %d of %d pictures, %s distance:\n%s", _printable(pictures.query), len(best),
+    logger.info("query %s, first %d of %d pictures, %s distance:\n%s", pictures.query, len(best),
                 len(paths), metric, "\n".join(lines))  # fmt: skip
     logger.info("all of them in rank order: %s; the first ones: %s", table, picture)
 
 
 def _write_ranking(path: Path, *, paths: list[str], distances: np.ndarray) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["rank", "path", "distance"])
-        for rank, (name, distance) in enumerate(zip(paths, distances, strict=True), start=1):
-            writer.writerow([rank, name, f"{distance:.7g}"])  # features are float32: more digits say nothing
+    rows = (  # features are float32: more digits say nothing
+        (rank, name, f"{distance:.7g}") for rank, (name, distance) in enumerate(zip(paths, distances, strict=True), 1)
+    )
+    path.write_bytes(format_csv(["rank", "path", "distance"], rows).encode("utf-8", "surrogateescape"))
 
 
 def _shown(path: str) -> np.ndarray:
     picture = Image.fromarray(read_image(path))
     picture.thumbnail(SHOWN_SIZE)
     return np.asarray(picture)
-
-
-def _printable(name: str) -> str:
-    """A file name for logs and titles: what cannot be printed, bytes that are not UTF-8 among it, is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+from utils.text import printable
+
 logger = logging.getLogger(__name__)
 
 # What a run may leave in OUTPUT_DIR -> what it is.
@@ -25,7 +27,7 @@ FILES = {
 def log_summary(output_dir: str | Path) -> None:
     """Logs what `output_dir` holds."""
     lines = [
-        f"  {path}  {meaning.format(path=path)}"
+        f"  {printable(path)}  {meaning.format(path=printable(path))}"
         for pattern, meaning in FILES.items()
         for path in sorted(Path(output_dir).glob(pattern))
     ]

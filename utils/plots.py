@@ -1,5 +1,8 @@
 """Every picture that matplotlib draws for the other rooms."""
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,16 +11,56 @@ import matplotlib
 matplotlib.use("Agg")  # files only: a server has no display
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import SubFigure
+from matplotlib import font_manager
+from matplotlib.figure import Figure, SubFigure
 
 from utils.files import write_files
 from utils.schedule import RateCurve
+from utils.text import printable
 
 FRAMES = {True: ("#1a9641", "✓"), False: ("#d7191c", "✗"), None: ("#606060", "")}  # colour and mark of an answer
 NARROWEST = 5.0  # inches, which a title needs
 DARK = 0.55  # luminance of a colour below which writing on it is white
 CONSTANT = "#d7191c"  # colour of a learning rate that follows no schedule
 HEAT = 0.5  # opacity of an attention map over its picture
+FONT = "DejaVu Sans"  # comes with matplotlib
+CHARACTER = 0.55  # width of a letter of it, in font sizes
+MISSING = "□"  # for a letter that it has not
+POINTS = 72  # in an inch
+
+
+@contextlib.contextmanager
+def figure_style() -> Iterator[None]:
+    """Within it figures look the same for every user, whatever a matplotlibrc says, and no text is mathematics: a
+    dollar in a name stays one."""
+    own = {"text.parse_math": False, "text.usetex": False, "font.family": FONT}
+    with plt.style.context(["default", own]):
+        yield
+
+
+def fit_text(text: str, *, inches: float, fontsize: float) -> str:
+    """`text`, whose lines may hold names of files, as a figure can show it: printable, cut in the middle of a line to
+    `inches`, with a box for what the font has no letter for (matplotlib would warn of every one)."""
+    longest = max(int(inches * POINTS / (fontsize * CHARACTER)), 3)
+    lines = []
+    for line in text.split("\n"):
+        line = "".join(letter if ord(letter) in _letters() else MISSING for letter in printable(line[: 20 * longest]))
+        half = longest // 2
+        lines.append(line if len(line) <= longest else f"{line[:half]}…{line[half + 1 - longest :]}")
+    return "\n".join(lines)
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
+
+
+def _save(path: str | Path, figure: Figure, *, dpi: int) -> None:
+    """Writes the figure and closes it."""
+    try:
+        write_files({Path(path): lambda partial: figure.savefig(partial, dpi=dpi, format="png")})
+    finally:
+        plt.close(figure)
 
 
 @dataclass(frozen=True)
@@ -32,6 +75,7 @@ class RankedRow:
     notes: list[str] = field(default_factory=list)
 
 
+@figure_style()
 def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) -> None:
     """Draws one line per row: the query, then its answers in rank order.
 
@@ -41,15 +85,14 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
     size = (max(0.85 * columns + 1.2, NARROWEST), 1.75 * len(rows) + 0.7)
     figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)
-    figure.suptitle(title, fontsize=11, parse_math=False)  # a file name may have a $
+    figure.suptitle(fit_text(title, inches=size[0], fontsize=11), fontsize=11)
     for line, row in zip(axes, rows, strict=True):
         for axis in line:
             axis.axis("off")
         line[0].imshow(row.query)
         line[0].set_title("query", fontsize=8)
-        line[0].text(
-            -0.12, 0.5, row.title, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8
-        )
+        label = fit_text(row.title, inches=1.75, fontsize=8)
+        line[0].text(-0.12, 0.5, label, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
         for rank, (axis, picture, correct) in enumerate(zip(line[1:], row.answers, row.correct, strict=False), start=1):
             axis.imshow(picture)
             colour, mark = FRAMES[correct]
@@ -57,8 +100,7 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
             axis.set_title("\n".join(lines), fontsize=8, color=colour)
             height, width = picture.shape[:2]
             axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
-    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
-    plt.close(figure)
+    _save(path, figure, dpi=110)
 
 
 @dataclass(frozen=True)
@@ -71,23 +113,23 @@ class AttentionRow:
     maps: tuple[np.ndarray, np.ndarray]
 
 
+@figure_style()
 def save_attention(path: str | Path, rows: list[AttentionRow], *, title: str) -> None:
     """Draws four panels per row: the clean picture, its map over it, and the same of the corrupted one."""
     across = max(1, round((len(rows) / 2) ** 0.5))  # rows side by side: many in one column would be a strip
     lines = -(-len(rows) // across)
     figure = plt.figure(figsize=(5.4 * across, 2.75 * lines + 0.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(fit_text(title, inches=5.4 * across, fontsize=10), fontsize=10)
     places = figure.subfigures(lines, across, squeeze=False)
     for place, row in zip(places.flat, rows, strict=False):
         _draw_attention(place, row)
-    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
-    plt.close(figure)
+    _save(path, figure, dpi=110)
 
 
 def _draw_attention(place: SubFigure, row: AttentionRow) -> None:
     """One row; its two maps share their colours, which the bar explains."""
-    place.suptitle(row.title, fontsize=8)
-    place.supxlabel(row.caption, fontsize=8)
+    place.suptitle(fit_text(row.title, inches=5.4, fontsize=8), fontsize=8)
+    place.supxlabel(fit_text(row.caption, inches=5.4, fontsize=8), fontsize=8)
     panels = place.subplots(1, 4)
     for axis in panels:
         axis.axis("off")
@@ -106,6 +148,7 @@ def _draw_attention(place: SubFigure, row: AttentionRow) -> None:
     place.colorbar(heat, ax=panels, shrink=0.8).ax.tick_params(labelsize=7)
 
 
+@figure_style()
 def save_corruption_matrix(
     path: str | Path,
     matrix: dict[str, list[float]],
@@ -127,8 +170,9 @@ def save_corruption_matrix(
     values = np.array([matrix[name] for name in names])
     cells = np.block([[values, values.mean(axis=1)[:, None]], [values.mean(axis=0), values.mean()]])
     height, width = cells.shape
-    figure, axis = plt.subplots(figsize=(3.1 + 0.72 * width, 1.3 + 0.31 * height), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    size = (3.1 + 0.72 * width, 1.3 + 0.31 * height)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    figure.suptitle(fit_text(title, inches=size[0], fontsize=11), fontsize=11)
     colours = plt.get_cmap("YlGnBu")(cells / max(clean, cells.max()))
     axis.imshow(colours, aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
@@ -153,10 +197,10 @@ def save_corruption_matrix(
         )  # fmt: skip
         top += len(members)
         axis.axhline(top - 0.5, xmax=1.01, clip_on=False, color="white", linewidth=4)
-    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=130, format="png")})
-    plt.close(figure)
+    _save(path, figure, dpi=130)
 
 
+@figure_style()
 def save_rates(path: str | Path, epochs: np.ndarray, rates: list[RateCurve], title: str) -> None:
     """Draws the learning rates of a stage over its epochs, as `utils.schedule.preview` gives them, highest first.
 
@@ -178,13 +222,12 @@ def save_rates(path: str | Path, epochs: np.ndarray, rates: list[RateCurve], tit
         axis.plot(epochs, curve.rates, linewidth=1.5, marker=marker, **style)
     axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.05 * top))
     axis.margins(x=0.01)
-    axis.ticklabel_format(axis="y", scilimits=(-3, 3), useMathText=True)
+    axis.ticklabel_format(axis="y", scilimits=(-3, 3))
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, title_fontsize=8,
                 title="1 x: the optimizer's first group", alignment="left")  # fmt: skip
-    write_files({Path(path): lambda partial: figure.savefig(partial, dpi=110, format="png")})
-    plt.close(figure)
+    _save(path, figure, dpi=110)
 
 
 def _short(count: int) -> str:

@@ -1,17 +1,17 @@
 """What a test leaves behind: results.csv, results.json, whose figures all come from its rows, and tables for people."""
 
-import csv
-import io
 import json
+import os
+import stat
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from utils.errors import UserError
 from utils.files import write_files
 from utils.structures import CorruptionSet, Protocol, RetrievalMetrics
+from utils.text import format_csv, printable
 
 METRICS = ("mAP", "mINP", "rank1", "rank5", "rank10")
 COLUMNS = ("dataset", "dataset_version", "protocol", "corruption", "severity", "repeat", "seed", *METRICS,
@@ -204,37 +204,26 @@ class ResultFiles:
             content: of results.json.
             rows: of results.csv.
         """
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        texts = {".json": json.dumps(content, indent=2) + "\n", ".csv": buffer.getvalue()}
+        table = format_csv(COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
+        texts = {".json": json.dumps(content, indent=2) + "\n", ".csv": table}
         new = {suffix: text.encode("utf-8") for suffix, text in texts.items()}
         places = {suffix: self.output_dir / f"results{suffix}" for suffix in new}
         self._kept.append(write_files({places[s]: partial(Path.write_bytes, data=data) for s, data in new.items()}))
         for kept in self._kept:
             # This test's own, which are out of date now, or those of an earlier test that came to the same in the end.
-            there = [path for path in kept if path.exists()]
-            if {path.suffix: path.read_bytes() for path in there} in (self._written, new):
-                for path in there:
-                    path.unlink()
+            there = {path.suffix: path for path in kept if os.path.lexists(path)}
+            for known in (self._written, new):
+                if there.keys() == known.keys() and all(_holds(there[suffix], known[suffix]) for suffix in there):
+                    for path in there.values():
+                        path.unlink()
+                    break
         self._written = new
 
 
-def read_results(directory: str | Path) -> dict:
-    """The results.json of an output directory.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
-    path = Path(directory) / "results.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give the OUTPUT_DIR of a finished test") from error
-    if not isinstance(content, dict) or not {"weight", "protocols"} <= content.keys():
-        raise UserError(f"{path}: holds no 'weight' and 'protocols'; give the OUTPUT_DIR of a finished test")
-    return content
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether it is a regular file, no link, with this content."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == len(data) and path.read_bytes() == data
 
 
 def format_table(contents: dict[str, dict]) -> str:
@@ -245,7 +234,7 @@ def format_table(contents: dict[str, dict]) -> str:
     """
     weights = [content["weight"] for content in contents.values()]
     labels = [
-        weight if weights.count(weight) == 1 else f"{weight} in {place}"
+        printable(weight if weights.count(weight) == 1 else f"{weight} in {place}")
         for place, weight in zip(contents, weights, strict=True)
     ]
     label_width = max(len("checkpoint"), *map(len, labels))
@@ -260,7 +249,7 @@ def format_table(contents: dict[str, dict]) -> str:
                 f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in ("mINP", "mAP", "rank1")
             ]
             lines.append(
-                f"{label:<{label_width}}  {setting:<{setting_width}}  "
+                f"{label:<{label_width}}  {printable(setting):<{setting_width}}  "
                 + "  ".join(f"{cell:>13}" for cell in cells)
                 + f"  {row['repeats']:>7}"
             )

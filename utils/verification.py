@@ -6,8 +6,6 @@ share of genuine and FAR that of impostor pairs at a distance of at most t. At t
 Terms: ISO/IEC 19795-1; Grother et al., Face Recognition Vendor Test.
 """
 
-import csv
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +15,7 @@ from utils.errors import UserError
 from utils.feature_checks import MEMORY_LIMIT, check_sets, query_blocks
 from utils.ranking import JUNK_PID
 from utils.structures import FeatureSet
+from utils.text import format_csv
 
 FALSE_ACCEPT_RATES = (1e-2, 1e-3, 1e-4)
 # Distances are counted by the upper bits of their float32, sign, exponent and 12 bits after it: a bin is one part in
@@ -119,15 +118,13 @@ def _operating_points(genuine: np.ndarray, impostor: np.ndarray) -> Verification
 
 def make_threshold_csv(found: dict[str, Verification], metric: str) -> str:
     """A row for every setting and operating point."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    columns = ("threshold", "true_accept_rate", "false_accept_rate")
-    writer.writerow(["protocol", "metric", "point", *columns, "equal_error_rate", "num_genuine", "num_impostor"])
+    columns, rows = ("threshold", "true_accept_rate", "false_accept_rate"), []
     for protocol, result in found.items():
         totals = (result.equal_error_rate, result.num_genuine, result.num_impostor)
         for point in result.points:
-            writer.writerow([protocol, metric, point.name, *(getattr(point, column) for column in columns), *totals])
-    return buffer.getvalue()
+            rows.append([protocol, metric, point.name, *(getattr(point, column) for column in columns), *totals])
+    header = ("protocol", "metric", "point", *columns, "equal_error_rate", "num_genuine", "num_impostor")
+    return format_csv(header, rows)
 
 
 def format_verification(found: Verification) -> str:

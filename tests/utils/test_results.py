@@ -6,10 +6,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from utils.compared import read_results
 from utils.errors import UserError
 from utils.metrics import Evaluation, mean_metrics
 from utils.plots import RankedRow, save_corruption_matrix, save_ranked_lists
-from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows, read_results
+from utils.results import ResultFiles, format_matrix, format_table, make_results, make_rows
 from utils.seeds import derive_generator, derive_seed
 from utils.structures import Condition, CorruptionSet, Protocol, RetrievalMetrics
 

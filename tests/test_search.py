@@ -16,6 +16,7 @@ from model import load_model, make_model
 from test import main
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
+from utils.text import read_cell
 
 SIZE = ["INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]", "DATALOADER.NUM_WORKERS", "0"]
 TINY = [*SIZE, "MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID"]
@@ -83,7 +84,7 @@ def test_pictures_ranked_for_one_of_them(root, tmp_path):
     order = [index for index in np.argsort(distances, kind="stable") if index != 4]
     with (tmp_path / "ranked.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert [row["path"] for row in rows] == found["paths"][order].tolist()
+    assert [read_cell(row["path"]) for row in rows] == found["paths"][order].tolist()
     np.testing.assert_allclose([float(row["distance"]) for row in rows], distances[order], atol=1e-5)
     with Image.open(tmp_path / "ranked.png") as picture:
         assert picture.width > 500

@@ -34,7 +34,8 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
-    with open(descriptor, "rb") as handle:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or os.path.realpath(path).startswith(
             tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES)
@@ -45,7 +46,7 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
                 f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; "
                 "is it the right file?"
             )
-        yield handle
+        yield stack.enter_context(open(descriptor, "rb", closefd=False))  # opens no directory, so only now
 
 
 def read_bytes(path: str | Path, *, max_bytes: int) -> bytes:

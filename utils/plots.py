@@ -24,7 +24,7 @@ DARK = 0.55  # luminance of a colour below which writing on it is white
 CONSTANT = "#d7191c"  # colour of a learning rate that follows no schedule
 HEAT = 0.5  # opacity of an attention map over its picture
 FONT = "DejaVu Sans"  # comes with matplotlib
-CHARACTER = 0.55  # width of a letter of it, in font sizes
+CHARACTER = 0.62  # width of a letter of it, in font sizes
 MISSING = "□"  # for a letter that it has not
 POINTS = 72  # in an inch
 

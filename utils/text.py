@@ -33,16 +33,18 @@ def printable_lines(text: str) -> str:
 
 def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A CSV file for spreadsheets: text that one would take for a formula gets an apostrophe; see `read_cell`."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return buffer.getvalue()
+    return "".join([_line(columns), *(_line([_cell(value) for value in row]) for row in rows)])
 
 
 def read_cell(text: str) -> str:
     """The text that `format_csv` wrote as this cell."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _line(cells: Sequence[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # quotes both characters where a cell holds one
+    return f"{buffer.getvalue()[:-2]}\n"
 
 
 def _cell(value: object) -> object:

@@ -7,7 +7,18 @@ blocks and the data must end together, at a marker that may stand there; that is
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
+
+cdef extern from *:
+    """
+    static uint64_t big_endian(uint64_t value) {
+        const unsigned char* b = (const unsigned char*)&value;
+        uint64_t result = 0;
+        for (int i = 0; i < 8; i++) result = result << 8 | b[i];
+        return result;
+    }
+    """
+    uint64_t big_endian(uint64_t value) noexcept nogil
 
 cdef enum:
     LOOKUP_BITS = 9  # codes up to this length are found in one step
@@ -32,7 +43,7 @@ cdef enum Verdict:
     NO_MEMORY
 
 _MEANINGS = {
-    NO_END: "it ends without an end-of-image marker",
+    NO_END: "image file is truncated: it ends without an end-of-image marker",
     BAD_SEGMENT: "a marker segment is damaged",
     BAD_CODE: "its compressed data hold an invalid code",
     ENDS_EARLY: "its compressed data end before the image is whole",
@@ -60,6 +71,7 @@ cdef struct Component:
     int64_t mean  # of the last block, quantised
     bint complete
     int8_t bits[64]  # lowest bit known of each coefficient, -1: none yet
+    int8_t most_bits[64]  # of each coefficient of an 8-bit image, in this scan
     uint64_t* nonzero  # a bit for each coefficient of each block
 
 cdef struct Decoder:
@@ -84,6 +96,19 @@ cdef inline int word(const uint8_t* data) noexcept nogil:
 cdef void refill(Decoder* d) noexcept nogil:
     cdef int64_t after
     cdef uint64_t value
+    if d.at + 8 <= d.size and d.borrowed == 0:
+        memcpy(&value, d.data + d.at, 8)
+        # No byte of it is 0xFF: the bytes of its complement are not 0.
+        if ((~value - <uint64_t>0x0101010101010101) & value & <uint64_t>0x8080808080808080) == 0:
+            value = big_endian(value)
+            after = (64 - d.count) // 8
+            if after == 8:
+                d.held = value
+            else:
+                d.held |= value >> (64 - 8 * after) << (64 - 8 * after - d.count)
+            d.count += 8 * after
+            d.at += after
+            return
     while d.count <= 56:
         value = 0
         if d.at < d.size and d.data[d.at] != 0xFF:
@@ -243,27 +268,31 @@ cdef inline Verdict follow_mean(Decoder* d, Component* c, int low) noexcept nogi
     return WHOLE
 
 
-cdef inline bint out_of_range(const Decoder* d, const Component* c, int k, int size) noexcept nogil:
-    """Whether a coefficient of `size` bits is larger than those of 8-bit images can be."""
-    return (<int64_t>1 << (size - 1 + d.low)) * d.steps[c.quantisation][k] > MAX_COEFFICIENT
-
-
 cdef inline Verdict follow_block(Decoder* d, Component* c) noexcept nogil:
-    cdef int k = 1, found
+    cdef int k = 1, found, size, used
+    cdef const Table* table = &d.tables[1][c.ac]
     cdef Verdict verdict = follow_mean(d, c, 0)
     if verdict != WHOLE:
         return verdict
     while k < 64:
-        found = symbol(d, &d.tables[1][c.ac])
-        if found < 0:
-            return bad_code(d)
-        if found & 15:
+        if d.count < 32:
+            refill(d)
+        found = table.lookup[d.held >> (64 - LOOKUP_BITS)]
+        used = found >> 8  # of a code that is found in one step, which is taken together with its value
+        if used == 0:
+            found = symbol(d, table)
+            if found < 0:
+                return bad_code(d)
+        found &= 255
+        size = found & 15
+        d.held <<= used + size
+        d.count -= used + size
+        if size:
             k += found >> 4
             if k > 63:
                 return bad_code(d)
-            if out_of_range(d, c, k, found & 15):
+            if size > c.most_bits[k]:
                 return OUT_OF_RANGE
-            take(d, found & 15)
             k += 1
         elif found == 0xF0:
             k += 16
@@ -287,7 +316,7 @@ cdef inline Verdict follow_band(Decoder* d, Component* c, uint64_t* nonzero) noe
             k += run
             if k > d.last:
                 return bad_code(d)
-            if out_of_range(d, c, k, found & 15):
+            if found & 15 > c.most_bits[k]:
                 return OUT_OF_RANGE
             take(d, found & 15)
             nonzero[0] |= <uint64_t>1 << k
@@ -384,6 +413,10 @@ cdef Verdict begin_component(Decoder* d, Component* c) noexcept nogil:
     """Checks that a scan may follow the earlier ones, and that its tables are there."""
     cdef int k, known
     c.mean = 0
+    for k in range(64):
+        c.most_bits[k] = 1
+        while c.most_bits[k] < 15 and d.steps[c.quantisation][k] << (c.most_bits[k] + d.low) <= MAX_COEFFICIENT:
+            c.most_bits[k] += 1
     if not d.progressive:
         c.complete = True
         return WHOLE if d.tables[0][c.dc].defined and d.tables[1][c.ac].defined else BAD_SEGMENT
@@ -533,6 +566,7 @@ def find_damage(const uint8_t[::1] data not None, int64_t most_pixels) -> str:
     """
     cdef Verdict verdict
     cdef int i
+    cdef bint at_end
     cdef Decoder* d
     if data.shape[0] < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return "it does not start as a JPEG does"
@@ -544,7 +578,10 @@ def find_damage(const uint8_t[::1] data not None, int64_t most_pixels) -> str:
         verdict = follow_file(d)
         for i in range(4):
             free(d.components[i].nonzero)
+    at_end = d.at >= d.size - 1  # the last byte may be the first of a marker
     free(d)
+    if verdict == ENDS_EARLY and at_end:
+        verdict = NO_END
     if verdict == NO_MEMORY:
         raise MemoryError
     return _MEANINGS.get(verdict, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.errors import UserError
 from utils.files import MIB, open_regular
@@ -101,6 +101,9 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
         if str(error).startswith(f"picture {path}: "):
             raise
         raise _cannot_read(path, error.__cause__ or str(error).removeprefix(f"{path}: ")) from error
+    except UnidentifiedImageError as error:
+        reason = f"cannot identify image file; expected {', '.join(FORMATS)} of 1 to 8, 12 or 16 bits"
+        raise _cannot_read(path, reason) from error
     except _BROKEN as error:
         raise _cannot_read(path, error) from error
 

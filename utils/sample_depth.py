@@ -107,27 +107,30 @@ def read_colours(image: Image.Image, handle: BinaryIO, significant: int, path: o
         ValueError: a layout that PIL misreads.
     """
     tags = image.tag_v2 if image.format == "TIFF" else {}
-    deep = image.format == "PNG" and _is_deep_png(handle) or tags.get(_BITS, (8,))[0] == 16
-    if not deep or image.mode not in ("RGB", "RGBA", "LA"):
+    deep = _png_header(handle)[0] == 16 if image.format == "PNG" else tags.get(_BITS, (8,))[0] == 16
+    if not deep or image.mode not in ("RGB", "RGBA"):
         return None
-    if tags.get(_PLANES) == _SEPARATE and "compression" in image.info and image.info["compression"] == "raw":
-        raise ValueError("16-bit values in separate planes, not compressed; expected them interleaved, convert it")
     high = np.asarray(image.convert("RGB")).astype(np.uint16)
-    if high.max() >= 2 ** (DEPTHS[-2] - 8):
+    full, separate = high.max() >= 2 ** (DEPTHS[-2] - 8), tags.get(_PLANES) == _SEPARATE
+    if separate and (not full or image.info.get("compression") == "raw"):
+        raise ValueError("16-bit values in separate planes; expected them interleaved, convert it")
+    if full:
         return None
     values = high << 8 | _low_bytes(image, handle)
     return upper_bits(values, 2 ** _find_depth(values, significant or _stated(tags), path) - 1)
 
 
-def _is_deep_png(handle: BinaryIO) -> bool:
+def _png_header(handle: BinaryIO) -> bytes:
+    """Depth and colour type of a PNG."""
     handle.seek(24)
-    return handle.read(1) == b"\x10"
+    return handle.read(2)
 
 
 def _low_bytes(image: Image.Image, handle: BinaryIO) -> np.ndarray:
     """The low bytes of 16-bit colours, (H, W, 3) uint8: PIL reads the high ones, so it is told another byte order."""
+    grey_with_opacity = image.format == "PNG" and _png_header(handle)[1] == 4
     handle.seek(0)
-    if image.mode == "LA":  # as four bytes a pixel: grey high and low, opacity high and low
+    if grey_with_opacity:  # as four bytes a pixel: grey high and low, opacity high and low
         content = bytearray(handle.read())
         content[24:26] = 8, 6  # depth, colour type RGBA
         content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))

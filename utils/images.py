@@ -1,6 +1,7 @@
 """Reading pictures from disk."""
 
 import contextlib
+import io
 import struct
 import threading
 from collections.abc import Iterator
@@ -8,11 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from utils.errors import UserError
 from utils.files import MIB, open_regular
-from utils.image_integrity import check_content, check_png
+from utils.image_integrity import check_content, check_directory, check_head
 from utils.sample_depth import read_colours, read_grey, read_pnm, warn_once, widen_palette
 
 # PIL's names of the formats that the suffixes of datasets.places stand for. Others are not tried, whatever a file
@@ -22,7 +23,13 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * MIB  # 64 million pixels of 8-bit RGB, uncompressed, and some room
 LARGE = 2**24  # pixels; from here on, the threads of a process decode one image at a time
 
-_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # EXIF tag, 1 as it is; those that swap height and width
+_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # EXIF tag; those of its values that swap height and width
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_RAW_EXIF = "Raw profile type exif"  # in digits, where ImageMagick writes EXIF data into a PNG
 # What PIL raises for broken files: those it documents, and what its parsers run into.
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, ArithmeticError, EOFError, LookupError,
            TypeError, RuntimeError, AttributeError, MemoryError, struct.error)  # fmt: skip
@@ -42,12 +49,12 @@ def read_image(path: str | Path) -> np.ndarray:
             picture at all; names the file.
     """
     with _opened(path) as handle:
-        significant = check_png(handle)
+        head = check_head(handle)
         with _identified(path, handle) as image:
             check_content(image, handle, max_pixels=MAX_PIXELS)
             with _large if image.width * image.height > LARGE else contextlib.nullcontext():
-                rgb = _read_rgb(image, handle, significant, path)
-            if getattr(image, "is_animated", False):
+                rgb = _read_rgb(image, handle, head.significant, path)
+            if head.animated if image.format == "GIF" else getattr(image, "is_animated", False):
                 warn_once("frames", "image %s: holds several frames; of such files the first is read", path)
             return rgb
 
@@ -62,14 +69,14 @@ def _read_rgb(image: Image.Image, handle: BinaryIO, significant: int, path: str 
         )
     if image.format == "TIFF" and image.mode == "P":
         widen_palette(image)
-    turned = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+    image.load()  # turns a TIFF
+    orientation = _orientation(image)
+    turned = _turn(image, orientation)
     if turned.mode.startswith("I"):
         return _as_rgb(read_grey(image, np.asarray(turned), significant, path))
     colours = read_colours(image, handle, significant, path)
     if colours is not None:
-        turned = Image.fromarray(colours)
-        turned.info, turned.getexif()[_ORIENTATION] = {}, _orientation(image)
-        return np.asarray(ImageOps.exif_transpose(turned))
+        return np.asarray(_turn(Image.fromarray(colours), orientation))
     if turned.mode == "P" and "transparency" in turned.info:
         turned = turned.convert("RGBA")  # PIL warns of what this drops, picture by picture
     return np.asarray(turned if turned.mode == "RGB" else turned.convert("RGB"))
@@ -118,15 +125,31 @@ def _cannot_read(path: str | Path, reason: object) -> UserError:
 @contextlib.contextmanager
 def _identified(path: str | Path, handle: BinaryIO) -> Iterator[Image.Image]:
     """What PIL knows from the head of a file; nothing is decoded yet."""
-    with Image.open(handle, formats=FORMATS) as image:
+    try:
+        image = Image.open(handle, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _other_size(path, "more than 178 million pixels") from error
+    with image:
         width, height = image.size
         if not 0 < width * height <= MAX_PIXELS:
-            raise UserError(
-                f"picture {path}: {height} x {width} pixels; expected 1 to {MAX_PIXELS // 10**6} million, scale it "
-                "down or leave it out"
-            )
+            raise _other_size(path, f"{height} x {width} pixels")
         yield image
 
 
+def _other_size(path: str | Path, found: str) -> UserError:
+    expected = f"1 to {MAX_PIXELS // 10**6} million"
+    return UserError(f"picture {path}: {found}; expected {expected}, scale it down or leave it out")
+
+
 def _orientation(image: Image.Image) -> int:
+    """The value of the EXIF tag, 1: as it is; always so of a TIFF that is loaded."""
+    data = image.info.get("exif")
+    if data is None and _RAW_EXIF in image.info:
+        data = image.info["exif"] = bytes.fromhex("".join(image.info[_RAW_EXIF].split("\n")[3:]))
+    if data is not None and image.format != "TIFF":
+        check_directory(io.BytesIO(data.removeprefix(b"Exif\0\0")))
     return image.getexif().get(_ORIENTATION, 1)
+
+
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

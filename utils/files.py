@@ -35,12 +35,12 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+    status = os.fstat(descriptor)
+    of_kernel = os.path.realpath(path).startswith(tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES))
+    if not stat.S_ISREG(status.st_mode) or of_kernel:
+        os.close(descriptor)
+        raise UserError(f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)")
     with open(descriptor, "rb") as handle:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or os.path.realpath(path).startswith(
-            tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES)
-        ):
-            raise UserError(f"{path}: is no regular file; expected one (no FIFO, device, socket or file of /proc)")
         if status.st_size > max_bytes:
             raise UserError(
                 f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; "

@@ -155,7 +155,7 @@ class _Merger:
             hint = number_hint(value) if expected.endswith(("integer", "number", "integers", "numbers")) else ""
             return f"{found}, expected {expected}{options}{hint}"
         except UserError as error:
-            return f"{found}: {str(error).removeprefix(f'{key}: ').removeprefix('value: ')}"
+            return re.sub(rf"^({re.escape(key)}|value): (line \d+: )?", "", str(error))
         if rule is not None and not rule.holds(coerced):
             return f"{found}, expected {rule.expected}{_nearest_choice(coerced, rule.choices)}"
         self.values[key] = coerced

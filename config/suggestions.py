@@ -8,8 +8,8 @@ from typing import Any
 from config.legacy import LEGACY_KEYS
 from config.values import describe_type
 
-# Likeness of two last names, and of two sections, from which one counts as a misspelling of the other.
-_LEAF, _SECTION = 0.77, 0.75
+# Likeness of two last names, of the words in them, and of two sections, from which one counts as a misspelling.
+_LEAF, _WORD, _SECTION = 0.77, 0.6, 0.75
 _MAX_NAME = 80  # characters; no key is longer
 
 # Projects whose files have another structure: keys that only theirs have, and what that means here.
@@ -55,6 +55,10 @@ _RELATIVES = {
     "DATASETS.TRAIN_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.TRAIN",
     "DATASETS.QUERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.QUERY",
     "DATASETS.GALLERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.GALLERY",
+    **dict.fromkeys(
+        [f"DATASETS.{name}" for name in ("TRAIN", "TEST", "TRAIN_NAMES", "VAL_NAMES", "SOURCE_NAMES")],
+        "one data set, with its training and its test set, is named by DATASETS.NAMES",
+    ),
     "DATALOADER.K": "images of each identity in a batch: DATALOADER.NUM_INSTANCE",
     "AUTO_RESUME": "to go on where a run stopped: SOLVER.RESUME auto",
     "CUDNN.": "cuDNN needs no keys; SOLVER.DETERMINISTIC asks for the same bits every time",
@@ -129,14 +133,19 @@ def _leaf_likeness(leaf: str, known: str) -> float:
     """Likeness of two last names; 0 where one has whole words more: PRETRAIN_PATH_T is no misspelt PRETRAIN_PATH."""
     if leaf == known:
         return 1.0
-    words, known_words = set(leaf.split("_")), set(known.split("_"))
-    if words < known_words or words > known_words:
+    words, known_words = leaf.split("_"), known.split("_")
+    if set(words) < set(known_words) or set(words) > set(known_words):
         return 0.0
-    matcher = difflib.SequenceMatcher(None, known, leaf, autojunk=False)
-    return matcher.ratio() if matcher.real_quick_ratio() >= _LEAF and matcher.quick_ratio() >= _LEAF else 0.0
+    if len(words) == len(known_words) and min(map(_ratio, words, known_words)) < _WORD:
+        return 0.0  # BATCH_DROP_RATE is no misspelt ATT_DROP_RATE
+    return _ratio(leaf, known)
 
 
 def _section_likeness(section: str, known: str) -> float:
     if not section or section == known or known.startswith(f"{section}."):
         return 1.0
-    return difflib.SequenceMatcher(None, known, section, autojunk=False).ratio()
+    return _ratio(section, known)
+
+
+def _ratio(text: str, known: str) -> float:
+    return difflib.SequenceMatcher(None, known, text, autojunk=False).ratio()

@@ -23,6 +23,7 @@ from utils.errors import UserError, run_main
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
 from utils.seeds import derive_generator
+from utils.user_paths import expand_arguments
 
 _DPI = 100
 # Pixels of the grid: width that the pictures share, widest and highest cell, space between them, left and top margin.
@@ -169,7 +170,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = make_parser().parse_args(argv)
+    arguments = expand_arguments(make_parser().parse_args(argv), "image", "data", "out")
     if arguments.command == "list":
         print_list()
         return 0

@@ -17,6 +17,7 @@ from datasets.readers import read_names
 from datasets.synthetic import NAME, SyntheticSettings, synthesize
 from utils.errors import run_main
 from utils.logging import setup_logging
+from utils.user_paths import expand_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     draw.add_argument("--seed", type=int, default=SyntheticSettings.seed)
     draw.add_argument("--workers", type=int, help="processes (default: one per core)")
     draw.add_argument("--force", action="store_true", help="replace a synthetic set that is there")
-    return parser.parse_args(argv)
+    return expand_arguments(parser.parse_args(argv), "out")
 
 
 def check(config_file: str | None, opts: list[str], *, fast: bool) -> int:

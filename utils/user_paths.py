@@ -1,5 +1,6 @@
 """Paths as users write them: ~ and environment variables are expanded here and nowhere else."""
 
+import argparse
 import os
 import re
 
@@ -41,3 +42,16 @@ def expand_path(path: str, where: str) -> str:
             "with ./ where the name begins with ~"
         )
     return home
+
+
+def expand_arguments(args: argparse.Namespace, *names: str) -> argparse.Namespace:
+    """`args` with the paths in its attributes `names` expanded; None stays None.
+
+    Raises:
+        UserError: as of `expand_path`.
+    """
+    for name in names:
+        path = getattr(args, name, None)
+        if path is not None:
+            setattr(args, name, type(path)(expand_path(str(path), f"--{name.replace('_', '-')}")))
+    return args

@@ -27,6 +27,7 @@ from utils.files import write_text
 from utils.locks import lock_output_dir
 from utils.logging import setup_logging
 from utils.seeds import set_global_seeds
+from utils.user_paths import expand_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", metavar="DIR", help="write features of the pictures below DIR to features.npz")
     parser.add_argument("--query", metavar="PICTURE", help="rank them for this one in ranked.csv and ranked.png")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="TEST.WEIGHT checkpoint.pth, and keys to override")
-    args = parser.parse_args(argv)
+    args = expand_arguments(parser.parse_args(argv), "images", "query")
     if args.query is not None and args.images is None:
         parser.error("--query PICTURE needs --images DIR, the pictures to rank")
     return args

@@ -1,4 +1,4 @@
-"""Keys and values of the TransReID family (TransReID, CIL-ReID, CFAT as released), translated in this one place.
+"""Keys and values of the TransReID codebase (TransReID, CIL-ReID, CFAT as released), translated in this one place.
 
 Every translation writes one log line: where, old -> new, why. What is not built is a fault, never a silent drop.
 
@@ -8,11 +8,11 @@ grew out of it; tests/golden/family_config_keys.json lists them.
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from config.values import parse_text
+from config.values import plain
 
 _logger = logging.getLogger("config.legacy")
 
@@ -27,6 +27,7 @@ class Legacy:
         reason: why, for the log line or the error.
         becomes: value -> (our key, our value); a value that is not listed here or in `drops` is a fault.
         drops: values that are dropped; None: every value.
+        drops_beside: values that are dropped where the key beside each is given, in whichever source.
         renamed: our key that takes every value.
         overrides: our key may be given beside it and loses; otherwise two different values are a fault.
     """
@@ -34,6 +35,7 @@ class Legacy:
     reason: str
     becomes: tuple[tuple[Any, tuple[str, Any]], ...] = ()
     drops: tuple[Any, ...] | None = ()
+    drops_beside: Mapping[str, str] = field(default_factory=dict)
     renamed: str = ""
     overrides: bool = False
 
@@ -54,6 +56,7 @@ LEGACY_KEYS: dict[str, Legacy] = {
         "MODEL.PRETRAIN_PATH says it all: ImageNet weights, or '' for random ones; a trained model goes into "
         "TEST.WEIGHT or CFAT.<STAGE>.WEIGHT",
         drops=("imagenet",),
+        drops_beside={"self": "TEST.WEIGHT"},
     ),
     "MODEL.COS_LAYER": Legacy(
         "the cosine layer is a choice of identity loss",
@@ -105,42 +108,35 @@ FAMILY_DEFAULTS: dict[str, Any] = {
     "SOLVER.WEIGHT_DECAY": 5e-4,
     "SOLVER.WEIGHT_DECAY_BIAS": 5e-4,
     "TEST.FEATURE": "neck",
-    # Plain training on clean pictures: neither project has stages.
+    # No keys there: the arguments of re_ranking in its utils/reranking.py and utils/metrics.py.
+    "TEST.RE_RANKING_K1": 50,
+    "TEST.RE_RANKING_K2": 15,
+    # Plain training on clean images: neither project has stages.
     "CFAT.STAGES": ["clean"],
 }
 
-# The released CFAT code builds the optimizer of its config and never uses it; our defaults are what it trains with.
-_UNUSED_BY_CFAT = (
-    "SOLVER.OPTIMIZER_NAME",
-    "SOLVER.BASE_LR",
-    "SOLVER.MOMENTUM",
-    "SOLVER.WEIGHT_DECAY",
-    "SOLVER.WEIGHT_DECAY_BIAS",
+# Keys of a vision transformer, which the ResNet of that codebase passes over.
+_TRANSFORMER_ONLY = (
+    *("TRANSFORMER_TYPE", "STRIDE_SIZE", "SIE_CAMERA", "SIE_VIEW", "SIE_COE", "DROP_PATH", "DROP_OUT"),
+    *("ATT_DROP_RATE", "JPM", "RE_ARRANGE", "SHIFT_NUM", "SHUFFLE_GROUP", "DEVIDE_LENGTH"),
 )
 
 
-def is_teacher_key(key: str) -> bool:
-    """Whether a key is of the section that only CFAT's released files have."""
-    return key.split(".")[0] == "tMODEL"
+def codebase_keys(given: Collection[str]) -> list[str]:
+    """The keys that only the TransReID codebase has, which a file of it is recognised by."""
+    return [key for key in given if key in LEGACY_KEYS]
 
 
 def translate(
-    given: Mapping[str, Any],
-    source: str,
-    defaults: Mapping[str, Any],
-    *,
-    apply_family_defaults: bool,
-    from_cfat: bool = False,
+    given: Mapping[str, Any], source: str, defaults: Mapping[str, Any], *, all_given: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """Translates the family's keys and values among those of one source.
+    """Translates the codebase's keys and values among those of one source.
 
     Args:
         given: dotted key -> value, of one YAML file or of the command line.
         source: its name, for the log lines.
         defaults: our default of every key.
-        apply_family_defaults: the source is a file without `_BASE_`: if it turns out to be the family's, the keys that
-            it leaves out get the family's defaults.
-        from_cfat: another source has CFAT's tMODEL section, so that what this one says is said of CFAT.
+        all_given: keys that any source gives a value other than "".
 
     Returns:
         The translated values, unchecked, and one text per fault.
@@ -148,105 +144,114 @@ def translate(
     values: dict[str, Any] = {}
     chosen: dict[str, tuple[str, Any, bool]] = {}  # our key -> the family's key, our value, whether it wins
     faults: list[str] = []
-    teacher = [key for key in given if is_teacher_key(key)]
-    from_cfat = from_cfat or bool(teacher)
-    if teacher:
-        _log(source, "tMODEL", f"{len(teacher)} keys", "dropped", "the teacher shares MODEL here")
     for key, value in given.items():
-        if key in teacher:
-            continue
         if key not in LEGACY_KEYS:
             _translate_value(key, value, source, defaults, values)
             continue
-        rule = LEGACY_KEYS[key]
-        target = _target(key, rule, value, from_cfat=from_cfat)
+        rule, meant = LEGACY_KEYS[key], plain(value)
+        target = (rule.renamed, value) if rule.renamed else next((new for old, new in rule.becomes if old == meant), None)
+        if target is None:
+            target = next((new for old, new in rule.becomes if old == _switch(meant)), None)
         if target is not None:
             chosen[target[0]] = (key, target[1], rule.overrides)
             _log(source, key, value, f"{target[0]} {target[1]!r}", rule.reason)
-        elif rule.drops is None or _plain(value) in rule.drops:
+        elif _is_dropped(rule, meant, all_given):
             _log(source, key, value, "dropped", rule.reason)
         else:
             known = [repr(old) for old, _ in rule.becomes] + [repr(old) for old in rule.drops]
             faults.append(f"{key}: found {value!r}, expected {' or '.join(known)}: {rule.reason}")
     for key, (old, value, wins) in chosen.items():
-        if key in values and not wins and _plain(values[key]) != _plain(value):
+        if key in values and not wins and plain(values[key]) != plain(value):
             faults.append(
                 f"{old} asks for {key} {value!r} and {key} is given as {values[key]!r}; leave one of them out"
             )
         values[key] = value
-    if apply_family_defaults and (from_cfat or any(key in LEGACY_KEYS for key in given)):
-        values = _with_family_settings(values, source, defaults, from_cfat=from_cfat)
     return values, faults
 
 
-def _target(key: str, rule: Legacy, value: Any, *, from_cfat: bool) -> tuple[str, Any] | None:
-    """Finds our key and value; None where the value is dropped or a fault."""
-    if rule.renamed:
-        return rule.renamed, value
-    target = next((new for old, new in rule.becomes if old == _plain(value)), None)
-    if key == "TEST.NECK_FEAT" and from_cfat and target == ("TEST.FEATURE", "class_token"):
-        # The released CFAT model returns the mean of the patch tokens there.
-        return "TEST.FEATURE", "patch_mean"
-    return target
+def _is_dropped(rule: Legacy, meant: Any, all_given: Collection[str]) -> bool:
+    if rule.drops is None or any(old in (meant, _switch(meant)) for old in rule.drops):
+        return True
+    return isinstance(meant, str) and rule.drops_beside.get(meant) in all_given
 
 
 def _translate_value(key: str, value: Any, source: str, defaults: Mapping[str, Any], values: dict[str, Any]) -> None:
-    """Puts our own key into `values`, with a value of the family's making translated, or leaves it out."""
+    """Puts our own key into `values`, with a value of the codebase's making translated, or leaves it out."""
     unset, reason = _UNSET_VALUES.get(key, ((), ""))
-    if value in unset:
+    if isinstance(value, str) and value in unset:
         _log(source, key, value, f"our default {defaults[key]!r}", reason)
         return
     values[key] = value
     if not isinstance(value, str) or key not in defaults:
         return
-    if isinstance(defaults[key], bool) and value.lower() in _SWITCHES:
-        values[key] = _SWITCHES[value.lower()]
-        _log(source, key, value, repr(values[key]), "booleans are booleans")
-    elif isinstance(defaults[key], str | list) and re.fullmatch(r"\s*\(.*\)\s*", value):
-        parsed = parse_text(value)
-        if isinstance(parsed, str | tuple):
-            values[key] = list(parsed) if isinstance(parsed, tuple) else parsed
-            _log(source, key, value, repr(values[key]), "the text of a Python tuple")
+    if isinstance(defaults[key], bool) and isinstance(meant := _switch(plain(value)), bool):
+        values[key] = meant
+        if value.lower() not in ("true", "false"):
+            _log(source, key, value, repr(meant), "booleans are booleans")
+    elif isinstance(defaults[key], str | list) and re.fullmatch(r"""\s*\(\s*(['"].*['"]|[-+.\d].*)\s*,?\s*\)\s*""", value):
+        _log(source, key, value, repr(plain(value)), "the text of a Python tuple")
 
 
-def _with_family_settings(
-    values: dict[str, Any], source: str, defaults: Mapping[str, Any], *, from_cfat: bool
+def codebase_defaults(
+    given: Mapping[str, Any], translated: Mapping[str, Any], source: str, defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Makes a file of the family mean the experiment that it means there, and says what that changes."""
-    if from_cfat:
-        unused = [f"{key} {values[key]!r} ({defaults[key]!r})" for key in _UNUSED_BY_CFAT if key in values]
-        if unused:
-            _logger.warning(
-                "%s: settings of the optimizer are used as written; the released CFAT code ignores them and trains "
-                "with the values in brackets: %s",
-                source,
-                ", ".join(unused),
-            )
-        return values
-    unset = {key: value for key, value in FAMILY_DEFAULTS.items() if key not in values}
-    if values.get("DATALOADER.SAMPLER", FAMILY_DEFAULTS["DATALOADER.SAMPLER"]) == "softmax":
+    """What a file of the codebase means by the keys that it leaves out; {} for other files. Log lines say so.
+
+    Args:
+        given, source, defaults: as of `translate`; a file without `_BASE_`.
+        translated: what `translate` made of it.
+    """
+    signs = codebase_keys(given)
+    if not signs:
+        return {}
+    if translated.get("DATALOADER.SAMPLER", FAMILY_DEFAULTS["DATALOADER.SAMPLER"]) == "softmax":
         _logger.warning(
-            "%s: with DATALOADER.SAMPLER softmax the family trains plain cross-entropy alone; here the triplet loss "
-            "and label smoothing stay unless MODEL.TRIPLET_LOSS_WEIGHT is 0 and IF_LABELSMOOTH False",
+            "%s: with DATALOADER.SAMPLER softmax the TransReID codebase trains plain cross-entropy alone; here the "
+            "triplet loss and label smoothing stay unless MODEL.TRIPLET_LOSS_WEIGHT is 0 and IF_LABELSMOOTH False",
             source,
         )
+    unset = {key: value for key, value in FAMILY_DEFAULTS.items() if key not in translated}
     if unset:
         _logger.warning(
-            "%s: a file of the TransReID family without CFAT's tMODEL; keys that it leaves out get the family's "
-            "defaults in place of ours%s: %s",
+            "%s: a file of the TransReID codebase (it has %s%s); keys that it leaves out get that codebase's defaults "
+            "in place of ours%s: %s",
             source,
-            " (and CFAT.STAGES: plain training on clean pictures)" if "CFAT.STAGES" in unset else "",
+            ", ".join(signs[:3]),
+            ", ..." if len(signs) > 3 else "",
+            " (and CFAT.STAGES: plain training on clean images)" if "CFAT.STAGES" in unset else "",
             ", ".join(f"{key} {value!r} (ours {defaults[key]!r})" for key, value in unset.items()),
         )
-    return {**unset, **values}
+    return unset
 
 
-def _plain(value: Any) -> Any:
-    """The value behind a text such as 'False', 'no' or "('before')"."""
-    if isinstance(value, str):
-        value = _SWITCHES.get(value.lower(), parse_text(value))
-    return list(value) if isinstance(value, tuple) else value
+def leave_out_for_resnet(values: dict[str, Any], given_by: dict[str, str], codebase_files: Collection[str]) -> None:
+    """Passes over the keys of a vision transformer that a file of the codebase gives beside a ResNet, as its code does.
+
+    CIL-ReID's resnet_base.yml has JPM True, which would be an error in a file of ours.
+
+    Args:
+        values: the merged configuration; MODEL.JPM becomes False.
+        given_by: key -> source that gave it; the keys passed over are taken out.
+        codebase_files: names of the sources that are files of the codebase.
+    """
+    keys = [f"MODEL.{name}" for name in _TRANSFORMER_ONLY if given_by.get(f"MODEL.{name}") in codebase_files]
+    if values["MODEL.NAME"] != "resnet50" or not keys:
+        return
+    _logger.warning(
+        "%s: %s: keys of a vision transformer, which the ResNet of the TransReID codebase passes over; so does this one",
+        given_by[keys[0]],
+        ", ".join(f"{key} {values[key]!r}" for key in keys),
+    )
+    if "MODEL.JPM" in keys:
+        values["MODEL.JPM"] = False
+    for key in keys:
+        del given_by[key]
+
+
+def _switch(value: Any) -> Any:
+    """The boolean behind a text such as 'off' or 'yes'; any other value as it is."""
+    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _log(source: str, key: str, old: Any, new: str, reason: str) -> None:
-    _logger.info("%s: %s %s -> %s (%s)", source, key, old if key == "tMODEL" else repr(old), new, reason)
+    _logger.info("%s: %s %r -> %s (%s)", source, key, old, new, reason)

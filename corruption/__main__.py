@@ -25,6 +25,7 @@ from utils.images import read_image
 from utils.plots import figure_style
 from utils.seeds import derive_generator
 from utils.text import printable
+from utils.user_paths import expand_arguments
 
 _DPI = 100
 # Pixels of the grid: width that the pictures share, widest and highest cell, space between them, left and top margin.
@@ -172,7 +173,7 @@ def make_parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = make_parser().parse_args(argv)
+    arguments = expand_arguments(make_parser().parse_args(argv), "image", "data", "out")
     if arguments.command == "list":
         print_list()
         return 0

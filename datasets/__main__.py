@@ -18,6 +18,7 @@ from datasets.synthetic import NAME, SyntheticSettings, synthesize
 from utils.errors import ArgumentParser, run_main
 from utils.logging import setup_logging
 from utils.text import printable
+from utils.user_paths import expand_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     draw.add_argument("--seed", type=int, default=SyntheticSettings.seed)
     draw.add_argument("--workers", type=int, help="processes (default: one per core)")
     draw.add_argument("--force", action="store_true", help="replace a synthetic set that is there")
-    return parser.parse_args(argv)
+    return expand_arguments(parser.parse_args(argv), "out")
 
 
 def check(config_file: str | None, opts: list[str], *, fast: bool) -> int:

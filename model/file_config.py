@@ -5,12 +5,12 @@ import logging
 from typing import Any
 
 import torch
-import yaml
 
 from model.vit import grid_of
 from model.vit_sizes import VIT_SIZES, ViTSize, size_of_state, vit_size
 from utils.checkpoints import State
 from utils.errors import UserError
+from utils.yaml_text import NotYamlError, load_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def config_of_file(cfg, content: dict, state: State, path: str):
         UserError: the file holds no re-identification model, or one of an unknown size, or one for pictures of another
             size than INPUT.SIZE_TEST.
     """
-    trained = _trained_config(content)
+    trained = _trained_config(content, path)
     if trained.get("SEED", cfg.SEED) != cfg.SEED:
         logger.warning("checkpoint %s: trained with SEED %s, now %s: the test draws other corruptions",
                        path, trained["SEED"], cfg.SEED)  # fmt: skip
@@ -67,7 +67,7 @@ def check_start(cfg, content: dict, path: str) -> None:
     Raises:
         UserError: settings that change features without changing a shape.
     """
-    trained = _trained_config(content)
+    trained = _trained_config(content, path)
     keys = relevant_keys({key: _value_of(cfg, key) for key in MODEL_KEYS})
     keys += ["INPUT.SIZE_TEST"] if cfg.MODEL.NAME == "transformer" else []
     pairs = {key: (_value_of(trained, key), _value_of(cfg, key)) for key in keys}
@@ -113,7 +113,7 @@ def mean_side_row(table: torch.Tensor) -> torch.Tensor:
 
 def _check_size(cfg, trained: dict, path: str) -> None:
     size = _value_of(trained, "INPUT.SIZE_TEST")
-    if size is not None and list(size) != list(cfg.INPUT.SIZE_TEST):
+    if size is not None and size != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
             f"checkpoint {path}: trained with INPUT.SIZE_TEST {size}, now {list(cfg.INPUT.SIZE_TEST)}; set "
             "INPUT.SIZE_TRAIN and SIZE_TEST to the size that it was trained with"
@@ -204,12 +204,17 @@ def _nothing_known(state: State, path: str) -> str:
     )
 
 
-def _trained_config(content: dict) -> dict:
-    """The configuration that a file of this project keeps; {} for others, whatever they call `meta`."""
+def _trained_config(content: dict, path: str) -> dict:
+    """The configuration that a file of this project keeps; {} for others, whatever they call `meta`.
+
+    Raises:
+        UserError: it is beyond the limits of utils.yaml_text, or names a key twice.
+    """
     meta = content.get("meta")
+    text = meta.get("config") if isinstance(meta, dict) else None
     try:
-        trained = yaml.safe_load(meta["config"]) if isinstance(meta, dict) and "config" in meta else None
-    except (yaml.YAMLError, AttributeError):
+        trained = load_yaml(text, f"the configuration in checkpoint {path}") if isinstance(text, str) else None
+    except NotYamlError:
         trained = None
     return trained if isinstance(trained, dict) else {}
 

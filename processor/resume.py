@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import TrainState
+from utils.yaml_text import load_mapping
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,8 @@ def check_same_settings(path: Path, meta: dict, config: str) -> None:
         UserError: names the keys that differ.
     """
     free = FREE_KEYS + (ALIGNMENT_KEYS if meta.get("stage") in ("clean", "corrupted") else ())
-    there, here = (_flat(yaml.safe_load(text)) for text in (meta.get("config", "{}"), config))
+    stored = meta.get("config", "{}") if isinstance(meta, dict) else "{}"
+    there, here = (_flat(load_mapping(text, f"the configuration in {path}")) for text in (stored, config))
     different = [
         f"{key} {there.get(key)} there, {here.get(key)} here"
         for key in sorted({*there, *here})

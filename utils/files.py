@@ -41,7 +41,7 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
             tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES)
         )
         if made_up or not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: is no regular file; expected one (no FIFO, device, socket or file of /proc)")
+            raise UserError(f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)")
         if status.st_size > max_bytes:
             raise UserError(
                 f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; "

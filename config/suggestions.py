@@ -1,0 +1,151 @@
+"""What to say about a key that is not known: its likeliest spelling, or what it means in another project."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from config.legacy import LEGACY_KEYS
+from config.values import describe_type
+
+# Likeness of two last names, of the words in them, and of two sections, from which one counts as a misspelling.
+_LEAF, _WORD, _SECTION = 0.77, 0.6, 0.75
+_MAX_NAME = 80  # characters; no key is longer
+
+# Projects whose files have another structure: keys that only theirs have, and what that means here.
+_SCHEMAS = (
+    (
+        "fast-reid",
+        r"MODEL\.(META_ARCHITECTURE|(BACKBONE|HEADS|LOSSES)\..+|FREEZE_LAYERS)|INPUT\.REA\..+|DATALOADER\.SAMPLER_TRAIN"
+        r"|DATASETS\.TESTS|TEST\.(RERANK|AQE)\..+|SOLVER\.(OPT|SCHED)|KD\..+",
+        "its models and keys are others",
+    ),
+    ("CLIP-ReID", r"SOLVER\.STAGE[12]\..+|MODEL\.I2T_LOSS_WEIGHT", "its training with text prompts is not built here"),
+    (
+        "HRNet's pose estimation",
+        r"MODEL\.(EXTRA\..+|NUM_JOINTS|HEATMAP_SIZE)|TEST\.OKS_THRE",
+        "it estimates poses, which is not built here",
+    ),
+)
+
+# Keys of relatives of the TransReID codebase -> what they mean here; a name that ends in . is a section.
+_RELATIVES = {
+    "MODEL.PRETRAIN_HW_RATIO": "TransReID-SSL's; the position grid is read from the file of the initial weights",
+    "MODEL.STEM_CONV": "TransReID-SSL's convolutional stem is not built here",
+    "MODEL.GEM_POOLING": "TransReID-SSL's GeM pooling of patch tokens is not built; MODEL.GEM_POOL is that of a ResNet",
+    "MODEL.WEIGHT": "a trained model goes into TEST.WEIGHT, initial weights into MODEL.PRETRAIN_PATH",
+    "MODEL.PRETRAINED": "initial weights go into MODEL.PRETRAIN_PATH",
+    "MODEL.SIE_XISHU": "an early name of MODEL.SIE_COE",
+    "SMALL.": "a second model beside MODEL is not built here",
+    "SOLVER.WARMUP_ITERS": "BoT's warm-up, counted in epochs: SOLVER.WARMUP_EPOCHS",
+    "SOLVER.CLUSTER_MARGIN": "BoT's cluster loss is not built here",
+    **dict.fromkeys(
+        [f"SOLVER.RANGE_{name}" for name in ("K", "MARGIN", "ALPHA", "BETA", "LOSS_WEIGHT")],
+        "BoT's range loss is not built here",
+    ),
+    "SOLVER.SCHEDULER_NAME": "the schedule is SOLVER.SCHEDULER, cosine or multistep",
+    **dict.fromkeys(
+        ("SOLVER.FP16", "SOLVER.FP16_ENABLED", "USE_MIXED_PRECISION"), "half precision is SOLVER.AMP: auto, bf16 or fp16"
+    ),
+    "SOLVER.AM_S": "the scale of cosines is SOLVER.COSINE_SCALE",
+    "SOLVER.AM_M": "the margin on cosines is SOLVER.COSINE_MARGIN",
+    "TEST.RE_RANKING_TRACK": "re-ranking of tracks is not built here; TEST.RE_RANKING is that of images",
+    "TEST.FLIP_FEATS": "features of flipped images are not averaged here",
+    "TEST.EVAL_METRIC": "the distance is TEST.METRIC, euclidean or cosine",
+    "DATASETS.TRAIN_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.TRAIN",
+    "DATASETS.QUERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.QUERY",
+    "DATASETS.GALLERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.GALLERY",
+    **dict.fromkeys(
+        [f"DATASETS.{name}" for name in ("TRAIN", "TEST", "TRAIN_NAMES", "VAL_NAMES", "SOURCE_NAMES")],
+        "one data set, with its training and its test set, is named by DATASETS.NAMES",
+    ),
+    "DATALOADER.K": "images of each identity in a batch: DATALOADER.NUM_INSTANCE",
+    "AUTO_RESUME": "to go on where a run stopped: SOLVER.RESUME auto",
+    "CUDNN.": "cuDNN needs no keys; SOLVER.DETERMINISTIC asks for the same bits every time",
+    "WANDB.": "runs are logged to TensorBoard, log.txt and results.json",
+    "GPUS": "CUDA_VISIBLE_DEVICES chooses GPUs",
+    "WORKERS": "worker processes: DATALOADER.NUM_WORKERS",
+}
+
+
+def foreign_schema(source: str, given: Collection[str]) -> str:
+    """One line about a file whose keys are of a project with another structure; "" for other files."""
+    for project, pattern, meaning in _SCHEMAS:
+        signs = [key for key in given if re.fullmatch(pattern, key[:_MAX_NAME])]
+        if signs:
+            return (
+                f"{source}: a file of {project} ({', '.join(signs[:3])}{', ...' if len(signs) > 3 else ''}): {meaning}; "
+                "begin from a file of configs/ and see config/defaults.py for its keys"
+            )
+    return ""
+
+
+def unknown_key(key: str, defaults: Mapping[str, Any]) -> str:
+    """Says that a key is not known, and what may be meant.
+
+    Args:
+        key: dotted.
+        defaults: our default of every key.
+    """
+    inside = [known for known in defaults if known.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is a section, expected its keys, e.g. {inside[0]}"
+    parents = [known for known in defaults if key.startswith(f"{known}.")]
+    if parents:
+        expected = describe_type(parents[0], defaults[parents[0]])
+        return f"{key}: {parents[0]} is a key with a value, not a section; expected {expected}"
+    unknown = f"{key:.80} is not a known key"
+    meaning = _RELATIVES.get(key) or _RELATIVES.get(f"{key.split('.')[0]}.")
+    for project, pattern, reason in _SCHEMAS:
+        if re.fullmatch(pattern, key[:_MAX_NAME]):
+            meaning = f"it is one of {project}: {reason}"
+    if meaning:
+        return f"{unknown}: {meaning}"
+    near = nearest_key(key, (*defaults, *LEGACY_KEYS))
+    if near:
+        return f"{unknown}; did you mean {near}?"
+    sections = ", ".join(dict.fromkeys(known.split(".")[0] for known in defaults))
+    return f"{unknown}; config/defaults.py explains every key of {sections}"
+
+
+def nearest_key(key: str, known_keys: Iterable[str]) -> str:
+    """The known key that `key` is a misspelling of; "" where there is none.
+
+    The last names decide: they must be alike. So must the sections, unless one is left out, or the last name is the
+    same and tells enough by itself: MODEL.BASE_LR means SOLVER.BASE_LR, but SOLVER.NAME may mean anything.
+    """
+    if len(key) > _MAX_NAME:
+        return ""
+    section, _, leaf = key.upper().rpartition(".")
+    found: list[tuple[float, float, str]] = []
+    for known in known_keys:
+        known_section, _, known_leaf = known.upper().rpartition(".")
+        alike = _leaf_likeness(leaf, known_leaf)
+        if alike < _LEAF:
+            continue
+        sections = _section_likeness(section, known_section)
+        if sections >= _SECTION or (alike == 1 and "_" in leaf):
+            found.append((alike, sections, known))
+    return max(found)[2] if found else ""
+
+
+def _leaf_likeness(leaf: str, known: str) -> float:
+    """Likeness of two last names; 0 where one has whole words more: PRETRAIN_PATH_T is no misspelt PRETRAIN_PATH."""
+    if leaf == known:
+        return 1.0
+    words, known_words = leaf.split("_"), known.split("_")
+    if set(words) < set(known_words) or set(words) > set(known_words):
+        return 0.0
+    if len(words) == len(known_words) and min(map(_ratio, words, known_words)) < _WORD:
+        return 0.0  # BATCH_DROP_RATE is no misspelt ATT_DROP_RATE
+    return _ratio(leaf, known)
+
+
+def _section_likeness(section: str, known: str) -> float:
+    if not section or section == known or known.startswith(f"{section}."):
+        return 1.0
+    return _ratio(section, known)
+
+
+def _ratio(text: str, known: str) -> float:
+    return difflib.SequenceMatcher(None, known, text, autojunk=False).ratio()

@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.listing import is_machine_made, list_images
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
 SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
@@ -24,13 +25,20 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def list_pictures(directory: Path) -> list[str]:
-    """Pictures in the directories of Market-1501's layout, relative to `directory`, with forward slashes."""
+    """Pictures in the directories of Market-1501's layout, relative to `directory`, with forward slashes.
+
+    Raises:
+        UserError: the name of an image that is no file.
+    """
+
+    def refuse(message: str) -> None:
+        raise UserError(message)
+
     return [
-        f"{folder}/{path.name}"
+        f"{folder}/{name}"
         for folder in SPLITS
         if (directory / folder).is_dir()
-        for path in sorted((directory / folder).iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        for name in list_images(directory / folder, refuse, suffixes=PICTURE_SUFFIXES, recursive=False)
     ]
 
 
@@ -59,7 +67,9 @@ def read_manifest(directory: Path) -> dict:
 
 def check_files(directory: Path) -> None:
     """Raises UserError unless the copy in `directory` is complete and holds the pictures of its manifest, no others."""
-    listed, found = set(read_manifest(directory)["files"]), set(list_pictures(directory))
+    found = set(list_pictures(directory))
+    # Exports of earlier versions copied what is passed over now.
+    listed = {name for name in read_manifest(directory)["files"] if not is_machine_made(name.rpartition("/")[2])}
     missing, foreign = sorted(listed - found), sorted(found - listed)
     if missing:
         raise UserError(

@@ -32,6 +32,7 @@ from corruption.processes import alone_in, processes
 from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
 from utils.errors import UserError
 from utils.images import read_image
+from utils.listing import is_machine_made
 from utils.structures import Condition
 
 # Raised with every change that changes a picture or a file: a copy that another version began is not gone on with.
@@ -170,7 +171,7 @@ def _find_earlier(out: Path, settings: dict, targets: list[str]) -> dict | None:
     Raises:
         UserError: `out` holds anything else.
     """
-    entries = sorted({path.name for path in out.iterdir()} - {path.name for path in _list_partials(out)})
+    entries = sorted(path.name for path in out.iterdir() if not is_machine_made(path.name))  # partial files are hidden
     if not entries:
         return None
     manifest = _whole_manifest(out, targets)

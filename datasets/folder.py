@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datasets.faults import Faults
 from datasets.own_data import ALL, TEST, OwnPicture, explain_missing, make_splits
-from datasets.places import SUFFIXES, list_pictures
 from utils.errors import UserError
+from utils.listing import SUFFIXES, list_images
 from utils.structures import DatasetSplits
 
 GROUPS = ("pid", "camid", "viewid")
@@ -86,7 +86,7 @@ def _find_places(root: Path, directories: dict[str, str]) -> dict[str, Path]:
 
 def _read_split(directory: Path, split: str, names: re.Pattern, faults: Faults) -> Iterator[OwnPicture]:
     before = len(faults.messages)
-    paths = list(list_pictures(directory, faults))
+    paths = list(list_images(directory, faults.add))
     if not paths and len(faults.messages) == before:
         raise UserError(f"{directory}: no picture below it; expected files that end in {', '.join(SUFFIXES)}")
     matches = {path: names.fullmatch(path) for path in paths}

@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from corruption.copies import PICTURE_SUFFIXES, SPLITS
 from datasets.faults import Faults
-from datasets.places import find_directory, list_pictures
+from datasets.places import find_directory
 from datasets.records import MAX_CAMERAS, MAX_PID
 from utils.errors import UserError
+from utils.listing import list_images
 from utils.ranking import JUNK_PID
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
@@ -107,8 +108,8 @@ def read_market_layout(
 
 def _read_split(directory: Path, names: FileNames, faults: Faults) -> tuple[ImageRecord, ...]:
     records = []
-    names_there = list(list_pictures(directory, faults, suffixes=PICTURE_SUFFIXES, recursive=False))
-    if not names_there and (below := next(list_pictures(directory, Faults(), suffixes=PICTURE_SUFFIXES), None)):
+    names_there = list(list_images(directory, faults.add, suffixes=PICTURE_SUFFIXES, recursive=False))
+    if not names_there and (below := next(list_images(directory, Faults().add, suffixes=PICTURE_SUFFIXES), None)):
         raise UserError(
             f"{directory}: no picture in it, but {below} below it; expected the pictures in {directory} itself: a "
             "directory level is too much, move them up"

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from datasets.faults import Faults
 from datasets.records import DISTRACTOR_PID, MAX_CAMERAS, MAX_PID
 from utils.errors import UserError
+from utils.listing import is_machine_made
 from utils.ranking import JUNK_PID
 from utils.seeds import derive_generator
 from utils.structures import SPLIT_NAMES, DatasetSplits, ImageRecord
@@ -259,7 +260,7 @@ def explain_missing(path: Path) -> str:
     if above is None:
         return f"{path} does not exist"
     missing = path.relative_to(above).parts[0]
-    names = sorted(entry.name for entry in above.iterdir() if not entry.name.startswith("."))
+    names = sorted(entry.name for entry in above.iterdir() if not is_machine_made(entry.name))
     near = difflib.get_close_matches(missing, names, n=1)
     nearest = f"nearest: {near[0]}; " if near else ""
     return f"{path} does not exist; {nearest}{above} holds {_quote(names) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""Where a data set lies: its directory below DATASETS.ROOT_DIR, and the pictures below a directory."""
+"""Where a data set lies: its directory below DATASETS.ROOT_DIR."""
 
 import logging
 import os
@@ -12,8 +12,6 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".rar", ".7z")
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2",
-            ".ppm", ".pgm")  # fmt: skip
 SHOWN = 10  # names that a message quotes
 DEPTH = 2  # directory levels below which a misplaced data set is looked for
 
@@ -124,56 +122,3 @@ def _archive(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
 
 def _plain(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
-
-
-def list_pictures(
-    directory: str | Path, faults: Faults, *, suffixes: Iterable[str] = SUFFIXES, recursive: bool = True
-) -> Iterator[str]:
-    """Paths of the pictures in `directory`, relative to it, with forward slashes, in the order of their names.
-
-    Other files are counted in the log, hidden ones passed over; symbolic links are followed, and one that leads back to
-    a directory above itself is a fault.
-
-    Args:
-        directory: where to look.
-        faults: takes up links in loops, directories that cannot be read, and names of pictures that are no files.
-        suffixes: what the names of pictures end in, in lower case.
-        recursive: also below it.
-    """
-    directory = Path(directory)
-    wanted, others = tuple(suffixes), Counter()
-
-    def walk(place: Path, above: tuple[str, ...]) -> Iterator[str]:
-        real = os.path.realpath(place)
-        if real in above:
-            faults.add(f"{place}: a symbolic link that leads back to {real}, a loop. Remove the link")
-            return
-        try:
-            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
-        except OSError as error:
-            faults.add(f"{place}: cannot be read ({error.strerror}). Mend its permissions, or remove it")
-            return
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            try:
-                is_directory = entry.is_dir()
-            except OSError as error:  # a link to itself
-                faults.add(f"{entry.path}: cannot be read ({error.strerror}). Remove the link")
-                continue
-            if is_directory:
-                if recursive:
-                    yield from walk(Path(entry.path), (*above, real))
-                else:
-                    others["directories"] += 1
-            elif not entry.name.lower().endswith(wanted):
-                others[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
-            elif entry.is_file():
-                yield Path(entry.path).relative_to(directory).as_posix()
-            else:
-                faults.add(f"{entry.path}: no file, or a link to none. Remove it")
-
-    yield from walk(directory, ())
-    if others:
-        kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(others.items()))
-        logger.info("%s: passed over %s; pictures end in %s", directory, kinds, ", ".join(sorted(wanted)))

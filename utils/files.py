@@ -21,6 +21,11 @@ MIB = 2**20
 _KERNEL_DIRECTORIES = ("/proc", "/sys")
 
 
+def in_kernel_directory(real: str) -> bool:
+    """Whether a path without links is, or lies in, one of the kernel's directories."""
+    return f"{real}/".startswith(tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES))
+
+
 @contextlib.contextmanager
 def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
     """Opens a regular file of at most `max_bytes` for reading; every file that a user names is opened here.
@@ -37,9 +42,7 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     with open(descriptor, "rb") as handle:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or os.path.realpath(path).startswith(
-            tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES)
-        ):
+        if not stat.S_ISREG(status.st_mode) or in_kernel_directory(os.path.realpath(path)):
             raise UserError(f"{path}: is no regular file; expected one (no FIFO, device, socket or file of /proc)")
         if status.st_size > max_bytes:
             raise UserError(

@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 FOLDERS = ("cuhk03",)
 FILE_NAMES = FileNames(
-    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+).*\.(jpg|png)", re.IGNORECASE),
+    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+).*\.(jpg|png)", re.IGNORECASE | re.ASCII),
     "<pid>_c<camera>_<number>.png, e.g. 0003_c1_21.png",
 )
 PLACES = ("cuhk03", "cuhk03/cuhk03_release", "cuhk03_release")

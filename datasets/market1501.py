@@ -12,18 +12,22 @@ https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html
 Names are <pid>_c<camera>s<sequence>_<frame>_<box>.jpg, cameras 1 to 6. Junk is dropped on reading, distractors stay.
 """
 
+import logging
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from corruption.copies import PICTURE_SUFFIXES, SPLITS
 from datasets.faults import Faults
 from datasets.places import find_directory
-from datasets.records import MAX_CAMERAS, MAX_PID
+from datasets.records import MAX_CAMERAS, MAX_PID, report_spellings
 from utils.errors import UserError
 from utils.listing import list_images
 from utils.ranking import JUNK_PID
 from utils.structures import Counts, DatasetSplits, ImageRecord
+
+logger = logging.getLogger(__name__)
 
 DIRECTORIES = ("market1501", "Market-1501-v15.09.15")
 SPLIT_DIRECTORIES = {split: directory for directory, split in SPLITS.items()}
@@ -42,7 +46,7 @@ class FileNames(NamedTuple):
 
 
 FILE_NAMES = FileNames(
-    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE),
+    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE | re.ASCII),
     "<pid>_c<camera>s<sequence>_<frame>_<box>.jpg, e.g. 0002_c1s1_000451_03.jpg",
 )
 
@@ -96,8 +100,13 @@ def read_market_layout(
     """
     directory = Path(directory)
     find_directory(directory.parent, (directory.name,), tuple(SPLITS), title=name, download="Unpack the archive again")
+    spellings = defaultdict(set)
+    splits = {
+        split: _read_split(directory / folder, names, faults, spellings) for split, folder in SPLIT_DIRECTORIES.items()
+    }
+    report_spellings(spellings, str(directory))
     return DatasetSplits(
-        **{split: _read_split(directory / folder, names, faults) for split, folder in SPLIT_DIRECTORIES.items()},
+        **splits,
         name=name,
         root=str(directory),
         has_distractors=True,
@@ -106,8 +115,11 @@ def read_market_layout(
     )
 
 
-def _read_split(directory: Path, names: FileNames, faults: Faults) -> tuple[ImageRecord, ...]:
-    records = []
+def _read_split(
+    directory: Path, names: FileNames, faults: Faults, spellings: dict[int, set[str]]
+) -> tuple[ImageRecord, ...]:
+    """Records of a split; `spellings` takes up pid -> how names write it."""
+    records, num_junk = [], 0
     names_there = list(list_images(directory, faults.add, suffixes=PICTURE_SUFFIXES, recursive=False))
     if not names_there and (below := next(list_images(directory, Faults().add, suffixes=PICTURE_SUFFIXES), None)):
         raise UserError(
@@ -120,12 +132,19 @@ def _read_split(directory: Path, names: FileNames, faults: Faults) -> tuple[Imag
         if match is None:
             faults.add(f"{path}: the name does not parse; expected {names.example}. Rename or remove the file")
             continue
-        pid, camera = int(match["pid"]), int(match["camera"])
-        if not (JUNK_PID <= pid <= names.last_pid and 1 <= camera <= names.num_cameras):
+        text, pid, camera = match["pid"], int(match["pid"]), int(match["camera"])
+        is_junk = text == str(JUNK_PID)
+        known = is_junk or (not text.startswith("-") and pid <= names.last_pid)
+        if not (known and 1 <= camera <= names.num_cameras):
             faults.add(
-                f"{path}: pid {pid}, camera {camera}; expected a pid of -1 to {names.last_pid} and a camera of 1 to "
+                f"{path}: pid {text}, camera {camera}; expected a pid of -1 to {names.last_pid} and a camera of 1 to "
                 f"{names.num_cameras}. Rename or remove the file"
             )
-        elif pid != JUNK_PID:
+        elif is_junk:
+            num_junk += 1
+        else:
+            spellings[pid].add(text)
             records.append(ImageRecord(str(path), pid, camera - 1))
+    if num_junk:
+        logger.info("%s: %d images with pid %d are junk, left out", directory, num_junk, JUNK_PID)
     return tuple(records)

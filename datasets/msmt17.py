@@ -19,11 +19,13 @@ import functools
 import logging
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.faults import Faults
 from datasets.places import content_of, find_directory, holds
+from datasets.records import report_spellings
 from utils.errors import UserError
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
@@ -126,6 +128,7 @@ def _read_lists(
     """
     files = functools.cache(lambda directory: _list_files(pictures / directory, faults))
     first: dict[str, str] = {}  # picture -> where it stood first
+    spellings = defaultdict(set)
     splits = {}
     for split, names in lists.items():
         records = []
@@ -143,8 +146,10 @@ def _read_lists(
                     f"{where}: picture {pictures / path} does not exist; unpack the archive again, or remove the line"
                 )
             else:
-                records.append(ImageRecord(str(pictures / path), pid, camera - 1))
+                spellings[pid].add(line["directory"])
+                records.append(ImageRecord(f"{pictures}/{path}", pid, camera - 1))
         splits[split] = tuple(sorted(records, key=lambda record: record.path))
+    report_spellings(spellings, str(pictures))
     return splits
 
 

@@ -2,11 +2,9 @@
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.faults import Faults
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Which entries of a directory are images: one listing for data sets, validation, export, corrupted copies and --images.
+"""Which entries of a directory are images: one listing for readers, validation, export, corrupted copies and --images.
 
 Passed over, whatever they hold, are hidden entries (a name that begins with a dot) and what machines leave among files:
 MACHINE_MADE, and names that `_LEFT_BY_MACHINES` matches. The directory that a user names is read whatever its name.

@@ -98,6 +98,20 @@ def test_numbers_outside_the_published_range(tmp_path, name):
     assert len(read(tmp_path, own_subset=True).query) == 3
 
 
+@pytest.mark.parametrize("name", ["-01_c1s1_1_1.jpg", "-0_c1s1_1_1.jpg", "\uff12_c1s1_1_1.jpg"])
+def test_junk_is_minus_one_alone_and_digits_are_ascii(tmp_path, name):
+    write_tree(tmp_path, names={**NAMES, "query": [*NAMES["query"], name]})
+    with pytest.raises(UserError, match=name):
+        read(tmp_path, own_subset=True)
+
+
+def test_one_identity_written_in_several_ways_is_told(tmp_path, caplog):
+    directory = write_tree(tmp_path, names={**NAMES, "query": [*NAMES["query"], "3_c1s1_1_1.jpg"]})
+    assert [r.pid for r in read(tmp_path).query] == [1, 3, 3]
+    assert f"{directory}: 1 identities are written in several ways, and are one each" in caplog.text
+    assert "0003 = 3" in caplog.text
+
+
 def configure(root, *opts):
     return load_cfg(opts=["DATASETS.ROOT_DIR", str(root), "DATASETS.CHECK_COUNTS", "False", *opts])
 

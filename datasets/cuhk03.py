@@ -16,6 +16,8 @@ or, for the new protocol, the folders that Zhong's repository unpacks, in Market
     data/cuhk03-np/{detected,labeled}/ or data/cuhk03/
         bounding_box_train/, query/, bounding_box_test/
 
+Either is recognised by its content in any other directory up to three levels below data/.
+
 New protocol: 767 identities train, 700 test; 7,365 detected or 7,368 labeled pictures train, 1,400 are queries, 5,332
 or 5,328 gallery. Classic: 20 splits of 1,367 and 100 identities, in which every test picture is query and gallery;
 14,097 detected or 14,096 labeled pictures in all. Two cameras; pictures 1 to 5 of a person are the first one's.
@@ -35,12 +37,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from corruption.copies import SPLITS
+from corruption.copies import SETTINGS, SPLITS
 from corruption.processes import alone_in
 from datasets.cuhk03_mat import PICTURE_NAME, URL, find_protocol, load_protocol
 from datasets.faults import Faults
-from datasets.market1501 import FileNames, read_market_layout
-from datasets.places import find_directory
+from datasets.market1501 import FileNames, has_names, read_market_layout
+from datasets.places import check_inside, find_by_content, find_directory
 from utils.errors import UserError
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
@@ -51,6 +53,8 @@ FILE_NAMES = FileNames(
     re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+).*\.(jpg|png)", re.IGNORECASE | re.ASCII),
     "<pid>_c<camera>_<number>.png, e.g. 0003_c1_21.png",
 )
+# By which the directories are recognised: DukeMTMC-reID's names (0005_c2_f0046985.jpg) go with FILE_NAMES too.
+NP = FILE_NAMES._replace(pattern=re.compile(r"\d+_c[12]_\d+\.(jpg|png)", re.IGNORECASE | re.ASCII))
 PLACES = ("cuhk03", "cuhk03/cuhk03_release", "cuhk03_release")
 MAT, CONTENTS = "cuhk-03.mat", "contents.json"
 PICTURES_PER_PERSON, PICTURES_PER_VIEW = 10, 5
@@ -79,7 +83,9 @@ def read_cuhk03(
         UserError: not there, damaged, or the pictures cannot be extracted.
     """
     root = Path(root_dir)
-    folders = _find_folders(root, boxes)
+    if root.resolve().name == FOLDERS[0] and ((root / MAT).is_file() or (root / f"images_{boxes}").is_dir()):
+        root = root.resolve().parent  # the data set's own directory was given
+    folders = _find_folders(root, boxes, by_content=not classic_split)
     if folders and not classic_split:
         splits = read_market_layout(
             folders, faults, name="cuhk03", names=FILE_NAMES, published=PUBLISHED[boxes], cameras=NUM_CAMERAS
@@ -106,10 +112,28 @@ def read_cuhk03(
     )
 
 
-def _find_folders(root: Path, boxes: str) -> Path | None:
-    """The directory with ready-made folders; cuhk03-np first, whose names say which boxes they hold."""
+def _find_folders(root: Path, boxes: str, *, by_content: bool) -> Path | None:
+    """The directory with ready-made folders; cuhk03-np first, whose names say which boxes they hold.
+
+    Where neither they nor the release are in their places, any that is named for the boxes, or else any other, is
+    recognised by its content.
+    """
     candidates = (root / "cuhk03-np" / boxes, *(root / name for name in FOLDERS))
-    return next((place for place in candidates if any((place / folder).is_dir() for folder in SPLITS)), None)
+    place = next((place for place in candidates if any((place / folder).is_dir() for folder in SPLITS)), None)
+    released = (root / "cuhk03" / f"images_{boxes}", *(root / place / MAT for place in PLACES))
+    if place or not by_content or any(path.exists() for path in released):
+        return place
+    for fits in (lambda name: name == boxes, lambda name: name not in PUBLISHED):
+        place = find_by_content(
+            root,
+            tuple(SPLITS),
+            title=f"CUHK03 {boxes}",
+            name=f"cuhk03-np/{boxes}",
+            fits=lambda place, fits=fits: fits(place.name) and not (place / SETTINGS).exists() and has_names(place, NP),
+        )
+        if place:
+            return place
+    return None
 
 
 def _find_mat(root: Path, boxes: str, classic_split: int) -> Path:
@@ -128,7 +152,11 @@ def _find_mat(root: Path, boxes: str, classic_split: int) -> Path:
     near = (root.resolve(), *root.glob("*"), *root.glob("*/*"))
     try:
         if not found and not classic_split and any(path.name.lower().startswith("cuhk03-np") for path in near):
-            find_directory(root, ("cuhk03-np",), (boxes,), title="CUHK03", download="")
+            check_inside(
+                find_directory(root, ("cuhk03-np",), (boxes,), title="CUHK03", download="") / boxes,
+                tuple(SPLITS),
+                title="CUHK03",
+            )
         return find_directory(root, PLACES, (MAT,), title="CUHK03", download="") / MAT
     except UserError as error:
         raise UserError(f"{error}\n{expected}") from None

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from datasets.places import find_by_content
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES
 
@@ -24,9 +25,11 @@ _BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeE
 
 
 def find_protocol(root: Path, places: Sequence[str], boxes: str) -> Path:
-    """The file for `boxes`, in the first of `places` below `root` that has it; UserError where none has."""
+    """The file for `boxes`, in the first of `places` below `root` that has it, or in another one."""
     name = f"cuhk03_new_protocol_config_{boxes}.mat"
     found = next((path for place in places if (path := root / place / name).is_file()), None)
+    if found is None and (place := find_by_content(root, (name,), title="CUHK03", name=places[0])):
+        return place / name
     if found is None:
         raise UserError(
             f"CUHK03: {name} not found in {', '.join(str(root / place) for place in places)}: it says who trains and "

@@ -3,7 +3,8 @@
 Wei, Zhang, Gao, Tian: Person Transfer GAN to Bridge Domain Gap for Person Re-Identification, CVPR 2018,
 https://www.pkuvmc.com/dataset.html
 
-    data/MSMT17_V1/, or data/MSMT17_V2/ (faces masked), or either as data/MSMT17/ or data/msmt17/
+    data/MSMT17_V1/, or data/MSMT17_V2/ (faces masked), or either as data/MSMT17/ or data/msmt17/, or in any
+    directory up to three levels below data/ that has this content
         train/ and test/ (V1), or mask_train_v2/ and mask_test_v2/ (V2), with <pid>/<name>.jpg below them
         list_train.txt      30,248 pictures of 1,041 identities
         list_val.txt         2,373 pictures of the same identities
@@ -24,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.faults import Faults
-from datasets.places import content_of, find_directory, holds
+from datasets.places import check_inside, content_of, find_by_content, find_directory, holds
 from datasets.records import report_spellings
 from utils.errors import UserError
 from utils.structures import Counts, DatasetSplits, ImageRecord
@@ -84,6 +85,11 @@ def _find(root: Path, version: str, lists: tuple[str, ...]) -> tuple[str, Path]:
         for place in (root / name for name in names):
             if holds(place, PICTURES[known]):
                 there.setdefault(known, place)
+    if not there or version not in (AUTO, *there):
+        for known, pictures in PICTURES.items():
+            place = find_by_content(root, (*pictures, *lists), title=f"MSMT17 {known}", name=DIRECTORIES[known][0])
+            if place:
+                there.setdefault(known, place)
     found = " and ".join(f"{known} in {place}" for known, place in there.items())
     if version == AUTO and len(there) > 1:
         raise UserError(
@@ -111,8 +117,11 @@ def _find(root: Path, version: str, lists: tuple[str, ...]) -> tuple[str, Path]:
         )
     if version == AUTO:
         (version,) = there
-    names = (there[version].name,) if version in there else DIRECTORIES[version]
-    return version, look_for(names, (*PICTURES[version], *lists))
+    inside = (*PICTURES[version], *lists)
+    if version not in there:
+        return version, look_for(DIRECTORIES[version], inside)
+    check_inside(there[version], inside, title="MSMT17")
+    return version, there[version]
 
 
 def _read_lists(

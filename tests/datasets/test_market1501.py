@@ -51,6 +51,23 @@ def test_reads_both_directory_names(tmp_path, name):
     assert splits.gallery[0].path == str(directory / "bounding_box_test" / "0000_c1s1_000151_01.jpg")
 
 
+@pytest.mark.parametrize("name", ["market", "Market-1501", "Market1501/Market-1501-v15.09.15", "."])
+def test_reads_a_directory_of_another_name(tmp_path, name):
+    directory = write_tree(tmp_path, name)
+    for other, file in (("synthetic", "manifest.json"), ("market1501-C", "export.json")):
+        (write_tree(tmp_path / "others", other) / file).touch()
+    splits = read(tmp_path)
+    assert splits.root == str(directory)
+    assert [r.path for r in splits.query] == [str(directory / "query" / file) for file in NAMES["query"]]
+
+
+def test_the_layout_with_other_names_is_another_data_set(tmp_path):
+    duke = {folder: ["0002_c1_f0044158.jpg", "0002_c2_f0044158.jpg"] for folder in NAMES}
+    directory = write_tree(tmp_path, "DukeMTMC-reID", duke)
+    with pytest.raises(UserError, match=f"{directory} holds bounding_box_train, .* but the images of another data set"):
+        read(tmp_path)
+
+
 def test_counts_against_the_published_ones(tmp_path, caplog):
     write_tree(tmp_path)
     splits = read(tmp_path)

@@ -1,4 +1,6 @@
+import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +17,8 @@ def make(directory, inside=INSIDE):
     return directory
 
 
-def find(root, names=NAMES, inside=INSIDE):
-    return find_directory(root, names, inside, title="Market-1501", download="Unpack it into data/.")
+def find(root, names=NAMES, inside=INSIDE, **options):
+    return find_directory(root, names, inside, title="Market-1501", download="Unpack it into data/.", **options)
 
 
 def told(root, **options):
@@ -67,44 +69,58 @@ def test_no_root(tmp_path):
     assert told(tmp_path / "b") == message.format(f"the directory {tmp_path / 'b'} does not exist")
 
 
+@pytest.mark.parametrize(
+    "place", [".", "Market", "Market1501", "market-1501", f"{NAMES[0]}/{NAMES[1]}", f"{NAMES[1]}/{NAMES[1]}", "a/b/c"]
+)
+def test_another_name_with_its_content(tmp_path, caplog, place):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "cover.jpg").touch()
+    directory = make(tmp_path / place)
+    assert find(tmp_path) == directory
+    assert f"Market-1501: found by its content in {directory}" in caplog.text
+
+
 def test_the_directory_itself_as_root(tmp_path, monkeypatch):
     directory = make(tmp_path / NAMES[1])
-    message = "Market-1501 not found: DATASETS.ROOT_DIR {} is the data set's own directory; expected the one above it: "
-    assert told(directory) == message.format(directory) + f"DATASETS.ROOT_DIR {tmp_path}"
     (tmp_path / "link").symlink_to(directory)
-    assert told(tmp_path / "link") == message.format(tmp_path / "link") + f"DATASETS.ROOT_DIR {tmp_path}"
+    assert find(tmp_path / "link") == tmp_path / "link"
     monkeypatch.chdir(directory)
-    assert told(".") == message.format(".") + f"DATASETS.ROOT_DIR {tmp_path}"
+    assert find(".") == Path()
 
 
-def test_its_files_in_the_root(tmp_path):
-    make(tmp_path)
+def test_several_directories_with_its_content(tmp_path):
+    first, second = make(tmp_path / "Market"), make(tmp_path / "old" / NAMES[0])
     assert told(tmp_path) == (
-        f"Market-1501 not found: its files lie in {tmp_path} itself; expected them in {tmp_path / NAMES[0]}: make "
-        "that directory and move them"
+        f"Market-1501: several directories have its content: {first}, {second}. Set DATASETS.ROOT_DIR to the one to "
+        f"read, or give it the name {tmp_path / NAMES[0]}"
     )
+    assert find(first) == first
+    assert find(tmp_path, fits=lambda place: place == second) == second
+    second.joinpath("query").rmdir()
+    (tmp_path / "again").symlink_to(first)  # the same directory twice is no choice
+    assert find(tmp_path) == first
 
 
-def test_a_level_too_deep(tmp_path):
-    directory = make(tmp_path / "downloads" / NAMES[0])
-    assert told(tmp_path) == (
-        f"Market-1501 not found: it lies a level too deep, in {directory}: set DATASETS.ROOT_DIR "
-        f"{tmp_path / 'downloads'}"
-    )
+def test_where_nothing_is_looked_for(tmp_path):
+    make(tmp_path / "a" / "b" / "c" / "d")  # too deep
+    make(tmp_path / "#recycle" / NAMES[0])
+    make(tmp_path / "images" / NAMES[0])
+    (tmp_path / "images" / "x.jpg").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert "not found: neither" in told(tmp_path)
 
 
-def test_unpacked_into_a_directory_of_its_name(tmp_path):
-    directory = make(tmp_path / NAMES[0] / "images")
-    assert told(tmp_path) == (
-        f"Market-1501 not found: it lies a level too deep, in {directory}; expected its content in "
-        f"{tmp_path / NAMES[0]}: move it up"
-    )
+def test_the_content_of_another_data_set(tmp_path):
+    place = make(tmp_path / "DukeMTMC-reID")
+    assert f"{place} holds {', '.join(INSIDE)}, but the images of another" in told(tmp_path, fits=lambda place: False)
 
 
 def test_names_in_another_case(tmp_path):
-    make(tmp_path / "Market1501")
+    make(tmp_path / "Market1501", ["query"])
     assert f"found {tmp_path / 'Market1501'}, expected {tmp_path / 'market1501'}: rename it" in told(tmp_path)
     (tmp_path / "Market1501").rename(tmp_path / "market1501")
+    make(tmp_path / "market1501", ["bounding_box_train"])
     (tmp_path / "market1501" / "query").rename(tmp_path / "market1501" / "Query")
     place = tmp_path / "market1501"
     assert f"found {place / 'Query'}, expected {place / 'query'}: rename it" in told(tmp_path)

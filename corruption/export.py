@@ -21,6 +21,7 @@ from PIL import Image
 from corruption.copies import (
     CORRUPTED_SPLITS,
     MANIFEST,
+    MAX_IMAGE,
     SETTINGS,
     SPLITS,
     list_pictures,
@@ -31,12 +32,15 @@ from corruption.copies import (
 from corruption.processes import alone_in, processes
 from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
 from utils.errors import UserError
+from utils.files import MIB, read_bytes
 from utils.images import read_image
+from utils.json_files import read_json_object
 from utils.listing import is_machine_made
 from utils.structures import Condition
 
 # Raised with every change that changes a picture or a file: a copy that another version began is not gone on with.
 FORMAT_VERSION = 1
+MAX_SETTINGS = MIB  # of export.json
 # A third of the time of zlib's usual level, 6, and files of the same size.
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 # What decodes, draws and encodes beside OpenCV: another version may round a value differently.
@@ -206,8 +210,8 @@ def _whole_manifest(out: Path, targets: list[str]) -> dict | None:
 
 def _read_settings(out: Path, entries: list[str]) -> dict:
     try:
-        return dict(json.loads((out / SETTINGS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return read_json_object(out / SETTINGS, max_bytes=MAX_SETTINGS)
+    except UserError as error:
         raise UserError(
             f"--out {out} holds something else than an export: {', '.join(entries[:3])}, and no {SETTINGS} that can be "
             "read. It was left as it is; choose another directory, one that is empty or does not exist"
@@ -218,7 +222,7 @@ def _name_differences(found: dict, expected: dict) -> str:
     return "; ".join(
         "its source pictures were others (some added, removed or changed since)"
         if key == "source_sha256"
-        else f"{key} is {found.get(key)} there, {expected.get(key)} here"
+        else f"{key} is {str(found.get(key))[:200]} there, {str(expected.get(key))[:200]} here"
         for key in sorted({*found, *expected})
         if found.get(key) != expected.get(key)
     )
@@ -276,9 +280,9 @@ def _is_whole_png(content: bytes) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"picture {path}: cannot be read ({error.strerror}); mend it or fetch it anew") from error
+        return read_bytes(path, max_bytes=MAX_IMAGE)
+    except UserError as error:
+        raise UserError(f"picture {error}; mend it or fetch it anew") from error
 
 
 def _sum_of_source(path: Path) -> str:

@@ -18,7 +18,9 @@ from utils.structures import SPLIT_NAMES
 
 URL = "https://github.com/zhunzhong07/person-re-ranking"
 # Every number from 1, as in cuhk-03.mat.
-PICTURE_NAME = re.compile(r"(?P<pair>\d+)_(?P<person>\d+)_(?P<view>[12])_(?P<picture>\d+)\.png")
+PICTURE_NAME = re.compile(
+    r"(?P<pair>\d{1,9})_(?P<person>\d{1,9})_(?P<view>[12])_(?P<picture>\d{1,9})\.png", re.ASCII
+)
 # What scipy raises for files that are damaged or hold something else.
 _BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, EOFError,
            MemoryError, NameError, MatReadError, zlib.error)  # fmt: skip

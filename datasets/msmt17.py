@@ -28,6 +28,7 @@ from datasets.faults import Faults
 from datasets.places import check_inside, content_of, find_by_content, find_directory, holds
 from datasets.records import report_spellings
 from utils.errors import UserError
+from utils.files import MIB, read_text
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ LIST_TRAIN, LIST_VAL, LIST_QUERY, LIST_GALLERY = (f"list_{name}.txt" for name in
 TRAIN, TRAIN_WITHOUT_VAL = Counts(32621, 1041), Counts(30248, 1041)
 QUERY, GALLERY = Counts(11659, 3060), Counts(82161, 3060)
 NUM_CAMERAS = 15
+MAX_LIST = 64 * MIB  # the longest published one has 4 MB
 LINE = re.compile(
     r"(?P<path>(?P<directory>\d{1,9})/(?P<file>[^/\\\s_]+_[^/\\\s_]+_(?P<camera>\d{1,9})_[^/\\\s]+))"
     r"\s+(?P<pid>-?\d{1,9})",
@@ -164,7 +166,7 @@ def _read_lists(
 
 def _parse(path: Path, faults: Faults) -> Iterator[tuple[str, re.Match]]:
     """The lines of a list: where each stands, and its match with LINE."""
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_read_list(path).split("\n"), start=1):
         if line := line.strip():
             where = f"{path}, line {number}"
             if match := LINE.fullmatch(line):
@@ -189,13 +191,8 @@ def _list_files(directory: Path, faults: Faults) -> frozenset[str]:
         return frozenset()
 
 
-def _read_text(path: Path) -> str:
+def _read_list(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: no UTF-8 ({error.reason} at byte {error.start}); expected lines like {EXAMPLE}. Unpack the "
-            "archive again, or save the list as UTF-8"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); unpack the archive again") from error
+        return read_text(path, max_bytes=MAX_LIST)
+    except UserError as error:
+        raise UserError(f"{error}; expected lines like {EXAMPLE}. Unpack the archive again") from error

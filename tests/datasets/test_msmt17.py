@@ -213,11 +213,11 @@ def test_how_lists_may_be_saved(tmp_path):
     assert faults == []
     assert [r.pid for r in splits.gallery] == [0, 3059]
     (directory / "list_gallery.txt").write_bytes(spaced.encode("utf-16"))
-    with pytest.raises(UserError, match=r"list_gallery\.txt: no UTF-8 \(.* at byte 0\); expected lines like 0000/"):
+    with pytest.raises(UserError, match=r"list_gallery\.txt: is not UTF-8 text \(.*; expected lines like 0000/"):
         read(tmp_path)
     (directory / "list_gallery.txt").unlink()
     (directory / "list_gallery.txt").mkdir()
-    with pytest.raises(UserError, match=r"list_gallery\.txt: cannot be read \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"list_gallery\.txt: is no regular file"):
         read(tmp_path)
 
 

@@ -11,7 +11,7 @@ Condition = tuple[Callable[[Values], bool], str]
 
 # timm's and torch's optimizers that take a momentum, by their names there.
 MOMENTUM_OPTIMIZERS = frozenset(
-    "sgd momentum nesterov sgdp sgdw nesterovw lars nlars larc nlarc rmsprop rmsproptf fusedsgd fusedmomentum".split()
+    ["sgd", "momentum", "nesterov", "sgdp", "sgdw", "nesterovw", "lars", "nlars", "larc", "nlarc", "rmsprop", "rmsproptf", "fusedsgd", "fusedmomentum"]
 )
 
 

@@ -10,27 +10,39 @@ The directories are those of Market-1501. A copy is complete once it has its man
 """
 
 import hashlib
-import json
+import re
 from pathlib import Path
 
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.files import MIB, read_bytes
+from utils.json_files import read_json_object
+from utils.listing import is_machine_made, list_images
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
 SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 CORRUPTED_SPLITS = ("query", "gallery")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MAX_MANIFEST, MAX_IMAGE = 512 * MIB, 512 * MIB  # a million files; a PNG of 64 million pixels has 200 MiB
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def list_pictures(directory: Path) -> list[str]:
-    """Pictures in the directories of Market-1501's layout, relative to `directory`, with forward slashes."""
+    """Pictures in the directories of Market-1501's layout, relative to `directory`, with forward slashes.
+
+    Raises:
+        UserError: the name of an image that is no file.
+    """
+
+    def refuse(message: str) -> None:
+        raise UserError(message)
+
     return [
-        f"{folder}/{path.name}"
+        f"{folder}/{name}"
         for folder in SPLITS
         if (directory / folder).is_dir()
-        for path in sorted((directory / folder).iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        for name in list_images(directory / folder, refuse, suffixes=PICTURE_SUFFIXES, recursive=False)
     ]
 
 
@@ -38,28 +50,47 @@ def read_manifest(directory: Path) -> dict:
     """The manifest of the copy in `directory`; "files" has the sha256 sum of every file.
 
     Raises:
-        UserError: there is none, so the copy is not complete, or it cannot be read.
+        UserError: there is none, so the copy is not complete, or it cannot be read or has entries of other kinds.
     """
     path = directory / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"{directory}: the copy is not complete, it has no {MANIFEST}, which is written last; "
             "run the same export command (python -m corruption export) again: it goes on where it stopped"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); run the same export command again: it writes it anew"
-        ) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        )
+    try:
+        manifest = read_json_object(path, max_bytes=MAX_MANIFEST)
+    except UserError as error:
+        raise UserError(f"{error}; run the same export command again: it writes it anew") from error
+    files = manifest.get("files")
+    if not isinstance(files, dict):
         raise UserError(f"{path}: not the manifest of a copy made by python -m corruption export")
+    wrong = next((item for item in files.items() if not _is_entry(*item)), None)
+    if wrong is not None:
+        raise UserError(
+            f"{path}: {str(wrong)[:200]} in \"files\"; expected names like query/0001_c1s1_001051_00.png with their "
+            "sha256 sums; run the same export command again: it writes it anew"
+        )
     return manifest
+
+
+def _is_entry(name: str, digest: object) -> bool:
+    """Whether an entry of a manifest is a file of the copy, and nothing outside of it, with a sha256 sum."""
+    folder, _, file = name.partition("/")
+    return (
+        folder in SPLITS
+        and file not in ("", ".", "..")
+        and not {"/", "\0"} & set(file)
+        and isinstance(digest, str)
+        and SHA256.fullmatch(digest) is not None
+    )
 
 
 def check_files(directory: Path) -> None:
     """Raises UserError unless the copy in `directory` is complete and holds the pictures of its manifest, no others."""
-    listed, found = set(read_manifest(directory)["files"]), set(list_pictures(directory))
+    found = set(list_pictures(directory))
+    # Exports of earlier versions copied what is passed over now.
+    listed = {name for name in read_manifest(directory)["files"] if not is_machine_made(name.rpartition("/")[2])}
     missing, foreign = sorted(listed - found), sorted(found - listed)
     if missing:
         raise UserError(
@@ -79,10 +110,10 @@ def find_damaged(directory: Path) -> list[str]:
 
 
 def read_if_there(path: Path) -> bytes | None:
-    """The content of a file, None where there is none to be read."""
+    """The content of a file, None where there is no regular file to be read."""
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_bytes(path, max_bytes=MAX_IMAGE)
+    except UserError:
         return None
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from corruption.copies import (
     CORRUPTED_SPLITS,
     MANIFEST,
+    MAX_IMAGE,
     SETTINGS,
     SPLITS,
     list_pictures,
@@ -31,13 +32,16 @@ from corruption.copies import (
 from corruption.processes import processes
 from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
 from utils.errors import UserError
-from utils.files import written_beside
+from utils.files import MIB, read_bytes, written_beside
 from utils.images import read_image
+from utils.json_files import read_json_object
+from utils.listing import is_machine_made
 from utils.locks import LOCK, lock
 from utils.structures import Condition
 
 # Raised with every change that changes a picture or a file: a copy that another version began is not gone on with.
 FORMAT_VERSION = 1
+MAX_SETTINGS = MIB  # of export.json
 # A third of the time of zlib's usual level, 6, and files of the same size.
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 # What decodes, draws and encodes beside OpenCV: another version may round a value differently.
@@ -176,7 +180,7 @@ def _find_earlier(out: Path, settings: dict, targets: list[str]) -> dict | None:
     Raises:
         UserError: `out` holds anything else.
     """
-    entries = sorted({path.name for path in out.iterdir()} - {LOCK, *(path.name for path in _list_partials(out))})
+    entries = sorted(path.name for path in out.iterdir() if not is_machine_made(path.name))  # partial files are hidden
     if not entries:
         return None
     manifest = _whole_manifest(out, targets)
@@ -211,8 +215,8 @@ def _whole_manifest(out: Path, targets: list[str]) -> dict | None:
 
 def _read_settings(out: Path, entries: list[str]) -> dict:
     try:
-        return dict(json.loads((out / SETTINGS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return read_json_object(out / SETTINGS, max_bytes=MAX_SETTINGS)
+    except UserError as error:
         raise UserError(
             f"--out {out} holds something else than an export: {', '.join(entries[:3])}, and no {SETTINGS} that can be "
             "read. It was left as it is; choose another directory, one that is empty or does not exist"
@@ -223,7 +227,7 @@ def _name_differences(found: dict, expected: dict) -> str:
     return "; ".join(
         "its source pictures were others (some added, removed or changed since)"
         if key == "source_sha256"
-        else f"{key} is {found.get(key)} there, {expected.get(key)} here"
+        else f"{key} is {str(found.get(key))[:200]} there, {str(expected.get(key))[:200]} here"
         for key in sorted({*found, *expected})
         if found.get(key) != expected.get(key)
     )
@@ -279,9 +283,9 @@ def _is_whole_png(content: bytes) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"picture {path}: cannot be read ({error.strerror}); mend it or fetch it anew") from error
+        return read_bytes(path, max_bytes=MAX_IMAGE)
+    except UserError as error:
+        raise UserError(f"picture {error}; mend it or fetch it anew") from error
 
 
 def _sum_of_source(path: Path) -> str:

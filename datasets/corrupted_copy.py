@@ -8,10 +8,11 @@ that were written is checked by `python -m datasets check`.
 from pathlib import Path
 from typing import NamedTuple
 
-from corruption.copies import check_files
+from corruption.copies import CORRUPTED_SPLITS, SETTINGS, check_files
 from datasets import cuhk03, market1501
 from datasets.faults import Faults
-from datasets.market1501 import FILE_NAMES, FileNames, read_market_layout
+from datasets.market1501 import FILE_NAMES, SPLIT_DIRECTORIES, FileNames, has_names, read_market_layout
+from datasets.places import find_by_content
 from datasets.synthetic import NAME as SYNTHETIC
 from utils.errors import UserError
 from utils.structures import Counts, DatasetSplits
@@ -19,17 +20,19 @@ from utils.structures import Counts, DatasetSplits
 
 class Copied(NamedTuple):
     """A data set in Market-1501's layout, of which copies are made: the names that its directory may have and how its
-    pictures are named; its published counts and cameras."""
+    pictures are named; its published counts and cameras; names of pictures that no other such data set has, by which a
+    copy in a directory of another name is recognised."""
 
     directories: tuple[str, ...]
     names: FileNames
     published: dict[str, Counts]
     cameras: int
+    content: FileNames | None = None
 
 
 COPIED = {
-    "market1501": Copied(market1501.DIRECTORIES, FILE_NAMES, market1501.PUBLISHED, market1501.NUM_CAMERAS),
-    "cuhk03": Copied(cuhk03.FOLDERS, cuhk03.FILE_NAMES, {}, 0),
+    "market1501": Copied(market1501.DIRECTORIES, FILE_NAMES, market1501.PUBLISHED, market1501.NUM_CAMERAS, FILE_NAMES),
+    "cuhk03": Copied(cuhk03.FOLDERS, cuhk03.FILE_NAMES, {}, 0, cuhk03.NP),
     SYNTHETIC: Copied((SYNTHETIC,), FILE_NAMES, {}, 0),
 }
 
@@ -50,6 +53,14 @@ def read_corrupted_copy(root_dir: str | Path, name: str, faults: Faults) -> Data
     suffix, copied = name.removeprefix(original), COPIED[original]
     places = [root_dir / f"{other}{suffix}" for other in copied.directories]
     directory = next((place for place in places if place.is_dir()), None)
+    if directory is None and copied.content:
+        directory = find_by_content(
+            root_dir,
+            (SETTINGS, *(SPLIT_DIRECTORIES[split] for split in CORRUPTED_SPLITS)),
+            title=name,
+            name=places[0].name,
+            fits=lambda place: place.name.endswith(suffix) and has_names(place, copied.content),
+        )
     if directory is None:
         names = copied.directories
         source = next((root_dir / other for other in names if (root_dir / other).is_dir()), root_dir / names[0])

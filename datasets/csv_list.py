@@ -10,6 +10,7 @@ from pathlib import Path
 from datasets.faults import Faults
 from datasets.own_data import ALL, TEST, OwnPicture, explain_missing, make_splits
 from utils.errors import UserError
+from utils.files import MIB, read_text
 from utils.structures import SPLIT_NAMES, DatasetSplits
 from utils.text import read_cell
 
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 DELIMITERS = ",;\t"
 NEEDED, OPTIONAL = ("path", "pid"), ("camid", "viewid", "split")
 LONGEST_HEADER = 10_000  # characters; the csv module refuses the fields of a file that is no CSV at all
+MAX_LIST = 512 * MIB  # five million rows
 SPLITS = (*SPLIT_NAMES, TEST)
 
 
@@ -36,14 +38,12 @@ def read_csv(root_dir: str | Path, faults: Faults, *, file: str, seed: int, trai
         UserError: the file is missing, is no UTF-8 or no CSV, or lacks a column.
     """
     root, path = Path(root_dir), Path(root_dir) / file
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise UserError(f"DATASETS.CSV.FILE {file}: {explain_missing(path)}")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"DATASETS.CSV.FILE {path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: no UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8") from error
+        text = read_text(path, max_bytes=MAX_LIST)
+    except UserError as error:
+        raise UserError(f"DATASETS.CSV.FILE {error}") from error
     rows = ((row, f"{path}, line {line}") for row, line in _rows(path, text, faults))
     pictures = [picture for row, where in rows for picture in _read_row(root, row, where, faults)]
     pictures = list(_once(pictures, faults))

@@ -16,6 +16,8 @@ or, for the new protocol, the folders that Zhong's repository unpacks, in Market
     data/cuhk03-np/{detected,labeled}/ or data/cuhk03/
         bounding_box_train/, query/, bounding_box_test/
 
+Either is recognised by its content in any other directory up to three levels below data/.
+
 New protocol: 767 identities train, 700 test; 7,365 detected or 7,368 labeled pictures train, 1,400 are queries, 5,332
 or 5,328 gallery. Classic: 20 splits of 1,367 and 100 identities, in which every test picture is query and gallery;
 14,097 detected or 14,096 labeled pictures in all. Two cameras; pictures 1 to 5 of a person are the first one's.
@@ -23,25 +25,26 @@ or 5,328 gallery. Classic: 20 splits of 1,367 and 100 identities, in which every
 
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from corruption.copies import SPLITS
+from corruption.copies import SETTINGS, SPLITS
+from datasets.cuhk03_hdf5 import MatFile
 from datasets.cuhk03_mat import PICTURE_NAME, URL, find_protocol, load_protocol
 from datasets.faults import Faults
-from datasets.market1501 import FileNames, read_market_layout
-from datasets.places import find_directory
+from datasets.market1501 import FileNames, has_names, read_market_layout
+from datasets.places import check_inside, find_by_content, find_directory
 from utils.errors import UserError
+from utils.files import MIB
+from utils.json_files import read_json_object
+from utils.listing import list_images
 from utils.locks import lock
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
@@ -49,20 +52,21 @@ logger = logging.getLogger(__name__)
 
 FOLDERS = ("cuhk03",)
 FILE_NAMES = FileNames(
-    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+).*\.(jpg|png)", re.IGNORECASE),
+    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+).*\.(jpg|png)", re.IGNORECASE | re.ASCII),
     "<pid>_c<camera>_<number>.png, e.g. 0003_c1_21.png",
 )
+# By which the directories are recognised: DukeMTMC-reID's names (0005_c2_f0046985.jpg) go with FILE_NAMES too.
+NP = FILE_NAMES._replace(pattern=re.compile(r"\d+_c[12]_\d+\.(jpg|png)", re.IGNORECASE | re.ASCII))
 PLACES = ("cuhk03", "cuhk03/cuhk03_release", "cuhk03_release")
 MAT, CONTENTS = "cuhk-03.mat", "contents.json"
 PICTURES_PER_PERSON, PICTURES_PER_VIEW = 10, 5
 NUM_CAMERAS = 2
+MAX_CONTENTS, MAX_PEOPLE = 64 * MIB, 10_000  # of contents.json; in a camera pair: the release has at most 843
 PUBLISHED = {
     "detected": {"train": Counts(7365, 767), "query": Counts(1400, 700), "gallery": Counts(5332, 700)},
     "labeled": {"train": Counts(7368, 767), "query": Counts(1400, 700), "gallery": Counts(5328, 700)},
 }
 PUBLISHED_CLASSIC = {"train": Counts(None, 1367), "query": Counts(None, 100), "gallery": Counts(None, 100)}
-# What h5py raises for files that are damaged or hold something else.
-_BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError)
 
 
 def read_cuhk03(
@@ -80,7 +84,9 @@ def read_cuhk03(
         UserError: not there, damaged, or the pictures cannot be extracted.
     """
     root = Path(root_dir)
-    folders = _find_folders(root, boxes)
+    if root.resolve().name == FOLDERS[0] and ((root / MAT).is_file() or (root / f"images_{boxes}").is_dir()):
+        root = root.resolve().parent  # the data set's own directory was given
+    folders = _find_folders(root, boxes, by_content=not classic_split)
     if folders and not classic_split:
         splits = read_market_layout(
             folders, faults, name="cuhk03", names=FILE_NAMES, published=PUBLISHED[boxes], cameras=NUM_CAMERAS
@@ -107,10 +113,28 @@ def read_cuhk03(
     )
 
 
-def _find_folders(root: Path, boxes: str) -> Path | None:
-    """The directory with ready-made folders; cuhk03-np first, whose names say which boxes they hold."""
+def _find_folders(root: Path, boxes: str, *, by_content: bool) -> Path | None:
+    """The directory with ready-made folders; cuhk03-np first, whose names say which boxes they hold.
+
+    Where neither they nor the release are in their places, any that is named for the boxes, or else any other, is
+    recognised by its content.
+    """
     candidates = (root / "cuhk03-np" / boxes, *(root / name for name in FOLDERS))
-    return next((place for place in candidates if any((place / folder).is_dir() for folder in SPLITS)), None)
+    place = next((place for place in candidates if any((place / folder).is_dir() for folder in SPLITS)), None)
+    released = (root / "cuhk03" / f"images_{boxes}", *(root / place / MAT for place in PLACES))
+    if place or not by_content or any(path.exists() for path in released):
+        return place
+    for fits in (lambda name: name == boxes, lambda name: name not in PUBLISHED):
+        place = find_by_content(
+            root,
+            tuple(SPLITS),
+            title=f"CUHK03 {boxes}",
+            name=f"cuhk03-np/{boxes}",
+            fits=lambda place, fits=fits: fits(place.name) and not (place / SETTINGS).exists() and has_names(place, NP),
+        )
+        if place:
+            return place
+    return None
 
 
 def _find_mat(root: Path, boxes: str, classic_split: int) -> Path:
@@ -129,7 +153,11 @@ def _find_mat(root: Path, boxes: str, classic_split: int) -> Path:
     near = (root.resolve(), *root.glob("*"), *root.glob("*/*"))
     try:
         if not found and not classic_split and any(path.name.lower().startswith("cuhk03-np") for path in near):
-            find_directory(root, ("cuhk03-np",), (boxes,), title="CUHK03", download="")
+            check_inside(
+                find_directory(root, ("cuhk03-np",), (boxes,), title="CUHK03", download="") / boxes,
+                tuple(SPLITS),
+                title="CUHK03",
+            )
         return find_directory(root, PLACES, (MAT,), title="CUHK03", download="") / MAT
     except UserError as error:
         raise UserError(f"{error}\n{expected}") from None
@@ -150,6 +178,11 @@ def _read_classic(directory: Path, classic_split: int, boxes: str, faults: Fault
     for name in contents["pictures"]:
         match = PICTURE_NAME.fullmatch(name)
         person = int(match["pair"]), int(match["person"])
+        if person not in pid_of:
+            raise UserError(
+                f"{directory / CONTENTS}: {name} is of a person beyond the {contents['people']} of the camera pairs. "
+                f"Rename or delete {directory}: it is made anew from {MAT}"
+            )
         seen.add(person)
         named["test" if person in tested else "train"].append((name, pid_of[person]))
     for pair, person in people:
@@ -174,21 +207,48 @@ def _read_classic(directory: Path, classic_split: int, boxes: str, faults: Fault
 
 
 def _load_contents(directory: Path) -> dict:
+    """The content of contents.json: `people` in each camera pair, names of `pictures`, and `testsets`, each a list of
+    (camera pair, person) from 1."""
+    path = directory / CONTENTS
     try:
-        contents = json.loads((directory / CONTENTS).read_text(encoding="utf-8"))
-        return {key: contents[key] for key in ("people", "pictures", "testsets")}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        contents = read_json_object(path, max_bytes=MAX_CONTENTS)
+        people, pictures, testsets = (_list_of(contents, key) for key in ("people", "pictures", "testsets"))
+        _check(people, lambda size: _is_number(size) and size <= MAX_PEOPLE, "numbers of people")
+        _check(pictures, lambda name: isinstance(name, str) and PICTURE_NAME.fullmatch(name), "names of pictures")
+        _check(testsets, lambda testset: isinstance(testset, list) and all(map(_is_pair, testset)), "lists of pairs")
+    except UserError as error:
         raise UserError(
-            f"{directory}: its {CONTENTS}, with the classic splits, cannot be read ({type(error).__name__}: {error}); "
+            f"{directory}: its {CONTENTS}, with the classic splits, cannot be read ({error}); "
             f"another program writes none. Rename or delete the directory: it is made anew from {MAT}"
         ) from error
+    return {"people": people, "pictures": pictures, "testsets": testsets}
+
+
+def _list_of(contents: dict, key: str) -> list:
+    if not isinstance(contents.get(key), list):
+        raise UserError(f"no list {key!r}")
+    return contents[key]
+
+
+def _check(values: list, is_right: Callable, expected: str) -> None:
+    wrong = next((value for value in values if not is_right(value)), None)
+    if wrong is not None or None in values:
+        raise UserError(f"{str(wrong)[:200]!r}, expected {expected}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _find_pictures(
     directory: Path, named: dict[str, list[tuple[str, int]]], source: Path, faults: Faults
 ) -> dict[str, tuple[ImageRecord, ...]]:
     """Records of the (file name, pid) in each list of `named`; those without a file are faults."""
-    there = set(os.listdir(directory))
+    there = set(list_images(directory, faults.add, suffixes=(".png",), recursive=False))
 
     def records(pictures: Iterable[tuple[str, int]]) -> Iterable[ImageRecord]:
         for name, pid in pictures:
@@ -232,17 +292,10 @@ def _extract(mat: Path, boxes: str, directory: Path) -> None:
 
 def _write_pictures(mat: Path, boxes: str, directory: Path) -> None:
     """Writes the pictures of `mat`, and contents.json last."""
-    try:
-        file = h5py.File(mat, "r")
-    except OSError as error:
-        raise UserError(
-            f"{mat}: cannot be opened as HDF5, which MATLAB 7.3 writes ({error}); {mat.stat().st_size} bytes. It is "
-            "not whole, or another file: unpack or fetch it again"
-        ) from error
-    with file:
+    with MatFile(mat) as file:
         pairs = [
-            _array(file, reference, f"{boxes!r}, camera pair {pair}", columns=PICTURES_PER_PERSON)
-            for pair, reference in enumerate(_array(file, boxes, repr(boxes)).ravel(), 1)
+            file.references(reference, f"{boxes!r}, camera pair {pair}", columns=PICTURES_PER_PERSON)
+            for pair, reference in enumerate(file.references(boxes, repr(boxes)).ravel(), 1)
         ]
         people = [len(pair) for pair in pairs]
         contents = {"people": people, "testsets": _read_testsets(file, people), "pictures": []}
@@ -250,53 +303,24 @@ def _write_pictures(mat: Path, boxes: str, directory: Path) -> None:
         for pair, person, row in tqdm(rows, f"extracting {boxes} pictures", leave=False, disable=None):
             for number, reference in enumerate(row, 1):
                 name = f"{pair}_{person:03d}_{1 if number <= PICTURES_PER_VIEW else 2}_{number:02d}.png"
-                picture = _read_picture(file, reference, f"{boxes!r}, picture {name}")
+                picture = file.picture(reference, f"{boxes!r}, picture {name}")
                 if picture is not None:
                     Image.fromarray(picture).save(directory / name)
                     contents["pictures"].append(name)
     (directory / CONTENTS).write_text(json.dumps(contents) + "\n", encoding="utf-8")
 
 
-def _read_testsets(file: h5py.File, people: list[int]) -> list[list[list[int]]]:
+def _read_testsets(file: MatFile, people: list[int]) -> list[list[list[int]]]:
     """Per classic split its test identities, (camera pair, person) from 1; `people` are in the pairs."""
     testsets = [
-        _array(file, reference, f"'testsets', split {split}", columns=2).astype(int).tolist()
-        for split, reference in enumerate(_array(file, "testsets", "'testsets'").ravel(), 1)
+        file.numbers(reference, f"'testsets', split {split}", columns=2).astype(int).tolist()
+        for split, reference in enumerate(file.references("testsets", "'testsets'").ravel(), 1)
     ]
     for split, testset in enumerate(testsets, 1):
         for pair, person in testset:
             if not (1 <= pair <= len(people) and 1 <= person <= people[pair - 1]):
                 raise UserError(
-                    f"{file.filename}: 'testsets', split {split}: person {person} of camera pair {pair}; expected one "
+                    f"{file.path}: 'testsets', split {split}: person {person} of camera pair {pair}; expected one "
                     f"of the people of the pairs, {people}. Unpack or fetch it again"
                 )
     return testsets
-
-
-def _read_picture(file: h5py.File, reference: h5py.Reference, title: str) -> np.ndarray | None:
-    """A picture, (H, W, 3) uint8 RGB; None for an empty cell."""
-    picture = _array(file, reference, title)
-    if picture.ndim < 3 or not picture.size:
-        return None
-    if picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-        raise UserError(
-            f"{file.filename}: {title}: {picture.dtype} {picture.shape}; expected uint8 (height, width, 3). Unpack or "
-            "fetch it again"
-        )
-    return np.ascontiguousarray(picture)
-
-
-def _array(file: h5py.File, key: str | h5py.Reference, title: str, *, columns: int = 0) -> np.ndarray:
-    """What lies at `key`, with its dimensions in MATLAB's order, which HDF5 turns round; with `columns`, a table."""
-    try:
-        array = file[key][()].T
-    except _BROKEN as error:
-        raise UserError(
-            f"{file.filename}: {title} cannot be read ({type(error).__name__}: {error}). It is not whole, or not "
-            "CUHK03's: unpack or fetch it again"
-        ) from error
-    if columns and (array.ndim != 2 or array.shape[1] != columns):
-        raise UserError(
-            f"{file.filename}: {title}: {array.shape}, expected {columns} columns. Unpack or fetch it again"
-        )
-    return array

@@ -12,21 +12,26 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from datasets.places import find_by_content
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES
 
 URL = "https://github.com/zhunzhong07/person-re-ranking"
 # Every number from 1, as in cuhk-03.mat.
-PICTURE_NAME = re.compile(r"(?P<pair>\d+)_(?P<person>\d+)_(?P<view>[12])_(?P<picture>\d+)\.png")
+PICTURE_NAME = re.compile(
+    r"(?P<pair>\d{1,9})_(?P<person>\d{1,9})_(?P<view>[12])_(?P<picture>\d{1,9})\.png", re.ASCII
+)
 # What scipy raises for files that are damaged or hold something else.
 _BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, EOFError,
            MemoryError, NameError, MatReadError, zlib.error)  # fmt: skip
 
 
 def find_protocol(root: Path, places: Sequence[str], boxes: str) -> Path:
-    """The file for `boxes`, in the first of `places` below `root` that has it; UserError where none has."""
+    """The file for `boxes`, in the first of `places` below `root` that has it, or in another one."""
     name = f"cuhk03_new_protocol_config_{boxes}.mat"
     found = next((path for place in places if (path := root / place / name).is_file()), None)
+    if found is None and (place := find_by_content(root, (name,), title="CUHK03", name=places[0])):
+        return place / name
     if found is None:
         raise UserError(
             f"CUHK03: {name} not found in {', '.join(str(root / place) for place in places)}: it says who trains and "

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datasets.faults import Faults
 from datasets.own_data import ALL, TEST, OwnPicture, explain_missing, make_splits
-from datasets.places import SUFFIXES, list_pictures
 from utils.errors import UserError
+from utils.listing import SUFFIXES, list_images
 from utils.structures import DatasetSplits
 
 GROUPS = ("pid", "camid", "viewid")
@@ -33,7 +33,8 @@ def read_folder(
         directories: of each split, below `root_dir`, "." for itself. "" for query: drawn from the gallery; "" for
             train: none. The same for train and gallery: people are drawn for training.
         pattern: regular expression for the whole path of a picture below the directory of its split, with forward
-            slashes; its named groups are pid and, optionally, camid and viewid.
+            slashes; its named groups are pid and, optionally, camid and viewid. A group of digits alone, as in
+            (?P<pid>\\d+), gives numbers, in which 1 and 01 are the same; others give names, in which they are not.
         seed, train_share: see make_splits.
 
     Raises:
@@ -55,7 +56,14 @@ def read_folder(
         root=str(root),
         seed=seed,
         train_share=train_share,
+        numeric=[name for name in GROUPS if _is_numeric(pattern, name)],
     )
+
+
+def _is_numeric(pattern: str, group: str) -> bool:
+    """Whether a group of the pattern consists of digits alone, and possibly a minus sign."""
+    digits = r"(?:(?:\\d|\[0-9\])(?:[+*?]|\{\d*(?:,\d*)?\})*)+"
+    return re.search(rf"\(\?P<{group}>(?:-\??)?{digits}\)", pattern) is not None
 
 
 def _find_places(root: Path, directories: dict[str, str]) -> dict[str, Path]:
@@ -86,7 +94,7 @@ def _find_places(root: Path, directories: dict[str, str]) -> dict[str, Path]:
 
 def _read_split(directory: Path, split: str, names: re.Pattern, faults: Faults) -> Iterator[OwnPicture]:
     before = len(faults.messages)
-    paths = list(list_pictures(directory, faults))
+    paths = list(list_images(directory, faults.add))
     if not paths and len(faults.messages) == before:
         raise UserError(f"{directory}: no picture below it; expected files that end in {', '.join(SUFFIXES)}")
     matches = {path: names.fullmatch(path) for path in paths}

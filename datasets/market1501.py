@@ -9,25 +9,37 @@ https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html
         bounding_box_test/     19,732 pictures: 15,913 count (750 identities and distractors, pid 0),
                                3,819 are junk (pid -1)
 
+Any other directory up to three levels below data/, or data/ itself, is recognised by this content.
+
 Names are <pid>_c<camera>s<sequence>_<frame>_<box>.jpg, cameras 1 to 6. Junk is dropped on reading, distractors stay.
 """
 
+import logging
 import re
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from corruption.copies import PICTURE_SUFFIXES, SPLITS
+from corruption.copies import MANIFEST, PICTURE_SUFFIXES, SETTINGS, SPLITS
 from datasets.faults import Faults
-from datasets.places import find_directory, list_pictures
-from datasets.records import MAX_CAMERAS, MAX_PID
+from datasets.places import check_inside, find_directory
+from datasets.records import MAX_CAMERAS, MAX_PID, report_spellings
 from utils.errors import UserError
+from utils.listing import list_images
 from utils.ranking import JUNK_PID
 from utils.structures import Counts, DatasetSplits, ImageRecord
+
+logger = logging.getLogger(__name__)
 
 DIRECTORIES = ("market1501", "Market-1501-v15.09.15")
 SPLIT_DIRECTORIES = {split: directory for directory, split in SPLITS.items()}
 PUBLISHED = {"train": Counts(12936, 751), "query": Counts(3368, 750), "gallery": Counts(15913, 750)}
 NUM_CAMERAS, LAST_PID = 6, 1501
+# What corrupted copies and synthetic sets hold beside the same directories.
+NO_ORIGINAL = (SETTINGS, MANIFEST)
+FIRST_NAMES = 20  # of a split, by which a data set is recognised
 
 
 class FileNames(NamedTuple):
@@ -41,7 +53,7 @@ class FileNames(NamedTuple):
 
 
 FILE_NAMES = FileNames(
-    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE),
+    re.compile(r"(?P<pid>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+\.(jpg|png)", re.IGNORECASE | re.ASCII),
     "<pid>_c<camera>s<sequence>_<frame>_<box>.jpg, e.g. 0002_c1s1_000451_03.jpg",
 )
 
@@ -65,11 +77,25 @@ def read_market1501(root_dir: str | Path, faults: Faults, *, own_subset: bool = 
         download=f"Download Market-1501-v15.09.15.zip from the data set's page, unpack it into {root_dir}/ (or point "
         "DATASETS.ROOT_DIR to where it is).\nTo try the framework without any download, use the synthetic set: "
         "--config_file configs/Synthetic/cfat.yml",
+        fits=lambda place: not any((place / name).exists() for name in NO_ORIGINAL) and has_names(place, FILE_NAMES),
     )
     names = FILE_NAMES if own_subset else FILE_NAMES._replace(last_pid=LAST_PID, num_cameras=NUM_CAMERAS)
     return read_market_layout(
         directory, faults, name="market1501", names=names, published=PUBLISHED, cameras=NUM_CAMERAS
     )
+
+
+def has_names(directory: Path, names: FileNames) -> bool:
+    """Whether the images of the splits in `directory` are named so, as far as their first ones tell."""
+    looks = [
+        [names.pattern.fullmatch(name) is not None for name in islice(_list(directory / folder, Faults()), FIRST_NAMES)]
+        for folder in SPLITS
+    ]
+    return any(map(any, looks)) and all(any(look) for look in looks if look)
+
+
+def _list(directory: Path, faults: Faults, *, recursive: bool = False) -> Iterator[str]:
+    return list_images(directory, faults.add, suffixes=PICTURE_SUFFIXES, recursive=recursive)
 
 
 def read_market_layout(
@@ -94,9 +120,14 @@ def read_market_layout(
         UserError: a split's directory is missing.
     """
     directory = Path(directory)
-    find_directory(directory.parent, (directory.name,), tuple(SPLITS), title=name, download="Unpack the archive again")
+    check_inside(directory, tuple(SPLITS), title=name)
+    spellings = defaultdict(set)
+    splits = {
+        split: _read_split(directory / folder, names, faults, spellings) for split, folder in SPLIT_DIRECTORIES.items()
+    }
+    report_spellings(spellings, str(directory))
     return DatasetSplits(
-        **{split: _read_split(directory / folder, names, faults) for split, folder in SPLIT_DIRECTORIES.items()},
+        **splits,
         name=name,
         root=str(directory),
         has_distractors=True,
@@ -105,10 +136,13 @@ def read_market_layout(
     )
 
 
-def _read_split(directory: Path, names: FileNames, faults: Faults) -> tuple[ImageRecord, ...]:
-    records = []
-    names_there = list(list_pictures(directory, faults, suffixes=PICTURE_SUFFIXES, recursive=False))
-    if not names_there and (below := next(list_pictures(directory, Faults(), suffixes=PICTURE_SUFFIXES), None)):
+def _read_split(
+    directory: Path, names: FileNames, faults: Faults, spellings: dict[int, set[str]]
+) -> tuple[ImageRecord, ...]:
+    """Records of a split; `spellings` takes up pid -> how names write it."""
+    records, num_junk = [], 0
+    names_there = list(_list(directory, faults))
+    if not names_there and (below := next(_list(directory, Faults(), recursive=True), None)):
         raise UserError(
             f"{directory}: no picture in it, but {below} below it; expected the pictures in {directory} itself: a "
             "directory level is too much, move them up"
@@ -119,12 +153,19 @@ def _read_split(directory: Path, names: FileNames, faults: Faults) -> tuple[Imag
         if match is None:
             faults.add(f"{path}: the name does not parse; expected {names.example}. Rename or remove the file")
             continue
-        pid, camera = int(match["pid"]), int(match["camera"])
-        if not (JUNK_PID <= pid <= names.last_pid and 1 <= camera <= names.num_cameras):
+        text, pid, camera = match["pid"], int(match["pid"]), int(match["camera"])
+        is_junk = text == str(JUNK_PID)
+        known = is_junk or (not text.startswith("-") and pid <= names.last_pid)
+        if not (known and 1 <= camera <= names.num_cameras):
             faults.add(
-                f"{path}: pid {pid}, camera {camera}; expected a pid of -1 to {names.last_pid} and a camera of 1 to "
+                f"{path}: pid {text}, camera {camera}; expected a pid of -1 to {names.last_pid} and a camera of 1 to "
                 f"{names.num_cameras}. Rename or remove the file"
             )
-        elif pid != JUNK_PID:
+        elif is_junk:
+            num_junk += 1
+        else:
+            spellings[pid].add(text)
             records.append(ImageRecord(str(path), pid, camera - 1))
+    if num_junk:
+        logger.info("%s: %d images with pid %d are junk, left out", directory, num_junk, JUNK_PID)
     return tuple(records)

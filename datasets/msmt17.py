@@ -3,7 +3,8 @@
 Wei, Zhang, Gao, Tian: Person Transfer GAN to Bridge Domain Gap for Person Re-Identification, CVPR 2018,
 https://www.pkuvmc.com/dataset.html
 
-    data/MSMT17_V1/, or data/MSMT17_V2/ (faces masked), or either as data/MSMT17/ or data/msmt17/
+    data/MSMT17_V1/, or data/MSMT17_V2/ (faces masked), or either as data/MSMT17/ or data/msmt17/, or in any
+    directory up to three levels below data/ that has this content
         train/ and test/ (V1), or mask_train_v2/ and mask_test_v2/ (V2), with <pid>/<name>.jpg below them
         list_train.txt      30,248 pictures of 1,041 identities
         list_val.txt         2,373 pictures of the same identities
@@ -19,12 +20,15 @@ import functools
 import logging
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.faults import Faults
-from datasets.places import content_of, find_directory, holds
+from datasets.places import check_inside, content_of, find_by_content, find_directory, holds
+from datasets.records import report_spellings
 from utils.errors import UserError
+from utils.files import MIB, read_text
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ LIST_TRAIN, LIST_VAL, LIST_QUERY, LIST_GALLERY = (f"list_{name}.txt" for name in
 TRAIN, TRAIN_WITHOUT_VAL = Counts(32621, 1041), Counts(30248, 1041)
 QUERY, GALLERY = Counts(11659, 3060), Counts(82161, 3060)
 NUM_CAMERAS = 15
+MAX_LIST = 64 * MIB  # the longest published one has 4 MB
 LINE = re.compile(
     r"(?P<path>(?P<directory>\d{1,9})/(?P<file>[^/\\\s_]+_[^/\\\s_]+_(?P<camera>\d{1,9})_[^/\\\s]+))"
     r"\s+(?P<pid>-?\d{1,9})",
@@ -82,6 +87,11 @@ def _find(root: Path, version: str, lists: tuple[str, ...]) -> tuple[str, Path]:
         for place in (root / name for name in names):
             if holds(place, PICTURES[known]):
                 there.setdefault(known, place)
+    if not there or version not in (AUTO, *there):
+        for known, pictures in PICTURES.items():
+            place = find_by_content(root, (*pictures, *lists), title=f"MSMT17 {known}", name=DIRECTORIES[known][0])
+            if place:
+                there.setdefault(known, place)
     found = " and ".join(f"{known} in {place}" for known, place in there.items())
     if version == AUTO and len(there) > 1:
         raise UserError(
@@ -109,8 +119,11 @@ def _find(root: Path, version: str, lists: tuple[str, ...]) -> tuple[str, Path]:
         )
     if version == AUTO:
         (version,) = there
-    names = (there[version].name,) if version in there else DIRECTORIES[version]
-    return version, look_for(names, (*PICTURES[version], *lists))
+    inside = (*PICTURES[version], *lists)
+    if version not in there:
+        return version, look_for(DIRECTORIES[version], inside)
+    check_inside(there[version], inside, title="MSMT17")
+    return version, there[version]
 
 
 def _read_lists(
@@ -126,6 +139,7 @@ def _read_lists(
     """
     files = functools.cache(lambda directory: _list_files(pictures / directory, faults))
     first: dict[str, str] = {}  # picture -> where it stood first
+    spellings = defaultdict(set)
     splits = {}
     for split, names in lists.items():
         records = []
@@ -143,14 +157,16 @@ def _read_lists(
                     f"{where}: picture {pictures / path} does not exist; unpack the archive again, or remove the line"
                 )
             else:
-                records.append(ImageRecord(str(pictures / path), pid, camera - 1))
+                spellings[pid].add(line["directory"])
+                records.append(ImageRecord(f"{pictures}/{path}", pid, camera - 1))
         splits[split] = tuple(sorted(records, key=lambda record: record.path))
+    report_spellings(spellings, str(pictures))
     return splits
 
 
 def _parse(path: Path, faults: Faults) -> Iterator[tuple[str, re.Match]]:
     """The lines of a list: where each stands, and its match with LINE."""
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_read_list(path).split("\n"), start=1):
         if line := line.strip():
             where = f"{path}, line {number}"
             if match := LINE.fullmatch(line):
@@ -175,13 +191,8 @@ def _list_files(directory: Path, faults: Faults) -> frozenset[str]:
         return frozenset()
 
 
-def _read_text(path: Path) -> str:
+def _read_list(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: no UTF-8 ({error.reason} at byte {error.start}); expected lines like {EXAMPLE}. Unpack the "
-            "archive again, or save the list as UTF-8"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); unpack the archive again") from error
+        return read_text(path, max_bytes=MAX_LIST)
+    except UserError as error:
+        raise UserError(f"{error}; expected lines like {EXAMPLE}. Unpack the archive again") from error

@@ -9,10 +9,10 @@ from corruption import make_test_policy
 from datasets.decoding import find_unreadable
 from datasets.faults import Faults
 from datasets.make_dataloader import TestLoaders
-from datasets.places import SUFFIXES, list_pictures
 from datasets.transforms import TestTransform
 from utils.errors import UserError
 from utils.images import read_image
+from utils.listing import SUFFIXES, list_images
 from utils.structures import Condition, DatasetSplits, ImageRecord
 
 
@@ -84,7 +84,7 @@ def _list_readable(directory: str, faults: Faults, *, check: bool) -> tuple[str,
     if not os.path.isdir(directory):
         found = "is a file" if os.path.exists(directory) else "does not exist"
         raise UserError(f"{directory!r} {found}; expected a directory with pictures")
-    paths = {os.path.join(directory, path): path for path in sorted(list_pictures(directory, faults))}
+    paths = {os.path.join(directory, path): path for path in sorted(list_images(directory, faults.add))}
     unreadable = find_unreadable(paths) if check else {}
     for message in unreadable.values():
         faults.add(message)

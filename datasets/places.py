@@ -1,25 +1,32 @@
-"""Where a data set lies: its directory below DATASETS.ROOT_DIR, and the pictures below a directory."""
+"""Where a data set lies: its directory below DATASETS.ROOT_DIR."""
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from datasets.faults import Faults
 from utils.errors import UserError
+from utils.listing import SUFFIXES, is_machine_made
 
 logger = logging.getLogger(__name__)
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".rar", ".7z")
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2",
-            ".ppm", ".pgm")  # fmt: skip
 SHOWN = 10  # names that a message quotes
-DEPTH = 2  # directory levels below which a misplaced data set is looked for
+DEPTH = 3  # directory levels below DATASETS.ROOT_DIR down to which a data set is looked for by its content
+MAX_DIRECTORIES = 20_000  # looked into in all, some seconds on a slow disk
 
 
-def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str], *, title: str, download: str) -> Path:
-    """The directory of a data set: the first of `names` below `root` that is there and holds all of `inside`.
+def find_directory(
+    root: str | Path,
+    names: Sequence[str],
+    inside: Sequence[str],
+    *,
+    title: str,
+    download: str,
+    fits: Callable[[Path], bool] = lambda directory: True,
+) -> Path:
+    """The directory of a data set: the first of `names` below `root` that is there and holds all of `inside`, else the
+    one with that content, whatever its name.
 
     Args:
         root: DATASETS.ROOT_DIR.
@@ -27,33 +34,109 @@ def find_directory(root: str | Path, names: Sequence[str], inside: Sequence[str]
         inside: what it must hold, relative to it.
         title: name of the data set, for messages.
         download: what to do where it is nowhere, a sentence.
+        fits: whether a directory of another name that holds `inside` is the data set.
 
     Raises:
         PermissionError: a directory above `root` must not be entered.
-        UserError: not found. A wrong directory level, an archive that is not unpacked and a name in another case are
+        UserError: not found, or several have its content. An archive that is not unpacked and names in another case are
             recognised and told.
     """
     root = Path(root)
     for name in names:
         if holds(root / name, inside):
             return root / name
-    places = " nor ".join(str(root / name) for name in names)
-    expected = ", ".join(inside)
     if not os.path.isdir(root):
         why = f"{root} is a file" if _is_there(root) else f"the directory {root} does not exist"
         raise UserError(f"{title} not found: DATASETS.ROOT_DIR: {why}. {download}")
-    for explain in (_wrong_level, _another_case, _archive):
+    if found := find_by_content(root, inside, title=title, name=names[0], fits=fits):
+        return found
+    for explain in (_another_case, _archive):
         if told := explain(root, names, inside):
             raise UserError(f"{title} not found: {told}")
     there = next((root / name for name in names if os.path.isdir(root / name)), None)
     if there is not None:
-        missing = ", ".join(name for name in inside if not os.path.exists(there / name))
-        raise UserError(
-            f"{title}: {there}: {missing} missing; expected {expected}; it holds {content_of(there)}. The archive is "
-            "not fully unpacked, or this is another directory level"
-        )
+        check_inside(there, inside, title=title)
+    others = list(_search(root, inside))
+    other = f"{others[0]} holds {', '.join(inside)}, but the images of another data set. " if others else ""
+    places = " nor ".join(str(root / name) for name in names)
     neither = "neither " if len(names) > 1 else ""
-    raise UserError(f"{title} not found: {neither}{places} {'exists' if neither else 'does not exist'}.\n{download}")
+    raise UserError(
+        f"{title} not found: {other}{neither}{places} {'exists' if neither else 'does not exist'}.\n{download}"
+    )
+
+
+def find_by_content(
+    root: Path,
+    inside: Sequence[str],
+    *,
+    title: str,
+    name: str,
+    fits: Callable[[Path], bool] = lambda directory: True,
+) -> Path | None:
+    """The directory, `root` or up to DEPTH levels below it, that holds all of `inside` and `fits`; None: there is none.
+
+    Args:
+        root, inside, title, fits: see find_directory.
+        name: that the directory is expected to have, for messages.
+
+    Raises:
+        UserError: several have this content.
+    """
+    found = {os.path.realpath(place): place for place in reversed(list(filter(fits, _search(root, inside))))}
+    places = sorted(found.values())
+    if len(places) > 1:
+        raise UserError(
+            f"{title}: several directories have its content: {', '.join(map(str, places[:SHOWN]))}. Set "
+            f"DATASETS.ROOT_DIR to the one to read, or give it the name {root / name}"
+        )
+    if not places:
+        return None
+    logger.info("%s: found by its content in %s", title, places[0])
+    return places[0]
+
+
+def _search(root: Path, inside: Sequence[str]) -> Iterator[Path]:
+    """Directories that hold all of `inside`, level by level; none below one of them, nor below one of images."""
+    level, left = [root], MAX_DIRECTORIES
+    for depth in range(DEPTH + 1):
+        below = []
+        for place in level[:left]:
+            if holds(place, inside):
+                yield place
+            elif depth < DEPTH:
+                below += _directories_in(place, with_images=depth == 0)
+        level, left = below, max(left - len(level), 0)
+
+
+def _directories_in(place: Path, *, with_images: bool) -> list[Path]:
+    """Sorted; none of a directory that must not be read or, unless `with_images`, that holds images."""
+    names = []
+    try:
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if is_machine_made(entry.name):
+                    continue
+                if entry.is_dir():
+                    names.append(entry.name)
+                elif not with_images and entry.name.lower().endswith(SUFFIXES):
+                    return []
+    except OSError:
+        return []
+    return [place / name for name in sorted(names)]
+
+
+def check_inside(directory: Path, inside: Sequence[str], *, title: str) -> None:
+    """Raises UserError unless the directory holds all of `inside`; names in another case and archives are told."""
+    if holds(directory, inside):
+        return
+    for explain in (_another_case, _archive):
+        if told := explain(directory.parent, (directory.name,), inside):
+            raise UserError(f"{title} not found: {told}")
+    missing = ", ".join(name for name in inside if not os.path.exists(directory / name))
+    raise UserError(
+        f"{title}: {directory}: {missing} missing; expected {', '.join(inside)}; it holds {content_of(directory)}. The "
+        "archive is not fully unpacked, or this is another directory level"
+    )
 
 
 def holds(directory: Path, inside: Sequence[str]) -> bool:
@@ -84,25 +167,6 @@ def content_of(directory: Path) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "nothing"
 
 
-def _wrong_level(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
-    if holds(root, inside):
-        if root.resolve().name in names:
-            return (
-                f"DATASETS.ROOT_DIR {root} is the data set's own directory; expected the one above it: "
-                f"DATASETS.ROOT_DIR {root.parent if root.name in names else root.resolve().parent}"
-            )
-        return f"its files lie in {root} itself; expected them in {root / names[0]}: make that directory and move them"
-    for depth in range(1, DEPTH + 1):
-        for found in sorted(root.glob("/".join("*" * depth))):
-            if not holds(found, inside):
-                continue
-            if found.name in names:
-                return f"it lies a level too deep, in {found}: set DATASETS.ROOT_DIR {found.parent}"
-            if found.parent.name in names and found.parent.parent == root:
-                return f"it lies a level too deep, in {found}; expected its content in {found.parent}: move it up"
-    return ""
-
-
 def _another_case(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
     for place, wanted in [(root, names), *((root / name, inside) for name in names)]:
         lowered = {name.lower(): name for name in wanted if not os.path.exists(place / name)}
@@ -124,56 +188,3 @@ def _archive(root: Path, names: Sequence[str], inside: Sequence[str]) -> str:
 
 def _plain(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
-
-
-def list_pictures(
-    directory: str | Path, faults: Faults, *, suffixes: Iterable[str] = SUFFIXES, recursive: bool = True
-) -> Iterator[str]:
-    """Paths of the pictures in `directory`, relative to it, with forward slashes, in the order of their names.
-
-    Other files are counted in the log, hidden ones passed over; symbolic links are followed, and one that leads back to
-    a directory above itself is a fault.
-
-    Args:
-        directory: where to look.
-        faults: takes up links in loops, directories that cannot be read, and names of pictures that are no files.
-        suffixes: what the names of pictures end in, in lower case.
-        recursive: also below it.
-    """
-    directory = Path(directory)
-    wanted, others = tuple(suffixes), Counter()
-
-    def walk(place: Path, above: tuple[str, ...]) -> Iterator[str]:
-        real = os.path.realpath(place)
-        if real in above:
-            faults.add(f"{place}: a symbolic link that leads back to {real}, a loop. Remove the link")
-            return
-        try:
-            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
-        except OSError as error:
-            faults.add(f"{place}: cannot be read ({error.strerror}). Mend its permissions, or remove it")
-            return
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            try:
-                is_directory = entry.is_dir()
-            except OSError as error:  # a link to itself
-                faults.add(f"{entry.path}: cannot be read ({error.strerror}). Remove the link")
-                continue
-            if is_directory:
-                if recursive:
-                    yield from walk(Path(entry.path), (*above, real))
-                else:
-                    others["directories"] += 1
-            elif not entry.name.lower().endswith(wanted):
-                others[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
-            elif entry.is_file():
-                yield Path(entry.path).relative_to(directory).as_posix()
-            else:
-                faults.add(f"{entry.path}: no file, or a link to none. Remove it")
-
-    yield from walk(directory, ())
-    if others:
-        kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(others.items()))
-        logger.info("%s: passed over %s; pictures end in %s", directory, kinds, ", ".join(sorted(wanted)))

@@ -10,6 +10,7 @@ from utils.structures import SPLIT_NAMES, Counts, DatasetSplits, ImageRecord
 logger = logging.getLogger(__name__)
 
 DISTRACTOR_PID = 0
+SHOWN = 5  # names that a message quotes
 # Numbers that a file name may give; more would only be a name that was misread, and a table of that many cameras.
 MAX_PID, MAX_CAMERAS = 10**9, 10**4
 
@@ -24,6 +25,37 @@ def count(splits: DatasetSplits, split: str) -> Counts:
 
 def all_records(splits: DatasetSplits) -> tuple[ImageRecord, ...]:
     return (*splits.train, *splits.query, *splits.gallery)
+
+
+def seed_label(path: str, root: str) -> str:
+    """The name of an image that its corruption is seeded from, with forward slashes.
+
+    Below `root`, however the two are written (through links, relative or absolute), it is the path below `root`, so
+    that a copy elsewhere is corrupted alike. Of other images it is what names them: a path that starts at `root` and
+    leaves it by `..` as it is, else the absolute path, which does not depend on where `root` lies.
+    """
+    label = os.path.relpath(path, root)
+    starts_at_root = not os.path.isabs(path) or path.startswith(os.path.join(root, ""))
+    if _leaves(label) and not starts_at_root:
+        directory, name = os.path.split(path)
+        label = os.path.relpath(os.path.join(os.path.realpath(directory), name), os.path.realpath(root))
+        if _leaves(label):
+            label = os.path.normpath(path)
+    return label.replace(os.sep, "/")
+
+
+def _leaves(relative: str) -> bool:
+    return relative.split(os.sep, 1)[0] == os.pardir
+
+
+def report_spellings(spellings: dict[int, set[str]], title: str) -> None:
+    """Warns where file names write one pid in several ways, as 1 and 0001: number -> its texts."""
+    several = [" = ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
+    if several:
+        logger.warning(
+            "%s: %d identities are written in several ways, and are one each since pids are numbers there: %s%s",
+            title, len(several), ", ".join(several[:SHOWN]), ", ..." if len(several) > SHOWN else "",
+        )  # fmt: skip
 
 
 def cameras_of(splits: DatasetSplits) -> set[int]:

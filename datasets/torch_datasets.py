@@ -1,6 +1,5 @@
 """Pictures as torch data sets: read, corrupt, transform."""
 
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ from torch.utils.data import Dataset
 
 from corruption import CorruptionPolicy, apply_condition, test_generator
 from datasets.augmix import augmix
+from datasets.records import seed_label
 from datasets.samplers import SampleKey
 from datasets.transforms import TestTransform, TrainTransform
 from utils.images import read_image
@@ -78,7 +78,7 @@ class TestPictures(Dataset):
     """Test pictures under a condition; what a picture looks like is a pure function of (seed, split, path, repeat).
 
     Args:
-        root: directory that paths are taken relative to, so that a copy elsewhere is corrupted alike.
+        root: directory that `records.seed_label` takes paths relative to, so that a copy elsewhere is corrupted alike.
         split: "query" or "gallery".
         condition: how the pictures look.
         repeat: number of the draw, from 0.
@@ -109,8 +109,7 @@ class TestPictures(Dataset):
     def picture(self, index: int) -> np.ndarray:
         """Picture `index` under the condition, at its own size."""
         path = self.records[index].path
-        relative = os.path.relpath(path, self.root).replace(os.sep, "/")
-        rng = test_generator(self.seed, self.split, relative, self.repeat)
+        rng = test_generator(self.seed, self.split, seed_label(path, self.root), self.repeat)
         return apply_condition(self.read(path), self.condition, self.policy, rng)
 
     def __getitem__(self, index: int) -> dict:

@@ -34,7 +34,7 @@ ROOMS = {
     "cv2": ("corruption/", "datasets/"),
     "scipy.ndimage": ("corruption/", "datasets/"),
     "matplotlib": ("utils/plots.py", *COMMANDS),
-    "h5py": ("datasets/cuhk03.py",),
+    "h5py": ("datasets/cuhk03_hdf5.py",),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), ("model/export.py",)),
 }
 TOP_LEVEL = {

@@ -20,6 +20,11 @@ _KERNEL_DIRECTORIES = ("/proc", "/sys")
 PARTIAL = r"\..+\.([0-9a-f]{16}|\d+)\.partial"
 
 
+def in_kernel_directory(real: str) -> bool:
+    """Whether a path without links is, or lies in, one of the kernel's directories."""
+    return f"{real}/".startswith(tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES))
+
+
 @contextlib.contextmanager
 def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
     """Opens a regular file of at most `max_bytes` for reading; every file that a user names is opened here.
@@ -37,11 +42,12 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, descriptor)
         status = os.fstat(descriptor)
-        made_up = status.st_blocks == 0 and os.path.realpath(path).startswith(  # a look at every directory takes time
-            tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES)
-        )
+        # realpath looks at every directory, which takes time; the kernel's files have no blocks
+        made_up = status.st_blocks == 0 and in_kernel_directory(os.path.realpath(path))
         if made_up or not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)")
+            raise UserError(
+                f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)"
+            )
         if status.st_size > max_bytes:
             raise UserError(
                 f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; "

@@ -1,6 +1,5 @@
 """Merging, checking and reporting of config/loader.py, config/values.py and config/options.py."""
 
-import logging
 from pathlib import Path
 
 import pytest

@@ -115,8 +115,8 @@ def test_bad_rows(tmp_path):
         ("x" * 200_000, "expected a header"),
         ("path,pid,pid\np/a.png,1,2\n", "column pid twice in the header: path,pid,pid"),
         ('path,pid\np/a.png,1\n"p/b.png,1\np/c.png,1\n', r"no CSV from line 3 on \(unexpected end of data\)"),
-        ("path,pid\np/ä.png,1\n".encode("latin-1"), r"no UTF-8 \(.* at byte 11\); save it as CSV UTF-8"),
-        ("path,pid\n".encode("utf-16"), "no UTF-8"),
+        ("path,pid\np/ä.png,1\n".encode("latin-1"), r"is not UTF-8 text \(.* in position 11: .*\); save it as UTF-8"),
+        ("path,pid\n".encode("utf-16"), "is not UTF-8 text"),
     ],
 )
 def test_no_list(tmp_path, text, message):

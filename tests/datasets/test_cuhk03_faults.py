@@ -22,7 +22,7 @@ from tests.datasets.make_cuhk03 import (
     protocol_file,
     write_mat,
 )
-from tests.datasets.test_cuhk03 import hidden, read
+from tests.datasets.test_cuhk03 import hidden, read, write_folders
 from utils.errors import UserError
 
 
@@ -55,12 +55,9 @@ def test_nothing_there_says_what_to_do(tmp_path):
         ("cuhk03_release.zip", r"found the archive .*cuhk03_release\.zip, which is not unpacked yet"),
         ("cuhk03/cuhk03_release.zip", r"found the archive .*cuhk03/cuhk03_release\.zip, which is not unpacked yet"),
         ("cuhk03-np.zip", r"found the archive .*cuhk03-np\.zip, which is not unpacked yet"),
-        ("CUHK03/cuhk-03.mat", "expected .*/cuhk03: rename it"),
-        ("CUHK03-NP/detected/query/0001_c1_1.png", "expected .*/cuhk03-np: rename it"),
-        ("cuhk03-np/cuhk03-np/detected/query/0001_c1_1.png", "a level too deep"),
+        ("CUHK03-NP/detected/query/0001_c1_1.png", "CUHK03-NP/detected: bounding_box_train, bounding_box_test missing"),
+        ("cuhk03-np/cuhk03-np/detected/query/0001_c1_1.png", "detected: bounding_box_train, bounding_box_test missing"),
         ("cuhk03-np/labeled/query/0001_c1_1.png", "cuhk03-np: detected missing"),
-        ("cuhk-03.mat", "expected them in .*/cuhk03: make that directory and move them"),
-        ("cuhk03/other/cuhk-03.mat", "a level too deep, in .*/cuhk03/other"),
         ("cuhk03/Thumbs.db", r"cuhk03: cuhk-03\.mat missing"),
     ],
 )
@@ -71,9 +68,37 @@ def test_not_quite_there(tmp_path, found, message):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["CUHK03", "cuhk03/other", "downloads/cuhk03_release", "."])
+def test_the_release_is_found_by_its_content(tmp_path, place):
+    make_cuhk03(tmp_path, mat=place, protocols=place)
+    expected = read(tmp_path)
+    assert expected.root == str(tmp_path / "cuhk03" / "images_detected")
+    assert read(tmp_path) == expected  # from what was extracted
+    assert read(tmp_path, classic_split=1).root == expected.root
+
+
 def test_the_root_is_the_data_sets_own_directory(root):
-    with pytest.raises(UserError, match=f"expected the one above it: DATASETS.ROOT_DIR {root}"):
-        read(root / "cuhk03")
+    assert read(root / "cuhk03") == read(root)
+
+
+@pytest.mark.parametrize("place", ["CUHK03-NP/labeled", "cuhk03-np/cuhk03-np/labeled", "a/b/labeled", "cuhk", "."])
+def test_folders_are_found_by_their_content(tmp_path, place):
+    write_folders(tmp_path / place)
+    assert read(tmp_path, boxes="labeled").root == str(tmp_path / place)
+
+
+def test_folders_of_others_are_not_taken(tmp_path):
+    write_folders(tmp_path / "DukeMTMC-reID")
+    for path in (tmp_path / "DukeMTMC-reID").rglob("*.png"):
+        path.rename(path.with_name(f"{path.name[:7]}_f{path.stem[8:]}.jpg"))
+    with pytest.raises(UserError, match="CUHK03 not found"):
+        read(tmp_path)
+    write_folders(tmp_path / "a" / "detected")
+    with pytest.raises(UserError, match="CUHK03 not found"):
+        read(tmp_path, boxes="labeled")
+    write_folders(tmp_path / "b" / "detected")
+    with pytest.raises(UserError, match="several directories have its content: .*/a/detected, .*/b/detected"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 400, 2000, 200_000])

@@ -51,6 +51,23 @@ def test_reads_both_directory_names(tmp_path, name):
     assert splits.gallery[0].path == str(directory / "bounding_box_test" / "0000_c1s1_000151_01.jpg")
 
 
+@pytest.mark.parametrize("name", ["market", "Market-1501", "Market1501/Market-1501-v15.09.15", "."])
+def test_reads_a_directory_of_another_name(tmp_path, name):
+    directory = write_tree(tmp_path, name)
+    for other, file in (("synthetic", "manifest.json"), ("market1501-C", "export.json")):
+        (write_tree(tmp_path / "others", other) / file).touch()
+    splits = read(tmp_path)
+    assert splits.root == str(directory)
+    assert [r.path for r in splits.query] == [str(directory / "query" / file) for file in NAMES["query"]]
+
+
+def test_the_layout_with_other_names_is_another_data_set(tmp_path):
+    duke = {folder: ["0002_c1_f0044158.jpg", "0002_c2_f0044158.jpg"] for folder in NAMES}
+    directory = write_tree(tmp_path, "DukeMTMC-reID", duke)
+    with pytest.raises(UserError, match=f"{directory} holds bounding_box_train, .* but the images of another data set"):
+        read(tmp_path)
+
+
 def test_counts_against_the_published_ones(tmp_path, caplog):
     write_tree(tmp_path)
     splits = read(tmp_path)
@@ -96,6 +113,20 @@ def test_numbers_outside_the_published_range(tmp_path, name):
     with pytest.raises(UserError, match=f"{name}: pid .*; expected a pid of -1 to 1501 and a camera of 1 to 6"):
         read(tmp_path)
     assert len(read(tmp_path, own_subset=True).query) == 3
+
+
+@pytest.mark.parametrize("name", ["-01_c1s1_1_1.jpg", "-0_c1s1_1_1.jpg", "\uff12_c1s1_1_1.jpg"])
+def test_junk_is_minus_one_alone_and_digits_are_ascii(tmp_path, name):
+    write_tree(tmp_path, names={**NAMES, "query": [*NAMES["query"], name]})
+    with pytest.raises(UserError, match=name):
+        read(tmp_path, own_subset=True)
+
+
+def test_one_identity_written_in_several_ways_is_told(tmp_path, caplog):
+    directory = write_tree(tmp_path, names={**NAMES, "query": [*NAMES["query"], "3_c1s1_1_1.jpg"]})
+    assert [r.pid for r in read(tmp_path).query] == [1, 3, 3]
+    assert f"{directory}: 1 identities are written in several ways, and are one each" in caplog.text
+    assert "0003 = 3" in caplog.text
 
 
 def configure(root, *opts):

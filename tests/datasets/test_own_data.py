@@ -290,7 +290,68 @@ def test_queries_without_a_match(tmp_path, caplog):
 
 
 def test_integers_with_a_point_are_integers(tmp_path, caplog):
-    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in ("-1.0", "0", "1", "1.0", "02.00") for n in range(2)))
+    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in ("-1.0", "0", "7.0", "02.00") for n in range(2)))
     splits = read(root, QUERY_DRAWN)
-    assert Counter(r.pid for r in (*splits.query, *splits.gallery)) == {0: 2, 1: 4, 2: 2}
+    assert Counter(r.pid for r in (*splits.query, *splits.gallery)) == {0: 2, 2: 2, 7: 2}
     assert "pid 0 counts as a person here; where it marks distractors" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["01", "0001", "1.0", "+1", "\uff11", "\u200b1", "1.00"])
+def test_names_are_text_and_what_looks_alike_is_told(tmp_path, caplog, other):
+    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in ("1", other, "2") for n in range(2)))
+    splits = read(root, QUERY_DRAWN)
+    people = {os.path.basename(os.path.dirname(r.path)): r.pid for r in (*splits.query, *splits.gallery)}
+    assert set(people) == {"1", other, "2"}
+    assert sorted(people.values()) == [0, 1, 2]
+    assert "pid: 1 names that are written in several ways count as different names" in caplog.text
+    assert repr(other) in caplog.text
+
+
+@pytest.mark.parametrize(("one", "other"), [("Anna", "anna"), ("jos\u00e9", "jose\u0301")])
+def test_names_that_differ_by_case_or_unicode_form(tmp_path, caplog, one, other):
+    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in (one, other) for n in range(2)))
+    assert {r.pid for r in read(root, QUERY_DRAWN).query} == {0, 1}
+    assert "count as different names" in caplog.text
+
+
+@pytest.mark.parametrize("digits", [r"\d+", r"-?\d+", "[0-9]+", r"\d{1,4}", r"-?[0-9]*\d"])
+def test_a_pattern_of_digits_says_number(tmp_path, caplog, digits):
+    root = write(tmp_path, "1/c1_a.png", "0001/c2_b.png", "2/c01_a.png", "2/c2_b.png", "2/c2_c.png")
+    splits = read(root, QUERY_DRAWN, rf"(?P<pid>{digits})/c(?P<camid>{digits})_.+", faults=(faults := Faults()))
+    assert faults.messages == []
+    records = (*splits.query, *splits.gallery)
+    assert Counter((r.pid, r.camid) for r in records) == {(1, 0): 1, (1, 1): 1, (2, 0): 1, (2, 1): 2}
+    for told in ("'0001' = '1'", "'01' = '1'"):
+        assert f"are the same number, since DATASETS.FOLDER.PATTERN reads digits there: {told}" in caplog.text
+
+
+def test_cameras_are_text_too(tmp_path, caplog):
+    root = write(tmp_path, *(f"{pid}/{camera}_{n}.png" for pid in (5, 6) for camera in ("1", "01") for n in (1, 2)))
+    splits = read(root, QUERY_DRAWN, CAMERA)
+    assert {r.camid for r in (*splits.query, *splits.gallery)} == {0, 1}
+    assert "camid: 1 names" in caplog.text
+
+
+def test_what_does_not_merge_keeps_its_numbers(tmp_path, caplog):
+    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in ("0010", "2", "007") for n in range(2)))
+    assert [r.pid for r in read(root, QUERY_DRAWN).query] == [10, 7, 2]
+    assert "several ways" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["-01", "-0001", "-1.5"])
+def test_junk_is_minus_one_alone(tmp_path, name):
+    root = write(tmp_path, *(f"{pid}/{n}.png" for pid in ("1", name) for n in range(2)))
+    faults = Faults()
+    found = read(root, QUERY_DRAWN, faults=faults).gallery
+    assert len(faults.messages) == 2 or len(found) == 2  # told, or a person by name
+
+
+def test_machine_made_directories_are_no_people(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    root = write(tmp_path, *(f"{pid}/{n}.jpg" for pid in ("#12", "_5", "anna") for n in range(2)))
+    clean = read(root, QUERY_DRAWN)
+    write(root, *(f"{pid}/@eaDir/{n}.jpg/SYNOPHOTO_THUMB_M.jpg" for pid in ("#12", "_5", "anna") for n in range(2)))
+    write(root, "#recycle/a.jpg", "#recycle/b.jpg", "__MACOSX/anna/._0.jpg", "$RECYCLE.BIN/c.jpg")
+    assert read(root, QUERY_DRAWN) == clean
+    assert {r.pid for r in clean.gallery} == {0, 1, 2}
+    assert "machine-made: 1 #recycle, 1 $RECYCLE.BIN, 3 @eaDir, 1 __MACOSX" in caplog.text

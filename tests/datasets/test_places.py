@@ -1,10 +1,10 @@
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
-from datasets.faults import Faults
-from datasets.places import find_directory, list_pictures
+from datasets.places import find_directory
 from utils.errors import UserError
 
 NAMES, INSIDE = ("market1501", "Market-1501-v15.09.15"), ("bounding_box_train", "query")
@@ -17,8 +17,8 @@ def make(directory, inside=INSIDE):
     return directory
 
 
-def find(root, names=NAMES, inside=INSIDE):
-    return find_directory(root, names, inside, title="Market-1501", download="Unpack it into data/.")
+def find(root, names=NAMES, inside=INSIDE, **options):
+    return find_directory(root, names, inside, title="Market-1501", download="Unpack it into data/.", **options)
 
 
 def told(root, **options):
@@ -69,44 +69,58 @@ def test_no_root(tmp_path):
     assert told(tmp_path / "b") == message.format(f"the directory {tmp_path / 'b'} does not exist")
 
 
+@pytest.mark.parametrize(
+    "place", [".", "Market", "Market1501", "market-1501", f"{NAMES[0]}/{NAMES[1]}", f"{NAMES[1]}/{NAMES[1]}", "a/b/c"]
+)
+def test_another_name_with_its_content(tmp_path, caplog, place):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "cover.jpg").touch()
+    directory = make(tmp_path / place)
+    assert find(tmp_path) == directory
+    assert f"Market-1501: found by its content in {directory}" in caplog.text
+
+
 def test_the_directory_itself_as_root(tmp_path, monkeypatch):
     directory = make(tmp_path / NAMES[1])
-    message = "Market-1501 not found: DATASETS.ROOT_DIR {} is the data set's own directory; expected the one above it: "
-    assert told(directory) == message.format(directory) + f"DATASETS.ROOT_DIR {tmp_path}"
     (tmp_path / "link").symlink_to(directory)
-    assert told(tmp_path / "link") == message.format(tmp_path / "link") + f"DATASETS.ROOT_DIR {tmp_path}"
+    assert find(tmp_path / "link") == tmp_path / "link"
     monkeypatch.chdir(directory)
-    assert told(".") == message.format(".") + f"DATASETS.ROOT_DIR {tmp_path}"
+    assert find(".") == Path()
 
 
-def test_its_files_in_the_root(tmp_path):
-    make(tmp_path)
+def test_several_directories_with_its_content(tmp_path):
+    first, second = make(tmp_path / "Market"), make(tmp_path / "old" / NAMES[0])
     assert told(tmp_path) == (
-        f"Market-1501 not found: its files lie in {tmp_path} itself; expected them in {tmp_path / NAMES[0]}: make "
-        "that directory and move them"
+        f"Market-1501: several directories have its content: {first}, {second}. Set DATASETS.ROOT_DIR to the one to "
+        f"read, or give it the name {tmp_path / NAMES[0]}"
     )
+    assert find(first) == first
+    assert find(tmp_path, fits=lambda place: place == second) == second
+    second.joinpath("query").rmdir()
+    (tmp_path / "again").symlink_to(first)  # the same directory twice is no choice
+    assert find(tmp_path) == first
 
 
-def test_a_level_too_deep(tmp_path):
-    directory = make(tmp_path / "downloads" / NAMES[0])
-    assert told(tmp_path) == (
-        f"Market-1501 not found: it lies a level too deep, in {directory}: set DATASETS.ROOT_DIR "
-        f"{tmp_path / 'downloads'}"
-    )
+def test_where_nothing_is_looked_for(tmp_path):
+    make(tmp_path / "a" / "b" / "c" / "d")  # too deep
+    make(tmp_path / "#recycle" / NAMES[0])
+    make(tmp_path / "images" / NAMES[0])
+    (tmp_path / "images" / "x.jpg").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert "not found: neither" in told(tmp_path)
 
 
-def test_unpacked_into_a_directory_of_its_name(tmp_path):
-    directory = make(tmp_path / NAMES[0] / "images")
-    assert told(tmp_path) == (
-        f"Market-1501 not found: it lies a level too deep, in {directory}; expected its content in "
-        f"{tmp_path / NAMES[0]}: move it up"
-    )
+def test_the_content_of_another_data_set(tmp_path):
+    place = make(tmp_path / "DukeMTMC-reID")
+    assert f"{place} holds {', '.join(INSIDE)}, but the images of another" in told(tmp_path, fits=lambda place: False)
 
 
 def test_names_in_another_case(tmp_path):
-    make(tmp_path / "Market1501")
+    make(tmp_path / "Market1501", ["query"])
     assert f"found {tmp_path / 'Market1501'}, expected {tmp_path / 'market1501'}: rename it" in told(tmp_path)
     (tmp_path / "Market1501").rename(tmp_path / "market1501")
+    make(tmp_path / "market1501", ["bounding_box_train"])
     (tmp_path / "market1501" / "query").rename(tmp_path / "market1501" / "Query")
     place = tmp_path / "market1501"
     assert f"found {place / 'Query'}, expected {place / 'query'}: rename it" in told(tmp_path)
@@ -172,100 +186,3 @@ def test_a_root_that_must_not_be_read(tmp_path):
             find(closed / "a")
     finally:
         closed.chmod(0o700)
-
-
-def pictures(directory, **options):
-    faults = Faults()
-    return list(list_pictures(directory, faults, **options)), faults.messages
-
-
-def write(directory, *names):
-    for name in names:
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).touch()
-
-
-def test_lists_pictures_in_the_order_of_their_names(tmp_path):
-    write(tmp_path, "b.jpg", "a/2.png", "a/10.JPEG", "c/d/e.webp", "B.bmp", "a.tif", "ä.tiff")
-    expected = ["B.bmp", "a/10.JPEG", "a/2.png", "a.tif", "b.jpg", "c/d/e.webp", "ä.tiff"]
-    assert pictures(tmp_path) == (expected, [])
-    assert pictures(str(tmp_path)) == (expected, [])
-
-
-def test_passes_over_other_and_hidden_files(tmp_path, caplog):
-    write(tmp_path, "a.jpg", "._a.jpg", ".git/b.jpg", "Thumbs.db", "notes.txt", "jpg", "c.jpg.part", "c.heic")
-    caplog.set_level(logging.INFO)
-    assert pictures(tmp_path) == (["a.jpg"], [])
-    assert (
-        f"{tmp_path}: passed over 1 .db, 1 .heic, 1 .part, 1 .txt, 1 no suffix; pictures end in .avif, .bmp"
-        in caplog.text
-    )
-    assert pictures(tmp_path, suffixes={".heic", ".txt"}) == (["c.heic", "notes.txt"], [])
-
-
-def test_not_below(tmp_path, caplog):
-    write(tmp_path, "a.jpg", "b/c.jpg", "d.jpg/e.jpg")
-    caplog.set_level(logging.INFO)
-    assert pictures(tmp_path, recursive=False) == (["a.jpg"], [])
-    assert "passed over 2 directories; pictures end in" in caplog.text
-    assert pictures(tmp_path) == (["a.jpg", "b/c.jpg", "d.jpg/e.jpg"], [])
-
-
-def test_follows_links(tmp_path):
-    write(tmp_path, "disk/a.jpg", "disk/more/b.jpg")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "c.jpg").symlink_to(tmp_path / "disk" / "a.jpg")
-    (tmp_path / "data" / "linked").symlink_to(tmp_path / "disk")
-    (tmp_path / "data" / "twice").symlink_to(tmp_path / "disk" / "more")
-    assert pictures(tmp_path / "data") == (["c.jpg", "linked/a.jpg", "linked/more/b.jpg", "twice/b.jpg"], [])
-    (tmp_path / "link").symlink_to("data")
-    assert pictures(tmp_path / "link")[0][0] == "c.jpg"
-
-
-def test_names_of_pictures_that_are_no_files_are_faults(tmp_path):
-    write(tmp_path, "b.jpg")
-    (tmp_path / "a.jpg").symlink_to("nowhere.jpg")
-    os.mkfifo(tmp_path / "c.jpg")  # who reads it waits for ever
-    told = [f"{tmp_path / name}: no file, or a link to none. Remove it" for name in ("a.jpg", "c.jpg")]
-    assert pictures(tmp_path) == (["b.jpg"], told)
-
-
-def test_links_in_loops_are_faults(tmp_path):
-    write(tmp_path, "a/b.jpg", "c.jpg")
-    (tmp_path / "a" / "up").symlink_to("..")
-    (tmp_path / "a" / "here").symlink_to(".")
-    found, faults = pictures(tmp_path)
-    assert found == ["a/b.jpg", "c.jpg"]
-    loop = "{}: a symbolic link that leads back to {}, a loop. Remove the link"
-    assert faults == [
-        loop.format(tmp_path / "a" / "here", tmp_path / "a"),
-        loop.format(tmp_path / "a" / "up", tmp_path),
-    ]
-    assert pictures(tmp_path / "a", recursive=False) == (["b.jpg"], [])
-
-
-@pytest.mark.parametrize("name", ["self", "self.jpg"])
-def test_a_link_to_itself_is_a_fault(tmp_path, name):
-    write(tmp_path, "a.jpg")
-    (tmp_path / name).symlink_to(name)
-    found, (fault,) = pictures(tmp_path)
-    assert found == ["a.jpg"]
-    assert fault.startswith(f"{tmp_path / name}: cannot be read (Too many levels of symbolic links)")
-
-
-def test_a_directory_that_is_not_there_is_a_fault(tmp_path):
-    found, (fault,) = pictures(tmp_path / "a")
-    assert found == []
-    assert fault.startswith(f"{tmp_path / 'a'}: cannot be read (No such file or directory).")
-
-
-@as_user
-def test_a_directory_that_must_not_be_read_is_a_fault(tmp_path):
-    write(tmp_path, "a.jpg", "closed/b.jpg")
-    (tmp_path / "closed").chmod(0)
-    try:
-        found, faults = pictures(tmp_path)
-    finally:
-        (tmp_path / "closed").chmod(0o700)
-    assert found == ["a.jpg"]
-    assert faults == [f"{tmp_path / 'closed'}: cannot be read (Permission denied). Mend its permissions, or remove it"]

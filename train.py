@@ -50,10 +50,10 @@ def train_stage(cfg, device, protocols, splits, *, dry_run: bool = False) -> str
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    setup_logging()
-    cfg = load_cfg(args.config_file, args.opts)
-    device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
-    with process_group(device):
+    with process_group():
+        setup_logging()
+        cfg = load_cfg(args.config_file, args.opts)
+        device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
         data = make_dataloader(cfg)  # what is wrong with it comes to light before anything is written
         stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
         check_stages(stages)

@@ -81,8 +81,7 @@ class TrainStep:
         return values
 
     def _overflowed(self) -> torch.Tensor:
-        """Whether a gradient is infinite or NaN, for which the scaler leaves the step out; get_scale(), which tells too,
-        would wait for the device."""
+        """Whether a gradient is infinite or NaN: the scaler skips the step. Its get_scale() would wait for the GPU."""
         learned = itertools.chain(self.model.parameters(), self.loss_fn.parameters())
         gradients = [parameter.grad for parameter in learned if parameter.grad is not None]
         return ~nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite()

@@ -80,9 +80,9 @@ def evaluate_rank(
 
 
 def distance_rows(query: torch.Tensor, gallery: torch.Tensor, *, metric: str = "euclidean") -> torch.Tensor:
-    """Distances (rows, G) of query (rows, D) to gallery (G, D): Euclidean, from the differences themselves, or 1 - cosine.
+    """Distances (rows, G) of query (rows, D) to gallery (G, D): Euclidean, from the differences, or 1 - cosine.
 
-    Exact and slow: for a few queries. `evaluate_features` ranks many.
+    Exact but slow, for a few queries; `evaluate_features` ranks many.
     """
     if metric == "cosine":
         return 1 - torch.nn.functional.normalize(query, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T
@@ -171,10 +171,7 @@ def evaluate_features(
 
 def _add_up(table: np.ndarray) -> None:
     """Adds the tables of all processes, in place; each row is zero in all but one of them."""
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    tensor = torch.from_numpy(table).to(device)
-    torch.distributed.all_reduce(tensor)
-    table[...] = tensor.cpu().numpy()
+    torch.distributed.all_reduce(torch.from_numpy(table))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,6 @@ identity: IdentityLoss   margins: arcface, cosface, circle   triplet: BatchHardT
 center: CenterLoss   consistency: ConsistencyLoss   alignment: CFAT's coarse and fine terms   make_loss: the sum
 """
 
-from loss.make_loss import CombinedLoss, make_loss
+from loss.make_loss import CombinedLoss, check_losses, make_loss
 
-__all__ = ["CombinedLoss", "make_loss"]
+__all__ = ["CombinedLoss", "check_losses", "make_loss"]

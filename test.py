@@ -44,8 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    setup_logging()
-    (test if args.images is None else search)(args)
+    with process_group():
+        setup_logging()
+        (test if args.images is None else search)(args)
 
 
 def test(args: argparse.Namespace) -> None:
@@ -56,7 +57,7 @@ def test(args: argparse.Namespace) -> None:
     set_global_seeds(cfg.SEED, "test")
     data = make_dataloader(cfg, with_train=False)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
-    with process_group(device), lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
+    with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())

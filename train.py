@@ -12,10 +12,10 @@ import sys
 
 from config import ConfigError, load_cfg, stage_cfg, stages_to_run
 from corruption import make_matrix, make_protocols
-from datasets import make_dataloader
-from loss import make_loss
-from model import check_stages, export_if_asked, load_model, load_start, make_ema, make_model
-from processor import check_test_settings, do_test, do_train, find_finished, rehearse
+from datasets import make_dataloader, read_training_set
+from loss import check_losses, make_loss
+from model import check_stages, export_if_asked, load_model, load_start, make_ema, make_model, start_files
+from processor import Run, check_test_settings, do_test, do_train, rehearse
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
 from utils.distributed import process_group
@@ -35,40 +35,41 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def train_stage(cfg, device, protocols, splits, *, dry_run: bool = False) -> str:
-    """Trains the stage that cfg is for and returns its checkpoint; a dry run tries it."""
+def train_stage(cfg, device, protocols, splits, run: Run | None = None) -> str:
+    """Trains the stage that cfg is for and returns its checkpoint; without a run, tries two batches."""
     set_global_seeds(cfg.SEED, cfg.CFAT.STAGE, deterministic=cfg.SOLVER.DETERMINISTIC)
     data = make_dataloader(cfg, splits=splits)
     model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
-    if not dry_run:  # what it starts from may be what the stage before it leaves
+    if run:  # without one, the stage before it has not left the initial weights
         load_start(cfg, model)
     loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
     optimizer = make_optimizer(cfg, model, loss_fn)
     parts = data, model, loss_fn, optimizer, make_scheduler(cfg, optimizer)
-    options = {} if dry_run else {"protocols": protocols, "ema": make_ema(cfg, model)}
-    return (rehearse if dry_run else do_train)(cfg, *parts, device=device, **options).checkpoint
+    options = {"protocols": protocols, "ema": make_ema(cfg, model), "identity": run.identity(cfg)} if run else {}
+    return (do_train if run else rehearse)(cfg, *parts, device=device, **options).checkpoint
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    setup_logging()
-    cfg = load_cfg(args.config_file, args.opts)
-    device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
-    with process_group(device):
+    with process_group():
+        setup_logging()
+        cfg = load_cfg(args.config_file, args.opts)
+        device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
         data = make_dataloader(cfg)  # what is wrong with it comes to light before anything is written
         stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
         check_stages(stages)
         check_test_settings(cfg)
-        for staged in stages:
-            make_loss(staged, num_classes=data.num_classes, feat_dim=0)  # an empty sum is no surprise of the last stage
+        check_losses(stages)
         if args.dry_run:
             for staged in stages:
-                train_stage(staged, device, protocols, data.splits, dry_run=True)
+                train_stage(staged, device, protocols, data.splits)
             return
         with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
             setup_logging(output_dir)
+            run = Run(stages, start_files, read_training_set(data.splits))
             write_text(output_dir / "config.yml", cfg.dump())
-            trained = [find_finished(each) or train_stage(each, device, protocols, data.splits) for each in stages]
+            trained = [run.finished(each) or train_stage(each, device, protocols, data.splits, run) for each in stages]
+            run.warn_of_changes()
             weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or trained[-1]
             model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
             do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix)

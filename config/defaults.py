@@ -179,7 +179,7 @@ _C.SOLVER.IMS_PER_BATCH = 64
 _C.SOLVER.AMP = "auto"
 # torch.compile the backbone.
 _C.SOLVER.COMPILE = False
-# Largest norm of the gradient, longer ones are cut; 0: off.
+# Largest norm of the model's gradient, longer ones are cut; 0: off. The centers of the center loss are not cut.
 _C.SOLVER.GRAD_CLIP = 0.0
 # The backbone takes a batch in so many parts, one at a time, so that larger batches fit into memory; losses still see
 # the whole batch, so that weights are those of the large batch. It costs one more forward pass. Transformers only.

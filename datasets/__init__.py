@@ -3,13 +3,15 @@ make_picture_loader takes any directory of pictures.
 
 Readers, by name in readers: market1501, cuhk03 (with cuhk03_mat), msmt17, folder and csv_list (with own_data),
 synthetic (with figures, pictures, scenes, wardrobe), corrupted_copy
-What they share: places (directories), faults (single files), records (counts), decoding (damaged pictures)
+What they share: places (directories), faults (single files), records (counts), decoding (damaged pictures),
+fingerprint (what of a training set determines weights)
 Batches: samplers, torch_datasets, transforms, erasing, augmix, images, cache   The doctor: doctor
 """
 
 import utils  # noqa: F401  first, for the environment
+from datasets.fingerprint import read_training_set
 from datasets.make_dataloader import make_dataloader
 from datasets.picture_loader import make_picture_loader
 from datasets.readers import read_dataset
 
-__all__ = ["make_dataloader", "make_picture_loader", "read_dataset"]
+__all__ = ["make_dataloader", "make_picture_loader", "read_dataset", "read_training_set"]

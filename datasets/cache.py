@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from utils.distributed import local_world_size
 from utils.errors import UserError
 from utils.images import image_size, read_image
 
@@ -71,7 +72,7 @@ def _check_room(size: int) -> None:
         status = os.statvfs(SHARED_MEMORY)
     except OSError:
         return  # not Linux: the system tells where it is full
-    free, processes = status.f_bavail * status.f_frsize, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free, processes = status.f_bavail * status.f_frsize, local_world_size()
     if size * processes > free:
         raise UserError(
             f"DATALOADER.CACHE ram: the decoded pictures take {size / 2**20:.0f} MiB in each of {processes} processes, "

@@ -85,13 +85,13 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], rea
         mixing_coeff=tuple(cfg.INPUT.MIXING_COEFF),
         paired=cfg.INPUT.PAIRED_GEOMETRY,
     )
-    with_augmented = cfg.INPUT.SELF_ID and stage in ("clean", "corrupted")
+    with_corrupted = stage != "clean"
+    with_augmented = stage in ("clean", "corrupted") and cfg.INPUT.SELF_ID
     pictures = TrainPictures(
         splits.train,
         labels,
         transform,
-        make_train_policy(cfg),
-        with_corrupted=stage != "clean",
+        make_train_policy(cfg) if with_corrupted else None,
         with_augmented=with_augmented,
         augmix=cfg.INPUT.AUGMIX and (with_augmented or not cfg.INPUT.SELF_ID),
         seed=seed,

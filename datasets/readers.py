@@ -1,6 +1,7 @@
 """From cfg.DATASETS to a data set whose pictures can be read."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
@@ -13,6 +14,7 @@ from datasets.market1501 import read_market1501, read_market_layout
 from datasets.msmt17 import read_msmt17
 from datasets.records import check_counts, check_matches, check_not_empty, count
 from datasets.synthetic import NAME, ensure_synthetic, settings_of
+from utils.distributed import once_per_machine
 from utils.errors import UserError
 from utils.structures import SPLIT_NAMES, DatasetSplits
 
@@ -47,7 +49,8 @@ def _csv(cfg, root: Path, faults: Faults) -> DatasetSplits:
 
 def _synthetic(cfg, root: Path, faults: Faults) -> DatasetSplits:
     settings = None if cfg.DATASETS.CHECK_COUNTS else settings_of(root / NAME)
-    return read_market_layout(ensure_synthetic(root, settings=settings), faults, name=NAME)
+    directory = once_per_machine(partial(ensure_synthetic, root, settings=settings))
+    return read_market_layout(directory, faults, name=NAME)
 
 
 READERS = {
@@ -100,7 +103,8 @@ def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
     check_not_empty(splits, needed)
     check_counts(splits, refuse=cfg.DATASETS.CHECK_COUNTS and not faults.messages)  # skipped: other counts follow
     if cfg.DATASETS.CHECK_PICTURES:
-        unreadable = find_unreadable(record.path for split in needed for record in getattr(splits, split))
+        used = [record.path for split in needed for record in getattr(splits, split)]
+        unreadable = once_per_machine(partial(find_unreadable, used))
         faults = Faults()
         for message in unreadable.values():
             faults.add(message)

@@ -25,8 +25,7 @@ class TrainPictures(Dataset):
     Args:
         records: pictures.
         labels: identity of each, from 0.
-        policy: which corruptions to draw.
-        with_corrupted: also give the corrupted view.
+        policy: which corruptions the corrupted view shows; None: no such view.
         with_augmented: also give further views of the clean picture, each with a geometry of its own, as "augmented",
             (2, 3, H, W) uint8.
         augmix: AugMix, at the picture's own size, of the further views where there are any; otherwise of every picture
@@ -40,9 +39,8 @@ class TrainPictures(Dataset):
         records: Sequence[ImageRecord],
         labels: Sequence[int],
         transform: TrainTransform,
-        policy: CorruptionPolicy,
+        policy: CorruptionPolicy | None,
         *,
-        with_corrupted: bool,
         with_augmented: bool = False,
         augmix: bool = False,
         seed: int,
@@ -50,7 +48,7 @@ class TrainPictures(Dataset):
     ) -> None:
         self.records, self.labels = records, labels
         self.transform, self.policy, self.read = transform, policy, read
-        self.with_corrupted, self.with_augmented, self.augmix, self.seed = with_corrupted, with_augmented, augmix, seed
+        self.with_augmented, self.augmix, self.seed = with_augmented, augmix, seed
 
     def __len__(self) -> int:
         return len(self.records)
@@ -61,7 +59,7 @@ class TrainPictures(Dataset):
         image = self.read(record.path)
         if self.augmix and not self.with_augmented:
             image = augmix(image, rng)
-        corrupted = self.policy.apply(image, rng) if self.with_corrupted else None
+        corrupted = None if self.policy is None else self.policy.apply(image, rng)
         images, corrupted = self.transform(image, corrupted, rng)
         sample = _sample(record, self.labels[key.index], images)
         if corrupted is not None:

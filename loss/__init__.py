@@ -5,6 +5,6 @@ center: CenterLoss   consistency: ConsistencyLoss   alignment: CFAT's coarse and
 """
 
 import utils  # noqa: F401  first, for the environment
-from loss.make_loss import CombinedLoss, make_loss
+from loss.make_loss import CombinedLoss, check_losses, make_loss
 
-__all__ = ["CombinedLoss", "make_loss"]
+__all__ = ["CombinedLoss", "check_losses", "make_loss"]

@@ -81,6 +81,16 @@ def make_loss(cfg, *, num_classes: int, feat_dim: int) -> CombinedLoss:
     return CombinedLoss(terms, learned=learned)
 
 
+def check_losses(stage_cfgs: list) -> None:
+    """Makes sure, before any stage is trained, that each has a loss.
+
+    Raises:
+        UserError: every weight of a stage is 0.
+    """
+    for cfg in stage_cfgs:
+        make_loss(cfg, num_classes=0, feat_dim=0)
+
+
 def _logit_scale(cfg) -> float:
     """What turns the classifier's outputs into logits: 1, or the scale of cosines."""
     return 1.0 if cfg.MODEL.ID_LOSS_TYPE == "softmax" else cfg.SOLVER.COSINE_SCALE

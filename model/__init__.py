@@ -10,7 +10,16 @@ Looking inside and taking out: rollout, export
 import utils  # noqa: F401  first, for the environment
 from model.ema import make_ema
 from model.export import export_if_asked
-from model.loading import check_stages, load_start
+from model.loading import check_stages, load_start, start_files
 from model.make_model import check_weight, load_model, make_model
 
-__all__ = ["check_stages", "check_weight", "export_if_asked", "load_model", "load_start", "make_ema", "make_model"]
+__all__ = [
+    "check_stages",
+    "check_weight",
+    "export_if_asked",
+    "load_model",
+    "load_start",
+    "make_ema",
+    "make_model",
+    "start_files",
+]

@@ -39,8 +39,9 @@ def extract_features(model: nn.Module, loader, *, device: torch.device, title: s
                 f"picture {path}: its feature is not finite; the checkpoint's weights are broken, train anew"
             )
         parts.append(features)
-        pids.append(batch["pids"].numpy())
-        camids.append(batch["camids"].numpy())
+        # Copies: a tensor of a worker process holds an open file for as long as any view of it lives.
+        pids.append(batch["pids"].numpy().copy())
+        camids.append(batch["camids"].numpy().copy())
         paths.extend(batch["paths"])
     model.train(was_training)
     if not parts:  # fewer pictures than processes

@@ -1,33 +1,38 @@
 """The whole state of a stage in training on disk, to go on with it as if it had never stopped."""
 
 import logging
+import platform
 import random
-import re
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from processor.state_records import check_alike, check_optimizer_state, expect, expect_number, expect_rows, flat_config
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError
+from utils.stage_identity import ALL as STAGES
+from utils.stage_identity import StageIdentity, make_identity
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import TrainState
-from utils.yaml_text import load_mapping
 
 logger = logging.getLogger(__name__)
 
-# Keys that change no weight: a run may go on with other values of them.
-FREE_KEYS = (
-    "OUTPUT_DIR", "MODEL.DEVICE", "DATASETS.ROOT_DIR", "DATASETS.CHECK_PICTURES", "DATALOADER.NUM_WORKERS",
-    "DATALOADER.CACHE", "SOLVER.RESUME", "SOLVER.LOG_PERIOD", "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST",
-    "CFAT.STAGES",
-)  # fmt: skip
-_OF_STAGES = re.compile(r"CFAT\.(CLEAN|CORRUPTED|BRIDGE|ALIGN)\.(MAX_EPOCHS|BASE_LR|WEIGHT)")
-# What of a checkpoint's meta tells the training data apart.
-DATA_KEYS = ("dataset", "dataset_version", "num_pictures", "num_classes", "num_cameras", "num_views")
-# Keys of the alignment, which stages clean and corrupted know nothing of.
-ALIGNMENT_KEYS = ("CFAT.COARSE", "CFAT.FINE", "CFAT.COSINE", "CFAT.STUDENT_INIT", "CFAT.STUDENT_VIEWS")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "albumentations", "imagecorruptions")  # versions in checkpoints
+MAX_COUNT = 2**53  # of steps
+
+# What a meta without an identity, of an earlier version, says about the training set, by the names of today.
+EARLIER_FACTS = {
+    "images": "num_pictures", "identities": "num_classes", "cameras": "num_cameras", "views": "num_views",
+}  # fmt: skip
+# Keys that decide what is trained with, which an identity has by content.
+EARLIER_SECTIONS = ("DATASETS.NAMES", "DATASETS.CUHK03.", "DATASETS.MSMT17.", "DATASETS.FOLDER.", "DATASETS.CSV.",
+                    "DATASETS.SPLIT.")  # fmt: skip
+ANEW = "choose another OUTPUT_DIR, or set SOLVER.RESUME '' to begin anew (earlier files are backed up as NAME.1)"
 
 
 def last_checkpoint(stage_file: str | Path) -> Path:
@@ -83,7 +88,7 @@ def save_state(
         state: epoch and step; the sampler's state is these two.
         sums: of the running epoch's logged values.
         meta: plain values, with the text of the stage's configuration as "config".
-        replace: an earlier state in the file is one of this run, out of date; otherwise it is kept under a number.
+        replace: an earlier state in the file is one of this run, out of date; otherwise it is backed up as NAME.1.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
     progress = {
@@ -94,88 +99,158 @@ def save_state(
     save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=replace)
 
 
-def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, meta: dict) -> dict[str, torch.Tensor]:
+def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, epochs: int) -> dict[str, torch.Tensor]:
     """Puts `parts` and `state` back to what `save_state` kept; returns the running epoch's sums.
 
     Args:
-        path, parts, state: as of `save_state`.
-        meta: what save_state would write now.
+        path, parts, state: as of `save_state`; `can_go_on` was asked before.
+        epochs: of the whole stage.
 
     Raises:
-        UserError: no such file, damaged, not a state of these parts, or of a run with other settings or data.
+        UserError: no such file, damaged, or not a state of these parts.
     """
     content = load_checkpoint(path, check=True)
-    before = content.get("meta", {})
-    check_same_settings(path, before, meta["config"])
-    different = [
-        f"{key} {before.get(key)} there, {meta[key]} here" for key in DATA_KEYS if before.get(key) != meta[key]
-    ]
-    if different:
-        raise UserError(
-            f"SOLVER.RESUME auto: {path} was trained with other data: {'; '.join(different)}. Give the same ones, or "
-            "choose another OUTPUT_DIR"
-        )
-    versions = [
-        f"{name} {version} there, {meta['versions'].get(name)} here"
-        for name, version in before.get("versions", {}).items()
-        if version != meta["versions"].get(name)
-    ]
-    if versions:
-        logger.warning("%s: %s; weights may differ from those of a run in one go", path, "; ".join(versions))
     try:
-        training = content["training"]
+        training = expect(content.get("training"), dict, "training")
         for name, part in parts.items():
-            part.load_state_dict(training[name])
-        progress = training["progress"]
-        for name in ("epoch", "step", "updates", "history", "evaluations", "best"):
-            setattr(state, name, progress[name])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            found = expect(training.get(name), dict, name)
+            check_alike(found, part.state_dict(), name)
+            part.load_state_dict(found)
+        check_optimizer_state(parts.get("optimizer"))
+        return _load_progress(expect(training.get("progress"), dict, "progress"), state, epochs)
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{path}: not the state of this stage ({error}); delete it to train the stage anew, or set SOLVER.RESUME ''"
+            f"{path}: not the state of this stage ({' '.join(str(error).split()):.300}); delete it to train the stage "
+            "anew, or set SOLVER.RESUME '' (it is then backed up as NAME.1)"
         ) from error
-    return progress["sums"]
 
 
-def check_same_settings(path: Path, meta: dict, config: str) -> None:
-    """Refuses to go on with a checkpoint that was trained with other settings than `config`, a configuration's text.
+def _load_progress(progress: dict[str, Any], state: TrainState, epochs: int) -> dict[str, torch.Tensor]:
+    state.epoch = expect_number(progress.get("epoch"), int, "epoch", epochs)
+    state.step = expect_number(progress.get("step"), int, "step", MAX_COUNT)
+    state.updates = expect_number(progress.get("updates"), int, "updates", MAX_COUNT)
+    state.best = expect_number(progress.get("best"), float, "best", 1.0, low=-1.0)
+    state.history = expect_rows(progress.get("history"), "history", count=state.epoch)
+    state.evaluations = expect_rows(progress.get("evaluations"), "evaluations")
+    sums = expect(progress.get("sums"), dict, "sums")
+    for name, value in sums.items():
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.dim() == 0):
+            raise ValueError(f"sums: {name!r:.60} is no scalar tensor")
+    return sums
+
+
+def can_go_on(cfg, path: Path, identity: StageIdentity, *, planned: bool = False) -> bool:
+    """Whether a checkpoint or state of an earlier run is one of this stage: its weights are, or will be, the same.
+
+    Args:
+        cfg: configuration of the stage.
+        path: the file.
+        identity: of the stage in this run.
+        planned: earlier stages are still to be trained: what they leave is not compared yet.
+
+    Returns:
+        False where an earlier stage of this OUTPUT_DIR was trained again since, which a warning says.
 
     Raises:
-        UserError: names the keys that differ.
+        UserError: other settings, another training set or other initial weights, by name; or the file is damaged.
     """
-    free = FREE_KEYS + (ALIGNMENT_KEYS if meta.get("stage") in ("clean", "corrupted") else ())
-    stored = meta.get("config", "{}") if isinstance(meta, dict) else "{}"
-    there, here = (_flat(load_mapping(text, f"the configuration in {path}")) for text in (stored, config))
-    different = [
-        f"{key} {there.get(key)} there, {here.get(key)} here"
-        for key in sorted({*there, *here})
-        if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{other}.") for other in free)
-    ]
-    if different:
+    different = _differences(cfg, path, identity)
+    own = [f"CFAT.{name.upper()}.WEIGHT" for name in STAGES if _is_own(cfg, cfg.CFAT[name.upper()].WEIGHT)]
+    retrained = [text for text in different.get("initial weights", []) if text.split()[0] in own]
+    different["initial weights"] = [text for text in different.get("initial weights", []) if text not in retrained]
+    told = "; ".join(f"other {kind}: {'; '.join(texts)}" for kind, texts in different.items() if texts)
+    if told:
+        raise UserError(f"SOLVER.RESUME auto: {path} was trained with {told}. Give the same ones, {ANEW}")
+    if retrained and not planned:
+        logger.warning(
+            "stage %s is trained anew: %s started from other weights than an earlier stage has now (%s); it is backed "
+            "up as NAME.1", identity.stage, path, "; ".join(retrained),
+        )  # fmt: skip
+    return not retrained
+
+
+def _is_own(cfg, weight: str) -> bool:
+    """Whether a file is what a stage of this OUTPUT_DIR leaves."""
+    return bool(weight) and Path(weight).parent.resolve() == Path(stage_checkpoint(cfg)).parent.resolve()
+
+
+def _differences(cfg, path: Path, identity: StageIdentity) -> dict[str, list[str]]:
+    """Where the file says otherwise than `identity`, as of StageIdentity.differences. A file of an earlier version has
+    no identity: its settings and counts are compared. Logs where libraries have other versions.
+
+    Raises:
+        UserError: the file is damaged, or its meta is not one.
+    """
+    content = load_checkpoint(path, check=True)
+    try:
+        meta = expect(content.get("meta", {}), dict, "meta")
+        _warn_of_versions(path, expect(meta.get("versions", {}), dict, "versions"))
+        if "identity" in meta:
+            return identity.differences(meta["identity"])
+        logger.info("%s is of an earlier version, which kept settings and counts; these are compared", path)
+        there, here = (flat_config(text) for text in (expect(meta.get("config", ""), str, "config"), cfg.dump()))
+        files = ["MODEL.PRETRAIN_PATH"] if "MODEL.PRETRAIN_PATH" in (identity.initial or {}) else []
+        keys = [key for key in here if key in (*identity.settings, *files) or key.startswith(EARLIER_SECTIONS)]
+        known = [key for key in keys if key in there]
+        facts = {fact: meta[name] for fact, name in EARLIER_FACTS.items() if name in meta}
+        before = replace(identity, settings={key: there[key] for key in known}, data=facts, initial=None)
+        return replace(identity, settings={key: here[key] for key in known}).differences(before.describe())
+    except ValueError as error:
         raise UserError(
-            f"SOLVER.RESUME auto: {path} was trained with other settings: {'; '.join(different)}. Give the same ones, "
-            "choose another OUTPUT_DIR, or set SOLVER.RESUME '' to begin anew (the files are kept under a number)"
-        )
+            f"{path}: not a checkpoint of this project ({error}); move it away, or choose another OUTPUT_DIR"
+        ) from error
 
 
-def find_finished(cfg) -> str:
-    """The checkpoint of the stage of `cfg` where SOLVER.RESUME auto finds it done, by a run with the same settings.
+def _warn_of_versions(path: Path, there: dict[str, Any]) -> None:
+    here = library_versions()
+    other = [
+        f"{name} {there[name]!s:.40} there, {version} here"
+        for name, version in here.items()
+        if name in there and there[name] != version
+    ]
+    if other:
+        logger.warning("%s: %s; weights may differ from those of a run in one go", path, "; ".join(other))
 
-    Where it is not, "".
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that may change weights."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+class Run:
+    """The stages of a run, and what OUTPUT_DIR has of them from an earlier one.
+
+    Args:
+        stages: configuration of each.
+        start_files: gives the files that a stage starts from, by the key that names each.
+        training_set: a datasets.TrainingSet.
 
     Raises:
-        UserError: done with other settings, or the file is damaged.
+        UserError: SOLVER.RESUME auto must not go on with a file of OUTPUT_DIR, as of `can_go_on`.
     """
-    path = Path(stage_checkpoint(cfg))
-    if cfg.SOLVER.RESUME != "auto" or not path.exists() or last_checkpoint(path).exists():
-        return ""
-    check_same_settings(path, load_checkpoint(path, check=True).get("meta", {}), cfg.dump())
-    logger.info("stage %s: done by an earlier run, %s", current_stage(cfg), path)
-    return str(path)
 
+    def __init__(self, stages: list, start_files: Callable[[Any], dict[str, str]], training_set) -> None:
+        self.start_files, self.training_set = start_files, training_set
+        self.warn_of_changes = training_set.warn_of_changes
+        for cfg in stages:
+            for path in (Path(stage_checkpoint(cfg)), last_checkpoint(stage_checkpoint(cfg))):
+                if cfg.SOLVER.RESUME == "auto" and path.exists():
+                    can_go_on(cfg, path, self.identity(cfg), planned=True)
 
-def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    # a stage's own epochs and rate stand below SOLVER in its configuration; its weights may have moved with OUTPUT_DIR
-    return {key: value for key, value in flat.items() if not _OF_STAGES.fullmatch(key)}
+    def identity(self, cfg) -> StageIdentity:
+        """Of the stage of `cfg`; what it starts from lies on disk now."""
+        return make_identity(cfg, self.start_files(cfg), self.training_set.facts)
+
+    def finished(self, cfg) -> str:
+        """The checkpoint of the stage of `cfg` where SOLVER.RESUME auto finds it done by an earlier run; else "".
+
+        Raises:
+            UserError: as of `can_go_on`.
+        """
+        path = Path(stage_checkpoint(cfg))
+        if cfg.SOLVER.RESUME != "auto" or not path.exists() or last_checkpoint(path).exists():
+            return ""
+        if not can_go_on(cfg, path, self.identity(cfg)):
+            return ""
+        logger.info("stage %s: done by an earlier run, %s", current_stage(cfg), path)
+        return str(path)

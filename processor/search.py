@@ -95,10 +95,9 @@ def _measured(
     blocks: Iterable[torch.Tensor], query: torch.Tensor, distances: list[np.ndarray], *, metric: str
 ) -> Iterator[torch.Tensor]:
     """Yields the blocks and appends the distances of their rows to `distances`, computed in float64: what float32
-    leaves of |q|^2 + |g|^2 - 2 q g between like pictures is rounding."""
+    leaves of 1 - cosine between like pictures is rounding."""
     for block in blocks:
-        found = distance_rows(query.double(), block.double(), metric=metric)[0].clamp_min(0)
-        distances.append((found.sqrt() if metric == "euclidean" else found).numpy())
+        distances.append(distance_rows(query.double(), block.double(), metric=metric)[0].clamp_min(0).numpy())
         yield block
 
 

@@ -1,5 +1,7 @@
 """One update of the weights, in full or half precision, on one process or as one of several."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -27,7 +29,7 @@ class TrainStep:
         loss_fn: (output, batch) -> losses.
         optimizer: over the parameters of both.
         amp: "bf16", "fp16" or "off".
-        grad_clip: largest norm of the gradient; 0: any.
+        grad_clip: largest norm of the model's gradient; 0: any. Parameters of the loss are not cut.
         global_loss: several processes: the losses see the rows of all of them.
 
     Attributes:
@@ -56,8 +58,8 @@ class TrainStep:
         """One update.
 
         Returns:
-            The loss terms, `grad_norm` before it is cut, and the identity classifier's `accuracy` where there is one;
-            tensors of no dimension on the device.
+            The loss terms, `grad_norm` of the model before it is cut, and the identity classifier's `accuracy` where
+            there is one; 0-dim tensors on the device.
         """
         with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
             output = self.model(batch)
@@ -67,20 +69,25 @@ class TrainStep:
         self.scaler.scale(losses["loss"]).backward()
         _average(self.loss_fn.parameters())
         self.scaler.unscale_(self.optimizer)
+        if self.scaler.is_enabled():
+            self.overflows += self._overflowed()
         values = {name: value.detach() for name, value in losses.items()}
         values["grad_norm"] = self._clip()
         self.scaler.step(self.optimizer)
-        if self.scaler.is_enabled():
-            before = self.scaler._scale.clone()  # get_scale() would wait for the device
-            self.scaler.update()
-            self.overflows += self.scaler._scale < before
+        self.scaler.update()
         if output.logits is not None:
             repeated = labels.repeat(len(output.logits) // len(labels))
             values["accuracy"] = (output.logits.detach().argmax(dim=1) == repeated).float().mean()
         return values
 
+    def _overflowed(self) -> torch.Tensor:
+        """Whether a gradient is infinite or NaN: the scaler skips the step. Its get_scale() would wait for the GPU."""
+        learned = itertools.chain(self.model.parameters(), self.loss_fn.parameters())
+        gradients = [parameter.grad for parameter in learned if parameter.grad is not None]
+        return ~nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite()
+
     def _clip(self) -> torch.Tensor:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
         if self.grad_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.grad_clip, norm)

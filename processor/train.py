@@ -1,8 +1,6 @@
 """The training loop of every stage."""
 
 import logging
-import platform
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -13,27 +11,27 @@ from processor.batches import to_device
 from processor.failures import check_finite
 from processor.inference import do_inference, make_evaluation
 from processor.progress import Progress
-from processor.resume import Generators, last_checkpoint, load_state, save_state
+from processor.resume import (
+    Generators,
+    can_go_on,
+    last_checkpoint,
+    library_versions,
+    load_state,
+    save_state,
+)
 from processor.step import TrainStep, resolve_amp
 from utils import distributed
 from utils.checkpoints import save_checkpoint
+from utils.errors import UserError
 from utils.files import make_output_dir
 from utils.plots import save_rates
 from utils.schedule import preview
 from utils.signals import StopRequest, stop_requests
+from utils.stage_identity import StageIdentity, settings_of_stage
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import DataBundle, Protocol, TrainState
 
 logger = logging.getLogger(__name__)
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "albumentations",
-    "imagecorruptions",
-)  # versions of, in checkpoints
 
 
 def do_train(
@@ -47,6 +45,7 @@ def do_train(
     device: torch.device,
     protocols: tuple[Protocol, ...] = (),
     ema=None,
+    identity: StageIdentity | None = None,
 ) -> TrainState:
     """Trains one stage: cfg.SOLVER.MAX_EPOCHS epochs, then its checkpoint, OUTPUT_DIR/checkpoints/<stage>.pth.
 
@@ -60,24 +59,28 @@ def do_train(
         device: where to train.
         protocols: test settings evaluated, one draw each, every cfg.SOLVER.EVAL_PERIOD epochs of all stages but bridge.
         ema: moving average of the model (model.make_ema), which is then what is tested and kept.
+        identity: what determines the weights, for the checkpoints; None: settings and counts alone.
 
     Raises:
         UserError: a loss that is not finite, an OUTPUT_DIR that cannot be written, or a state that does not fit.
         SystemExit: it was asked to stop; the status is the usual one, 130 or 143.
     """
-    return _Stage(cfg, data, model, loss_fn, optimizer, scheduler, device, protocols, ema).run()
+    return _Stage(cfg, data, model, loss_fn, optimizer, scheduler, device, protocols, ema, identity).run()
 
 
 class _Stage:
     """One stage in training."""
 
-    def __init__(self, cfg, data, model, loss_fn, optimizer, scheduler, device, protocols, ema) -> None:
+    def __init__(self, cfg, data, model, loss_fn, optimizer, scheduler, device, protocols, ema, identity=None) -> None:
         self.cfg, self.data, self.device, self.protocols = cfg, data, device, protocols
         self.model, self.loss_fn = model.to(device), loss_fn.to(device)
         self.optimizer, self.scheduler, self.ema = optimizer, scheduler, ema
         if ema is not None:
             ema.module.to(device)
         self.state = TrainState(stage=current_stage(cfg))
+        counts = {"images": len(data.splits.train), "identities": data.num_classes, "cameras": data.num_cameras,
+                  "views": data.num_views}  # fmt: skip
+        self.identity = identity or StageIdentity(self.state.stage, settings_of_stage(cfg), counts)
         self.sampler = data.train.batch_sampler
         amp = resolve_amp(cfg.SOLVER.AMP, device)
         self.step = TrainStep(
@@ -116,8 +119,8 @@ class _Stage:
             "stage %s: %d epochs of about %d steps, %.2f million learning parameters, on %s%s", state.stage, epochs,
             len(self.data.train), learning / 1e6, self.device, "" if self.step.amp == "off" else f", {self.step.amp}",
         )  # fmt: skip
-        if cfg.SOLVER.RESUME == "auto" and self.last.exists():
-            sums = load_state(self.last, self.parts, state, meta=self._meta())
+        if cfg.SOLVER.RESUME == "auto" and self.last.exists() and can_go_on(cfg, self.last, self.identity):
+            sums = load_state(self.last, self.parts, state, epochs=epochs)
             self.sums = {name: value.to(self.device) for name, value in sums.items()}
             self.last_is_ours = True
             logger.info(
@@ -126,15 +129,16 @@ class _Stage:
             )  # fmt: skip
         elif self.last.exists():
             logger.warning(
-                "stage %s: begins anew; an earlier run that did not end left %s, which is kept under a number "
-                "(SOLVER.RESUME auto would have gone on from it)", state.stage, self.last,
+                "stage %s: begins anew; an earlier run that did not end left %s, which is backed up as NAME.1%s",
+                state.stage, self.last,
+                "" if cfg.SOLVER.RESUME else " (SOLVER.RESUME auto would have gone on from it)",
             )  # fmt: skip
         self._preview()
         with Progress(cfg, state, len(self.data.train), self.optimizer, self.device) as self.progress:
             while True:
                 if self._evaluation_is_due():
                     self._evaluate()
-                if state.epoch == epochs:
+                if state.epoch >= epochs:
                     break
                 with stop_requests() as stop:
                     self._train_epoch(stop)
@@ -169,6 +173,11 @@ class _Stage:
         self.model.train()
         self.sampler.set_epoch(state.epoch, state.step)
         steps = len(self.data.train)  # of this epoch
+        if state.step >= steps:
+            raise UserError(
+                f"{self.last}: not the state of this stage (step {state.step} of an epoch of {steps}); delete it to "
+                "train the stage anew"
+            )
         unchecked: list[dict[str, torch.Tensor]] = []  # values of the steps since the device was last waited for
         with self.progress.epoch(state, steps) as shown:
             batches = iter(self.data.train)
@@ -235,6 +244,7 @@ class _Stage:
             "num_classes": self.data.num_classes,
             "num_cameras": self.data.num_cameras,
             "num_views": self.data.num_views,
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+            "versions": library_versions(),
+            "identity": self.identity.describe(),
             "config": self.cfg.dump(),
         }

@@ -1,17 +1,15 @@
 """Where to compute."""
 
-import os
-
 import torch
 
-from utils.distributed import local_rank
+from utils.distributed import local_rank, world_size
 from utils.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
     """The device that MODEL.DEVICE names; "auto" is cuda where there is one, else cpu.
 
-    Of several processes on a machine, each gets the GPU of its number.
+    Of several processes on a machine, each gets the GPU of its number, which becomes torch's current one.
 
     Raises:
         UserError: cuda asked for where torch sees none, or fewer GPUs than processes.
@@ -23,11 +21,12 @@ def pick_device(name: str) -> torch.device:
         return device
     if not torch.cuda.is_available():
         raise UserError(f"MODEL.DEVICE {name}: torch sees no CUDA device; set MODEL.DEVICE to auto or cpu")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         if local_rank() >= torch.cuda.device_count():
             raise UserError(
                 f"process {local_rank()} of this machine has no GPU: there are {torch.cuda.device_count()}; start as "
                 "many processes as GPUs (torchrun --nproc_per_node), or set MODEL.DEVICE cpu"
             )
-        return torch.device("cuda", local_rank())
+        device = torch.device("cuda", local_rank())
+        torch.cuda.set_device(device)  # nccl takes it from there
     return device

@@ -1,26 +1,50 @@
-"""Several processes that train one model: how they find one another, and how they share a batch.
+"""Several processes that train one model: how they join, and how they share a batch.
 
-Every process has its share of the rows of each batch. The backbone sees the share; embeddings are gathered, and what
-follows them (necks, classifier, bridge, losses) works on the whole batch, alike in every process. So no statistic needs
-to be synchronised, and random numbers drawn there are the same everywhere, as long as the generators are.
+torchrun starts the processes. Each takes its share of the rows of every batch through the backbone; embeddings are then
+gathered, and what follows them (necks, classifiers, bridge, losses) computes on the whole batch in every process. No
+statistic has to be synchronised, and random numbers drawn there agree as long as the global RNGs do.
+
+RANK and WORLD_SIZE of the environment count in `process_group` alone. Outside it a process is alone, whatever another
+program left in the environment, and writes its files.
 """
 
 import contextlib
 import datetime
+import logging
+import math
 import os
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from utils.errors import UserError
 
-# A process that waits longer than this for the others ends with an error; evaluation may keep one of them that long.
+logger = logging.getLogger(__name__)
+
+# A process that waits for the others longer than this ends with an error; one of them may evaluate that long.
 TIMEOUT = datetime.timedelta(minutes=30)
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of this process among those that torchrun started: its number in all, how many there are, and its number and
+    how many there are on this machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+
+_place = Place()
 _num_views = 1  # of the running forward, see `views`
-_control: Any = None  # group over gloo, for what is said on the CPU
+_control: Any = None  # group over gloo, for CPU tensors and objects
 
 
 def is_distributed() -> bool:
@@ -28,8 +52,8 @@ def is_distributed() -> bool:
 
 
 def rank() -> int:
-    """Number of this process; before it has joined the others, as torchrun says."""
-    return distributed.get_rank() if is_distributed() else int(os.environ.get("RANK", "0"))
+    """Number of this process in its group; 0 where it is alone."""
+    return distributed.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
@@ -42,36 +66,103 @@ def is_main() -> bool:
 
 
 def local_rank() -> int:
-    """Number of this process on its machine, as torchrun says."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    """Number of this process among those on its machine; 0 where it is alone."""
+    return _place.local_rank
+
+
+def local_world_size() -> int:
+    """Processes of the group on this machine."""
+    return _place.local_world_size
+
+
+def read_place(environment: Mapping[str, str]) -> Place:
+    """What torchrun's variables say; one process alone where WORLD_SIZE is not there, empty or 1.
+
+    Raises:
+        UserError: one of several, and a variable is missing or makes no sense.
+    """
+
+    def number(name: str, default: int, low: int, high: float) -> int:
+        text = given.get(name, str(default))
+        if not (re.fullmatch("[0-9]{1,9}", text) and low <= int(text) < high):
+            below = f" to {high - 1}" if high < math.inf else " or more"
+            raise UserError(
+                f"{name} in the environment is {text!r:.40}; expected a number, {low}{below}. torchrun sets it for "
+                "each process; unset WORLD_SIZE to work in one process"
+            )
+        return int(text)
+
+    given = {name: text.strip() for name, text in environment.items() if text.strip()}
+    count = number("WORLD_SIZE", 1, 1, math.inf)
+    if count == 1:
+        return Place()
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in given]
+    if missing:
+        raise UserError(
+            f"WORLD_SIZE is {count}, of several processes, but {', '.join(missing)} is not set; "
+            "start with torchrun --nproc_per_node N train.py ..., which sets them all, or unset WORLD_SIZE"
+        )
+    number("MASTER_PORT", 0, 1, 2**16)
+    on_machine = number("LOCAL_WORLD_SIZE", count, 1, count + 1)
+    return Place(number("RANK", 0, 0, count), count, number("LOCAL_RANK", 0, 0, on_machine), on_machine)
 
 
 @contextlib.contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Joins the processes that torchrun started, over nccl on GPUs and gloo on CPUs; alone, does nothing.
+def process_group() -> Iterator[None]:
+    """Joins the processes that torchrun started, over nccl between GPUs and gloo between CPUs; alone, does nothing.
+
+    Enter it before anything is logged or written: what a process logs and writes depends on its rank.
 
     Raises:
-        UserError: it is one of several, and what torchrun tells a process is missing.
+        UserError: as of `read_place`, or the processes cannot reach one another.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or is_distributed():
+    global _place, _control
+    place = read_place(os.environ)
+    if place.world_size == 1 or is_distributed():
         yield
         return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        distributed.init_process_group(backend, rank=place.rank, world_size=place.world_size, timeout=TIMEOUT)
+        _control = distributed.new_group(backend="gloo")
+    except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, of several processes, but {', '.join(missing)} is not set; "
-            "start with torchrun --nproc_per_node N train.py ..., which sets them all, or unset WORLD_SIZE"
-        )
-    options: dict[str, Any] = {"timeout": TIMEOUT}
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        options["device_id"] = device
-    global _control
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", **options)
-    _control = distributed.new_group(backend="gloo")
-    yield  # after an error the group is left as it is: to say goodbye to processes that still compute would hang
-    distributed.barrier()
+            f"process {place.rank} of {place.world_size} cannot join the others at MASTER_ADDR "
+            f"{os.environ['MASTER_ADDR']}, MASTER_PORT {os.environ['MASTER_PORT']} ({_first_line(error)}); check that "
+            "all of them run and reach that address, and that no other program has the port"
+        ) from error
+    _place = place
+    yield  # after an error the group is left as it is: to end it would wait for processes that still compute
+    distributed.barrier(group=_control)
     distributed.destroy_process_group()
+    _place, _control = Place(), None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def once_per_machine(work: Callable[[], T]) -> T:
+    """What `work()` returns, computed by the first process of each machine while the others wait; small, picklable.
+
+    Raises:
+        UserError: in every process, where `work` failed on a machine.
+    """
+    if world_size() == 1:
+        return work()
+    result, reason = None, ""
+    if local_rank() == 0:
+        try:
+            result = work()
+        except Exception as error:
+            if not isinstance(error, UserError):
+                logger.exception("process %d", rank())
+            reason = str(error) or type(error).__name__
+    outcomes = gather_objects((result, reason))
+    failed = next((reason for _, reason in outcomes if reason), "")
+    if failed:
+        raise UserError(failed)
+    return outcomes[rank() - local_rank()][0]
 
 
 def largest(number: int) -> int:
@@ -90,7 +181,7 @@ def barrier() -> None:
 
 
 def share_of(count: int) -> range:
-    """The items 0 to count - 1 of this process: its part of them, one after the other."""
+    """The part of the items 0 to count - 1 that this process works on: consecutive ones."""
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
@@ -101,7 +192,8 @@ def num_views() -> int:
 
 @contextlib.contextmanager
 def views(count: int) -> Iterator[None]:
-    """Within it, the rows of a forward are `count` views of the share, one after the other."""
+    """Within it, the rows of a forward hold `count` views of this process's images: all of the first view, then the
+    next."""
     global _num_views
     before, _num_views = _num_views, count
     try:
@@ -111,8 +203,8 @@ def views(count: int) -> Iterator[None]:
 
 
 class _Gather(torch.autograd.Function):
-    """All shares' rows. What follows is computed alike in every process, so the gradient of the share is at hand: it is
-    multiplied by the number of processes because DistributedDataParallel divides the sum over them by it."""
+    """The rows of all processes. Every process computes the same loss from them, so each has the gradient of its own
+    rows already; it is multiplied by the number of processes, by which DistributedDataParallel divides the sum."""
 
     @staticmethod
     def forward(ctx, share: torch.Tensor) -> torch.Tensor:
@@ -126,16 +218,16 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_rows(share: torch.Tensor) -> torch.Tensor:
-    """The rows of all processes, (V B, ...) of each one's (V B / world size, ...), in the order that one process with
-    the whole batch would have; with gradient. V is that of `views`."""
+    """Rows (V B, ...) of all processes from each one's (V B / world size, ...), with gradient, in the order that one
+    process with the whole batch would have. V is the number of `views`."""
     if world_size() == 1:
         return share
     return _Gather.apply(share.unflatten(0, (_num_views, -1))).flatten(0, 1)
 
 
 def draw_share(draw, rows: int) -> torch.Tensor:
-    """Random numbers for the `rows` of this process: `draw(n)` draws those of the whole batch, (n, ...), of which this
-    share is returned, so that a row gets the number that it would get in one process."""
+    """Random numbers for the `rows` of this process. `draw(n)` samples those of the whole batch, (n, ...), and this
+    process's share is returned, so that a row gets the number that it would get in one process."""
     if world_size() == 1:
         return draw(rows)
     drawn = draw(rows * world_size())
@@ -147,5 +239,5 @@ def gather_objects(share: Any) -> list[Any]:
     if world_size() == 1:
         return [share]
     found: list[Any] = [None] * world_size()
-    distributed.all_gather_object(found, share)
+    distributed.all_gather_object(found, share, group=_control)
     return found

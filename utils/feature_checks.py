@@ -75,6 +75,15 @@ def check_sets(where: str, query: FeatureSet, gallery: FeatureSet, metric: str) 
     return checked[0], checked[1]
 
 
+def centred(query: torch.Tensor, gallery: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """New tensors of both with the gallery's mean subtracted.
+
+    Euclidean distances stay; computed as |q|^2 + |g|^2 - 2 q g they would lose the digits of what all features share.
+    """
+    mean = gallery.mean(dim=0)
+    return query - mean, gallery - mean
+
+
 def query_blocks(num_queries: int, num_gallery: int, row_bytes: int, memory_limit: int) -> list[range]:
     """Blocks of queries that fit the limit, of `row_bytes` for each entry of a row; at least one query each.
 

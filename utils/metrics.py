@@ -22,7 +22,7 @@ import torch
 
 from utils.distributed import is_distributed
 from utils.errors import UserError
-from utils.feature_checks import MEMORY_LIMIT, check_ids, check_sets, query_blocks
+from utils.feature_checks import MEMORY_LIMIT, centred, check_ids, check_sets, query_blocks
 from utils.ranking import Conventions, Gallery, Scores
 from utils.reranking import ReRanking, re_ranking_blocks
 from utils.structures import FeatureSet, RetrievalMetrics
@@ -80,11 +80,13 @@ def evaluate_rank(
 
 
 def distance_rows(query: torch.Tensor, gallery: torch.Tensor, *, metric: str = "euclidean") -> torch.Tensor:
-    """Distances (rows, G) of query (rows, D) to gallery (G, D): squared Euclidean, which ranks alike, or 1 - cosine."""
+    """Distances (rows, G) of query (rows, D) to gallery (G, D): Euclidean, from the differences, or 1 - cosine.
+
+    Exact but slow, for a few queries; `evaluate_features` ranks many.
+    """
     if metric == "cosine":
         return 1 - torch.nn.functional.normalize(query, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T
-    squared = query.pow(2).sum(dim=1)[:, None] + gallery.pow(2).sum(dim=1)[None, :] - 2 * query @ gallery.T
-    return squared.clamp_min(0)
+    return torch.cdist(query, gallery, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _ranking_blocks(
@@ -130,7 +132,8 @@ def evaluate_features(
         max_rank, backend, ap, cmc, seed: see Conventions.
         re_ranking: rank by k-reciprocal distances instead; with "cosine" those of unit features.
         memory_limit: bytes of a block of distances and what computes it, 512 MiB by default; at least one row is there.
-            A few numbers for each query and gallery entry come on top, and what utils.reranking says with re_ranking.
+            A centred copy of the features ("euclidean") counts too, but leaves blocks at least half of the limit. A few
+            numbers for each query and gallery entry come on top, and what utils.reranking says with re_ranking.
         distributed: the processes of torch.distributed's default group share the blocks; each must hold all features,
             and each gets the result that one process gets, to the last bit on machines of one kind.
 
@@ -142,13 +145,17 @@ def evaluate_features(
     query, gallery = check_sets("evaluate_features", query, gallery, metric)
     # a block, room for the product to work in, and on the host where features lie elsewhere
     row_bytes = gallery.features.element_size() * (2 if gallery.features.device.type == "cpu" else 3)
-    blocks = query_blocks(len(query.pids), len(gallery.pids), row_bytes, memory_limit)
+    copied = query.features.nbytes + gallery.features.nbytes if metric == "euclidean" and re_ranking is None else 0
+    room = max(memory_limit - copied, memory_limit // 2)
+    blocks = query_blocks(len(query.pids), len(gallery.pids), row_bytes, room)
     if distributed:
         blocks = blocks[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+    sides = (query.features, gallery.features)
     if re_ranking is None:
-        rows = _ranking_blocks(query.features, gallery.features, blocks, metric)
+        if metric == "euclidean":
+            sides = centred(*sides)
+        rows = _ranking_blocks(*sides, blocks, metric)
     else:
-        sides = (query.features, gallery.features)
         if metric == "cosine":
             sides = tuple(torch.nn.functional.normalize(features, dim=1) for features in sides)
         rows = re_ranking_blocks(*sides, re_ranking, blocks=blocks, memory_limit=memory_limit)
@@ -164,10 +171,7 @@ def evaluate_features(
 
 def _add_up(table: np.ndarray) -> None:
     """Adds the tables of all processes, in place; each row is zero in all but one of them."""
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    tensor = torch.from_numpy(table).to(device)
-    torch.distributed.all_reduce(tensor)
-    table[...] = tensor.cpu().numpy()
+    torch.distributed.all_reduce(torch.from_numpy(table))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def run(root: str, stage: str, *opts: str) -> dict:
 
 def main(out: str, root: str, *cases: str) -> None:
     torch.set_num_threads(1)
-    with process_group(CPU):
+    with process_group():
         results = {case: run(root, *case.split()) for case in cases}
         if is_main():
             torch.save(results, out)

@@ -1,36 +1,65 @@
 """What a run goes on from, and with which settings; killed processes are in tests/test_resume.py."""
 
+import dataclasses
+import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from config import load_cfg, stage_cfg
-from processor import do_train, find_finished
-from processor.resume import Generators, check_same_settings, load_state, save_state
+from datasets.fingerprint import TrainingSet
+from processor import Run, do_train
+from processor.resume import Generators, can_go_on, library_versions, load_state, save_state
 from tests.processor.test_processor import CPU, build, make_cfg, make_data
-from utils.checkpoints import load_checkpoint
+from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError
+from utils.stage_identity import make_identity
 from utils.structures import TrainState
 
 
 def staged(stage, *opts):
-    return stage_cfg(load_cfg(opts=["CFAT.CLEAN.MAX_EPOCHS", "3", *opts]), stage)
+    return stage_cfg(load_cfg(opts=["CFAT.CLEAN.MAX_EPOCHS", "3", "SOLVER.RESUME", "auto", *opts]), stage)
+
+
+FACTS = {"images": 36, "identities": 4, "cameras": 3, "views": 1, "sha256": "a" * 64}
+EARLIER = {"num_pictures": 36, "num_classes": 4, "num_cameras": 3, "num_views": 1}
+
+
+def identity_of(cfg, *, facts=FACTS, initial=None):
+    return dataclasses.replace(make_identity(cfg, {}, facts), initial=initial or {})
+
+
+@pytest.fixture(params=["with an identity", "of an earlier version"])
+def write_checkpoint(request, tmp_path):
+    """A function that writes the checkpoint of a stage with what it says about where it came from."""
+
+    def write(cfg, **options):
+        meta = {"stage": cfg.CFAT.STAGE, "config": cfg.dump(), **EARLIER}
+        if request.param == "with an identity":
+            meta["identity"] = identity_of(cfg, **options).describe()
+        save_checkpoint(tmp_path / "a.pth", {"model": {}}, meta)
+        return tmp_path / "a.pth"
+
+    return write
 
 
 @pytest.mark.parametrize(
     ("stage", "opts"),
     [
         ("clean", ["DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", "elsewhere", "TEST.REPEATS", "1"]),
-        ("clean", ["CFAT.STAGES", "['clean']"]),
+        ("clean", ["DATASETS.ROOT_DIR", "elsewhere", "CFAT.STAGES", "['clean']"]),
         ("clean", ["CFAT.ALIGN.MAX_EPOCHS", "7", "CFAT.COARSE.WEIGHT", "0.5"]),
-        ("align", ["CFAT.CLEAN.MAX_EPOCHS", "9"]),
+        ("clean", ["CORRUPTION.TRAIN", "['noise']", "CORRUPTION.SEVERITIES", "[1]", "CORRUPTION.TEST", "['fog']"]),
+        ("corrupted", ["CORRUPTION.TEST", "['fog']", "SOLVER.STEPS", "[3]"]),
+        ("bridge", ["CFAT.COARSE.WEIGHT", "0.5", "INPUT.SELF_ID", "True", "MODEL.PRETRAIN_PATH", "other.pth"]),
+        ("align", ["CFAT.CLEAN.MAX_EPOCHS", "9", "CFAT.FINE.PRIOR_WEIGHT", "7.0", "CORRUPTION.TEST", "['fog']"]),
     ],
 )
-def test_settings_that_change_no_weight_of_the_stage(stage, opts):
-    check_same_settings(Path("a.pth"), {"stage": stage, "config": staged(stage).dump()}, staged(stage, *opts).dump())
+def test_settings_that_change_no_weight_of_the_stage(write_checkpoint, stage, opts):
+    path, cfg = write_checkpoint(staged(stage)), staged(stage, *opts)
+    assert can_go_on(cfg, path, identity_of(cfg))
 
 
 @pytest.mark.parametrize(
@@ -39,13 +68,58 @@ def test_settings_that_change_no_weight_of_the_stage(stage, opts):
         ("clean", ["CFAT.CLEAN.MAX_EPOCHS", "4"], "SOLVER.MAX_EPOCHS 3 there, 4 here"),
         ("clean", ["SEED", "2", "INPUT.PADDING", "3"], "INPUT.PADDING 10 there, 3 here; SEED 1234 there, 2 here"),
         ("align", ["CFAT.COARSE.WEIGHT", "0.5"], "CFAT.COARSE.WEIGHT 1.0 there, 0.5 here"),
-        ("clean", ["DATASETS.SPLIT.SEED", "1"], "DATASETS.SPLIT.SEED 0 there, 1 here"),
+        ("corrupted", ["CORRUPTION.TRAIN", "['fog']"], r"CORRUPTION.TRAIN \['all'\] there, \['fog'\] here"),
+        ("bridge", ["CFAT.FINE.PRIOR_WEIGHT", "0.5"], "CFAT.FINE.PRIOR_WEIGHT 0.001 there, 0.5 here"),
     ],
 )
-def test_settings_that_do(stage, opts, told):
-    meta = {"stage": stage, "config": staged(stage).dump()}
+def test_settings_that_do(write_checkpoint, stage, opts, told):
+    path, cfg = write_checkpoint(staged(stage)), staged(stage, *opts)
     with pytest.raises(UserError, match=rf"a\.pth was trained with other settings: {told}\. Give the same ones"):
-        check_same_settings(Path("a.pth"), meta, staged(stage, *opts).dump())
+        can_go_on(cfg, path, identity_of(cfg))
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"), [({"images": 37}, "images 36 there, 37 here"), ({"cameras": 6}, "cameras 3 there, 6 here")]
+)
+def test_another_training_set(write_checkpoint, facts, told):
+    cfg = staged("clean")
+    path = write_checkpoint(cfg)
+    with pytest.raises(UserError, match=f"was trained with other training set: {told}. Give the same"):
+        can_go_on(cfg, path, identity_of(cfg, facts=FACTS | facts))
+
+
+def test_images_of_other_content_under_the_same_names(write_checkpoint, request):
+    cfg = staged("clean")
+    path = write_checkpoint(cfg)
+    other = identity_of(cfg, facts=FACTS | {"sha256": "b" * 64})
+    if "earlier version" in request.node.name:  # which knows the counts alone
+        assert can_go_on(cfg, path, other)
+        return
+    with pytest.raises(UserError, match="other training set: sha256 aaaaaaaaaaaa... there, bbbbbbbbbbbb... here"):
+        can_go_on(cfg, path, other)
+
+
+def test_what_an_earlier_version_was_trained_with_is_told_by_its_keys(tmp_path, caplog):
+    caplog.set_level("INFO")
+    cfg, other = staged("clean"), staged("clean", "DATASETS.SPLIT.SEED", "1")
+    save_checkpoint(tmp_path / "a.pth", {}, {"config": cfg.dump(), **EARLIER})
+    assert can_go_on(cfg, tmp_path / "a.pth", identity_of(cfg))
+    assert "a.pth is of an earlier version, which kept settings and counts" in caplog.text
+    with pytest.raises(UserError, match="other settings: DATASETS.SPLIT.SEED 0 there, 1 here"):
+        can_go_on(other, tmp_path / "a.pth", identity_of(other))
+
+
+def test_a_file_given_as_weights_and_an_earlier_stage_trained_again(tmp_path, caplog):
+    there, here = ({"CFAT.CLEAN.WEIGHT": digit * 64} for digit in "ab")
+    given = staged("align", "OUTPUT_DIR", str(tmp_path), "CFAT.CLEAN.WEIGHT", str(tmp_path / "given.pth"))
+    own = staged("align", "OUTPUT_DIR", str(tmp_path))
+    save_checkpoint(tmp_path / "a.pth", {}, {"identity": identity_of(given, initial=there).describe()})
+    assert can_go_on(given, tmp_path / "a.pth", identity_of(given, initial=there))
+    with pytest.raises(UserError, match="other initial weights: CFAT.CLEAN.WEIGHT aaaaaaaaaaaa... there, bbbb"):
+        can_go_on(given, tmp_path / "a.pth", identity_of(given, initial=here))
+    assert not can_go_on(own, tmp_path / "a.pth", identity_of(own, initial=here))
+    assert "stage align is trained anew" in caplog.text
+    assert "CFAT.CLEAN.WEIGHT aaaaaaaaaaaa... there, bbbbbbbbbbbb... here" in caplog.text
 
 
 def test_a_run_that_begins_anew_keeps_the_state_of_one_that_did_not_end(tmp_path, caplog):
@@ -62,13 +136,15 @@ def test_a_run_that_begins_anew_keeps_the_state_of_one_that_did_not_end(tmp_path
 
 def test_a_stage_that_is_done_is_not_trained_again(tmp_path):
     data, _ = make_data()
+    training_set = TrainingSet({**FACTS, "images": 12}, {})
     cfg = make_cfg(tmp_path, "SOLVER.RESUME", "auto")
-    assert not find_finished(cfg)
-    do_train(cfg, data, *build(cfg, data), device=CPU)
-    assert find_finished(cfg)
-    assert not find_finished(make_cfg(tmp_path))
+    run = Run([cfg], lambda cfg: {}, training_set)
+    assert not run.finished(cfg)
+    do_train(cfg, data, *build(cfg, data), device=CPU, identity=run.identity(cfg))
+    assert run.finished(cfg)
+    assert not run.finished(make_cfg(tmp_path))
     with pytest.raises(UserError, match=r"clean\.pth was trained with other settings: SEED"):
-        find_finished(make_cfg(tmp_path, "SOLVER.RESUME", "auto", "SEED", "9"))
+        Run([make_cfg(tmp_path, "SOLVER.RESUME", "auto", "SEED", "9")], lambda cfg: {}, training_set)
 
 
 def test_what_a_checkpoint_says(tmp_path):
@@ -80,16 +156,15 @@ def test_what_a_checkpoint_says(tmp_path):
     assert {"python", "torch", "timm", "numpy", "imagecorruptions"} <= set(meta["versions"])
 
 
-def test_other_data_are_refused_and_other_versions_told(tmp_path, caplog):
-    meta = {"config": load_cfg().dump(), "versions": {"torch": "2.11.0"}, "dataset": "folder", "dataset_version": "",
-            "num_pictures": 36, "num_classes": 4, "num_cameras": 1, "num_views": 1}  # fmt: skip
-    save_state(tmp_path / "a_last.pth", {}, TrainState("clean", epoch=2), {}, meta)
-    state = TrainState("clean")
-    load_state(tmp_path / "a_last.pth", {}, state, meta={**meta, "versions": {"torch": "2.12.0"}})
+def test_other_versions_of_libraries_are_told(tmp_path, caplog):
+    cfg = staged("clean")
+    meta = {"identity": identity_of(cfg).describe(), "versions": library_versions() | {"torch": "2.0.0"}}
+    save_state(tmp_path / "a_last.pth", {}, TrainState("clean", epoch=2, history=[{}, {}]), {}, meta)
+    assert can_go_on(cfg, tmp_path / "a_last.pth", identity_of(cfg))
+    assert f"torch 2.0.0 there, {torch.__version__.split('+')[0]}" in caplog.text
+    assert "weights may differ" in caplog.text
+    load_state(tmp_path / "a_last.pth", {}, state := TrainState("clean"), epochs=3)
     assert state.epoch == 2
-    assert "torch 2.11.0 there, 2.12.0 here; weights may differ" in caplog.text
-    with pytest.raises(UserError, match="was trained with other data: num_pictures 36 there, 37 here. Give the same"):
-        load_state(tmp_path / "a_last.pth", {}, state, meta={**meta, "num_pictures": 37})
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -8,9 +8,10 @@ import torch
 
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
-from utils.metrics import evaluate_features, evaluate_rank, mean_metrics
+from utils.metrics import distance_rows, evaluate_features, evaluate_rank, mean_metrics
 from utils.reranking import ReRanking, re_ranking
 from utils.structures import FeatureSet, RetrievalMetrics
+from utils.verification import verify
 
 CASES = ("basic", "unmatched_queries", "small_gallery", "distractors", "ties", "two_cameras")
 GOLDEN = load_golden("evaluator.npz")
@@ -80,6 +81,49 @@ def test_agrees_with_plain_loop(seed, ap):
         assert found.mAP == pytest.approx(mean_ap, abs=1e-12)
         assert found.mINP == pytest.approx(minp, abs=1e-12)
         assert (found.num_valid_queries, found.num_queries) == (valid, len(case[1]))
+
+
+OFFSETS = [0.0, 1.0, -30.0, 1000.0, 1e5]
+
+
+def offset_sets(offset, seed=0):
+    """Features of 16 dimensions and spread 2 around a common offset, as float32, and their ids."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((12, 16))
+
+    def make(count, camid):
+        pids = rng.integers(0, 12, count)
+        features = offset + 2 * (0.5 * centres[pids] + rng.standard_normal((count, 16)))
+        return FeatureSet(features.astype(np.float32), pids, np.full(count, camid))
+
+    return make(40, 0), make(300, 1)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_what_all_features_share_costs_no_digits(offset):
+    query, gallery = offset_sets(offset)
+    exact = np.linalg.norm(query.features.astype(np.float64)[:, None] - gallery.features.astype(np.float64), axis=2)
+    expected = evaluate_rank(exact, query.pids, gallery.pids, query.camids, gallery.camids)
+    for memory_limit in (1, 10**9):
+        found = evaluate_features(query, gallery, memory_limit=memory_limit)
+        assert found.mAP == pytest.approx(expected.mAP, abs=2e-5)  # a near tie may be one
+        np.testing.assert_allclose(found.cmc, expected.cmc, atol=1e-12)
+    rows = distance_rows(torch.from_numpy(query.features), torch.from_numpy(gallery.features))
+    np.testing.assert_allclose(rows.numpy(), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_re_ranking_and_thresholds_keep_their_digits_too(offset):
+    def without_offset(features):
+        return FeatureSet(features.features.astype(np.float64) - offset, features.pids, features.camids)
+
+    sides = offset_sets(offset)
+    exact = tuple(map(without_offset, sides))
+    found, expected = (re_ranking(one.features, other.features, 20, 6, 0.3) for one, other in (sides, exact))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    for ours, reference in zip(verify(*sides).points, verify(*exact).points, strict=True):
+        assert ours.threshold == pytest.approx(reference.threshold, rel=1 / 2048)
+        assert ours.true_accept_rate == pytest.approx(reference.true_accept_rate, abs=2e-3)
 
 
 def assert_same(one, other):

@@ -44,6 +44,13 @@ def _dropped(reason: str) -> Legacy:
 
 _CIL = "that option of CIL-ReID is not built here"
 
+# Keys of BoT's files alone, whose ResNet pools as torchvision's does (MODEL.STEM_POOL 3; the TransReID codebase: 2).
+_UNREAD_BY_BOT = (
+    "SOLVER.CLUSTER_MARGIN",
+    *(f"SOLVER.RANGE_{name}" for name in ("K", "MARGIN", "ALPHA", "BETA", "LOSS_WEIGHT")),
+)
+_BOT_KEYS = {"SOLVER.WARMUP_ITERS", *_UNREAD_BY_BOT}
+
 LEGACY_KEYS: dict[str, Legacy] = {
     "SOLVER.SEED": Legacy("the one seed stands at the top", renamed="SEED"),
     "MODEL.DEVICE_ID": _dropped("CUDA_VISIBLE_DEVICES chooses the device"),
@@ -70,6 +77,8 @@ LEGACY_KEYS: dict[str, Legacy] = {
     "INPUT.MEAN_FEAT": Legacy(_CIL, drops=(False,)),
     "INPUT.FEATURE_REG": Legacy(_CIL, drops=(False,)),
     "TEST.AUGMENT": Legacy(_CIL, drops=(False,)),
+    "SOLVER.WARMUP_ITERS": Legacy("its unit was the epoch, too", renamed="SOLVER.WARMUP_EPOCHS"),
+    **dict.fromkeys(_UNREAD_BY_BOT, _dropped("no code of BoT reads it")),
     "SOLVER.WARMUP_METHOD": Legacy("'linear' is the warm-up that is built", drops=("linear",)),
     "TEST.EVAL": _dropped("test.py evaluates; during training SOLVER.EVAL_PERIOD does"),
     "TEST.DIST_MAT": _dropped("distances are never kept as one matrix"),
@@ -93,6 +102,7 @@ FAMILY_DEFAULTS: dict[str, Any] = {
     "MODEL.NO_MARGIN": False,
     "MODEL.IF_LABELSMOOTH": True,
     "MODEL.SIE_CAMERA": False,
+    "MODEL.STEM_POOL": 2,  # of a ResNet; no key there
     "INPUT.SIZE_TRAIN": [384, 128],
     "INPUT.SIZE_TEST": [384, 128],
     "DATALOADER.SAMPLER": "softmax",
@@ -175,6 +185,8 @@ def translate(
             )
         values[key] = value
     if apply_family_defaults and (from_cfat or any(key in LEGACY_KEYS for key in given)):
+        if _BOT_KEYS & given.keys():
+            values.setdefault("MODEL.STEM_POOL", 3)
         values = _with_family_settings(values, source, defaults, from_cfat=from_cfat)
     return values, faults
 
@@ -214,6 +226,8 @@ def _with_family_settings(
 ) -> dict[str, Any]:
     """Makes a file of the family mean the experiment that it means there, and says what that changes."""
     if from_cfat:
+        if values.get("MODEL.NAME") == "resnet50":
+            values = {"MODEL.STEM_POOL": FAMILY_DEFAULTS["MODEL.STEM_POOL"], **values}
         unused = [f"{key} {values[key]!r} ({defaults[key]!r})" for key in _UNUSED_BY_CFAT if key in values]
         if unused:
             _logger.warning(
@@ -224,6 +238,8 @@ def _with_family_settings(
             )
         return values
     unset = {key: value for key, value in FAMILY_DEFAULTS.items() if key not in values}
+    if values.get("MODEL.NAME", "resnet50") != "resnet50":
+        unset.pop("MODEL.STEM_POOL", None)
     if values.get("DATALOADER.SAMPLER", FAMILY_DEFAULTS["DATALOADER.SAMPLER"]) == "softmax":
         _logger.warning(
             "%s: with DATALOADER.SAMPLER softmax the family trains plain cross-entropy alone; here the triplet loss "

@@ -105,7 +105,7 @@ def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, meta: di
     Raises:
         UserError: no such file, damaged, not a state of these parts, or of a run with other settings or data.
     """
-    content = load_checkpoint(path, check=True)
+    content = load_checkpoint(path)
     before = content.get("meta", {})
     check_same_settings(path, before, meta["config"])
     different = [
@@ -168,7 +168,7 @@ def find_finished(cfg) -> str:
     path = Path(stage_checkpoint(cfg))
     if cfg.SOLVER.RESUME != "auto" or not path.exists() or last_checkpoint(path).exists():
         return ""
-    check_same_settings(path, load_checkpoint(path, check=True).get("meta", {}), cfg.dump())
+    check_same_settings(path, load_checkpoint(path).get("meta", {}), cfg.dump())
     logger.info("stage %s: done by an earlier run, %s", current_stage(cfg), path)
     return str(path)
 

@@ -28,6 +28,12 @@ _C.MODEL.STRIDE_SIZE = [16, 16]
 # Weights to start from: a file of the family's, of timm or torchvision, or timm:NAME, which asks timm's hub for it;
 # "" starts from random weights.
 _C.MODEL.PRETRAIN_PATH = "pretrained/jx_vit_base_p16_224-80ecf9dd.pth"
+# Height and width in pixels of the images that PRETRAIN_PATH was trained on, for a file whose position embeddings fit
+# several grids of patches; [0, 0]: as the file tells.
+_C.MODEL.PRETRAIN_SIZE = [0, 0]
+# Which weights are read of a file that holds several models, by the name of the entry or prefix, e.g. state_dict_ema or
+# teacher; "": the trained ones rather than their average.
+_C.MODEL.CHECKPOINT_ENTRY = ""
 # Side information embedding: a learned vector per camera and/or viewpoint, times SIE_COE, added to every token.
 _C.MODEL.SIE_CAMERA = True
 _C.MODEL.SIE_VIEW = False
@@ -52,6 +58,9 @@ _C.MODEL.LAST_STRIDE = 1
 _C.MODEL.GEM_POOL = False
 # resnet50: ReLU after the first convolution, as torchvision has it; the code of BoT and TransReID leaves it out.
 _C.MODEL.STEM_RELU = False
+# resnet50: kernel of the max pooling in the stem: 3 (padding 1; torchvision, BoT) or 2 (no padding; the TransReID
+# codebase, CIL-ReID among it). A checkpoint of this project knows which.
+_C.MODEL.STEM_POOL = 3
 # softmax (a linear classifier), or with a margin on cosines: arcface, cosface, amsoftmax (the same as cosface), circle.
 _C.MODEL.ID_LOSS_TYPE = "softmax"
 # triplet (batch-hard) or wrtriplet (weighted regularised, AGW).

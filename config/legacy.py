@@ -46,6 +46,13 @@ def _dropped(reason: str) -> Legacy:
 
 _CIL = "that option of CIL-ReID is not built here"
 
+# Keys of BoT's files alone, whose ResNet pools as torchvision's does (MODEL.STEM_POOL 3; the TransReID codebase: 2).
+_UNREAD_BY_BOT = (
+    "SOLVER.CLUSTER_MARGIN",
+    *(f"SOLVER.RANGE_{name}" for name in ("K", "MARGIN", "ALPHA", "BETA", "LOSS_WEIGHT")),
+)
+_BOT_KEYS = {"SOLVER.WARMUP_ITERS", *_UNREAD_BY_BOT}
+
 LEGACY_KEYS: dict[str, Legacy] = {
     "SOLVER.SEED": Legacy("the one seed stands at the top", renamed="SEED"),
     "MODEL.DEVICE_ID": _dropped("CUDA_VISIBLE_DEVICES chooses the device"),
@@ -73,6 +80,8 @@ LEGACY_KEYS: dict[str, Legacy] = {
     "INPUT.MEAN_FEAT": Legacy(_CIL, drops=(False,)),
     "INPUT.FEATURE_REG": Legacy(_CIL, drops=(False,)),
     "TEST.AUGMENT": Legacy(_CIL, drops=(False,)),
+    "SOLVER.WARMUP_ITERS": Legacy("its unit was the epoch, too", renamed="SOLVER.WARMUP_EPOCHS"),
+    **dict.fromkeys(_UNREAD_BY_BOT, _dropped("no code of BoT reads it")),
     "SOLVER.WARMUP_METHOD": Legacy("'linear' is the warm-up that is built", drops=("linear",)),
     "TEST.EVAL": _dropped("test.py evaluates; during training SOLVER.EVAL_PERIOD does"),
     "TEST.DIST_MAT": _dropped("distances are never kept as one matrix"),
@@ -96,6 +105,7 @@ FAMILY_DEFAULTS: dict[str, Any] = {
     "MODEL.NO_MARGIN": False,
     "MODEL.IF_LABELSMOOTH": True,
     "MODEL.SIE_CAMERA": False,
+    "MODEL.STEM_POOL": 2,  # of a ResNet; no key there
     "INPUT.SIZE_TRAIN": [384, 128],
     "INPUT.SIZE_TEST": [384, 128],
     "DATALOADER.SAMPLER": "softmax",
@@ -114,6 +124,9 @@ FAMILY_DEFAULTS: dict[str, Any] = {
     # Plain training on clean images: neither project has stages.
     "CFAT.STAGES": ["clean"],
 }
+
+# Where BoT's code differs from it: torchvision's stem, and the arguments of re_ranking.
+_BOT_DEFAULTS = {"MODEL.STEM_POOL": 3, "TEST.RE_RANKING_K1": 20, "TEST.RE_RANKING_K2": 6}
 
 # Keys of a vision transformer, which the ResNet of that codebase passes over.
 _TRANSFORMER_ONLY = (
@@ -210,7 +223,10 @@ def codebase_defaults(
             "triplet loss and label smoothing stay unless MODEL.TRIPLET_LOSS_WEIGHT is 0 and IF_LABELSMOOTH False",
             source,
         )
-    unset = {key: value for key, value in FAMILY_DEFAULTS.items() if key not in translated}
+    meant = FAMILY_DEFAULTS | (_BOT_DEFAULTS if _BOT_KEYS & set(given) else {})
+    unset = {key: value for key, value in meant.items() if key not in translated}
+    if translated.get("MODEL.NAME", meant["MODEL.NAME"]) != "resnet50":
+        unset.pop("MODEL.STEM_POOL", None)
     if unset:
         _logger.warning(
             "%s: a file of the TransReID codebase (it has %s%s); keys that it leaves out get that codebase's defaults "

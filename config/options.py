@@ -84,6 +84,8 @@ RULES: dict[str, Rule] = {
     "MODEL.SHUFFLE_GROUP": _at_least(1),
     "MODEL.DEVIDE_LENGTH": _at_least(1),
     "MODEL.LAST_STRIDE": Rule("1 or 2", (1, 2).__contains__),
+    "MODEL.STEM_POOL": Rule("a kernel of 2 or 3", (2, 3).__contains__),
+    "MODEL.PRETRAIN_SIZE": Rule("a height and a width in pixels, or [0, 0]", lambda value: value >= 0, elements=True),
     "MODEL.ID_LOSS_TYPE": _one_of("softmax", "arcface", "cosface", "amsoftmax", "circle"),
     "MODEL.METRIC_LOSS_TYPE": _one_of("triplet", "wrtriplet"),
     "MODEL.ID_LOSS_WEIGHT": _at_least(0),

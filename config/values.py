@@ -10,6 +10,7 @@ from utils.yaml_text import NotYamlError, load_yaml
 # Lists whose length carries meaning: (height, width), (rows, columns), (a, b) and one number per RGB channel.
 FIXED_LENGTHS = {
     "MODEL.STRIDE_SIZE": 2,
+    "MODEL.PRETRAIN_SIZE": 2,
     "INPUT.SIZE_TRAIN": 2,
     "INPUT.SIZE_TEST": 2,
     "INPUT.PIXEL_MEAN": 3,

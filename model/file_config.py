@@ -2,27 +2,25 @@
 shapes of its parameters, and told as the keys of a configuration."""
 
 import logging
+import math
 from typing import Any
 
 import torch
 
+from model.positions import KNOWN_SIZES, KNOWN_STRIDES, possible_grids
+from model.stored_config import stored_config, value_of
 from model.vit import grid_of
 from model.vit_sizes import VIT_SIZES, ViTSize, size_of_state, vit_size
-from utils.checkpoints import State
 from utils.errors import UserError
-from utils.yaml_text import NotYamlError, load_yaml
+from utils.state_dicts import State
 
 logger = logging.getLogger(__name__)
 
 # Keys that decide what a model computes. A file of this project knows them all, one of the family's those that show.
 TRANSFORMER_KEYS = ("MODEL.TRANSFORMER_TYPE", "MODEL.STRIDE_SIZE", "MODEL.SIE_CAMERA", "MODEL.SIE_VIEW", "MODEL.JPM")
 JIGSAW_KEYS = ("MODEL.RE_ARRANGE", "MODEL.SHIFT_NUM", "MODEL.SHUFFLE_GROUP", "MODEL.DEVIDE_LENGTH")
-RESNET_KEYS = ("MODEL.LAST_STRIDE", "MODEL.GEM_POOL", "MODEL.STEM_RELU")
+RESNET_KEYS = ("MODEL.LAST_STRIDE", "MODEL.GEM_POOL", "MODEL.STEM_RELU", "MODEL.STEM_POOL")
 MODEL_KEYS = ("MODEL.NAME", *TRANSFORMER_KEYS, "MODEL.SIE_COE", *JIGSAW_KEYS, *RESNET_KEYS)
-# Picture sizes and strides of published models, to guess from where a file says neither.
-KNOWN_SIZES = ((256, 128), (384, 128), (256, 256), (384, 384), (224, 224), (128, 64))
-KNOWN_STRIDES = (16, 12, 11, 8)
-
 
 def config_of_file(cfg, content: dict, state: State, path: str):
     """A clone of cfg whose MODEL describes what the checkpoint holds; one log line says what it holds, and another one
@@ -39,12 +37,12 @@ def config_of_file(cfg, content: dict, state: State, path: str):
         UserError: the file holds no re-identification model, or one of an unknown size, or one for pictures of another
             size than INPUT.SIZE_TEST.
     """
-    trained = _trained_config(content, path)
+    trained = stored_config(content, path)
     if trained.get("SEED", cfg.SEED) != cfg.SEED:
         logger.warning("checkpoint %s: trained with SEED %s, now %s: the test draws other corruptions",
                        path, trained["SEED"], cfg.SEED)  # fmt: skip
     backbone = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
-    kept = {key: value for key in MODEL_KEYS if _alike(value := _value_of(trained, key), _value_of(cfg, key))}
+    kept = {key: trained[key] for key in MODEL_KEYS if key in trained}
     if "cls_token" in backbone:
         _check_size(cfg, trained, path)
         found = kept | _transformer_keys(cfg, kept, state, backbone, path)
@@ -52,6 +50,7 @@ def config_of_file(cfg, content: dict, state: State, path: str):
         found = kept | {"MODEL.NAME": "resnet50", "MODEL.GEM_POOL": "global_pool.p" in state, "MODEL.JPM": False}
     else:
         raise UserError(_nothing_known(state, path))
+    warn_of_untold(cfg, content, state, path)
     _log_found(cfg, found, state, path)
     described = cfg.clone()
     described.defrost()
@@ -67,10 +66,10 @@ def check_start(cfg, content: dict, path: str) -> None:
     Raises:
         UserError: settings that change features without changing a shape.
     """
-    trained = _trained_config(content, path)
-    keys = relevant_keys({key: _value_of(cfg, key) for key in MODEL_KEYS})
+    trained = stored_config(content, path)
+    keys = relevant_keys({key: value_of(cfg, key) for key in MODEL_KEYS})
     keys += ["INPUT.SIZE_TEST"] if cfg.MODEL.NAME == "transformer" else []
-    pairs = {key: (_value_of(trained, key), _value_of(cfg, key)) for key in keys}
+    pairs = {key: (trained.get(key), value_of(cfg, key)) for key in keys}
     differ = [f"{key} {then}, now {now}" for key, (then, now) in pairs.items() if then is not None and then != now]
     if differ:
         raise UserError(
@@ -78,24 +77,27 @@ def check_start(cfg, content: dict, path: str) -> None:
         )
 
 
-def pixels_of_file(cfg, state: State, path: str) -> State:
-    """The state with the pixel mean and deviation that count: the file's, or none where it does not have both; a log
-    line tells which, unless file and configuration agree."""
-    names = {"normalize.mean": cfg.INPUT.PIXEL_MEAN, "normalize.std": cfg.INPUT.PIXEL_STD}
-    configured = f"INPUT.PIXEL_MEAN {list(cfg.INPUT.PIXEL_MEAN)} and PIXEL_STD {list(cfg.INPUT.PIXEL_STD)}"
-    if not names.keys() <= state.keys():
+def warn_of_untold(cfg, content: dict, state: State, path: str) -> None:
+    """Warns of what neither a shape nor the file's configuration tells, though features depend on it: the
+    configuration decides it."""
+    trained = stored_config(content, path)
+    if "base.conv1.weight" in state and "MODEL.STEM_POOL" not in trained:
         logger.warning(
-            "checkpoint %s holds no pixel mean and deviation: %s of the configuration are used; TransReID's and "
-            "CIL-ReID's ViT files were trained with 0.5 for both",
-            path,
-            configured,
-        )
-        return {name: value for name, value in state.items() if name not in names}
-    held = {name: [round(number, 6) for number in state[name].flatten().tolist()] for name in names}
-    if any(held[name] != [round(number, 6) for number in names[name]] for name in names):
-        logger.warning("checkpoint %s holds pixel mean %s and deviation %s, which are used, not the configured %s",
-                       path, *held.values(), configured)  # fmt: skip
-    return state
+            "checkpoint %s does not tell the pooling of its stem: MODEL.STEM_POOL %d of the configuration is used; the "
+            "TransReID codebase (CIL-ReID among it) has 2, BoT and torchvision 3", path, cfg.MODEL.STEM_POOL,
+        )  # fmt: skip
+    positions, projection = state.get("base.pos_embed"), state.get("base.patch_embed.proj.weight")
+    if positions is None or projection is None or projection.ndim != 4 or "INPUT.SIZE_TEST" in trained:
+        return
+    size, stride, patch_size = tuple(cfg.INPUT.SIZE_TEST), tuple(cfg.MODEL.STRIDE_SIZE), projection.shape[-1]
+    own = grid_of(size, patch_size, stride)
+    others = [grid for grid in possible_grids(positions.shape[1] - 1, patch_size, own=own) if grid != own]
+    if others and math.prod(own) == positions.shape[1] - 1:
+        logger.warning(
+            "checkpoint %s does not tell the size of its images: its positions are read as %d x %d patches, as "
+            "INPUT.SIZE_TEST %s says; they would also be those of %s", path, *own, list(size),
+            " or ".join(f"{rows} x {columns}" for rows, columns in others),
+        )  # fmt: skip
 
 
 def relevant_keys(values: dict[str, Any]) -> list[str]:
@@ -112,8 +114,8 @@ def mean_side_row(table: torch.Tensor) -> torch.Tensor:
 
 
 def _check_size(cfg, trained: dict, path: str) -> None:
-    size = _value_of(trained, "INPUT.SIZE_TEST")
-    if size is not None and size != list(cfg.INPUT.SIZE_TEST):
+    size = trained.get("INPUT.SIZE_TEST")
+    if size is not None and list(size) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
             f"checkpoint {path}: trained with INPUT.SIZE_TEST {size}, now {list(cfg.INPUT.SIZE_TEST)}; set "
             "INPUT.SIZE_TRAIN and SIZE_TEST to the size that it was trained with"
@@ -204,34 +206,6 @@ def _nothing_known(state: State, path: str) -> str:
     )
 
 
-def _trained_config(content: dict, path: str) -> dict:
-    """The configuration that a file of this project keeps; {} for others, whatever they call `meta`.
-
-    Raises:
-        UserError: it is beyond the limits of utils.yaml_text, or names a key twice.
-    """
-    meta = content.get("meta")
-    text = meta.get("config") if isinstance(meta, dict) else None
-    try:
-        trained = load_yaml(text, f"the configuration in checkpoint {path}") if isinstance(text, str) else None
-    except NotYamlError:
-        trained = None
-    return trained if isinstance(trained, dict) else {}
-
-
-def _value_of(node: dict, key: str) -> Any:
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, dict) else None
-    return node
-
-
-def _alike(value: Any, configured: Any) -> bool:
-    """Whether a value of another configuration is of the same make as ours, so that it can stand in its place."""
-    if isinstance(configured, list):
-        return isinstance(value, list) and [*map(type, value)] == [*map(type, configured)]
-    return type(value) is type(configured)
-
-
 def _log_found(cfg, found: dict[str, Any], state: State, path: str) -> None:
     """Says what the file holds, and where the configuration says otherwise."""
     parts = [found["MODEL.NAME"]]
@@ -249,7 +223,7 @@ def _log_found(cfg, found: dict[str, Any], state: State, path: str) -> None:
     differ = [
         f"{key} {found[key]} (configured {configured})"
         for key in relevant_keys(found)
-        if key in found and found[key] != (configured := _value_of(cfg, key))
+        if key in found and found[key] != (configured := value_of(cfg, key))
     ]
     if differ:
         logger.warning(

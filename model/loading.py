@@ -5,15 +5,17 @@ from pathlib import Path
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
-from model.file_config import check_start, pixels_of_file
+from model.file_config import check_start, warn_of_untold
 from model.jigsaw import JigsawReID
 from model.make_model import check_backbone
+from model.pixels import pixels_of_file
 from model.pretrained import HUB, load_pretrained
 from model.reid import ReIDModel
 from model.strict import load_strictly
-from utils.checkpoints import State, load_checkpoint, model_state
+from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
+from utils.state_dicts import State, find_model, model_state
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ def check_stages(stage_cfgs: list) -> None:
             elif key != "MODEL.PRETRAIN_PATH":
                 check_start(cfg, load_checkpoint(path), path)
             else:
-                model_state(load_checkpoint(path), path)
+                find_model(load_checkpoint(path), path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
         trained.add(stage_checkpoint(cfg))
     if faults:
         raise UserError(
@@ -77,7 +79,12 @@ def load_start(cfg, model: ReIDModel | CFAT) -> None:
     if not files:
         logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg))
     elif "MODEL.PRETRAIN_PATH" in files:
-        load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"])
+        load_pretrained(
+            model.base,
+            files["MODEL.PRETRAIN_PATH"],
+            img_size=tuple(cfg.MODEL.PRETRAIN_SIZE),
+            entry=cfg.MODEL.CHECKPOINT_ENTRY,
+        )
         if isinstance(model, JigsawReID):
             model.start_branches()
     elif isinstance(model, ReIDModel):
@@ -92,7 +99,9 @@ def load_start(cfg, model: ReIDModel | CFAT) -> None:
 def _load_reid(cfg, model: ReIDModel, path: str) -> None:
     content = load_checkpoint(path)
     check_start(cfg, content, path)
-    state = pixels_of_file(cfg, model_state(content, path), path)
+    state = model_state(content, path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+    warn_of_untold(cfg, content, state, path)
+    state = pixels_of_file(cfg, state, path)
     load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
 
 
@@ -102,7 +111,8 @@ def _load_bridge(bridge: BridgeVAE, path: str) -> None:
 
 def _bridge_state(path: str, *, released: bool) -> State:
     content = load_checkpoint(path)
-    state = content.get("bridge") or model_state(content, path)
+    own = content.get("bridge")
+    state = own if isinstance(own, dict) else find_model(content, path)[0]
     if "encoder.mu.weight" not in state:
         raise UserError(
             f"CFAT.BRIDGE.WEIGHT {path}: holds no bridge; expected a checkpoint of stage bridge or align, or a "

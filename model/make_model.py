@@ -4,17 +4,19 @@ import logging
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
-from model.file_config import config_of_file, mean_side_row, pixels_of_file
+from model.file_config import config_of_file, mean_side_row
 from model.jigsaw import JigsawReID, JigsawSettings
+from model.pixels import pixels_of_file
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
 from model.strict import load_strictly
 from model.training import set_up_training
 from model.vit import TransReIDViT, grid_of
 from model.vit_sizes import ViTSize, vit_size
-from utils.checkpoints import check_is_file, load_checkpoint, model_state
+from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage
+from utils.state_dicts import model_state
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     """
     check_weight(path)
     content = load_checkpoint(path)
-    state = model_state(content, path)
+    state = model_state(content, path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
     file_cfg = config_of_file(cfg, content, state, path)
     state = pixels_of_file(cfg, state, path)
     classifiers = tuple(name for name in state if name.startswith("classifier"))
@@ -133,7 +135,9 @@ def _make_reid(
         "cosine_classifier": cfg.MODEL.ID_LOSS_TYPE != "softmax",
     }
     if cfg.MODEL.NAME == "resnet50":
-        trunk = ResNetTrunk(last_stride=cfg.MODEL.LAST_STRIDE, stem_relu=cfg.MODEL.STEM_RELU)
+        trunk = ResNetTrunk(
+            last_stride=cfg.MODEL.LAST_STRIDE, stem_relu=cfg.MODEL.STEM_RELU, stem_pool=cfg.MODEL.STEM_POOL
+        )
         return ResNetReID(trunk, gem_pool=cfg.MODEL.GEM_POOL, **options)
     sides = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
     base = TransReIDViT(

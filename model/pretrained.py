@@ -1,48 +1,48 @@
 """Weights to start training from: the family's files, any of timm's or torchvision's, or timm's hub."""
 
 import logging
-import math
+from typing import Any
 
 import timm
-import torch
-import torch.nn.functional as F
 from torch import nn
 
+from model.positions import find_grid, resize_position_embedding
+from model.stored_config import stored_config
 from model.strict import load_strictly
-from model.vit import TransReIDViT, grid_of
-from utils.checkpoints import State, load_checkpoint, model_state
+from model.vit import TransReIDViT
+from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.state_dicts import State, model_state
 
 logger = logging.getLogger(__name__)
 
 HUB = "timm:"  # before the name of a model in timm's hub
 # What a re-identification checkpoint has beside its backbone.
 REID_HEADS = ("bottleneck", "classifier", "normalize.", "global_pool.", "b1.", "b2.")
-# Grids of published models that are not square, by their number of patches: 256 x 128 and 384 x 128 pixels, strides 16
-# and 12.
-KNOWN_GRIDS = {
-    rows * columns: (rows, columns)
-    for size in ((256, 128), (384, 128))
-    for stride in (16, 12)
-    for rows, columns in [grid_of(size, 16, (stride, stride))]
-}
+IMAGENET_CLASSES = 1000  # at least, in the head of an image classifier
+# Extra tokens that only other structures have.
+REGISTERS = ("reg_token", "register_tokens")
 
 
-def load_pretrained(base: nn.Module, path: str) -> None:
+def load_pretrained(base: nn.Module, path: str, *, img_size: tuple[int, int] = (0, 0), entry: str = "") -> None:
     """Loads weights into a backbone, a TransReIDViT or a ResNetTrunk; position embeddings are resized.
 
     Args:
         path: a file of TransReID's start weights, of timm or of torchvision, a re-identification checkpoint (its
             backbone is taken), or timm:NAME.
+        img_size: MODEL.PRETRAIN_SIZE, height and width of the images that the file was trained on, for a file that
+            does not tell; (0, 0) for none.
+        entry: MODEL.CHECKPOINT_ENTRY.
 
     Raises:
         UserError: the file is missing, unreadable, or does not fit; nothing keeps its random value silently.
     """
     source = f"MODEL.PRETRAIN_PATH {path}"
     if path.startswith(HUB):
-        state = _from_hub(path.removeprefix(HUB))
+        state, stored = _from_hub(path.removeprefix(HUB))
     else:
-        state = model_state(load_checkpoint(path), path)
+        content = load_checkpoint(path)
+        state, stored = model_state(content, path, entry=entry), stored_config(content, path)
     from_reid = any(name.startswith("base.") for name in state)
     names = set(state)
     if from_reid:
@@ -56,7 +56,7 @@ def load_pretrained(base: nn.Module, path: str) -> None:
             "random ones"
         )
     if is_transformer:
-        state = _fit_transformer(base, state, source, from_reid=from_reid)
+        state = _fit_transformer(base, state, source, stored=stored, img_size=img_size, from_reid=from_reid)
     kept = {f"base.{name}" for name in state} if from_reid else set(state)
     load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))
 
@@ -73,11 +73,12 @@ def _backbone_of(state: State) -> State:
     return backbone
 
 
-def _from_hub(name: str) -> State:
+def _from_hub(name: str) -> tuple[State, dict[str, Any]]:
+    """Weights of timm's hub, and the image size that they are for, as a stored configuration says it."""
     if not timm.is_model(name.split(".")[0]):
         raise UserError(f"MODEL.PRETRAIN_PATH {HUB}{name}: timm has no model of this name; timm.list_models() has them")
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        model = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:  # huggingface_hub's errors are OSErrors or ValueErrors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -85,9 +86,24 @@ def _from_hub(name: str) -> State:
             f"model.safetensors of timm/{name} on the Hugging Face hub from another machine, put it to "
             f"pretrained/{name}.safetensors and set MODEL.PRETRAIN_PATH to that"
         ) from error
+    img_size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    return model.state_dict(), {"INPUT.SIZE_TEST": list(img_size)} if img_size else {}
 
 
-def _fit_transformer(base: TransReIDViT, state: State, source: str, *, from_reid: bool) -> State:
+def _is_classifier(state: State) -> bool:
+    """Whether a backbone's file has the head of an image classifier, for ImageNet's classes."""
+    return any(len(state.get(f"{head}.weight", ())) >= IMAGENET_CLASSES for head in ("head", "fc"))
+
+
+def _fit_transformer(
+    base: TransReIDViT,
+    state: State,
+    source: str,
+    *,
+    stored: dict[str, Any],
+    img_size: tuple[int, int],
+    from_reid: bool,
+) -> State:
     """The state with the positions of the backbone's grid, without distillation token, patches projected by a
     convolution."""
     state = dict(state)
@@ -95,53 +111,29 @@ def _fit_transformer(base: TransReIDViT, state: State, source: str, *, from_reid
     projection = state.get("patch_embed.proj.weight")
     own = base.patch_embed.proj.weight
     if projection is not None and projection.shape == own.flatten(1).shape:  # older files: a linear layer (D, 3 p p)
-        state["patch_embed.proj.weight"] = projection.reshape(own.shape)
+        state["patch_embed.proj.weight"] = projection = projection.reshape(own.shape)
     sides = state.get("sie_embed")
     if sides is not None and (base.sie_embed is None or base.sie_embed.shape != sides.shape):
         logger.info("%s: side information of another data set (%d vectors) is left out", source, len(sides))
         del state["sie_embed"]
-    positions = state.get("pos_embed")
-    if positions is not None and positions.ndim == 3 and positions.shape[1] > num_prefix:  # others do not fit
-        grid_size = base.patch_embed.grid_size
-        count = positions.shape[1] - num_prefix
-        # ImageNet's pictures are square; a model of persons with as many patches as this one cuts them alike
-        guessed = grid_size if from_reid and count == math.prod(grid_size) else guess_grid(count)
-        from_grid = guessed or (grid_size if count == math.prod(grid_size) else None)
-        if from_grid is None:
-            raise UserError(
-                f"{source}: positions of {count} patches, neither those of a square grid nor of a known size "
-                f"({', '.join(f'{rows} x {columns}' for rows, columns in KNOWN_GRIDS.values())})"
-            )
+    positions, width = state.get("pos_embed"), own.shape[0]
+    fits = projection is not None and projection.shape == own.shape and not any(name in state for name in REGISTERS)
+    # whatever differs otherwise, load_strictly says so
+    if fits and positions is not None and positions.ndim == 3 and positions.shape[::2] == (1, width):
+        grid_size, count = base.patch_embed.grid_size, positions.shape[1] - num_prefix
+        from_grid = find_grid(
+            count,
+            patch_size=own.shape[-1],
+            own=grid_size,
+            own_stride=base.patch_embed.proj.stride,
+            stored=stored,
+            given_size=img_size,
+            square=False if from_reid else _is_classifier(state) or None,
+            source=source,
+        )
         if from_grid != grid_size:
             logger.info("%s: positions resized from %d x %d to %d x %d patches", source, *from_grid, *grid_size)
         state["pos_embed"] = resize_position_embedding(
             positions.float(), grid_size, from_grid=from_grid, num_prefix=num_prefix
         )
     return state
-
-
-def guess_grid(count: int) -> tuple[int, int] | None:
-    """Rows and columns of a position table of `count` patches: a square one, or that of a published person model."""
-    side = math.isqrt(count)
-    return (side, side) if side * side == count else KNOWN_GRIDS.get(count)
-
-
-def resize_position_embedding(
-    embedding: torch.Tensor, grid_size: tuple[int, int], *, from_grid: tuple[int, int], num_prefix: int
-) -> torch.Tensor:
-    """Resizes position embeddings bilinearly.
-
-    Args:
-        embedding: (1, num_prefix + h * w, D) of a grid `from_grid` (h, w); a second prefix, DeiT's distillation token,
-            is dropped.
-        grid_size: (h', w').
-
-    Returns:
-        (1, 1 + h' * w', D).
-    """
-    prefix, patches = embedding[:, :1], embedding[:, num_prefix:]
-    if from_grid != tuple(grid_size):
-        patches = patches.unflatten(1, from_grid).permute(0, 3, 1, 2)  # (1, D, h, w)
-        patches = F.interpolate(patches, size=grid_size, mode="bilinear", align_corners=False)
-        patches = patches.flatten(2).transpose(1, 2)  # (1, h' * w', D)
-    return torch.cat([prefix, patches], dim=1)

@@ -19,14 +19,17 @@ class ResNetTrunk(nn.Module):
         last_stride: of the last stage; 1 keeps the map twice as large as for ImageNet, h = H / 16.
         stem_relu: ReLU after the first convolution, as torchvision has it. The code of BoT and TransReID leaves it out,
             though it starts from weights that were trained with it.
+        stem_pool: kernel of the max pooling that follows, with stride 2: 3 with a padding of 1, as torchvision and BoT
+            have it, or 2 without padding, as the TransReID codebase (CIL-ReID among it) does.
     """
 
     embed_dim = 2048
 
-    def __init__(self, *, last_stride: int = 1, stem_relu: bool = False) -> None:
+    def __init__(self, *, last_stride: int = 1, stem_relu: bool = False, stem_pool: int = 3) -> None:
         super().__init__()
         source = resnet50()
-        self.conv1, self.bn1, self.maxpool = source.conv1, source.bn1, source.maxpool
+        self.conv1, self.bn1 = source.conv1, source.bn1
+        self.maxpool = nn.MaxPool2d(stem_pool, stride=2, padding=stem_pool // 3)
         self.layer1, self.layer2, self.layer3, self.layer4 = source.layer1, source.layer2, source.layer3, source.layer4
         self.layer4[0].conv2.stride = self.layer4[0].downsample[0].stride = (last_stride, last_stride)
         self.stem_relu = stem_relu

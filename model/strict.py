@@ -1,16 +1,18 @@
 """Loading a state dict by name, where every difference that is not expected is an error."""
 
 import logging
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from utils.checkpoints import State
 from utils.errors import UserError
+from utils.state_dicts import State
 
 logger = logging.getLogger(__name__)
 
 SHOWN_FAULTS = 40  # in an error
+SHOWN_PARTS = 8  # first parts of names, in an error
 # Classifier heads of 1000 classes that nothing here uses: the one that the family's backbones carry along, those of
 # timm's and torchvision's ImageNet files.
 UNUSED_HEADS = ("base.fc.", "fc.", "head.", "head_dist.", "pre_logits.")
@@ -31,8 +33,13 @@ def load_strictly(
     """
     own = module.state_dict()
     expected = {name: tuple(value.shape) for name, value in own.items()}
-    found = {name: tuple(value.shape) for name, value in state.items() if not name.startswith(UNUSED_HEADS)}
-    # BatchNorm's counter of batches, which nothing reads, came later than some files.
+    # BatchNorm's counter of batches, which nothing reads, came later than some files, and half precision spoils it.
+    spoilt = {name for name in state if name.endswith("num_batches_tracked") and state[name].is_floating_point()}
+    found = {
+        name: tuple(value.shape)
+        for name, value in state.items()
+        if not name.startswith(UNUSED_HEADS) and name not in spoilt
+    }
     kept = [
         name
         for name in expected
@@ -51,11 +58,13 @@ def load_strictly(
     faults += [
         f"  {name}: {shape} in the file, not in the model" for name, shape in found.items() if name not in expected
     ]
-    faults += [
-        f"  {name}: {kind} in the file, expected a dense tensor like the model's {own[name].dtype}"
-        for name in found
-        if name in own and (kind := _unfit(state[name], own[name]))
-    ]
+    faults += [f"  {name}: {fault}" for name in found if name in own and (fault := _unfit(state[name], own[name]))]
+    if faults and not found.keys() & expected.keys():
+        raise UserError(
+            f"{source}: holds another model; its names begin with {_first_parts(found)}, and this one's with "
+            f"{_first_parts(expected)}; nothing was loaded. Give weights of this model, or remove what stands before "
+            "these names in the file's"
+        )
     if faults:
         raise UserError(
             f"{source}: does not fit the model, {len(faults)} of its names differ; nothing was loaded:\n"
@@ -75,8 +84,18 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
+def _first_parts(names: Iterable[str]) -> str:
+    parts = list(dict.fromkeys(name.split(".")[0] for name in names))
+    return ", ".join(parts[:SHOWN_PARTS]) + (", ..." if len(parts) > SHOWN_PARTS else "") or "nothing"
+
+
 def _unfit(value: torch.Tensor, own: torch.Tensor) -> str:
     """What keeps a tensor of a file from taking the place of the model's own; empty where nothing does."""
+    kind = ""
     if value.is_meta or value.layout != torch.strided:
-        return "a tensor without numbers" if value.is_meta else str(value.layout)
-    return "" if value.is_floating_point() == own.is_floating_point() else str(value.dtype)
+        kind = "a tensor without numbers" if value.is_meta else str(value.layout)
+    elif value.is_floating_point() != own.is_floating_point():
+        kind = str(value.dtype)
+    elif value.shape == own.shape and not value.isfinite().all():  # a view of another shape may be larger than the file
+        return "NaN or infinity in the file, which would make every feature so"
+    return f"{kind} in the file, expected a dense tensor like the model's {own.dtype}" if kind else ""

@@ -109,7 +109,7 @@ def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, epochs: 
     Raises:
         UserError: no such file, damaged, or not a state of these parts.
     """
-    content = load_checkpoint(path, check=True)
+    content = load_checkpoint(path)
     try:
         training = expect(content.get("training"), dict, "training")
         for name, part in parts.items():
@@ -181,7 +181,7 @@ def _differences(cfg, path: Path, identity: StageIdentity) -> dict[str, list[str
     Raises:
         UserError: the file is damaged, or its meta is not one.
     """
-    content = load_checkpoint(path, check=True)
+    content = load_checkpoint(path)
     try:
         meta = expect(content.get("meta", {}), dict, "meta")
         _warn_of_versions(path, expect(meta.get("versions", {}), dict, "versions"))

@@ -133,7 +133,7 @@ def test_asked_to_stop_it_writes_its_state_first(root, expected, tmp_path, numbe
     run = Run(root, out, "CFAT.STAGES", "['clean']", "DATALOADER.NUM_WORKERS", "1").wait_until(last.exists)
     time.sleep(0.15)  # into the second epoch
     assert run.end(number) == status, run.log.read_text()
-    progress = load_checkpoint(last, check=True)["training"]["progress"]
+    progress = load_checkpoint(last)["training"]["progress"]
     assert 0 < progress["updates"] < 3 * STEPS
     told = f"asked to stop; what is done, {progress['epoch']} epochs and {progress['step']} steps, is in {last}"
     assert told in run.log.read_text()

@@ -1,9 +1,9 @@
 """Reading and writing checkpoints: dicts of tensors and plain values, so that they load without unpickling code."""
 
 import logging
+import os
 import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._pytree import tree_map_only
 
+from utils.checkpoint_files import check_legacy, check_zip, kind_of
 from utils.errors import UserError
-from utils.files import write_files
+from utils.files import open_regular, write_files
 
 logger = logging.getLogger(__name__)
 
-State = dict[str, torch.Tensor]
-
-WRAPPERS = ("model", "state_dict", "model_state_dict", "net")  # keys under which projects keep the state dict
-PREFIXES = ("module", "_orig_mod")  # what DataParallel and torch.compile put into names
+MAX_BYTES = 32 * 2**30  # of a file; the largest vision transformers with their optimizer take less
 SHOWN_FILES = 8  # in an error
 
 
@@ -45,21 +43,22 @@ def save_checkpoint(path: str | Path, states: dict[str, Any], meta: dict, *, rep
 
 
 def check_is_file(path: str | Path) -> None:
-    """Raises UserError where `path` is no file; names the checkpoints near it."""
+    """Raises UserError where there is nothing at `path`, or a directory; names the checkpoints near it."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"checkpoint {path}: is a directory; give a file in it{_files_in(path)}")
-    if not path.is_file():
+    if not os.path.exists(path):
         hint = _files_in(path.parent)
         raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
 
 
-def load_checkpoint(path: str | Path, *, check: bool = False) -> dict:
+def load_checkpoint(path: str | Path) -> dict:
     """Reads a checkpoint, of torch.save or safetensors, onto the CPU without running code from it.
+
+    The check sums in a file of torch.save are compared first; safetensors and torch before 1.6 have none.
 
     Args:
         path: file.
-        check: compare the check sums in it first, which torch.load does not; for files of our own.
 
     Returns:
         The file's dict: ours has "model", perhaps "bridge", and "meta".
@@ -69,56 +68,37 @@ def load_checkpoint(path: str | Path, *, check: bool = False) -> dict:
     """
     path = Path(path)
     check_is_file(path)
-    try:
-        if check and (broken := zipfile.ZipFile(path).testzip()) is not None:
-            raise ValueError(f"the check sum of {broken} is wrong")
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        foreign = re.search(r"(?i)unsupported (?:global|class):?\s+(?:global\s+)?(\S+)", str(error))
-        if foreign is None:
-            raise UserError(
-                f"checkpoint {path}: damaged, or no checkpoint at all; it begins with {path.read_bytes()[:16]!r}; "
-                "fetch it anew"
-            ) from error
-        raise UserError(
-            f"checkpoint {path}: holds more than tensors and plain values ({foreign[1]}) and needs arbitrary "
-            "unpickling, which is refused because it can run any code; where the file comes from, save its "
-            "state_dict() with torch.save, and load that"
-        ) from error
-    except Exception as error:  # whatever the bytes make torch.load run into
-        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
-        raise UserError(
-            f"checkpoint {path}: cannot be read ({reason}); it is damaged or incomplete, fetch it anew"
-        ) from error
+    with open_regular(path, max_bytes=MAX_BYTES) as handle:
+        kind = kind_of(handle, str(path))
+        if kind == "zip":
+            check_zip(handle, str(path))
+        elif kind == "legacy":
+            check_legacy(handle, str(path))
+        try:
+            content = load_file(path) if kind == "safetensors" else torch.load(handle, "cpu", weights_only=True)
+        except Exception as error:  # whatever the bytes make the readers run into
+            raise UserError(_why_unreadable(path, error)) from error
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, expected a dict of tensors")
     return content
 
 
-def model_state(content: dict, path: str | Path) -> State:
-    """The model's state dict in a checkpoint: bare, or wrapped under one of WRAPPERS; the prefixes that
-    DataParallel and torch.compile give to names are removed.
-
-    Raises:
-        UserError: there are no tensors, or two of the same name.
-    """
-    while inner := next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None):
-        content = inner
-    state: State = {}
-    for name, value in content.items():
-        if isinstance(name, str) and isinstance(value, torch.Tensor):
-            name = ".".join(part for part in name.split(".") if part not in PREFIXES)
-            if name in state:
-                raise UserError(f"checkpoint {path}: holds {name} twice, with and without {' or '.join(PREFIXES)}")
-            state[name] = value
-    if not state:
-        raise UserError(
-            f"checkpoint {path}: no tensors found; expected a state dict, bare or under {', '.join(WRAPPERS)}; found "
-            f"{', '.join(map(str, list(content)[:8])) or 'nothing'}"
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """The message for an error of torch.load or safetensors, without torch's advice to unpickle whatever it is."""
+    foreign = re.search(r"(?i)unsupported (?:global|class):?\s+(?:global\s+)?(\S+)", str(error))
+    if foreign is not None:
+        return (
+            f"checkpoint {path}: holds more than tensors and plain values ({foreign[1]}) and needs arbitrary "
+            "unpickling, which is refused because it can run any code; where the file comes from, save its "
+            "state_dict() with torch.save, and load that"
         )
-    return state
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return f"checkpoint {path}: needs more memory than there is; its state_dict() alone may need less"
+    reason = "" if isinstance(error, pickle.UnpicklingError) else (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"checkpoint {path}: cannot be read ({reason or 'its list of names makes no sense'}); it is damaged or "
+        "incomplete, fetch it anew"
+    )
 
 
 def _files_in(directory: Path) -> str:

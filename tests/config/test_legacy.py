@@ -206,8 +206,13 @@ def test_family_defaults_are_those_of_the_golden_table():
         "OUTPUT_DIR",
     }
     for family in ("TransReID", "CIL-ReID"):
-        # CFAT.STAGES is ours alone; re_ranking(..., k1=50, k2=15) stands in the code, not among the keys
-        different = {"CFAT.STAGES": ["clean"], "TEST.RE_RANKING_K1": 50, "TEST.RE_RANKING_K2": 15}
+        # Ours alone, or in the code there, not among the keys: stages, MaxPool2d(2), re_ranking(..., k1=50, k2=15)
+        different = {
+            "CFAT.STAGES": ["clean"],
+            "MODEL.STEM_POOL": 2,
+            "TEST.RE_RANKING_K1": 50,
+            "TEST.RE_RANKING_K2": 15,
+        }
         for key, value in GOLDEN[family].items():
             ours = {name: new for name, new in expected_of(key, value).items() if OURS[name] != new}
             different |= {name: new for name, new in ours.items() if name not in elsewhere}

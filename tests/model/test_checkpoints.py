@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 import os
-import pickle
 
 import pytest
 import torch
@@ -138,26 +137,13 @@ class TestWrappings:
         assert "more than tensors and plain values (model.reid.TransformerReID) and needs arbitrary unpickling" in text
         torch.save({"state_dict": make("clean").state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "args.pth")
         assert "(argparse.Namespace) and needs arbitrary unpickling" in fails(tmp_path / "args.pth")
-        for evil, name in ((print, "print"), (os.system, "system")):
-            (tmp_path / "evil.pth").write_bytes(pickle.dumps(evil, protocol=2))
-            assert f"{name}) and needs arbitrary unpickling" in fails(tmp_path / "evil.pth")
+        torch.save({"model": {}, "hook": os.system}, tmp_path / "evil.pth")
+        assert "system) and needs arbitrary unpickling" in fails(tmp_path / "evil.pth")
 
     def test_damaged_files(self, tmp_path):
         torch.save(make("clean").state_dict(), tmp_path / "a.pth")
         (tmp_path / "half.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:5000])
         assert "damaged or incomplete" in fails(tmp_path / "half.pth")
-        for page in (
-            "<html>not found</html>",
-            "<!DOCTYPE html>",
-            '{"message": "limit"}',
-            "Rate limit exceeded",
-            "version 1",
-        ):
-            (tmp_path / "page.pth").write_text(page)
-            text = fails(tmp_path / "page.pth").split("page.pth: ")[1]
-            assert text.startswith(("damaged, or no checkpoint at all; it begins with", "cannot be read (")), text
-        (tmp_path / "empty.pth").touch()
-        assert "empty.pth: cannot be read" in fails(tmp_path / "empty.pth")
         assert f"is a directory; give a file in it; {tmp_path} holds {tmp_path}/a.pth" in fails(tmp_path)
         torch.save([torch.zeros(1)], tmp_path / "list.pth")
         assert "holds a list, expected a dict of tensors" in fails(tmp_path / "list.pth")

@@ -12,12 +12,14 @@ from safetensors.torch import save_file
 
 from config import load_cfg, stage_cfg
 from model import load_start, make_model
-from model.pretrained import guess_grid, load_pretrained, resize_position_embedding
+from model.positions import find_grid, resize_position_embedding
+from model.pretrained import load_pretrained
 from model.resnet import ResNetTrunk
 from model.vit import TransReIDViT
 from model.vit_sizes import ViTSize
 from tests.helpers import REPOSITORY
 from tests.model.test_cfat import COUNTS, SMALL
+from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 
 SIZE = ViTSize(24, 2, 3)
@@ -69,12 +71,73 @@ def test_distillation_token_is_dropped(tmp_path):
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in base.state_dict().items())
 
 
+def grid_of_file(count, *, own=(16, 8), stored=None, size=(0, 0), square=None):
+    return find_grid(
+        count, patch_size=16, own=own, own_stride=(16, 16), stored=stored or {}, given_size=size, square=square,
+        source="file",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("count", "grid"),
-    [(196, (14, 14)), (128, (16, 8)), (192, (24, 8)), (210, (21, 10)), (310, (31, 10)), (130, None)],
+    [(196, (14, 14)), (576, (24, 24)), (128, (16, 8)), (192, (24, 8)), (210, (21, 10)), (310, (31, 10)), (32, (8, 4))],
 )
-def test_grids(count, grid):
-    assert guess_grid(count) == grid
+def test_grids_of_published_sizes(count, grid):
+    assert grid_of_file(count) == grid
+
+
+@pytest.mark.parametrize("key", [True, False])
+@pytest.mark.parametrize(
+    ("size", "stride", "grid"),
+    [([128, 32], 16, (8, 2)), ([288, 128], 16, (18, 8)), ([192, 192], 16, (12, 12)), ([128, 64], 16, (8, 4)),
+     ([160, 64], 16, (10, 4)), ([256, 128], 12, (21, 10)), ([224, 96], 11, (19, 8)), ([512, 64], 16, (32, 4))],
+)  # fmt: skip
+def test_grids_that_the_configuration_or_the_key_tells(size, stride, grid, key):
+    count = grid[0] * grid[1]
+    stored = {"INPUT.SIZE_TEST": size, "MODEL.STRIDE_SIZE": [stride, stride]}
+    given = {"size": tuple(size)} if key else {"stored": stored}
+    for square in (True, False, None):
+        assert grid_of_file(count, square=square, **given) == grid
+    with pytest.raises(UserError, match=f"positions of {count + 1} patches, but .* which makes another number"):
+        grid_of_file(count + 1, **given)
+
+
+@pytest.mark.parametrize(
+    ("count", "own", "square", "readings"),
+    [
+        (144, (16, 8), None, "18 x 8 or 12 x 12"),
+        (144, (18, 8), False, "18 x 8 or 12 x 12"),
+        (16, (8, 2), None, "8 x 2 or 4 x 4"),
+        (16, (16, 8), False, "4 x 4"),  # of a re-identification model: hardly 64 x 64 pixels
+        (128, (32, 4), False, "16 x 8 or 32 x 4"),
+        (196, (28, 7), None, "14 x 14 or 28 x 7"),
+        (130, (16, 8), None, "neither those of a square"),
+    ],
+)
+def test_grids_that_nothing_tells_ask_for_the_key(count, own, square, readings):
+    with pytest.raises(UserError, match=f"positions of {count} patches, (perhaps )?{readings}.*MODEL.PRETRAIN_SIZE"):
+        grid_of_file(count, own=own, square=square)
+
+
+def test_key_and_configuration_that_disagree():
+    with pytest.raises(UserError, match=r"MODEL.PRETRAIN_SIZE is \[64, 64\], but its configuration says \[128, 32\]"):
+        grid_of_file(16, stored={"INPUT.SIZE_TEST": [128, 32]}, size=(64, 64))
+
+
+def test_positions_of_a_re_identification_checkpoint_by_its_own_configuration(tmp_path):
+    """128 x 32 pixels are 8 x 2 patches, as many as 4 x 4."""
+    sizes = [*SMALL, "INPUT.SIZE_TRAIN", "[128, 32]", "INPUT.SIZE_TEST", "[128, 32]", "CFAT.STAGE", "clean"]
+    source = make_model(load_cfg(opts=sizes), **COUNTS)
+    save_checkpoint(tmp_path / "ours.pth", source.export_state(), {"config": load_cfg(opts=sizes).dump()})
+    torch.save(source.state_dict(), tmp_path / "bare.pth")
+    expected = resize_position_embedding(source.base.pos_embed, (4, 4), from_grid=(8, 2), num_prefix=1)
+    for name, key in (("ours", "[0, 0]"), ("bare", "[128, 32]")):
+        opts = ["MODEL.PRETRAIN_PATH", str(tmp_path / f"{name}.pth"), "MODEL.PRETRAIN_SIZE", key]
+        wide = ["INPUT.SIZE_TRAIN", "[64, 64]", "INPUT.SIZE_TEST", "[64, 64]"]
+        cfg = stage_cfg(load_cfg(opts=[*SMALL, *wide, *opts]), "clean")
+        model = make_model(cfg, **COUNTS)
+        load_start(cfg, model)
+        assert torch.equal(model.base.pos_embed, expected)
 
 
 def test_positions_of_a_grid_that_is_not_square():
@@ -120,7 +183,7 @@ def test_the_global_branch_of_a_jigsaw_model_is_the_last_block(tmp_path):
 
 def test_a_square_grid_is_resized_though_another_has_as_many_patches(tmp_path):
     source = make_base((64, 64))
-    torch.save(source.state_dict(), tmp_path / "vit.pth")
+    torch.save({**source.state_dict(), "head.weight": torch.zeros(1000, 24)}, tmp_path / "vit.pth")  # ImageNet's
     base = TransReIDViT((128, 32), SIZE)  # 8 x 2, as many as 4 x 4
     load_pretrained(base, str(tmp_path / "vit.pth"))
     expected = resize_position_embedding(source.pos_embed, (8, 2), from_grid=(4, 4), num_prefix=1)

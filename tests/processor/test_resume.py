@@ -1,7 +1,6 @@
 """What a run goes on from, and with which settings; killed processes are in tests/test_resume.py."""
 
 import dataclasses
-import os
 import random
 
 import numpy as np

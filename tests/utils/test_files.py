@@ -4,9 +4,10 @@ import os
 import pytest
 import torch
 
-from utils.checkpoints import load_checkpoint, model_state, save_checkpoint
+from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError, run_main
 from utils.files import make_output_dir, write_files, write_text
+from utils.state_dicts import model_state
 
 
 def test_other_content_keeps_the_earlier_file(tmp_path):

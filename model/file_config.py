@@ -204,8 +204,8 @@ def _nothing_known(state: State, path: str) -> str:
         )
     return (
         f"checkpoint {path}: its names begin with {', '.join(prefixes[:8])}: no model that is known here; expected a "
-        "vision transformer or ResNet-50 under 'base.', as this project, TransReID, CIL-ReID and CFAT save it; where it "
-        "is one under another prefix, save the state dict with names that begin with 'base.'"
+        "vision transformer or ResNet-50 under 'base.', as this project, TransReID, CIL-ReID and CFAT save it; where "
+        "it is one under another prefix, save the state dict with names that begin with 'base.'"
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from model.positions import KNOWN_SIZES, KNOWN_STRIDES, possible_grids
-from model.stored_config import stored_config, value_of
+from model.stored_config import value_of
 from model.vit import grid_of
 from model.vit_sizes import VIT_SIZES, ViTSize, size_of_state, vit_size
 from utils.errors import UserError
-from utils.state_dicts import State
+from utils.state_dicts import State, num_rows
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +22,15 @@ JIGSAW_KEYS = ("MODEL.RE_ARRANGE", "MODEL.SHIFT_NUM", "MODEL.SHUFFLE_GROUP", "MO
 RESNET_KEYS = ("MODEL.LAST_STRIDE", "MODEL.GEM_POOL", "MODEL.STEM_RELU", "MODEL.STEM_POOL")
 MODEL_KEYS = ("MODEL.NAME", *TRANSFORMER_KEYS, "MODEL.SIE_COE", *JIGSAW_KEYS, *RESNET_KEYS)
 
-def config_of_file(cfg, content: dict, state: State, path: str):
+
+def config_of_file(cfg, trained: dict[str, Any], state: State, path: str):
     """A clone of cfg whose MODEL describes what the checkpoint holds; one log line says what it holds, and another one
     where cfg disagrees.
 
     SIE_CAMERA and SIE_VIEW may both be False though the file has side information: a user's wish, see load_model.
 
     Args:
-        content: the file's dict, for the configuration in its `meta`.
+        trained: the configuration in the file, `stored_config`.
         state: the model's state dict.
         path: for messages.
 
@@ -37,7 +38,6 @@ def config_of_file(cfg, content: dict, state: State, path: str):
         UserError: the file holds no re-identification model, or one of an unknown size, or one for pictures of another
             size than INPUT.SIZE_TEST.
     """
-    trained = stored_config(content, path)
     if trained.get("SEED", cfg.SEED) != cfg.SEED:
         logger.warning("checkpoint %s: trained with SEED %s, now %s: the test draws other corruptions",
                        path, trained["SEED"], cfg.SEED)  # fmt: skip
@@ -50,7 +50,7 @@ def config_of_file(cfg, content: dict, state: State, path: str):
         found = kept | {"MODEL.NAME": "resnet50", "MODEL.GEM_POOL": "global_pool.p" in state, "MODEL.JPM": False}
     else:
         raise UserError(_nothing_known(state, path))
-    warn_of_untold(cfg, content, state, path)
+    warn_of_untold(cfg, trained, state, path)
     _log_found(cfg, found, state, path)
     described = cfg.clone()
     described.defrost()
@@ -60,13 +60,12 @@ def config_of_file(cfg, content: dict, state: State, path: str):
     return described
 
 
-def check_start(cfg, content: dict, path: str) -> None:
+def check_start(cfg, trained: dict[str, Any], path: str) -> None:
     """Makes sure that a stage starts from a file with the settings that the file was trained with, where it tells.
 
     Raises:
         UserError: settings that change features without changing a shape.
     """
-    trained = stored_config(content, path)
     keys = relevant_keys({key: value_of(cfg, key) for key in MODEL_KEYS})
     keys += ["INPUT.SIZE_TEST"] if cfg.MODEL.NAME == "transformer" else []
     pairs = {key: (trained.get(key), value_of(cfg, key)) for key in keys}
@@ -77,17 +76,17 @@ def check_start(cfg, content: dict, path: str) -> None:
         )
 
 
-def warn_of_untold(cfg, content: dict, state: State, path: str) -> None:
+def warn_of_untold(cfg, trained: dict[str, Any], state: State, path: str) -> None:
     """Warns of what neither a shape nor the file's configuration tells, though features depend on it: the
     configuration decides it."""
-    trained = stored_config(content, path)
     if "base.conv1.weight" in state and "MODEL.STEM_POOL" not in trained:
         logger.warning(
             "checkpoint %s does not tell the pooling of its stem: MODEL.STEM_POOL %d of the configuration is used; the "
             "TransReID codebase (CIL-ReID among it) has 2, BoT and torchvision 3", path, cfg.MODEL.STEM_POOL,
         )  # fmt: skip
     positions, projection = state.get("base.pos_embed"), state.get("base.patch_embed.proj.weight")
-    if positions is None or projection is None or projection.ndim != 4 or "INPUT.SIZE_TEST" in trained:
+    shapes = [0 if value is None else value.ndim for value in (positions, projection)]
+    if shapes != [3, 4] or "INPUT.SIZE_TEST" in trained:
         return
     size, stride, patch_size = tuple(cfg.INPUT.SIZE_TEST), tuple(cfg.MODEL.STRIDE_SIZE), projection.shape[-1]
     own = grid_of(size, patch_size, stride)
@@ -125,7 +124,10 @@ def _check_size(cfg, trained: dict, path: str) -> None:
 def _transformer_keys(cfg, kept: dict[str, Any], state: State, backbone: State, path: str) -> dict[str, Any]:
     wanted = kept.get("MODEL.TRANSFORMER_TYPE", cfg.MODEL.TRANSFORMER_TYPE)
     # The name that the file or the configuration gives comes first: no shape tells how many heads there are.
-    candidates = {wanted: vit_size(wanted), **VIT_SIZES}
+    try:
+        candidates = {wanted: vit_size(wanted), **VIT_SIZES}
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from error
     name = size_of_state(backbone, candidates)
     if name is None:
         raise UserError(
@@ -141,7 +143,8 @@ def _transformer_keys(cfg, kept: dict[str, Any], state: State, backbone: State, 
     patches = positions.shape[1] - 1
     stride = kept.get("MODEL.STRIDE_SIZE") or _find_stride(cfg, candidates[name], patches, path)
     parts = sum(name.startswith("bottleneck_") and name.endswith(".weight") for name in state)
-    jigsaw = {"MODEL.JPM": "b1.1.weight" in state, **({"MODEL.DEVIDE_LENGTH": parts} if parts else {})}
+    length = parts or kept.get("MODEL.DEVIDE_LENGTH", cfg.MODEL.DEVIDE_LENGTH)
+    jigsaw = {"MODEL.JPM": "b1.1.weight" in state, "MODEL.DEVIDE_LENGTH": length}
     found = {"MODEL.NAME": "transformer", "MODEL.TRANSFORMER_TYPE": name, "MODEL.STRIDE_SIZE": list(stride), **jigsaw}
     sides = ("MODEL.SIE_CAMERA", "MODEL.SIE_VIEW")
     if "sie_embed" not in backbone:
@@ -180,7 +183,7 @@ def _count(img_size: tuple[int, int], size: ViTSize, stride: tuple[int, int]) ->
 def _sizes_in(backbone: State) -> str:
     depth = len({name.split(".")[1] for name in backbone if name.startswith("blocks.")})
     width = backbone["cls_token"].numel()
-    hidden = len(backbone.get("blocks.0.mlp.fc1.weight", ()))
+    hidden = num_rows(backbone.get("blocks.0.mlp.fc1.weight"))
     return (
         f"width {width}, depth {depth}, hidden width {hidden}, "
         f"{'with' if 'blocks.0.attn.qkv.bias' in backbone else 'no'} qkv bias"
@@ -200,9 +203,9 @@ def _nothing_known(state: State, path: str) -> str:
             "weights to start training from go to MODEL.PRETRAIN_PATH"
         )
     return (
-        f"checkpoint {path}: holds no model that is known here; expected a vision transformer or ResNet-50 under "
-        f"'base.', as this project, TransReID, CIL-ReID and CFAT save it, found names that begin with "
-        f"{', '.join(prefixes[:8])}"
+        f"checkpoint {path}: its names begin with {', '.join(prefixes[:8])}: no model that is known here; expected a "
+        "vision transformer or ResNet-50 under 'base.', as this project, TransReID, CIL-ReID and CFAT save it; where "
+        "it is one under another prefix, save the state dict with names that begin with 'base.'"
     )
 
 
@@ -216,9 +219,9 @@ def _log_found(cfg, found: dict[str, Any], state: State, path: str) -> None:
     elif found["MODEL.GEM_POOL"]:
         parts += ["GeM pooling"]
     if "base.sie_embed" in state:
-        parts += [f"{len(state['base.sie_embed'])} side vectors"]
+        parts += [f"{num_rows(state['base.sie_embed'])} side vectors"]
     if "classifier.weight" in state:
-        parts += [f"{len(state['classifier.weight'])} classes"]
+        parts += [f"{num_rows(state['classifier.weight'])} classes"]
     logger.info("checkpoint %s holds %s", path, ", ".join(parts))
     differ = [
         f"{key} {found[key]} (configured {configured})"

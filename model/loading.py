@@ -11,6 +11,7 @@ from model.make_model import check_backbone
 from model.pixels import pixels_of_file
 from model.pretrained import HUB, load_pretrained
 from model.reid import ReIDModel
+from model.stored_config import stored_config
 from model.strict import load_strictly
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
@@ -55,7 +56,7 @@ def check_stages(stage_cfgs: list) -> None:
             elif key == "CFAT.BRIDGE.WEIGHT":
                 _bridge_state(path, released=cfg.CFAT.FINE.RELEASED)
             elif key != "MODEL.PRETRAIN_PATH":
-                check_start(cfg, load_checkpoint(path), path)
+                check_start(cfg, stored_config(load_checkpoint(path), path), path)
             else:
                 find_model(load_checkpoint(path), path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
         trained.add(stage_checkpoint(cfg))
@@ -98,9 +99,10 @@ def load_start(cfg, model: ReIDModel | CFAT) -> None:
 
 def _load_reid(cfg, model: ReIDModel, path: str) -> None:
     content = load_checkpoint(path)
-    check_start(cfg, content, path)
+    trained = stored_config(content, path)
+    check_start(cfg, trained, path)
     state = model_state(content, path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
-    warn_of_untold(cfg, content, state, path)
+    warn_of_untold(cfg, trained, state, path)
     state = pixels_of_file(cfg, state, path)
     load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
 

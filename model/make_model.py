@@ -9,6 +9,7 @@ from model.jigsaw import JigsawReID, JigsawSettings
 from model.pixels import pixels_of_file
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
+from model.stored_config import stored_config
 from model.strict import load_strictly
 from model.training import set_up_training
 from model.vit import TransReIDViT, grid_of
@@ -16,7 +17,7 @@ from model.vit_sizes import ViTSize, vit_size
 from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage
-from utils.state_dicts import model_state
+from utils.state_dicts import model_state, num_rows
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +71,12 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     check_weight(path)
     content = load_checkpoint(path)
     state = model_state(content, path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
-    file_cfg = config_of_file(cfg, content, state, path)
+    file_cfg = config_of_file(cfg, stored_config(content, path), state, path)
     state = pixels_of_file(cfg, state, path)
     classifiers = tuple(name for name in state if name.startswith("classifier"))
     state = {name: value for name, value in state.items() if name not in classifiers}
     table = state.get("base.sie_embed")
-    if table is not None and not len(table):
+    if table is not None and not num_rows(table):
         raise UserError(f"checkpoint {path}: base.sie_embed has no rows; the file is broken, fetch it anew")
     if table is not None and not (file_cfg.MODEL.SIE_CAMERA or file_cfg.MODEL.SIE_VIEW):
         state["base.sie_embed"] = mean_side_row(table)

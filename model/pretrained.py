@@ -1,6 +1,7 @@
 """Weights to start training from: the family's files, any of timm's or torchvision's, or timm's hub."""
 
 import logging
+import re
 from typing import Any
 
 import timm
@@ -12,13 +13,14 @@ from model.strict import load_strictly
 from model.vit import TransReIDViT
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
-from utils.state_dicts import State, model_state
+from utils.state_dicts import State, model_state, num_rows
 
 logger = logging.getLogger(__name__)
 
 HUB = "timm:"  # before the name of a model in timm's hub
 # What a re-identification checkpoint has beside its backbone.
 REID_HEADS = ("bottleneck", "classifier", "normalize.", "global_pool.", "b1.", "b2.")
+_BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 IMAGENET_CLASSES = 1000  # at least, in the head of an image classifier
 # Extra tokens that only other structures have.
 REGISTERS = ("reg_token", "register_tokens")
@@ -65,10 +67,10 @@ def _backbone_of(state: State) -> State:
     """The backbone in the state of a re-identification model; with JPM, its global branch is the last block."""
     backbone = {name.removeprefix("base."): value for name, value in state.items() if not name.startswith(REID_HEADS)}
     if "b1.1.weight" in state:
-        last = max(int(name.split(".")[1]) for name in backbone if name.startswith("blocks."))
-        branch = {name.removeprefix("b1."): value for name, value in state.items() if name.startswith("b1.")}
+        last = max((int(found[1]) for name in backbone if (found := _BLOCK.match(name))), default=0)
+        branch = {name: value for name, value in state.items() if name.startswith(("b1.0.", "b1.1."))}
         for name, value in branch.items():
-            layer, rest = name.split(".", 1)
+            layer, rest = name.removeprefix("b1.").split(".", 1)
             backbone[f"blocks.{last}.{rest}" if layer == "0" else f"norm.{rest}"] = value
     return backbone
 
@@ -92,7 +94,7 @@ def _from_hub(name: str) -> tuple[State, dict[str, Any]]:
 
 def _is_classifier(state: State) -> bool:
     """Whether a backbone's file has the head of an image classifier, for ImageNet's classes."""
-    return any(len(state.get(f"{head}.weight", ())) >= IMAGENET_CLASSES for head in ("head", "fc"))
+    return any(num_rows(state.get(f"{head}.weight")) >= IMAGENET_CLASSES for head in ("head", "fc"))
 
 
 def _fit_transformer(
@@ -114,7 +116,7 @@ def _fit_transformer(
         state["patch_embed.proj.weight"] = projection = projection.reshape(own.shape)
     sides = state.get("sie_embed")
     if sides is not None and (base.sie_embed is None or base.sie_embed.shape != sides.shape):
-        logger.info("%s: side information of another data set (%d vectors) is left out", source, len(sides))
+        logger.info("%s: side information of another data set (%d vectors) is left out", source, num_rows(sides))
         del state["sie_embed"]
     positions, width = state.get("pos_embed"), own.shape[0]
     fits = projection is not None and projection.shape == own.shape and not any(name in state for name in REGISTERS)

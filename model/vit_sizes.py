@@ -115,7 +115,7 @@ def size_of_state(state: dict[str, torch.Tensor], known: dict[str, ViTSize]) -> 
     """
     depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     projection, hidden = state.get("patch_embed.proj.weight"), state.get("blocks.0.mlp.fc1.weight")
-    if projection is None or hidden is None or projection.ndim != 4:
+    if projection is None or hidden is None or projection.ndim != 4 or hidden.ndim != 2 or not len(projection):
         return None
     shapes = ViTSize(
         embed_dim=len(projection),

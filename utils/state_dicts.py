@@ -32,6 +32,11 @@ MAX_DEPTH = 8
 SHOWN = 8  # names in a message
 
 
+def num_rows(value: torch.Tensor | None) -> int:
+    """Length of a tensor's first dimension; 0 for none and for a 0-dim tensor."""
+    return len(value) if value is not None and value.ndim else 0
+
+
 def model_state(content: dict, path: str | Path, *, entry: str = "") -> State:
     """`find_model`, with a log line where an entry was chosen or a prefix taken off."""
     state, note = find_model(content, path, entry=entry)

@@ -94,6 +94,20 @@ def test_the_log_is_appended_to(run, restored_logging):
     assert (run / "log.txt").read_text().endswith("INFO Ünïcødé\n")
 
 
+def test_a_full_disk_ends_the_log_alone(run, capfd, restored_logging):
+    def log_much():
+        setup_logging(run)
+        for number in range(100):
+            logging.getLogger("tests").info("%d %s", number, "x" * 100)
+        setup_logging()
+
+    assert _in_little_space(2000, log_much) == 0
+    assert (run / "log.txt").stat().st_size <= 2000
+    told = [line for line in capfd.readouterr().err.splitlines() if "log.txt" in line]
+    assert len(told) == 1
+    assert "cannot be written ([Errno 27] File too large)" in told[0]
+
+
 def test_checkpoints_may_lie_on_another_disk(run):
     (run / "checkpoints").rmdir()
     disk = run.parent / "disk"

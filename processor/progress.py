@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from utils import distributed
+from utils.files import make_output_dir
 from utils.structures import RetrievalMetrics, TrainState
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Progress:
         self.writer = None
         if distributed.is_main():
             # purge_step: what comes after it, of an earlier run or one that was killed, is not mixed in
-            directory = Path(cfg.OUTPUT_DIR) / "tensorboard" / state.stage
+            directory = make_output_dir(Path(cfg.OUTPUT_DIR) / "tensorboard" / state.stage)
             self.writer = SummaryWriter(str(directory), purge_step=done)
         hidden = None if distributed.is_main() else True  # None: hidden where there is no terminal
         self.bar = tqdm(total=self.epochs * steps, initial=done, desc=state.stage, leave=False, disable=hidden)

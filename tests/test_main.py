@@ -43,6 +43,7 @@ def test_what_a_run_leaves(trained):
     output = trained / "run"
     names = {path.name for path in output.iterdir()}
     assert names == {
+        ".lock",
         "config.yml",
         "log.txt",
         "checkpoints",

@@ -15,6 +15,7 @@ from datasets.synthetic import SyntheticSettings, synthesize
 from model import load_model, make_model
 from test import main
 from tests.helpers import REPOSITORY
+from tests.hostile.text import hostile_names
 from utils.errors import UserError
 from utils.text import read_cell
 
@@ -91,6 +92,26 @@ def test_pictures_ranked_for_one_of_them(root, tmp_path):
     log = (tmp_path / "log.txt").read_text()
     assert f"   1    {float(rows[0]['distance']):.4f}  {rows[0]['path']}" in log
     assert str(tmp_path / "ranked.csv") in log
+
+
+def test_hostile_names_stay_text(root, tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    names = [*hostile_names(seed=10), "=1+1.jpg", "$x$_^{.jpg", "<b onclick=x>.jpg", "王小明.jpg"]
+    source = next((root / "pictures").glob("*.jpg")).read_bytes()
+    for name in names:
+        (tmp_path / "pictures" / name).write_bytes(source)
+    search(root, tmp_path / "out", "--images", tmp_path / "pictures", "--query", tmp_path / "pictures" / names[3])
+    assert sorted(features_of(tmp_path / "out")["paths"].tolist()) == sorted(names)  # which needs no pickle
+    with (tmp_path / "out" / "ranked.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert sorted([*(read_cell(row["path"]) for row in rows), names[3]]) == sorted(names)
+    assert "'=1+1.jpg" in {row["path"] for row in rows}
+    for output in ((tmp_path / "out" / "log.txt").read_text(), capsys.readouterr().out):
+        assert all(character.isprintable() or character == "\n" for character in output)
+        assert all(line[:1] in " 2" or line[2] == ":" for line in output.splitlines())
+        assert "forged" not in [line[:6] for line in output.splitlines()]
+    with Image.open(tmp_path / "out" / "ranked.png") as picture:
+        assert picture.width > 500
 
 
 def test_a_query_without_pictures_to_rank(capsys):

@@ -55,11 +55,17 @@ def read_results(directory: str | Path) -> dict:
     try:
         return _Results.model_validate_json(read_text(path, max_bytes=MAX_BYTES)).model_dump(exclude_unset=True)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        place = ".".join(map(str, first["loc"]))
-        found = f", found {first['input']!r}" if place and not isinstance(first["input"], dict | list) else ""
-        more = f"; {len(others)} more such" if others else ""
-        reason = f"{place}: {first['msg']}{found}"
-        raise UserError(f"{path}: {reason[:SHOWN]}{more}; expected the results of a test: {advice}") from error
+        raise UserError(f"{path}: {_describe(error)}; {advice}") from error
     except UserError as error:
-        raise UserError(f"{error}; {advice}") from error
+        raise UserError(f"{path}: cannot be read ({str(error).removeprefix(f'{path}: ')}); {advice}") from error
+
+
+def _describe(error: ValidationError) -> str:
+    """The first thing that is wrong, and how many others are."""
+    first, *others = error.errors(include_url=False)
+    if first["type"] in ("missing", "model_type") and len(first["loc"]) < 2:
+        return "holds no 'weight' and 'protocols'"
+    place = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+    plain = place and not isinstance(first["input"], dict | list)
+    reason = f"{place}{first['msg']}" + (f", found {first['input']!r}" if plain else "")
+    return reason[:SHOWN] + (f"; {len(others)} more such" if others else "")

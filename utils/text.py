@@ -25,10 +25,11 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`text` with its line breaks: every line is made printable, and those after the first are indented, so that no
-    file name passes for a line of the log or a message of its own."""
-    first, *others = text.rstrip("\n").split("\n")
-    return "\n".join([printable(first), *(f"    {printable(line)}" if line else "" for line in others)])
+    """`text` with its line breaks: every line is made printable, and those after the first are indented unless they
+    are, so that no file name passes for a line of the log or a message of its own."""
+    first, *others = map(printable, text.rstrip("\n").split("\n"))
+    indent = "  " if any(line and line[0] != " " for line in others) else ""
+    return "\n".join([first, *(f"{indent}{line}".rstrip(" ") for line in others)])
 
 
 def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

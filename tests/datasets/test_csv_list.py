@@ -10,6 +10,7 @@ from datasets.faults import Faults
 from datasets.readers import read_dataset
 from tests.datasets.test_own_data import paths, write
 from utils.errors import UserError
+from utils.text import format_csv
 
 PICTURES = [f"p/{name}.png" for name in "abcdefgh"]
 
@@ -55,6 +56,15 @@ def test_paths_are_relative_to_the_root_or_absolute(tmp_path):
     assert {r.path for r in (*splits.query, *splits.gallery)} == {str(root / "p" / "a.png"), str(elsewhere)}
     assert splits.version == "mine"
     assert splits.train == ()
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "-1.png", "@a.png", "+b.png", "'=c.png", "'tis.png"])
+def test_names_that_a_spreadsheet_would_compute_come_back(tmp_path, name):
+    """A list made of a table of this project, as of ranked.csv, names the files as they are."""
+    root = write(tmp_path, name, "other.png", "third.png")
+    rows = [[name, "ann", "train"], ["other.png", "bob", "query"], ["third.png", "bob", "gallery"]]
+    splits = read(root, format_csv(["path", "pid", "split"], rows))
+    assert [record.path for record in splits.train] == [str(root / name)]
 
 
 def test_everything_is_drawn_without_a_split_column(tmp_path):

@@ -46,7 +46,11 @@ def test_letters_of_any_language_stay(text):
 
 
 def test_lines_of_our_own_stay_lines():
-    assert printable_lines("table:\na  b\n\n1  2\n") == "table:\n    a  b\n\n    1  2"
+    assert printable_lines("table:\na  b\n\n1  2\n") == "table:\n  a  b\n\n  1  2"
+
+
+def test_an_indented_list_stays_as_it_is():
+    assert printable_lines("2 faults:\n  first\n  second") == "2 faults:\n  first\n  second"
 
 
 def test_a_name_cannot_cut_the_message_of_an_error():

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -309,6 +310,16 @@ def test_report_writes_results_picture_and_comparison(tmp_path, caplog):
     do_test(second, data, MeanColour(), protocols[:1], device=CPU, weight="second.pth")
     table = caplog.text.rsplit("second.pth on drawn", 1)[1]
     assert table.index("second.pth") < table.index("first.pth")
+
+
+def test_a_comparison_that_broke_since_the_start_costs_no_results(tmp_path, caplog):
+    data, _ = make_data()
+    (tmp_path / "other").mkdir()
+    os.mkfifo(tmp_path / "other" / "results.json")
+    cfg = make_cfg(tmp_path / "run", "TEST.COMPARE", str(tmp_path / "other"))
+    do_test(cfg, data, MeanColour(), (PROTOCOLS["clean"],), device=CPU, weight="a.pth")
+    assert f"TEST.COMPARE: {tmp_path / 'other' / 'results.json'}: cannot be read (is no regular file" in caplog.text
+    assert (tmp_path / "run" / "results.json").exists()
 
 
 def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path, caplog):

@@ -16,6 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.files import read_bytes
+from utils.images import MAX_BYTES
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
 SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
@@ -81,8 +83,8 @@ def find_damaged(directory: Path) -> list[str]:
 def read_if_there(path: Path) -> bytes | None:
     """The content of a file, None where there is none to be read."""
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_bytes(path, max_bytes=MAX_BYTES)
+    except UserError:
         return None
 
 

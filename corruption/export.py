@@ -31,7 +31,8 @@ from corruption.copies import (
 from corruption.processes import alone_in, processes
 from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
 from utils.errors import UserError
-from utils.images import read_image
+from utils.files import read_bytes
+from utils.images import MAX_BYTES, read_image
 from utils.structures import Condition
 
 # Raised with every change that changes a picture or a file: a copy that another version began is not gone on with.
@@ -275,9 +276,10 @@ def _is_whole_png(content: bytes) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"picture {path}: cannot be read ({error.strerror}); mend it or fetch it anew") from error
+        return read_bytes(path, max_bytes=MAX_BYTES)
+    except UserError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise UserError(f"picture {path}: cannot be read ({reason}); mend it or fetch it anew") from error
 
 
 def _sum_of_source(path: Path) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import UserError
-from utils.files import MIB, read_bytes
+from utils.files import read_bytes
+from utils.images import MAX_BYTES
 from utils.json_files import read_json_object
 from utils.listing import is_machine_made, list_images
 
@@ -112,7 +113,7 @@ def find_damaged(directory: Path) -> list[str]:
 def read_if_there(path: Path) -> bytes | None:
     """The content of a file, None where there is no regular file to be read."""
     try:
-        return read_bytes(path, max_bytes=MAX_IMAGE)
+        return read_bytes(path, max_bytes=MAX_BYTES)
     except UserError:
         return None
 

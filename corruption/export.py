@@ -21,7 +21,6 @@ from PIL import Image
 from corruption.copies import (
     CORRUPTED_SPLITS,
     MANIFEST,
-    MAX_IMAGE,
     SETTINGS,
     SPLITS,
     list_pictures,
@@ -33,7 +32,7 @@ from corruption.processes import processes
 from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
 from utils.errors import UserError
 from utils.files import MIB, read_bytes, written_beside
-from utils.images import read_image
+from utils.images import MAX_BYTES, read_image
 from utils.json_files import read_json_object
 from utils.listing import is_machine_made
 from utils.locks import LOCK, lock
@@ -283,7 +282,7 @@ def _is_whole_png(content: bytes) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_bytes(path, max_bytes=MAX_IMAGE)
+        return read_bytes(path, max_bytes=MAX_BYTES)
     except UserError as error:
         raise UserError(f"picture {error}; mend it or fetch it anew") from error
 

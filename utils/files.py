@@ -1,6 +1,7 @@
 """Writing files so that nothing written is lost: beside and renamed, with an earlier file kept under a number."""
 
 import contextlib
+import errno
 import filecmp
 import itertools
 import os
@@ -37,6 +38,9 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     with contextlib.ExitStack() as stack:

@@ -1,9 +1,11 @@
-"""Damage that image decoders pass over: they show what they can, a person wants to know.
+"""Damage that image decoders pass over, since they show what they can.
 
-JPEG: the compressed data and the image end together (utils/jpeg_scan.pyx). PNG: every chunk is whole and its CRC holds.
-TIFF: strips of JPEG as JPEG, the check sums of zlib. BMP, PPM, WebP, AVIF, JPEG 2000 and uncompressed TIFF carry nothing
-to check but their length, so that values which were overwritten in place cannot be told. What precedes the pixels is
-bounded, too: PIL reads it all, some of it in a time that grows with the square of its length.
+JPEG: the compressed data and the image end together (utils/jpeg_scan.pyx); a change of a few bytes that decodes cleanly
+cannot be told. PNG: every chunk is whole and its CRC holds. TIFF: strips of JPEG as JPEG, the check sums of zlib. BMP,
+PPM, WebP, AVIF, JPEG 2000 and uncompressed TIFF carry nothing to check but their length, so that values which were
+overwritten in place cannot be told.
+
+What precedes the pixels is bounded, too: PIL reads all of it, some in a time that grows with the square of its length.
 """
 
 import io
@@ -12,6 +14,8 @@ import zlib
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
+
+from utils.logging import warn_once
 
 try:
     from utils import jpeg_scan
@@ -158,7 +162,13 @@ def check_content(image: Image.Image, handle: BinaryIO, *, max_pixels: int) -> N
 
 
 def _check_jpeg(content: bytes, max_pixels: int) -> None:
-    if jpeg_scan is not None and (damage := jpeg_scan.find_damage(content, max_pixels)):
+    if jpeg_scan is None:
+        warn_once(
+            "jpeg_scan",
+            "utils.jpeg_scan is not built: a JPEG that was overwritten in its middle is read without an error; "
+            "build it by: python setup.py build_ext --inplace",
+        )
+    elif damage := jpeg_scan.find_damage(content, max_pixels):
         raise ValueError(damage)
 
 
@@ -171,16 +181,21 @@ def _check_tiff(image: Image.Image, handle: BinaryIO, max_pixels: int) -> None:
     for offset, length in zip(offsets, lengths, strict=False):
         handle.seek(offset)
         content = handle.read(length)
-        if compression == _TIFF_JPEG:
-            _check_jpeg(bytes(tags.get(_JPEG_TABLES, b""))[:-2] + content[2:] if _JPEG_TABLES in tags else content,
-                        max_pixels)  # fmt: skip
-            continue
-        stream, block = zlib.decompressobj(), content
-        try:
-            while block and not stream.eof:
-                stream.decompress(block, _BLOCK)
-                block = stream.unconsumed_tail
-        except zlib.error as error:
-            raise ValueError(f"TIFF data are damaged ({error})") from error
-        if not stream.eof:
-            raise ValueError("TIFF data are damaged: a strip ends before its data")
+        if compression in _TIFF_DEFLATE:
+            _check_zlib(content)
+        elif tables := bytes(tags.get(_JPEG_TABLES, b"")):  # a JPEG without its last marker
+            _check_jpeg(tables[:-2] + content[2:], max_pixels)
+        else:
+            _check_jpeg(content, max_pixels)
+
+
+def _check_zlib(content: bytes) -> None:
+    stream = zlib.decompressobj()
+    try:
+        while content and not stream.eof:
+            stream.decompress(content, _BLOCK)
+            content = stream.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(f"TIFF data are damaged ({error})") from error
+    if not stream.eof:
+        raise ValueError("TIFF data are damaged: a strip ends before its data")

@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from utils.errors import UserError
 from utils.files import MIB, open_regular
 from utils.image_integrity import check_content, check_directory, check_head
-from utils.sample_depth import read_colours, read_grey, read_pnm, warn_once, widen_palette
+from utils.logging import warn_once
+from utils.sample_depth import read_colours, read_grey, read_pnm, widen_palette
 
 # PIL's names of the formats that the suffixes of datasets.places stand for. Others are not tried, whatever a file
 # begins with: PostScript would start Ghostscript.
@@ -33,7 +36,9 @@ _RAW_EXIF = "Raw profile type exif"  # in digits, where ImageMagick writes EXIF 
 # What PIL raises for broken files: those it documents, and what its parsers run into.
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, ArithmeticError, EOFError, LookupError,
            TypeError, RuntimeError, AttributeError, MemoryError, struct.error)  # fmt: skip
+_SETTLED = 2 * 10**9  # ns; a file that was written just now may change again within the resolution of its time stamp
 _large = threading.Lock()
+_whole: set[tuple[int, ...]] = set()
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -51,12 +56,22 @@ def read_image(path: str | Path) -> np.ndarray:
     with _opened(path) as handle:
         head = check_head(handle)
         with _identified(path, handle) as image:
-            check_content(image, handle, max_pixels=MAX_PIXELS)
+            _check_once(image, handle)
             with _large if image.width * image.height > LARGE else contextlib.nullcontext():
                 rgb = _read_rgb(image, handle, head.significant, path)
             if head.animated if image.format == "GIF" else getattr(image, "is_animated", False):
                 warn_once("frames", "image %s: holds several frames; of such files the first is read", path)
             return rgb
+
+
+def _check_once(image: Image.Image, handle: BinaryIO) -> None:
+    """Checks the content of a file that this process, or the one it was forked from, has not found whole before."""
+    status = os.fstat(handle.fileno())
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if identity not in _whole:
+        check_content(image, handle, max_pixels=MAX_PIXELS)
+        if time.time_ns() - status.st_mtime_ns > _SETTLED:
+            _whole.add(identity)
 
 
 def _read_rgb(image: Image.Image, handle: BinaryIO, significant: int, path: str | Path) -> np.ndarray:
@@ -128,7 +143,7 @@ def _identified(path: str | Path, handle: BinaryIO) -> Iterator[Image.Image]:
     try:
         image = Image.open(handle, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _other_size(path, "more than 178 million pixels") from error
+        raise _other_size(path, str(error).split(" exceeds")[0]) from error
     with image:
         width, height = image.size
         if not 0 < width * height <= MAX_PIXELS:
@@ -137,7 +152,7 @@ def _identified(path: str | Path, handle: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _other_size(path: str | Path, found: str) -> UserError:
-    expected = f"1 to {MAX_PIXELS // 10**6} million"
+    expected = f"1 to {MAX_PIXELS // 10**6} million pixels"
     return UserError(f"picture {path}: {found}; expected {expected}, scale it down or leave it out")
 
 

@@ -71,3 +71,13 @@ def setup_logging(output_dir: Path | None = None) -> None:
         root.addHandler(handler)
     root.setLevel(logging.INFO if main else logging.ERROR)
     logging.captureWarnings(True)
+
+
+_said: set[str] = set()
+
+
+def warn_once(kind: str, message: str, *arguments: object) -> None:
+    """Logs a warning for the first image, say, of a kind, and is silent on the others of this process."""
+    if kind not in _said:
+        _said.add(kind)
+        logging.getLogger(__name__).warning(message, *arguments)

@@ -11,7 +11,6 @@ A 16-bit container often holds 10, 12 or 14 bits of a camera. White is, in this 
 """
 
 import io
-import logging
 import struct
 import zlib
 from typing import BinaryIO
@@ -19,26 +18,18 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-logger = logging.getLogger(__name__)
+from utils.logging import warn_once
 
 DEPTHS = (8, 10, 12, 14, 16)
 _PLAIN_BYTES = 2**22  # of a PNM file in digits, which PIL reads one by one
 _BITS, _PHOTOMETRIC, _PLANES, _LARGEST, _COLOURS = 258, 262, 284, 281, 320  # TIFF tags
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
-_said: set[str] = set()
 
 # What PIL's TIFF reader could decode, but does not know: 12-bit grey and inverted 16-bit grey.
 for _order in (b"II", b"MM"):
     for _photometric in (0, 1):
         TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (12,), ()), ("I;16", "I;12"))
 TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
-
-
-def warn_once(kind: str, message: str, *arguments: object) -> None:
-    """Logs a warning of a kind for its first image alone."""
-    if kind not in _said:
-        _said.add(kind)
-        logger.warning(message, *arguments)
 
 
 def upper_bits(values: np.ndarray, white: int) -> np.ndarray:

@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from datasets.decoding import find_unreadable, leave_out
+from datasets.places import SUFFIXES
 from datasets.records import all_records
+from utils.images import FORMATS
 from utils.structures import DatasetSplits, ImageRecord
 
 
@@ -66,6 +68,11 @@ def test_damaged_pictures(tmp_path, name, damage, message):
     assert fault.startswith(f"picture {path}: cannot be read (")
     assert message in fault
     assert "fetch it anew" in fault
+
+
+def test_every_suffix_has_its_format():
+    Image.init()
+    assert {Image.registered_extensions()[suffix] for suffix in SUFFIXES} == set(FORMATS)
 
 
 def test_whole_pictures(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import UserError
-from utils.files import read_bytes
+from utils.files import MIB, read_bytes
 from utils.images import MAX_BYTES
 from utils.json_files import read_json_object
 from utils.listing import is_machine_made, list_images
@@ -25,7 +25,7 @@ SETTINGS, MANIFEST = "export.json", "manifest.json"
 SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 CORRUPTED_SPLITS = ("query", "gallery")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-MAX_MANIFEST, MAX_IMAGE = 512 * MIB, 512 * MIB  # a million files; a PNG of 64 million pixels has 200 MiB
+MAX_MANIFEST = 512 * MIB  # a million files
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 

@@ -1,10 +1,102 @@
-"""Moving batches to the device."""
+"""Batches: from the loader, whose worker processes may be killed, and onto the device."""
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
 
 import torch
 
+from utils.errors import UserError
+
+PATIENCE = 2.0  # seconds for a worker that ends to be seen as ended
+# What torch says where shared memory is full, or files are too many for the limit of the process.
+_FULL = ("shared memory", "No space left on device", "Bus error")
+_FILES = "Too many open files"
+_ENDED = "DataLoader worker (pid"
+
+
+class LostWorker(UserError):
+    """A loader's worker process was killed, or cannot hand over its batches; training data are as they were."""
+
+
+@contextlib.contextmanager
+def loading(loader) -> Iterator[Iterator[dict]]:
+    """An iterator over the loader's batches, for which a killed worker is an error of `next` alone.
+
+    torch's own handler raises between any two instructions, perhaps in the middle of an update of the weights.
+
+    Raises:
+        LostWorker: from `next`, with what to lower.
+    """
+    batches = _Batches(iter(loader))
+    if threading.current_thread() is not threading.main_thread():
+        yield batches
+        return
+    batches.handler = signal.getsignal(signal.SIGCHLD)  # torch's, since the first loader with workers
+    signal.signal(signal.SIGCHLD, batches.note)
+    try:
+        yield batches
+    finally:
+        signal.signal(signal.SIGCHLD, batches.handler)
+
+
+class _Batches(Iterator[dict]):
+    def __init__(self, batches: Iterator[dict]) -> None:
+        self.batches, self.workers = batches, multiprocessing.active_children()
+        self.handler: object = None
+        self.waiting = False
+
+    def note(self, number: int, frame: object) -> None:
+        """A child process ended; where it was a worker, torch's handler raises."""
+        if self.waiting and callable(self.handler):
+            self.handler(number, frame)
+
+    def __next__(self) -> dict:
+        try:
+            return self._next()
+        except (RuntimeError, OSError, EOFError) as error:
+            reason = _why_lost(error, self.workers)
+            if not reason:
+                raise
+            raise LostWorker(reason) from error
+
+    def _next(self) -> dict:
+        if any(worker.exitcode for worker in self.workers):
+            raise RuntimeError(_ENDED)
+        self.waiting = True
+        try:
+            return next(self.batches)
+        finally:
+            self.waiting = False
+
+
+def _why_lost(error: Exception, workers: list) -> str:
+    """What happened to a worker, and what to do about it; "" where it is no matter of workers."""
+    lower = "lower DATALOADER.NUM_WORKERS or SOLVER.IMS_PER_BATCH (TEST.IMS_PER_BATCH in a test)"
+    text = str(error)
+    if _FILES in text:
+        return f"the worker processes of the loader have too many open files; raise the limit (ulimit -n), or {lower}"
+    for worker in workers:
+        worker.join(PATIENCE / len(workers))
+    ends = [worker.exitcode for worker in workers if worker.exitcode]
+    if -signal.SIGBUS in ends or any(words in text for words in _FULL):
+        return (
+            "shared memory (/dev/shm) is full, in which the worker processes of the loader hand over batches; give "
+            f"the machine or the container more (docker run --shm-size), set DATALOADER.CACHE none, or {lower}"
+        )
+    if not ends and _ENDED not in text:
+        return ""
+    how = "" if not ends else f" with {signal.Signals(-ends[0]).name}" if ends[0] < 0 else f" with status {ends[0]}"
+    return (
+        f"a worker process of the loader ended{how}; the kernel kills processes where memory runs out: {lower}, set "
+        "DATALOADER.CACHE none, or give the machine or the container more memory"
+    )
+
 
 def to_device(batch: dict, device: torch.device) -> dict:
-    """The batch with its tensors on `device` and its pictures, uint8 on the way, as float in [0, 1]."""
+    """The batch with its tensors on `device` and its images, uint8 until then, as float in [0, 1]."""
     moved = {}
     for key, value in batch.items():
         if isinstance(value, torch.Tensor):

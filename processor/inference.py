@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from processor.batches import to_device
+from processor.batches import loading, to_device
 from utils import distributed
 from utils.errors import UserError
 from utils.metrics import Evaluation, mean_metrics
@@ -24,25 +24,27 @@ def extract_features(model: nn.Module, loader, *, device: torch.device, title: s
     """Test features of every picture that `loader` yields, in its order, on the CPU.
 
     Raises:
-        UserError: a feature that is not finite; names the picture.
+        UserError: a feature that is not finite, by image; or a worker process of the loader was lost.
     """
     was_training = model.training
     model.eval()
     parts, pids, camids, paths = [], [], [], []
-    for batch in tqdm(loader, desc=title, leave=False, disable=None):
-        moved = to_device(batch, device)
-        features = model.extract(moved["images"], moved["camids"], moved["viewids"]).float().cpu()
-        broken = ~torch.isfinite(features).all(dim=1)
-        if broken.any():
-            path = batch["paths"][int(broken.nonzero()[0])]
-            raise UserError(
-                f"picture {path}: its feature is not finite; the checkpoint's weights are broken, train anew"
-            )
-        parts.append(features)
-        # Copies: a tensor of a worker process holds an open file for as long as any view of it lives.
-        pids.append(batch["pids"].numpy().copy())
-        camids.append(batch["camids"].numpy().copy())
-        paths.extend(batch["paths"])
+    total = len(loader) if hasattr(loader, "__len__") else None
+    with loading(loader) as batches:
+        for batch in tqdm(batches, title, total, leave=False, disable=None):
+            moved = to_device(batch, device)
+            features = model.extract(moved["images"], moved["camids"], moved["viewids"]).float().cpu()
+            broken = ~torch.isfinite(features).all(dim=1)
+            if broken.any():
+                path = batch["paths"][int(broken.nonzero()[0])]
+                raise UserError(
+                    f"picture {path}: its feature is not finite; the checkpoint's weights are broken, train anew"
+                )
+            parts.append(features)
+            # Copies: a tensor of a worker process holds an open file for as long as any view of it lives.
+            pids.append(batch["pids"].numpy().copy())
+            camids.append(batch["camids"].numpy().copy())
+            paths.extend(batch["paths"])
     model.train(was_training)
     if not parts:  # fewer pictures than processes
         return FeatureSet(torch.zeros(0, 0), np.zeros(0, np.int64), np.zeros(0, np.int64), ())

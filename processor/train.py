@@ -1,13 +1,14 @@
 """The training loop of every stage."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from processor.batches import to_device
+from processor.batches import LostWorker, loading, to_device
 from processor.failures import check_finite
 from processor.inference import do_inference, make_evaluation
 from processor.progress import Progress
@@ -147,6 +148,11 @@ class _Stage:
                         self._save_model(self.directory / f"{state.stage}_{state.epoch}.pth")
                     self._save_state()
                 stop.signal = distributed.largest(stop.signal)
+                if stop.error:
+                    raise UserError(
+                        f"{stop.error}. The state of stage {state.stage} after {state.epoch} epochs and {state.step} "
+                        f"steps is in {self.last}; SOLVER.RESUME auto goes on from there"
+                    ) from stop.error
                 if stop.signal:
                     logger.warning(
                         "stage %s: asked to stop; what is done, %d epochs and %d steps, is in %s, and SOLVER.RESUME "
@@ -179,11 +185,12 @@ class _Stage:
                 "train the stage anew"
             )
         unchecked: list[dict[str, torch.Tensor]] = []  # values of the steps since the device was last waited for
-        with self.progress.epoch(state, steps) as shown:
-            batches = iter(self.data.train)
-            while state.step < steps and not distributed.largest(stop.signal):
+        with self.progress.epoch(state, steps) as shown, loading(self.data.train) as batches:
+            while state.step < steps:
                 with shown.waiting():
-                    batch = next(batches)
+                    batch = self._next_batch(batches, stop)
+                if distributed.largest(stop.signal):
+                    break
                 self.scheduler.step(state.epoch + state.step / steps)
                 unchecked.append(values := self.step(to_device(batch, self.device)))
                 if self.ema is not None:
@@ -203,6 +210,15 @@ class _Stage:
             state.history.append(means)
             shown.end(means, overflows=int(self.step.overflows.item()))
         state.epoch, state.step, self.sums = state.epoch + 1, 0, {}
+
+    @staticmethod
+    def _next_batch(batches: Iterator[dict], stop: StopRequest) -> dict | None:
+        """The next batch; None where a worker was lost, for which all processes stop before they begin another step."""
+        try:
+            return next(batches)
+        except LostWorker as error:
+            stop.fail(error)
+            return None
 
     def _evaluation_is_due(self) -> bool:
         if self.state.stage == "bridge":  # which changes nothing about what is tested

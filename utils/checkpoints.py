@@ -1,19 +1,21 @@
 """Reading and writing checkpoints: dicts of tensors and plain values, so that they load without unpickling code."""
 
+import errno
 import logging
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from utils.checkpoint_files import check_legacy, check_zip, kind_of
 from utils.errors import UserError
-from utils.files import open_regular, write_files
+from utils.files import MIB, open_regular, write_files
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +37,48 @@ def save_checkpoint(path: str | Path, states: dict[str, Any], meta: dict, *, rep
     content = {**tree_map_only(torch.Tensor, lambda value: value.detach().cpu(), states), "meta": meta}
 
     def write(partial: Path) -> None:
-        with partial.open("wb") as handle:  # by its name, torch would put that into the file: other bytes every time
-            torch.save(content, handle)
+        try:
+            _save(content, partial)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            needed = sum(value.nbytes for value in tree_leaves(content) if isinstance(value, torch.Tensor))
+            partial.unlink(missing_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            raise OSError(
+                error.errno,
+                f"the disk is full: the file takes about {needed / MIB:.1f} MiB, {free / MIB:.1f} MiB are free in "
+                f"{path.parent}; free some, or choose another OUTPUT_DIR",
+            ) from error
 
     for kept in write_files({path: write}, replace=replace):
         logger.info("%s of an earlier run is kept as %s", path, kept.name)
+
+
+def _save(content: dict, path: Path) -> None:
+    """torch.save, which turns every error of writing into one about positions; here it is the system's own."""
+
+    class Handle:
+        error: OSError | None = None
+
+        def write(self, data: bytes) -> int:
+            try:
+                return handle.write(data)
+            except OSError as error:
+                self.error = error
+                raise
+
+        def flush(self) -> None:
+            handle.flush()
+
+    recorded = Handle()
+    with path.open("wb") as handle:  # by its name, torch would put that into the file: other bytes every time
+        try:
+            torch.save(content, recorded)
+        except RuntimeError:
+            if recorded.error is None:
+                raise
+            raise recorded.error from None
 
 
 def check_is_file(path: str | Path) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import distributed
 
 from utils.errors import UserError
+from utils.roll import Roll, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -123,23 +124,23 @@ def process_group() -> Iterator[None]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        distributed.init_process_group(backend, rank=place.rank, world_size=place.world_size, timeout=TIMEOUT)
+        store, *_ = next(distributed.rendezvous("env://", place.rank, place.world_size, timeout=TIMEOUT))
+        roll = Roll(distributed.PrefixStore("roll", store), place.rank, place.world_size)
+        options = {"rank": place.rank, "world_size": place.world_size, "timeout": TIMEOUT}
+        distributed.init_process_group(backend, store=distributed.PrefixStore("group", store), **options)
         _control = distributed.new_group(backend="gloo")
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"process {place.rank} of {place.world_size} cannot join the others at MASTER_ADDR "
-            f"{os.environ['MASTER_ADDR']}, MASTER_PORT {os.environ['MASTER_PORT']} ({_first_line(error)}); check that "
+            f"{os.environ['MASTER_ADDR']}, MASTER_PORT {os.environ['MASTER_PORT']} ({first_line(error)}); check that "
             "all of them run and reach that address, and that no other program has the port"
         ) from error
     _place = place
-    yield  # after an error the group is left as it is: to end it would wait for processes that still compute
+    with roll.watch():
+        yield  # after an error the group is left as it is: to end it would wait for processes that still compute
     distributed.barrier(group=_control)
     distributed.destroy_process_group()
     _place, _control = Place(), None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def once_per_machine(work: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from utils.distributed import is_main
+from utils.distributed import is_main, rank
 from utils.files import open_log
 from utils.text import printable_lines
 
@@ -45,7 +45,7 @@ def setup_logging(output_dir: Path | None = None) -> None:
     """Sends the project's log to stdout and, from a second call on, to output_dir/log.txt, which is appended to.
 
     What is logged before the directory is known waits in memory and goes to the file too. Of several processes that
-    train one model, the first logs, the others only errors.
+    train one model, the first logs, the others only errors, each to a log_rank<number>.txt of its own.
 
     Raises:
         UserError: log.txt cannot be opened.
@@ -59,12 +59,13 @@ def setup_logging(output_dir: Path | None = None) -> None:
         handler.close()
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(_Formatter(FORMAT, "%H:%M:%S"))
-    if output_dir is None or not main:
+    if output_dir is None:
         other: logging.Handler = logging.handlers.MemoryHandler(MAX_WAITING, flushLevel=logging.CRITICAL + 1)
     else:
-        other = _LogFile(output_dir / "log.txt")
+        name = "log.txt" if main else f"log_rank{rank()}.txt"  # of the others, once there is an error
+        other = _LogFile(output_dir / name, delay=not main)
         other.setFormatter(_Formatter(FORMAT))
-        for record in waiting:
+        for record in waiting if main else []:
             other.handle(record)
     for handler in (console, other):
         handler.of_project = True

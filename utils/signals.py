@@ -9,10 +9,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """`signal` is the number of the first that came, 0 before."""
+    """`signal` is the number of the first that came, 0 before; `error` what made the process ask itself to stop."""
 
     def __init__(self) -> None:
         self.signal = 0
+        self.error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Asks to stop because of an error, which is to be raised once the work is saved."""
+        self.signal, self.error = self.signal or signal.SIGABRT, error
 
     @property
     def exit_status(self) -> int:

@@ -1,5 +1,10 @@
-"""One process fails while the other waits for it."""
+"""One process ends while the others wait for it.
 
+python fail_on_rank_1.py error|crash|kill
+"""
+
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,8 +16,11 @@ from utils.errors import UserError, run_main
 
 def main() -> None:
     with process_group():
+        barrier()
         if rank() == 1:
-            raise UserError("picture broken.jpg: cannot be read")
+            if "kill" in sys.argv:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("CUDA out of memory") if "crash" in sys.argv else UserError("picture broken.jpg: broken")
         barrier()
 
 

@@ -13,6 +13,7 @@ from datasets.synthetic import SyntheticSettings, synthesize
 from tests.helpers import REPOSITORY
 
 SCRIPT = REPOSITORY / "tests" / "processor" / "few_steps.py"
+FAILING = REPOSITORY / "tests" / "processor" / "fail_on_rank_1.py"
 CASES = [
     "clean",
     "clean MODEL.JPM True MODEL.IF_WITH_CENTER True",
@@ -32,10 +33,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(number: int, *arguments: str) -> list[subprocess.Popen]:
+def start(number: int, *arguments: str, script=SCRIPT) -> list[subprocess.Popen]:
     """Processes as torchrun starts them, without its seconds of start-up."""
     common = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, str(SCRIPT), *arguments]
+    command = [sys.executable, str(script), *arguments]
     started = []
     for rank in range(number):
         environment = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -95,9 +96,26 @@ def test_a_failing_process_ends_all_within_a_minute(root):
     started = time.monotonic()
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()),
-        str(REPOSITORY / "tests" / "processor" / "fail_on_rank_1.py"),
+        str(FAILING), "error",
     ]  # fmt: skip
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode != 0
     assert "picture broken.jpg" in ended.stderr
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("error", "process 1 ended with an error: picture broken.jpg: broken; its log is log_rank1.txt in OUTPUT_DIR"),
+        ("kill", "process 1 was killed, perhaps for lack of memory"),
+    ],
+)
+def test_those_that_are_left_say_which_process_ended(how, told):
+    started = time.monotonic()
+    processes = start(2, how, script=FAILING)
+    text = [process.communicate(timeout=60)[0] for process in processes][0]
+    assert time.monotonic() - started < 60
+    assert processes[0].returncode == 1, text
+    assert text.strip().splitlines()[-1].startswith(f"error: {told}"), text
+    assert "Traceback" not in text

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import math
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -418,6 +419,36 @@ def test_without_cameras_only_the_querys_own_file_is_junk(tmp_path):
         UserError, match="none of the 9 queries has a match in the gallery from another camera"
     ):  # one camera: every match would be junk
         do_inference(Brightness(), known, (PROTOCOLS["clean"],), device=CPU)
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Samples without images: the loader of a large gallery, in no time."""
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, index):
+        return {"images": torch.full((1,), index % 256, dtype=torch.uint8), "pids": index, "camids": 1, "viewids": 0,
+                "paths": f"{index}.jpg"}  # fmt: skip
+
+
+class Identity(nn.Module):
+    def extract(self, images, camids, viewids):
+        return images
+
+
+def test_a_gallery_of_many_batches_needs_few_open_files():
+    """Tensors of worker processes hold a file each; what is kept of a batch must not."""
+    used = len(os.listdir("/proc/self/fd"))
+    loader = torch.utils.data.DataLoader(Numbers(), batch_size=1, num_workers=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 100, hard))
+    try:
+        found = extract_features(Identity(), loader, device=CPU)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found.pids.tolist() == list(range(300))
+    assert (found.camids == 1).all()
 
 
 class UnevenSampler(RandomBatchSampler):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import random
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -164,6 +166,27 @@ def test_other_versions_of_libraries_are_told(tmp_path, caplog):
     assert "weights may differ" in caplog.text
     load_state(tmp_path / "a_last.pth", {}, state := TrainState("clean"), epochs=3)
     assert state.epoch == 2
+
+
+def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path):
+    place = tmp_path / "mount"
+    place.mkdir()
+    save_checkpoint(tmp_path / "small.pth", {"model": {"a": torch.zeros(3)}}, {})
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted")
+    try:
+        shutil.copy(tmp_path / "small.pth", place / "a.pth")
+        with pytest.raises(UserError) as raised:
+            save_checkpoint(place / "a.pth", {"model": {"a": torch.rand(2**18)}}, {}, replace=True)
+        assert (place / "a.pth").read_bytes() == (tmp_path / "small.pth").read_bytes()
+        assert [path.name for path in place.iterdir()] == ["a.pth"]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    text = str(raised.value)
+    assert text.startswith(f"{place / 'a.pth'}: could not be written")
+    assert "the disk is full: the file takes about 1.0 MiB, 0.2 MiB are free in" in text
+    assert "unexpected pos" not in text
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -109,6 +109,22 @@ def test_long_gradients_are_cut(tmp_path, batch):
     assert norms[0.0][0] > 0.5
 
 
+def test_clipping_leaves_the_centers_alone(tmp_path, batch):
+    moved, norms = {}, {}
+    for limit in (0.0, 0.1):
+        model, loss_fn, optimizer = make(
+            tmp_path, "MODEL.IF_WITH_CENTER", "True", "SOLVER.OPTIMIZER_NAME", "SGD", "SOLVER.CENTER_LOSS_WEIGHT", "5.0"
+        )
+        centers = next(parameter for name, parameter in loss_fn.named_parameters() if name.endswith("centers"))
+        before = centers.detach().clone()
+        norms[limit] = TrainStep(model, loss_fn, optimizer, device=CPU, grad_clip=limit)(batch)["grad_norm"].item()
+        moved[limit] = (centers.detach() - before).norm().item()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).double()
+        assert gradients.norm().item() == pytest.approx(limit or norms[limit], rel=1e-4)
+    assert moved[0.1] == pytest.approx(moved[0.0], rel=1e-6) != 0
+    assert norms[0.1] == norms[0.0]
+
+
 def test_the_moving_average_is_tested_and_kept(tmp_path):
     data, _ = make_data()
     cfg = make_cfg(tmp_path, "SOLVER.EMA_DECAY", "0.5", "SOLVER.MAX_EPOCHS", "2")

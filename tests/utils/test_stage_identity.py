@@ -1,0 +1,231 @@
+"""The table of keys that each stage reads, against what the code reads; digests; what they are of."""
+
+import dataclasses
+import os
+import shutil
+
+import pytest
+import torch
+
+from config import get_defaults, load_cfg, stage_cfg
+from datasets import make_dataloader, read_training_set
+from datasets.make_dataloader import _make_train_loader
+from datasets.synthetic import SyntheticSettings, synthesize
+from loss import make_loss
+from model import make_ema, make_model
+from processor import do_train
+from solver import make_optimizer, make_scheduler
+from tests.config.test_loader import flat
+from utils.checkpoints import save_checkpoint
+from utils.seeds import set_global_seeds
+from utils.stage_identity import ALL, StageIdentity, initial_weights, make_identity, settings_of_stage
+
+CPU = torch.device("cpu")
+TINY = {
+    "MODEL.PRETRAIN_PATH": "", "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID", "MODEL.DEVICE": "cpu",
+    "INPUT.SIZE_TRAIN": [16, 16], "INPUT.SIZE_TEST": [16, 16], "DATASETS.CHECK_COUNTS": False,
+    "DATASETS.CHECK_PICTURES": False, "DATALOADER.NUM_WORKERS": 0, "DATALOADER.NUM_INSTANCE": 2,
+    "SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_EPOCHS": 1, "SOLVER.OPTIMIZER_NAME": "SGD", "SOLVER.BASE_LR": 0.01,
+}  # fmt: skip
+# Configurations that between them make every row of the table true.
+CASES = {
+    "transformer": [],
+    "jigsaw": ["MODEL.JPM", "True", "MODEL.STRIDE_SIZE", "[8, 8]", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST",
+               "[32, 32]", "MODEL.NO_MARGIN", "False", "SOLVER.SCHEDULER", "multistep", "INPUT.ERASING_TYPE", "self"],
+    "resnet": ["MODEL.NAME", "resnet50", "INPUT.SELF_ID", "True", "MODEL.METRIC_LOSS_TYPE", "wrtriplet"],
+    "margins": ["MODEL.ID_LOSS_TYPE", "arcface", "MODEL.IF_WITH_CENTER", "True", "INPUT.AUGMIX", "True",
+                "DATALOADER.SAMPLER", "softmax", "SOLVER.EMA_DECAY", "0.9"],
+}  # fmt: skip
+# Read while a stage is built and trained, and of no influence on its weights: HARMLESS below proves it.
+NO_WEIGHTS = {
+    "CFAT.STAGE", "DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "OUTPUT_DIR", "SOLVER.RESUME", "SOLVER.LOG_PERIOD",
+    "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST.FEATURE", "TEST.FEAT_NORM", "TEST.ATTENTION_QUERIES",
+}  # fmt: skip
+# In the table for what happens elsewhere: train.py seeds with it; it names the initial weights; several processes.
+READ_ELSEWHERE = {"SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT", "CFAT.COSINE.PATCH_WEIGHT"}
+# Read by the stage's code, which then ignores it, since it is one of another stage.
+IGNORED = {
+    "clean": {"INPUT.PAIRED_GEOMETRY"},
+    "bridge": {"CFAT.STUDENT_VIEWS"},
+    "align": {"CFAT.FINE.PRIOR_WEIGHT"},
+}
+# Other values of what no stage but the named one reads, all at once.
+HARMLESS = {
+    "OUTPUT_DIR": "", "TEST.FEATURE": "neck", "TEST.FEAT_NORM": False, "TEST.IMS_PER_BATCH": 3, "TEST.REPEATS": 2,
+    "TEST.METRIC": "cosine", "TEST.RE_RANKING": True, "TEST.PROTOCOLS": ["clean"], "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.EVAL_PERIOD": 1, "CORRUPTION.TEST": ["fog"], "DATALOADER.NUM_WORKERS": 1,
+    "DATALOADER.CACHE": "ram", "SOLVER.STEPS": [7], "SOLVER.GAMMA": 0.5, "SOLVER.MARGIN": 0.9,
+    "SOLVER.COSINE_SCALE": 9.0, "SOLVER.CENTER_LR": 0.1, "MODEL.SHIFT_NUM": 2, "MODEL.LAST_STRIDE": 2,
+    "MODEL.CONSISTENCY_LOSS_WEIGHT": 3.0, "INPUT.MIXING_COEFF": [2.0, 3.0], "DATASETS.SPLIT.SEED": 5,
+    "DATASETS.FOLDER.TRAIN": "other", "CFAT.STAGES": ["clean", "corrupted", "bridge", "align"],
+}  # fmt: skip
+OF_OTHER_STAGES = {
+    "clean": {"CORRUPTION.TRAIN": ["fog"], "CORRUPTION.SEVERITIES": [2], "CORRUPTION.CLEAN_PROB": 0.5,
+              "CORRUPTION.BACKEND": "imagecorruptions", "INPUT.PAIRED_GEOMETRY": False, "CFAT.COARSE.WEIGHT": 3.0,
+              "CFAT.FINE.LATENT_DIM": 4, "CFAT.STUDENT_VIEWS": "both", "CFAT.CORRUPTED.INIT": "clean"},
+    "bridge": {"INPUT.SELF_ID": True, "CFAT.STUDENT_VIEWS": "both", "CFAT.COARSE.WEIGHT": 3.0,
+               "CFAT.COSINE.CLASS_WEIGHT": 1.0, "CFAT.FINE.IDENTITY_WEIGHT": 4.0, "MODEL.TRIPLET_LOSS_WEIGHT": 2.0,
+               "MODEL.IF_LABELSMOOTH": True, "MODEL.IF_WITH_CENTER": True, "CFAT.CLEAN.BASE_LR": 0.3},
+    "align": {"INPUT.SELF_ID": True, "CFAT.FINE.PRIOR_WEIGHT": 3.0, "CFAT.BRIDGE.MAX_EPOCHS": 7},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    synthesize(root / "market1501", SyntheticSettings(num_identities=4, num_cameras=2, images_per_camera=2), workers=1)
+    return root
+
+
+def configure(root, stage, *opts, **changes):
+    settings = {**TINY, "DATASETS.ROOT_DIR": root, "OUTPUT_DIR": root / "out", **changes}
+    return stage_cfg(load_cfg(opts=[*(str(part) for pair in settings.items() for part in pair), *opts]), stage)
+
+
+class RecordingNode:
+    """A configuration that notes which keys are read."""
+
+    def __init__(self, node, read, prefix=""):
+        self.node, self.read, self.prefix = node, read, prefix
+
+    def __getattr__(self, name):
+        value = getattr(self.node, name)
+        if isinstance(value, dict):
+            return RecordingNode(value, self.read, f"{self.prefix}{name}.")
+        if name.isupper() or name[0].isupper():
+            self.read.add(f"{self.prefix}{name}")
+        return value
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
+
+def build(cfg, data):
+    """What trains the stage, as train.py builds it."""
+    set_global_seeds(cfg.SEED, cfg.CFAT.STAGE)
+    model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
+    loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
+    optimizer = make_optimizer(cfg, model, loss_fn)
+    return {"ema": make_ema(cfg, model)}, (model, loss_fn, optimizer, make_scheduler(cfg, optimizer))
+
+
+@pytest.fixture(scope="module")
+def read_keys(root):
+    """A function (stage, case) -> the configuration, and the keys that building and training the stage read."""
+
+    def read_of(stage, case):
+        cfg = configure(root, stage, *CASES[case])
+        data, read = make_dataloader(cfg), set()
+        recorded = RecordingNode(cfg, read)
+        label_of = {pid: label for label, pid in enumerate(sorted({record.pid for record in data.splits.train}))}
+        _make_train_loader(recorded, data.splits, label_of, data.test_loader.read)
+        build(recorded, data)
+        return cfg, read
+
+    return read_of
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("stage", ALL)
+def test_the_table_has_what_the_code_reads(read_keys, stage, case):
+    cfg, read = read_keys(stage, case)
+    # what the training loop reads of cfg, in processor/train.py
+    read |= {"SOLVER.MAX_EPOCHS", "SOLVER.AMP", "SOLVER.GRAD_CLIP", "SOLVER.GLOBAL_LOSS", "SOLVER.EMA_DECAY"}
+    table = set(settings_of_stage(cfg))
+    ignored = IGNORED.get(stage, set()) | (set() if "INPUT.MIXING_COEFF" in table else {"INPUT.MIXING_COEFF"})
+    assert read - table - NO_WEIGHTS - ignored == set()
+    assert table - read - READ_ELSEWHERE == set()
+
+
+def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
+    known = set(flat(get_defaults()))
+    used = {key for stage in ALL for case in CASES.values() for key in settings_of_stage(configure(root, stage, *case))}
+    other = {key for key in known - used if not key.startswith(("DATASETS.", "TEST."))}
+    assert used <= known
+    assert other == NO_WEIGHTS - {key for key in NO_WEIGHTS if key.startswith("TEST.")} | {
+        "CFAT.STAGES", "CORRUPTION.TEST", "DATALOADER.CACHE", "MODEL.PRETRAIN_PATH",
+        *(f"CFAT.{stage.upper()}.{name}" for stage in ALL for name in ("BASE_LR", "MAX_EPOCHS", "WEIGHT")),
+    }  # fmt: skip
+
+
+def train(cfg):
+    data = make_dataloader(cfg)
+    options, parts = build(cfg, data)
+    do_train(cfg, data, *parts, device=CPU, **options)
+    return {name: value.clone() for name, value in parts[0].state_dict().items()}
+
+
+@pytest.mark.parametrize("stage", OF_OTHER_STAGES)
+def test_what_is_not_in_the_table_changes_no_weight(root, tmp_path, stage):
+    changes = {**HARMLESS, **OF_OTHER_STAGES[stage], "OUTPUT_DIR": tmp_path / "other"}
+    cfg, other = configure(root, stage, OUTPUT_DIR=tmp_path), configure(root, stage, **changes)
+    assert settings_of_stage(other) == settings_of_stage(cfg)
+    before, after = train(cfg), train(other)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+def test_digests():
+    cfg = load_cfg(opts=["CFAT.STAGE", "align"])
+    one = make_identity(cfg, {"CFAT.CLEAN.WEIGHT": "timm:name"}, {"images": 3, "sha256": "a"})
+    assert len(one.digest) == 64
+    assert one.digest == dataclasses.replace(one).digest == StageIdentity(**dataclasses.asdict(one)).digest
+    assert one.differences(one.describe()) == {}
+    changed = [
+        dataclasses.replace(one, settings=one.settings | {"SEED": 2}),
+        dataclasses.replace(one, data=one.data | {"sha256": "b"}),
+        dataclasses.replace(one, initial={"CFAT.CLEAN.WEIGHT": "timm:other"}),
+        dataclasses.replace(one, version=2),
+    ]
+    assert len({one.digest, *(other.digest for other in changed)}) == 5
+    kinds = ["settings", "training set", "initial weights", "format"]
+    assert [list(other.differences(one.describe())) for other in changed] == [[kind] for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    "described", [None, [], "text", {}, {"settings": 3}, {"settings": {}, "data": {}, "initial": 5, "version": "x"}]
+)
+def test_what_is_no_identity(described):
+    with pytest.raises(ValueError, match="identity, "):
+        StageIdentity("clean", {}).differences(described)
+
+
+def test_initial_weights_are_compared_by_content(tmp_path):
+    weights = {"model": {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}}
+    paths = [tmp_path / f"{name}.pth" for name in "abc"]
+    save_checkpoint(paths[0], weights, {"seed": 1})
+    save_checkpoint(paths[1], {"model": dict(reversed(weights["model"].items()))}, {"seed": 2, "epoch": 3})
+    save_checkpoint(paths[2], {"model": weights["model"] | {"b": torch.tensor(2)}}, {"seed": 1})
+    tensors = [initial_weights({"CFAT.CLEAN.WEIGHT": str(path)})["CFAT.CLEAN.WEIGHT"] for path in paths]
+    assert tensors[0] == tensors[1] != tensors[2]
+    files = [initial_weights({"MODEL.PRETRAIN_PATH": str(path)})["MODEL.PRETRAIN_PATH"] for path in paths]
+    assert len(set(files)) == 3
+    assert initial_weights({"MODEL.PRETRAIN_PATH": "timm:vit"}) == {"MODEL.PRETRAIN_PATH": "timm:vit"}
+
+
+def test_a_training_set_is_its_content(root, tmp_path, caplog):
+    def facts(directory):
+        return read_training_set(make_dataloader(configure(directory, "clean")).splits).facts
+
+    expected = facts(root)
+    assert (expected["images"], expected["identities"], expected["cameras"], expected["views"]) == (8, 2, 2, 1)
+    copied = shutil.copytree(root, tmp_path / "copied", copy_function=shutil.copyfile)
+    assert facts(copied) == expected  # elsewhere, with other times
+    images = sorted((copied / "market1501" / "bounding_box_train").iterdir())
+    training_set = read_training_set(make_dataloader(configure(copied, "clean")).splits)
+    training_set.warn_of_changes()
+    assert "changed on disk" not in caplog.text
+    content, status = bytearray(images[0].read_bytes()), images[0].stat()
+    content[-2] ^= 1
+    images[0].write_bytes(content)  # as long as before, and as old
+    os.utime(images[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert facts(copied)["sha256"] != expected["sha256"]
+    images[1].write_bytes(images[2].read_bytes())
+    training_set.warn_of_changes()
+    assert f"1 training images changed on disk while they were trained with, the first is {images[1]}" in caplog.text
+    test_image = next((copied / "market1501" / "query").iterdir())
+    before = facts(copied)
+    test_image.write_bytes(images[2].read_bytes())
+    assert facts(copied) == before  # no training image
+    moved = next(image for image in images if "_c1" in image.name)
+    moved.rename(moved.with_name(moved.name.replace("_c1", "_c2").replace("_01.jpg", "_09.jpg")))
+    assert facts(copied) != before  # another camera

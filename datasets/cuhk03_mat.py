@@ -3,7 +3,9 @@
 Zhong, Zheng, Cao, Li, Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
 """
 
+import io
 import re
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from scipy.io.matlab import MatReadError
 
 from datasets.places import find_by_content
 from utils.errors import UserError
+from utils.files import MIB, read_bytes
 from utils.structures import SPLIT_NAMES
 
 URL = "https://github.com/zhunzhong07/person-re-ranking"
@@ -21,9 +24,25 @@ URL = "https://github.com/zhunzhong07/person-re-ranking"
 PICTURE_NAME = re.compile(
     r"(?P<pair>\d{1,9})_(?P<person>\d{1,9})_(?P<view>[12])_(?P<picture>\d{1,9})\.png", re.ASCII
 )
+MAX_FILE, MAX_CONTENT = 16 * MIB, 64 * MIB  # the published ones have 0.2 and 2 MB
+# Of MATLAB 5 files: bytes of the head and of the tag of a variable, and the kind of those that are compressed.
+HEAD, TAG, COMPRESSED = 128, 8, 15
 # What scipy raises for files that are damaged or hold something else.
 _BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, EOFError,
            MemoryError, NameError, MatReadError, zlib.error)  # fmt: skip
+
+
+def _check_size(content: bytes) -> None:
+    """Raises ValueError where the compressed variables of a MATLAB 5 file hold more than MAX_CONTENT bytes."""
+    order, position, left = ">" if content[126:128] == b"MI" else "<", HEAD, MAX_CONTENT
+    while position + TAG <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, position)
+        position += TAG
+        if kind == COMPRESSED:
+            left -= len(zlib.decompressobj().decompress(content[position : position + size], left + 1))
+        if left < 0:
+            raise ValueError(f"its variables hold more than {MAX_CONTENT} bytes")
+        position += size
 
 
 def find_protocol(root: Path, places: Sequence[str], boxes: str) -> Path:
@@ -48,7 +67,9 @@ def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
     """
     advice = f"Download it anew from {URL} (the raw file, not the page that shows it)"
     try:
-        loaded = loadmat(path)
+        content = read_bytes(path, max_bytes=MAX_FILE)
+        _check_size(content)
+        loaded = loadmat(io.BytesIO(content))
         names = [str(cell.item()) for cell in loaded["filelist"].ravel()]
         labels = loaded["labels"].ravel()
         pids = np.nan_to_num(labels).astype(np.int64)

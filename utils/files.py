@@ -40,6 +40,9 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # which open() takes for no file
+        os.close(descriptor)
+        raise UserError(f"{path}: is no regular file but a directory")
     with open(descriptor, "rb") as handle:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or in_kernel_directory(os.path.realpath(path)):

@@ -3,6 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -11,12 +12,13 @@ from scipy.spatial import cKDTree
 
 # A signature: the image shrunk to this height and width, RGB.
 HEIGHT, WIDTH = 16, 8
-# Two signatures are of one image where they differ by this much at most, on average and anywhere (of 255). Thumbnails
-# of a quarter of the size, as JPEG of quality 75, differ by 2 and 10; the next frame of the same video by 5 and 40.
-MEAN_DIFFERENCE, MAX_DIFFERENCE = 3.0, 24
+# Two signatures are of one image where they differ by this much at most, on average and anywhere (of 255). Measured on
+# the synthetic set: thumbnails of half the size as JPEG of quality 75 differ by up to 3 and 22, of a quarter as
+# quality 85 by 6 and 46; different images by at least 17 and 62.
+MEAN_DIFFERENCE, MAX_DIFFERENCE = 6.0, 48
 MIN_CONTRAST = 4.0  # standard deviation below which a signature tells nothing
 SHARE = 0.9  # of a directory's images
-NEIGHBOURS = 8
+NEIGHBOURS = 8  # looked at of each image
 
 
 class Repeated(NamedTuple):
@@ -61,18 +63,24 @@ def find_repeated(signatures: dict[str, bytes], sizes: dict[str, tuple[int, int]
 
 def _pairs(paths: list[str], signatures: dict[str, bytes]) -> Iterator[tuple[str, str]]:
     """Images of different directories that are one image."""
-    shrunk = np.stack([np.frombuffer(signatures[path], np.uint8) for path in paths]).reshape(-1, HEIGHT, WIDTH, 3)
+    groups: dict[bytes, list[str]] = defaultdict(list)  # of the same signature
+    for path in paths:
+        groups[signatures[path]].append(path)
+    members = list(groups.values())
+    shrunk = np.stack([np.frombuffer(found, np.uint8) for found in groups]).reshape(-1, HEIGHT, WIDTH, 3)
     # Means over quarters of the height and halves of the width: eight numbers, to find the few that are near.
     coarse = shrunk.reshape(-1, 4, HEIGHT // 4, 2, WIDTH // 2, 3).mean((2, 4, 5), dtype=np.float32).reshape(-1, 8)
-    _, near = cKDTree(coarse).query(
-        coarse, k=min(NEIGHBOURS + 1, len(paths)), p=np.inf, distance_upper_bound=MEAN_DIFFERENCE, workers=-1
-    )
+    number = min(NEIGHBOURS, len(members))
+    tree, limit = cKDTree(coarse), MEAN_DIFFERENCE
+    _, near = tree.query(coarse, k=range(1, number + 1), p=np.inf, distance_upper_bound=limit, workers=-1)
     for index, neighbours in enumerate(near):
-        for other in neighbours[neighbours < len(paths)].tolist():
-            if os.path.dirname(paths[index]) != os.path.dirname(paths[other]):
-                difference = np.abs(shrunk[index].astype(np.int16) - shrunk[other])
-                if difference.mean() <= MEAN_DIFFERENCE and difference.max() <= MAX_DIFFERENCE:
-                    yield paths[index], paths[other]
+        for other in neighbours[neighbours < len(members)].tolist():
+            difference = np.abs(shrunk[index].astype(np.int16) - shrunk[other])
+            if difference.mean() <= MEAN_DIFFERENCE and difference.max() <= MAX_DIFFERENCE:
+                heads = {os.path.dirname(path): path for path in reversed(members[other])}  # one of each directory
+                for path in members[index]:
+                    found = (head for directory, head in heads.items() if directory != os.path.dirname(path))
+                    yield from ((path, head) for head in islice(found, NEIGHBOURS))
 
 
 def _is_copy(

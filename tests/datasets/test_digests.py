@@ -41,15 +41,14 @@ def test_a_replaced_image_is_told(tree, check):
     assert status == 0
     record = tree / ".digests.json"
     assert f"ok digests: 0 pictures are those recorded in {record}, 8 recorded anew" in lines
-    assert check()[1][-4:-2] != lines
     assert f"ok digests: 8 pictures are those recorded in {record}, 0 recorded anew" in check()[1]
     replace(tree / QUERY / NAMES[QUERY][0])
     for _ in range(2):  # nothing is accepted by looking
         status, lines = check()
         assert status == 1
         assert faults_of(lines) == [
-            f"{QUERY}/{NAMES[QUERY][0]}: its content is another than recorded in {record}; fetch it anew, or accept the "
-            "pictures as they are with --record"
+            f"{QUERY}/{NAMES[QUERY][0]}: its content is another than recorded in {record}; fetch it anew, or accept "
+            "the pictures as they are with --record"
         ]
     assert check("--record")[0] == 0
     assert check()[0] == 0
@@ -83,9 +82,18 @@ def test_another_place_for_the_record(tree, check, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format_version": 1, "files": []}', '{"format_version": 1, "files": {"a": 1}}',
-                '{"format_version": 2, "files": {}}', "[" * 100_000, None],
-)  # fmt: skip
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format_version": 1, "files": []}',
+        '{"format_version": 1, "files": {"a": 1}}',
+        '{"format_version": 2, "files": {}}',
+        "[" * 100_000,
+        None,
+    ],
+)
 def test_a_record_that_cannot_be_read(tree, check, content):
     record = tree / ".digests.json"
     os.mkfifo(record) if content is None else record.write_text(content)

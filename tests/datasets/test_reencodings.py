@@ -31,12 +31,20 @@ def found(root):
 
 
 def save_scaled(image, path, scale, **options):
-    image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS).save(path, **options)
+    image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS).save(
+        path, **options
+    )
 
 
 @pytest.mark.parametrize(
     ("scale", "options"),
-    [(1, {"quality": 60}), (0.5, {"quality": 75}), (0.25, {"quality": 85}), (1.5, {"quality": 90}), (0.5, {"format": "PNG"})],
+    [
+        (1, {"quality": 60}),
+        (0.5, {"quality": 75}),
+        (0.25, {"quality": 85}),
+        (1.5, {"quality": 90}),
+        (0.5, {"format": "PNG"}),
+    ],
 )
 def test_thumbnails_of_other_names(root, scale, options):
     place = root / "previews"

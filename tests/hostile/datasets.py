@@ -390,7 +390,24 @@ def bomb(head: bytes) -> bytes:
     return head[:128] + element(15, stream.getvalue() + squeezed.flush())
 
 
+def nested(head: bytes, depth: int = 20_000) -> bytes:
+    """A cell array in a cell array in a cell array ..."""
+    parts, size = [element(14, b"")], 8
+    for level in range(depth):
+        name = element(1, b"filelist" if level == depth - 1 else b"")
+        start = element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, 1)) + name
+        parts.append(struct.pack("<II", 14, len(start) + size) + start)
+        size += 8 + len(start)
+    return head[:128] + b"".join(reversed(parts))
+
+
 MAT5 = [
+    Hostile("cells in cells", protocol(nested), "cell arrays or structures, expected one"),
+    Hostile(
+        "compressed cells in cells",
+        protocol(lambda content: content[:128] + element(15, zlib.compress(nested(content)[128:]))),
+        "cell arrays or structures",
+    ),
     Hostile("a compressed variable of 256 MiB", protocol(bomb), "hold more than"),
     Hostile("a FIFO", protocol(special=os.mkfifo), "not found|no regular file"),
     Hostile("1 GiB", protocol(special=sparse(2**30)), "expected at most"),

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 DELIMITERS = ",;\t"
 NEEDED, OPTIONAL = ("path", "pid"), ("camid", "viewid", "split")
+QUOTED = 500  # characters that a message quotes of a field
 LONGEST_HEADER = 10_000  # characters; the csv module refuses the fields of a file that is no CSV at all
 MAX_LIST = 512 * MIB  # five million rows
 SPLITS = (*SPLIT_NAMES, TEST)
@@ -65,7 +66,7 @@ def _rows(path: Path, text: str, faults: Faults) -> Iterator[tuple[dict[str, str
     try:
         names = [name.lower() for name in _fields(next(reader))]
         if unused := [name for name in names if name and name not in (*NEEDED, *OPTIONAL)]:
-            logger.info("%s: columns that are not read: %s", path, ", ".join(unused))
+            logger.info("%s: columns that are not read: %s", path, ", ".join(unused)[:QUOTED])
         line = reader.line_num
         for row in reader:
             fields, line = _fields(row), reader.line_num
@@ -90,10 +91,10 @@ def _find_delimiter(path: Path, text: str) -> str:
         if set(NEEDED) <= set(names):
             twice = sorted(name for name in {*NEEDED, *OPTIONAL} if names.count(name) > 1)
             if twice:
-                raise UserError(f"{path}: column {', '.join(twice)} twice in the header: {first}")
+                raise UserError(f"{path}: column {', '.join(twice)} twice in the header: {first[:QUOTED]}")
             return delimiter
     raise UserError(
-        f"{path}: the first line is '{first[:200]}'; expected a header with the columns {', '.join(NEEDED)} and, "
+        f"{path}: the first line is '{first[:QUOTED]}'; expected a header with the columns {', '.join(NEEDED)} and, "
         f"optionally, {', '.join(OPTIONAL)}, separated by commas, semicolons or tabs"
     )
 
@@ -106,14 +107,14 @@ def _read_row(root: Path, row: dict[str, str], where: str, faults: Faults) -> It
         faults.add(f"{where}: no {' and no '.join(missing)}; fill it in, or remove the row")
         return
     if split not in SPLITS and "split" in row:
-        faults.add(f"{where}: split {row['split']}; expected {', '.join(SPLITS)}")
+        faults.add(f"{where}: split {row['split'][:QUOTED]}; expected {', '.join(SPLITS)}")
         return
     picture = str(root / row["path"])
     if os.path.isfile(picture):
         yield OwnPicture(picture, split, row["pid"], row.get("camid", ""), row.get("viewid", ""), where)
     else:
         slashes = "write its path with forward slashes, or " if "\\" in row["path"] else ""
-        faults.add(f"{where}: picture {picture} does not exist; {slashes}correct or remove the row")
+        faults.add(f"{where}: picture {picture[:QUOTED]} does not exist; {slashes}correct or remove the row")
 
 
 def _once(pictures: list[OwnPicture], faults: Faults) -> Iterator[OwnPicture]:
@@ -125,7 +126,8 @@ def _once(pictures: list[OwnPicture], faults: Faults) -> Iterator[OwnPicture]:
         before, elsewhere = first.setdefault((picture.split, path), picture), person.setdefault(path, picture)
         if elsewhere.pid != picture.pid:
             faults.add(
-                f"{picture.where}: {picture.path} is pid {picture.pid}, in {elsewhere.where} it is {elsewhere.pid}; "
+                f"{picture.where}: {picture.path} is pid {picture.pid[:QUOTED]}, in {elsewhere.where} it is "
+                f"{elsewhere.pid[:QUOTED]}; "
                 "correct or remove one of the rows"
             )
         elif before is picture:

@@ -3,7 +3,9 @@
 Zhong, Zheng, Cao, Li, Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
 """
 
+import io
 import re
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from scipy.io.matlab import MatReadError
 
 from datasets.places import find_by_content
 from utils.errors import UserError
+from utils.files import MIB, read_bytes
 from utils.structures import SPLIT_NAMES
 
 URL = "https://github.com/zhunzhong07/person-re-ranking"
@@ -21,9 +24,47 @@ URL = "https://github.com/zhunzhong07/person-re-ranking"
 PICTURE_NAME = re.compile(
     r"(?P<pair>\d{1,9})_(?P<person>\d{1,9})_(?P<view>[12])_(?P<picture>\d{1,9})\.png", re.ASCII
 )
+MAX_FILE, MAX_CONTENT = 16 * MIB, 64 * MIB  # the published ones have 0.2 and 2 MB
+MAX_CONTAINERS = 8
+# Of MATLAB 5 files: bytes of the head and of a tag, kinds of elements, and classes of arrays that hold no others.
+HEAD, TAG, MATRIX, COMPRESSED = 128, 8, 14, 15
+PLAIN = range(4, 16)
 # What scipy raises for files that are damaged or hold something else.
 _BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, EOFError,
            MemoryError, NameError, MatReadError, zlib.error)  # fmt: skip
+
+
+def _check_variables(content: bytes) -> None:
+    """Raises ValueError where the variables of a MATLAB 5 file, unpacked, are larger than MAX_CONTENT bytes, or are
+    cell arrays in cell arrays, at whose depth scipy would crash."""
+    order, position, left, containers = ">" if content[126:128] == b"MI" else "<", HEAD, MAX_CONTENT, 0
+    while position + TAG <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, position)
+        variable = content[position : position + TAG + size]
+        if kind == COMPRESSED:
+            variable = zlib.decompressobj().decompress(variable[TAG:], left + 1)
+        left -= len(variable)
+        if left < 0:
+            raise ValueError(f"its variables hold more than {MAX_CONTENT} bytes")
+        containers += _count_containers(variable, order)
+        position += TAG + size
+    if containers > MAX_CONTAINERS:
+        raise ValueError(f"it holds {containers} cell arrays or structures, expected one, filelist")
+
+
+def _count_containers(variable: bytes, order: str) -> int:
+    """Arrays that hold arrays, in a variable and within them."""
+    position = containers = 0
+    while position + TAG <= len(variable):
+        kind, size = struct.unpack_from(f"{order}II", variable, position)
+        position += TAG
+        if kind == MATRIX:  # its flags, with its class, and then its other parts
+            if size and position + 12 <= len(variable):
+                containers += struct.unpack_from(f"{order}I", variable, position + 8)[0] & 0xFF not in PLAIN
+                position += 16
+        elif kind < 2**16:  # others have their data in the tag
+            position += size + -size % 8
+    return containers
 
 
 def find_protocol(root: Path, places: Sequence[str], boxes: str) -> Path:
@@ -48,7 +89,9 @@ def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
     """
     advice = f"Download it anew from {URL} (the raw file, not the page that shows it)"
     try:
-        loaded = loadmat(path)
+        content = read_bytes(path, max_bytes=MAX_FILE)
+        _check_variables(content)
+        loaded = loadmat(io.BytesIO(content))
         names = [str(cell.item()) for cell in loaded["filelist"].ravel()]
         labels = loaded["labels"].ravel()
         pids = np.nan_to_num(labels).astype(np.int64)

@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from corruption.copies import MANIFEST, find_damaged, read_if_there, read_manifest, sha256
 from datasets.corrupted_copy import original_of
+from datasets.digests import compare_digests
 from datasets.faults import Faults
 from datasets.records import DISTRACTOR_PID, all_records, count, differences, lost_queries
+from datasets.reencodings import find_repeated, signature
 from utils.errors import UserError
 from utils.images import read_image
 from utils.structures import SPLIT_NAMES, DatasetSplits, ImageRecord
@@ -71,16 +73,31 @@ class Report:
         return sum(finding.level is level for finding in self.findings)
 
 
+class DeepCheck(NamedTuple):
+    """What to compare digests with: `file`, None for the one in the data set's root; `renew`: record them anew."""
+
+    file: Path | None = None
+    renew: bool = False
+
+
 class Look(NamedTuple):
-    """What a look at a picture gave: `size` (height, width), upright, and the sha256 sum of the file; or `fault`, why
-    it cannot be decoded."""
+    """What a look at a picture gave: `size` (height, width), upright, the sha256 sum of the file, and its signature
+    (reencodings.py); or `fault`, why it cannot be decoded."""
 
     size: tuple[int, int] | None = None
     digest: str = ""
     fault: str = ""
+    signature: bytes = b""
 
 
-def examine(splits: DatasetSplits, faults: Faults, *, fast: bool = False, refuse_counts: bool = True) -> Report:
+def examine(
+    splits: DatasetSplits,
+    faults: Faults,
+    *,
+    fast: bool = False,
+    refuse_counts: bool = True,
+    deep: DeepCheck | None = None,
+) -> Report:
     """Everything that can be told about a data set.
 
     Args:
@@ -88,6 +105,7 @@ def examine(splits: DatasetSplits, faults: Faults, *, fast: bool = False, refuse
         faults: what reading those found.
         fast: open no picture; what depends on their content is not examined.
         refuse_counts: counts other than the published ones are a fault, else a warning.
+        deep: also compare the content of every picture with what was recorded before; not with `fast`.
     """
     looks = {} if fast else look_at(record.path for record in all_records(splits))
     findings = [
@@ -100,6 +118,9 @@ def examine(splits: DatasetSplits, faults: Faults, *, fast: bool = False, refuse
     ]
     if not fast:
         findings += [*check_decoding(looks), *check_duplicates(splits, looks), *check_sums(splits)]
+        findings += check_reencodings(looks)
+    if deep is not None:
+        findings += check_digests(splits, looks, deep)
     return Report(splits.title, splits.root, _make_table(splits, looks, fast), tuple(findings), fast)
 
 
@@ -114,10 +135,10 @@ def look_at(paths: Iterable[str]) -> dict[str, Look]:
 
 def _look(path: str) -> Look:
     try:
-        height, width, _ = read_image(path).shape
+        image = read_image(path)
     except UserError as error:
         return Look(fault=str(error))
-    return Look((height, width), sha256(read_if_there(Path(path))))
+    return Look(image.shape[:2], sha256(read_if_there(Path(path))), signature=signature(image))
 
 
 def _name_all(level: Level, kind: str, texts: Iterable[str], fine: str) -> list[Finding]:
@@ -235,6 +256,39 @@ def check_sums(splits: DatasetSplits) -> list[Finding]:
             "run the same export command again: it makes them anew"
         )
     return [Finding(Level.FAULT if damaged else Level.FINE, "sha256", text)]
+
+
+def check_reencodings(looks: dict[str, Look]) -> list[Finding]:
+    """Directories that hold the pictures of another one once more; nothing where there is none."""
+    repeated = find_repeated(
+        {path: look.signature for path, look in looks.items() if not look.fault},
+        {path: look.size for path, look in looks.items() if look.size},
+    )
+    return [
+        Finding(
+            Level.WARNING,
+            "reencodings",
+            f"{found.directory}: {found.number} of its {found.total} pictures look like re-encodings (thumbnails, a "
+            f"backup?) of those in {found.other}, e.g. {found.example} of {found.source}; leave one directory out",
+        )
+        for found in repeated
+    ]
+
+
+def check_digests(splits: DatasetSplits, looks: dict[str, Look], deep: DeepCheck) -> list[Finding]:
+    """Pictures that are others than those recorded before."""
+    digests = {path: look.digest for path, look in looks.items() if look.digest}
+    found = compare_digests(splits.root, digests, file=deep.file, renew=deep.renew)
+    changed = (
+        f"{name}: its content is another than recorded in {found.file}; fetch it anew, or accept the pictures as they "
+        "are with --record"
+        for name in found.changed
+    )
+    fine = f"digests: {found.num_same} pictures are those recorded in {found.file}, {len(found.added)} recorded anew"
+    return [
+        *_name_all(Level.FAULT, "digests", changed, fine),
+        *(Finding(Level.WARNING, "gone", f"{name}: recorded in {found.file}, and gone") for name in found.gone),
+    ]
 
 
 def _make_table(splits: DatasetSplits, looks: dict[str, Look], fast: bool) -> tuple[tuple[str, ...], ...]:

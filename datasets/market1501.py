@@ -14,7 +14,6 @@ Any other directory up to three levels below data/, or data/ itself, is recognis
 Names are <pid>_c<camera>s<sequence>_<frame>_<box>.jpg, cameras 1 to 6. Junk is dropped on reading, distractors stay.
 """
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -30,8 +29,6 @@ from utils.errors import UserError
 from utils.listing import list_images
 from utils.ranking import JUNK_PID
 from utils.structures import Counts, DatasetSplits, ImageRecord
-
-logger = logging.getLogger(__name__)
 
 DIRECTORIES = ("market1501", "Market-1501-v15.09.15")
 SPLIT_DIRECTORIES = {split: directory for directory, split in SPLITS.items()}
@@ -140,7 +137,7 @@ def _read_split(
     directory: Path, names: FileNames, faults: Faults, spellings: dict[int, set[str]]
 ) -> tuple[ImageRecord, ...]:
     """Records of a split; `spellings` takes up pid -> how names write it."""
-    records, num_junk = [], 0
+    records = []
     names_there = list(_list(directory, faults))
     if not names_there and (below := next(_list(directory, Faults(), recursive=True), None)):
         raise UserError(
@@ -161,11 +158,7 @@ def _read_split(
                 f"{path}: pid {text}, camera {camera}; expected a pid of -1 to {names.last_pid} and a camera of 1 to "
                 f"{names.num_cameras}. Rename or remove the file"
             )
-        elif is_junk:
-            num_junk += 1
-        else:
+        elif not is_junk:
             spellings[pid].add(text)
             records.append(ImageRecord(str(path), pid, camera - 1))
-    if num_junk:
-        logger.info("%s: %d images with pid %d are junk, left out", directory, num_junk, JUNK_PID)
     return tuple(records)

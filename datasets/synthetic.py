@@ -28,6 +28,7 @@ import cv2
 from datasets.market1501 import SPLIT_DIRECTORIES as DIRECTORIES
 from datasets.pictures import Shot, draw_picture
 from utils.errors import UserError
+from utils.listing import list_images
 from utils.locks import lock
 
 logger = logging.getLogger(__name__)
@@ -187,12 +188,17 @@ def check_synthetic(directory: Path, settings: SyntheticSettings) -> None:
             f"`python -m datasets synthesize --force --out {directory}`, read it as it is with DATASETS.CHECK_COUNTS "
             "False, or choose another DATASETS.ROOT_DIR"
         )
-    found = {name: len(list((directory / name).glob("*.jpg"))) for name in DIRECTORIES.values()}
+    found = {name: len(_list_jpegs(directory / name)) for name in DIRECTORIES.values()}
     if found != counts:
         raise UserError(
             f"{directory} is not whole: found {found} pictures, its {MANIFEST} says {counts}. It was left as it is; "
             f"delete it, or replace it with `python -m datasets synthesize --force --out {directory}`"
         )
+
+
+def _list_jpegs(directory: Path) -> list[str]:
+    """Those of a set; what cannot be listed is missing."""
+    return list(list_images(directory, lambda error: None, suffixes=(".jpg",), recursive=False))
 
 
 def list_shots(settings: SyntheticSettings) -> list[tuple[str, Shot]]:

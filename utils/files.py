@@ -1,7 +1,6 @@
 """Writing files so that nothing written is lost: beside and renamed, with an earlier file kept under a number."""
 
 import contextlib
-import errno
 import filecmp
 import itertools
 import os
@@ -38,26 +37,23 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, descriptor)
-        status = os.fstat(descriptor)
-        # realpath looks at every directory, which takes time; the kernel's files have no blocks
-        made_up = status.st_blocks == 0 and in_kernel_directory(os.path.realpath(path))
-        if made_up or not stat.S_ISREG(status.st_mode):
-            raise UserError(
-                f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)"
-            )
+    status = os.fstat(descriptor)
+    # The kernel's files have no blocks; realpath, which looks at every directory, takes time.
+    made_up = status.st_blocks == 0 and in_kernel_directory(os.path.realpath(path))
+    if made_up or not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UserError(
+            f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)"
+        )
+    with open(descriptor, "rb") as handle:
         if status.st_size > max_bytes:
             raise UserError(
                 f"{path}: has {status.st_size / MIB:.1f} MiB, expected at most {max_bytes / MIB:.1f}; "
                 "is it the right file?"
             )
-        yield stack.enter_context(open(descriptor, "rb", closefd=False))  # opens no directory, so only now
+        yield handle
 
 
 def read_bytes(path: str | Path, *, max_bytes: int) -> bytes:

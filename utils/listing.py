@@ -140,6 +140,4 @@ class _Listing:
             logger.info("%s: passed over as hidden or machine-made: %s%s", directory, quoted, more)
         if self.others:
             kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(self.others.items()))
-            logger.info(
-                "%s: passed over %s; images end in %s", directory, kinds, ", ".join(sorted(self.suffixes))
-            )
+            logger.info("%s: passed over %s; images end in %s", directory, kinds, ", ".join(sorted(self.suffixes)))

@@ -149,6 +149,36 @@ def test_says_what_it_wrote_and_how_to_test(source, copy, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1  # no data set of that name can be read
 
 
+def test_machine_made_files_are_neither_copied_nor_in_the_way(source, exported, tmp_path):
+    littered = shutil.copytree(source, tmp_path / "market1501")
+    for folder in ("query", "bounding_box_test", "bounding_box_train"):
+        (littered / folder / "._0001_c1s1_000001_00.jpg").write_bytes(b"Mac OS X")
+        (littered / folder / "0001.sync-conflict-20240131-101500-ABCDEFG.jpg").write_bytes(b"")
+        (littered / folder / "@eaDir" / "a.jpg").mkdir(parents=True)
+    out = tmp_path / "market1501-C"
+    out.mkdir()
+    (out / ".DS_Store").touch()
+    assert export(littered, out, "--seed", "5") == 0
+    (out / ".DS_Store").unlink()
+    assert content(out) == content(exported)
+    for name in ("._0001_c1s1_000001_00.png", "Thumbs.db"):
+        (out / "query" / name).touch()
+    copies.check_files(out)
+    assert export(littered, out, "--seed", "5") == 0  # checks it, and writes nothing anew
+
+
+def test_a_copy_that_an_earlier_version_littered_is_read(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    name = "bounding_box_train/._0007_c1s1_000001_01.jpg"
+    (copy / name).write_bytes(b"Mac OS X")
+    manifest["files"][name] = hashlib.sha256(b"Mac OS X").hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    copies.check_files(copy)
+    assert copies.find_damaged(copy) == []
+    (copy / name).unlink()
+    copies.check_files(copy)
+
+
 def test_without_training_pictures(source, tmp_path):
     shutil.copytree(source, tmp_path / "test")
     shutil.rmtree(tmp_path / "test" / "bounding_box_train")

@@ -13,7 +13,7 @@ from datasets.__main__ import main
 from datasets.doctor import Finding, Level, Report, format_report
 from tests.datasets.test_doctor import QUERY, draw, draw_subset
 from tests.helpers import REPOSITORY
-from utils.errors import run_main
+from utils.errors import UserError, run_main
 
 
 @pytest.fixture
@@ -74,10 +74,6 @@ def test_a_terminal_gets_colours_unless_it_wants_none(tree, environment, coloure
     assert (b"\033" in out) == coloured
 
 
-def wrong_level(tree):
-    return tree, rf"DATASETS.ROOT_DIR {tree} is the data set's own directory; .* DATASETS.ROOT_DIR {tree.parent}"
-
-
 def not_unpacked(tree):
     shutil.rmtree(tree)
     archive = tree.parent / "Market-1501-v15.09.15.zip"
@@ -86,11 +82,11 @@ def not_unpacked(tree):
 
 
 def another_case(tree):
-    other = tree.rename(tree.with_name("Market1501"))
-    return tree.parent, f"found {other}, expected {tree}: rename it"
+    other = (tree / "query").rename(tree / "Query")
+    return tree.parent, f"found {other}, expected {tree / 'query'}: rename it"
 
 
-@pytest.mark.parametrize("misplace", [wrong_level, not_unpacked, another_case])
+@pytest.mark.parametrize("misplace", [not_unpacked, another_case])
 def test_a_data_set_in_another_place(tree, misplace, capsys, monkeypatch):
     root, message = misplace(tree)
     monkeypatch.setattr(sys, "argv", ["datasets", "check", "DATASETS.ROOT_DIR", str(root)])
@@ -99,6 +95,21 @@ def test_a_data_set_in_another_place(tree, misplace, capsys, monkeypatch):
     assert out == ""
     assert re.match(f"error: Market-1501 not found: {message}", err)
     assert len(err.splitlines()) == 1
+
+
+def test_a_data_set_is_recognised_by_its_content(tree, capsys):
+    other = tree.rename(tree.with_name("Market"))
+    for root in (tree.parent, other):
+        assert main(["check", "--fast", "DATASETS.ROOT_DIR", str(root), "DATASETS.CHECK_COUNTS", "False"]) == 0
+        out = capsys.readouterr().out
+        assert f"Market-1501: found by its content in {other}" in out
+        assert f"\nmarket1501 in {other}\n" in out
+
+
+@pytest.mark.parametrize("options", [["--fast", "--deep"], ["--record"], ["--digests", "x.json"]])
+def test_options_that_contradict_each_other(tree, options):
+    with pytest.raises(UserError, match="--deep"):
+        main(["check", *options, "DATASETS.ROOT_DIR", str(tree.parent)])
 
 
 def test_synthesize_makes_a_set_once(tmp_path, capsys):

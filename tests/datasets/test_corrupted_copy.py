@@ -146,3 +146,16 @@ def test_check_finds_damaged_files_and_export_mends_them(data_root, root, capsys
     export(root, "--seed", "7", out="synthetic-C")
     assert picture.read_bytes() == whole
     assert check(root, "synthetic-C") == 0
+
+
+def test_a_copy_of_another_name_is_found_by_its_content(tmp_path):
+    synthesize(tmp_path / "market", SETTINGS)
+    (tmp_path / "market" / "manifest.json").unlink()
+    export(tmp_path, source="market", out="market-C")
+    splits = read_dataset(configure(tmp_path, "market1501-C"))
+    assert splits.root == str(tmp_path / "market-C")
+    with pytest.raises(UserError, match="no .*/market1501-D or .*-D; make it with"):
+        read_dataset(configure(tmp_path, "market1501-D"))
+    shutil.copytree(tmp_path / "market-C", tmp_path / "old" / "m-C")
+    with pytest.raises(UserError, match="several directories have its content"):
+        read_dataset(configure(tmp_path, "market1501-C"))

@@ -295,5 +295,5 @@ def test_a_look_gives_what_is_on_the_disk(tmp_path):
     looks = look_at([str(upright), str(lying), str(upright), str(tmp_path / "gone.jpg")])
     assert list(looks) == [str(upright), str(lying), str(tmp_path / "gone.jpg")]
     for path in (upright, lying):
-        assert looks[str(path)] == ((30, 12), hashlib.sha256(path.read_bytes()).hexdigest(), "")
+        assert looks[str(path)][:3] == ((30, 12), hashlib.sha256(path.read_bytes()).hexdigest(), "")
     assert looks[str(tmp_path / "gone.jpg")].fault.startswith(f"picture {tmp_path / 'gone.jpg'}: cannot be read (")

@@ -92,6 +92,12 @@ def test_a_whole_set_is_used_as_it_is(copy):
     assert (copy / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_hidden_files_are_no_part_of_a_set(copy):
+    for name in ("._0001_c1s1_000601_01.jpg", ".DS_Store"):
+        (copy / "query" / name).touch()
+    assert ensure_synthetic(copy.parent, settings=SMALL) == copy
+
+
 def remove_manifest(directory):
     (directory / "manifest.json").unlink()
 

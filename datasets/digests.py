@@ -1,0 +1,87 @@
+"""Digests of a data set's images, recorded once and compared later: whether a file is still the one that was checked.
+
+The record is a JSON file: the name of each image (`records.seed_label`: its path below the data set's root, or its
+absolute path) -> the sha256 sum of the file. Size and time say nothing here: a replaced image may keep both.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from corruption.copies import SHA256
+from datasets.records import seed_label
+from utils.errors import UserError
+from utils.files import MIB, write_files
+from utils.json_files import read_json_object
+
+RECORD = ".digests.json"  # in the data set's root; hidden, so that no reader lists it
+FORMAT_VERSION = 1
+MAX_RECORD = 1024 * MIB  # ten million images
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Images beside their record, by name.
+
+    Attributes:
+        file: the record.
+        changed: recorded with another digest.
+        gone: recorded, and no file is there now.
+        added: not recorded before; they are now.
+        num_same: those that are as they were recorded.
+    """
+
+    file: Path
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    added: tuple[str, ...]
+    num_same: int
+
+
+def compare_digests(root: str, digests: dict[str, str], *, file: Path | None = None, renew: bool = False) -> Comparison:
+    """Compares images with their record, and adds those that it lacks.
+
+    Args:
+        root: of the data set.
+        digests: path -> sha256 sum of each image.
+        file: the record; None: RECORD in `root`. Where it does not exist, it is made.
+        renew: what was recorded before is forgotten.
+
+    Raises:
+        UserError: the record cannot be read, or written.
+    """
+    file = file or Path(root) / RECORD
+    recorded = {} if renew or not os.path.lexists(file) else _read(file)
+    here = {seed_label(path, root): digest for path, digest in digests.items()}
+    gone = (name for name in recorded.keys() - here.keys() if not os.path.lexists(os.path.join(root, name)))
+    comparison = Comparison(
+        file=file,
+        changed=tuple(sorted(name for name in recorded.keys() & here.keys() if recorded[name] != here[name])),
+        gone=tuple(sorted(gone)),
+        added=tuple(sorted(here.keys() - recorded.keys())),
+        num_same=sum(recorded.get(name) == digest for name, digest in here.items()),
+    )
+    if comparison.added:
+        content = {"format_version": FORMAT_VERSION, "files": dict(sorted({**here, **recorded}.items()))}
+        text = json.dumps(content, indent=0) + "\n"
+        try:
+            write_files({file: lambda partial: partial.write_text(text, encoding="utf-8")}, replace=True)
+        except UserError as error:
+            raise UserError(f"{error}. Name a place for the digests that can be written: --digests FILE") from error
+    return comparison
+
+
+def _read(file: Path) -> dict[str, str]:
+    advice = "Look at what changed it, or record anew with --record"
+    try:
+        content = read_json_object(file, max_bytes=MAX_RECORD)
+    except UserError as error:
+        raise UserError(f"{error}. {advice}") from error
+    files = content.get("files")
+    if content.get("format_version") != FORMAT_VERSION or not isinstance(files, dict):
+        raise UserError(f"{file}: not a record of digests that `python -m datasets check --deep` wrote. {advice}")
+    for name, digest in files.items():
+        if not isinstance(digest, str) or not SHA256.fullmatch(digest):
+            raise UserError(f"{file}: {name[:200]!r} has {str(digest)[:200]!r}; expected its sha256 sum. {advice}")
+    return files

@@ -138,8 +138,8 @@ class _Reader:
 
     def value(self, event: yaml.Event, path: tuple[str, ...]) -> tuple[Any, int]:
         """The value that begins with `event`, and how many levels it has."""
-        self.check(event, values=1 + len(getattr(event, "value", "")) // 100, depth=len(path))
         before = self.count
+        self.check(event, values=1 + len(getattr(event, "value", "")) // 100, depth=len(path))
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise self.error(event, f"*{event.anchor} stands for nothing: &{event.anchor} must end before it")

@@ -9,9 +9,13 @@ from typing import Any
 Values = Mapping[str, Any]
 Condition = tuple[Callable[[Values], bool], str]
 
-# timm's and torch's optimizers that take a momentum, by their names there.
+# Optimizers that take a momentum: those of timm.optim.list_optimizers() whose get_optimizer_info has one.
 MOMENTUM_OPTIMIZERS = frozenset(
-    "sgd momentum nesterov sgdp sgdw nesterovw lars nlars larc nlarc rmsprop rmsproptf fusedsgd fusedmomentum".split()
+    (
+        "adafactorbv adafactorbvc adamuon bnbsgd bnbsgd8bit cadafactorbv cadafactorbvc crmsproptf csgdc csgdp csgdw "
+        "fusedsgd kron kronc kronw larc lars madgrad madgradw momentum muon nadamuon nesterov nesterovw nlarc nlars "
+        "nmuon rmsprop rmsproptf rmsproptfc rmsproptfw sgd sgdc sgdp sgdw"
+    ).split()
 )
 
 

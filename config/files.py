@@ -99,7 +99,9 @@ class _Files:
                 return {}
             content = load_yaml(text, _show(path), as_text=self.text_keys)
         except UserError as error:
-            self.faults.append(_not_there(path, why) if isinstance(error.__cause__, FileNotFoundError) else f"{error}{why}")
+            self.faults.append(
+                _not_there(path, why) if isinstance(error.__cause__, FileNotFoundError) else f"{error}{why}"
+            )
             return {}
         if content is None:
             return {}

@@ -39,7 +39,7 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
     of_kernel = os.path.realpath(path).startswith(tuple(f"{directory}/" for directory in _KERNEL_DIRECTORIES))
     if not stat.S_ISREG(status.st_mode) or of_kernel:
         os.close(descriptor)
-        raise UserError(f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)")
+        raise UserError(f"{path}: is no regular file; expected one (no directory, FIFO, device, file of /proc)")
     with open(descriptor, "rb") as handle:
         if status.st_size > max_bytes:
             raise UserError(

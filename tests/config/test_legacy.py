@@ -295,7 +295,7 @@ def test_a_resnet_of_the_codebase_passes_over_what_is_for_transformers(tmp_path,
     lines = [line for line in messages(caplog, logging.WARNING) if "passes over" in line]
     assert lines == [
         "a.yml: MODEL.STRIDE_SIZE [16, 16], MODEL.SIE_CAMERA True, MODEL.SIE_COE 3.0, MODEL.JPM True, MODEL.RE_ARRANGE "
-        "True: keys of a vision transformer, which the ResNet of the TransReID codebase passes over; so does this one"
+        "True: keys of a vision transformer, which the ResNet of the TransReID codebase passes over, as this one does"
     ]
     assert not any("nothing in this run" in record.message for record in caplog.records)
     assert make_model(cfg, num_classes=2, num_cameras=2, num_views=1)
@@ -321,7 +321,7 @@ def test_only_files_of_the_codebase_pass_over_them(tmp_path):
 def test_re_ranking_of_a_file_of_the_codebase(given, opts, expected, told, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         test = load_cfg(write(tmp_path / "a.yml", given), opts).TEST
-    assert (test.RE_RANKING_K1, test.RE_RANKING_K2) == expected
+    assert expected == (test.RE_RANKING_K1, test.RE_RANKING_K2)
     lines = [record.message for record in caplog.records if record.message.startswith("TEST.RE_RANKING: ")]
     assert len(lines) == told
     assert all(f"K1 {expected[0]} and K2 {expected[1]}, which are not given" in line for line in lines)

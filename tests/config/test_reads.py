@@ -52,7 +52,8 @@ def test_every_key_is_always_read_or_stands_in_the_table():
         (["MODEL.GEM_POOL", "True", "MODEL.LAST_STRIDE", "2"], ["MODEL.LAST_STRIDE", "MODEL.GEM_POOL"]),
         (["MODEL.GEM_POOL", "False"], []),
         ([*RESNET, "MODEL.GEM_POOL", "True", "MODEL.STEM_RELU", "True"], []),
-        ([*RESNET, "SOLVER.LAYER_DECAY", "0.7", "MODEL.STRIDE_SIZE", "[16, 16]"], ["MODEL.STRIDE_SIZE", "SOLVER.LAYER_DECAY"]),
+        ([*RESNET, "SOLVER.LAYER_DECAY", "0.7", "MODEL.STRIDE_SIZE", "[16, 16]"],
+         ["MODEL.STRIDE_SIZE", "SOLVER.LAYER_DECAY"]),
         ([*RESNET, "MODEL.SIE_CAMERA", "True"], ["MODEL.SIE_CAMERA"]),
         ([*RESNET, "MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"], []),
         (["MODEL.SIE_COE", "2.0", "MODEL.SIE_CAMERA", "False"], ["MODEL.SIE_COE"]),
@@ -77,7 +78,8 @@ def test_every_key_is_always_read_or_stands_in_the_table():
         (["DATASETS.CUHK03.BOXES", "labeled", "DATASETS.MSMT17.WITH_VAL", "False", "DATASETS.CSV.FILE", "a.csv"],
          ["DATASETS.CUHK03.BOXES", "DATASETS.MSMT17.WITH_VAL", "DATASETS.CSV.FILE"]),
         (["DATASETS.NAMES", "cuhk03-C", "DATASETS.CUHK03.BOXES", "labeled"], []),
-        (["DATASETS.NAMES", "csv", "DATASETS.SPLIT.SEED", "1", "DATASETS.FOLDER.TRAIN", "a"], ["DATASETS.FOLDER.TRAIN"]),
+        (["DATASETS.NAMES", "csv", "DATASETS.SPLIT.SEED", "1", "DATASETS.FOLDER.TRAIN", "a"],
+         ["DATASETS.FOLDER.TRAIN"]),
         (["DATALOADER.SAMPLER", "softmax", "DATALOADER.NUM_INSTANCE", "4"], ["DATALOADER.NUM_INSTANCE"]),
         (["TEST.RE_RANKING_K1", "30"], ["TEST.RE_RANKING_K1"]),
         (["TEST.RE_RANKING_K1", "30", "TEST.RE_RANKING", "True"], []),
@@ -92,7 +94,8 @@ def test_every_key_is_always_read_or_stands_in_the_table():
         (["CFAT.CLEAN.WEIGHT", "a.pth", "CFAT.CLEAN.MAX_EPOCHS", "3"], ["CFAT.CLEAN.MAX_EPOCHS"]),
         ([*CLEAN, "CFAT.CLEAN.MAX_EPOCHS", "3", "SOLVER.MAX_EPOCHS", "9"], ["SOLVER.MAX_EPOCHS"]),
         (["CFAT.STAGES", "[align]", "MODEL.PRETRAIN_PATH", "a.pth"], ["MODEL.PRETRAIN_PATH"]),
-        (["CFAT.STUDENT_INIT", "teacher", "CFAT.STAGES", "[align]", "CFAT.CORRUPTED.WEIGHT", "a"], ["CFAT.CORRUPTED.WEIGHT"]),
+        (["CFAT.STUDENT_INIT", "teacher", "CFAT.STAGES", "[align]", "CFAT.CORRUPTED.WEIGHT", "a"],
+         ["CFAT.CORRUPTED.WEIGHT"]),
         (["SOLVER.WARMUP_EPOCHS", "0", "SOLVER.WARMUP_FACTOR", "0.1"], ["SOLVER.WARMUP_FACTOR"]),
     ],
 )  # fmt: skip
@@ -120,7 +123,9 @@ def test_a_merged_configuration_gives_every_key_and_says_nothing_by_it(tmp_path,
 
 
 @pytest.mark.parametrize("stage", ["clean", "corrupted", "bridge", "align"])
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*cfat.yml")), ids=lambda path: Path(path).parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("*/*cfat.yml")), ids=lambda path: Path(path).parent.name
+)
 def test_the_stages_of_the_shipped_files_warn_of_nothing_of_their_own(path, stage, caplog):
     found = warned(caplog, str(path), ["CFAT.STAGE", stage])
     assert found == []

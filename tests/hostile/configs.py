@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-KEYS = ("SEED", "SOLVER.BASE_LR", "SOLVER.MAX_EPOCHS", "INPUT.SIZE_TRAIN", "SOLVER.STEPS", "MODEL.JPM", "TEST.PROTOCOLS")
+KEYS = (
+    "SEED",
+    "SOLVER.BASE_LR",
+    "SOLVER.MAX_EPOCHS",
+    "INPUT.SIZE_TRAIN",
+    "SOLVER.STEPS",
+    "MODEL.JPM",
+    "TEST.PROTOCOLS",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,9 @@ def _options(kind: str, name: str, *opts: str) -> Hostile:
 
 def _aliases(rng: random.Random) -> list[Hostile]:
     bombs = alias_bombs(rng)
-    one_line = "[&a [1, 1, 1, 1], " + ", ".join(f"&{y} [{', '.join([f'*{x}'] * 9)}]" for x, y in zip("abcd", "bcde"))
+    one_line = "[&a [1, 1, 1, 1], " + ", ".join(
+        f"&{y} [{', '.join([f'*{x}'] * 9)}]" for x, y in zip("abcd", "bcde", strict=True)
+    )
     return [
         *(_file("aliases", name, text) for name, text in bombs.items()),
         _options("aliases", "command-line", "SOLVER.STEPS", f"{one_line}]"),
@@ -148,11 +158,7 @@ def _numbers(rng: random.Random) -> list[Hostile]:
     texts = (digits, f"-{digits}", digits * 20, f"0x{digits}", f"{digits}.5e{digits}", "1e400", f"[{digits}]", "1e-400")
     keys = ("SEED", "SOLVER.BASE_LR", "SOLVER.STEPS")
     return [
-        *(
-            _file("numbers", f"{key}-{index}", f"{key}: {text}\n")
-            for key in keys
-            for index, text in enumerate(texts)
-        ),
+        *(_file("numbers", f"{key}-{index}", f"{key}: {text}\n") for key in keys for index, text in enumerate(texts)),
         *(_options("numbers", f"{key}-{index}", key, text) for key in keys for index, text in enumerate(texts)),
     ]
 

@@ -62,7 +62,9 @@ def test_hostile_stored_configurations_end_in_one_error(name):
     assert peak() - before < MAX_GROWTH
 
 
-@pytest.mark.parametrize("stored", [[1], {"SEED": 1}, 3, None, b"SEED: 1", "- 1", "[" * 10_000, "SEED: !!set {a}", "a: \0"])
+@pytest.mark.parametrize(
+    "stored", [[1], {"SEED": 1}, 3, None, b"SEED: 1", "- 1", "[" * 10_000, "SEED: !!set {a}", "a: \0"]
+)
 def test_stored_configurations_of_other_types_are_errors(stored):
     with pytest.raises(UserError, match=r"^the configuration in a\.pth"):
         check_same_settings(Path("a.pth"), {"config": stored}, "SEED: 1\n")

@@ -242,7 +242,7 @@ def leave_out_for_resnet(values: dict[str, Any], given_by: dict[str, str], codeb
     if values["MODEL.NAME"] != "resnet50" or not keys:
         return
     _logger.warning(
-        "%s: %s: keys of a vision transformer, which the ResNet of the TransReID codebase passes over, as this one does",
+        "%s: %s: keys of a vision transformer, which the TransReID codebase's ResNet passes over, as this one does",
         given_by[keys[0]],
         ", ".join(f"{key} {values[key]!r}" for key in keys),
     )

@@ -295,7 +295,7 @@ def test_a_resnet_of_the_codebase_passes_over_what_is_for_transformers(tmp_path,
     lines = [line for line in messages(caplog, logging.WARNING) if "passes over" in line]
     assert lines == [
         "a.yml: MODEL.STRIDE_SIZE [16, 16], MODEL.SIE_CAMERA True, MODEL.SIE_COE 3.0, MODEL.JPM True, MODEL.RE_ARRANGE "
-        "True: keys of a vision transformer, which the ResNet of the TransReID codebase passes over, as this one does"
+        "True: keys of a vision transformer, which the TransReID codebase's ResNet passes over, as this one does"
     ]
     assert not any("nothing in this run" in record.message for record in caplog.records)
     assert make_model(cfg, num_classes=2, num_cameras=2, num_views=1)

@@ -1,7 +1,8 @@
 """Every configuration key: meaning, unit and options. The defaults are CFAT on Market-1501 as released.
 
 Names of the TransReID family are kept where the family has the key. CORRUPTION and CFAT are this project's own.
-Read it with `config.load_cfg`; nothing else touches these objects.
+Read it with `config.load_cfg`; nothing else touches these objects. ~, $NAME and ${NAME} in paths are expanded
+(config/values.py, PATH_KEYS); config/reads.py lists the keys that only some experiments read.
 """
 
 from yacs.config import CfgNode as CN
@@ -234,7 +235,8 @@ _C.TEST.METRIC = "euclidean"
 _C.TEST.AP = "step"
 # CMC: standard, or single_gallery_shot, CUHK03's classic protocol (one drawn picture of every gallery identity).
 _C.TEST.CMC = "standard"
-# k-reciprocal re-ranking, with the paper's settings for Market-1501 (TransReID's and CFAT's code: K1 50, K2 15).
+# k-reciprocal re-ranking, with the paper's settings for Market-1501, which BoT, PASS and CLIP-ReID have too. A file of
+# the TransReID codebase means K1 50 and K2 15, as its code has them.
 _C.TEST.RE_RANKING = False
 _C.TEST.RE_RANKING_K1 = 20
 _C.TEST.RE_RANKING_K2 = 6

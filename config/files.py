@@ -1,6 +1,7 @@
 """Reads YAML files with their `_BASE_`s into flat sources of keys; files, bytes and levels are bounded."""
 
 import difflib
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class _Files:
         Raises:
             UserError: there are too many files, or they are too large.
         """
-        here = path.resolve()
+        here = Path(os.path.realpath(path))  # Path.resolve raises on a loop of links
         if here in chain:
             self.faults.append(f"_BASE_ runs in a circle: {' -> '.join(_show(step) for step in (*chain, here))}")
             return
@@ -98,7 +99,9 @@ class _Files:
                 return {}
             content = load_yaml(text, _show(path), as_text=self.text_keys)
         except UserError as error:
-            self.faults.append(_not_there(path, why) if isinstance(error.__cause__, FileNotFoundError) else f"{error}{why}")
+            self.faults.append(
+                _not_there(path, why) if isinstance(error.__cause__, FileNotFoundError) else f"{error}{why}"
+            )
             return {}
         if content is None:
             return {}
@@ -119,5 +122,5 @@ def _not_there(path: Path, why: str) -> str:
 
 def _show(path: Path) -> str:
     """The path as a person would type it: relative to the working directory where it lies below it."""
-    resolved = path.resolve()
+    resolved = Path(os.path.realpath(path))
     return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(path)

@@ -162,7 +162,9 @@ def translate(
             _translate_value(key, value, source, defaults, values)
             continue
         rule, meant = LEGACY_KEYS[key], plain(value)
-        target = (rule.renamed, value) if rule.renamed else next((new for old, new in rule.becomes if old == meant), None)
+        target = (
+            (rule.renamed, value) if rule.renamed else next((new for old, new in rule.becomes if old == meant), None)
+        )
         if target is None:
             target = next((new for old, new in rule.becomes if old == _switch(meant)), None)
         if target is not None:
@@ -201,7 +203,9 @@ def _translate_value(key: str, value: Any, source: str, defaults: Mapping[str, A
         values[key] = meant
         if value.lower() not in ("true", "false"):
             _log(source, key, value, repr(meant), "booleans are booleans")
-    elif isinstance(defaults[key], str | list) and re.fullmatch(r"""\s*\(\s*(['"].*['"]|[-+.\d].*)\s*,?\s*\)\s*""", value):
+    elif isinstance(defaults[key], str | list) and re.fullmatch(
+        r"""\s*\(\s*(['"].*['"]|[-+.\d].*)\s*,?\s*\)\s*""", value
+    ):
         _log(source, key, value, repr(plain(value)), "the text of a Python tuple")
 
 
@@ -254,7 +258,7 @@ def leave_out_for_resnet(values: dict[str, Any], given_by: dict[str, str], codeb
     if values["MODEL.NAME"] != "resnet50" or not keys:
         return
     _logger.warning(
-        "%s: %s: keys of a vision transformer, which the ResNet of the TransReID codebase passes over; so does this one",
+        "%s: %s: keys of a vision transformer, which the TransReID codebase's ResNet passes over, as this one does",
         given_by[keys[0]],
         ", ".join(f"{key} {values[key]!r}" for key in keys),
     )

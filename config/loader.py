@@ -111,7 +111,9 @@ class _Merger:
 
     def merge(self, sources: Sequence[Source]) -> None:
         all_given = {key for source in sources for key, value in source.given.items() if value not in ("", None)}
-        foreign = [fault for source in sources if source.is_file and (fault := foreign_schema(source.name, source.given))]
+        foreign = [
+            fault for source in sources if source.is_file and (fault := foreign_schema(source.name, source.given))
+        ]
         if foreign:  # one line says it all, whatever else its keys would give
             self.faults[:] = foreign[-1:]
             return
@@ -167,8 +169,8 @@ class _Merger:
         leave_out_for_resnet(values, self.given_by, self.codebase_files)
         if values["TEST.RE_RANKING"] and not self.given_by.keys() & {"TEST.RE_RANKING_K1", "TEST.RE_RANKING_K2"}:
             _logger.info(
-                "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; the TransReID codebase has 50 and 15, the paper, "
-                "BoT, PASS and CLIP-ReID 20 and 6",
+                "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; the TransReID codebase has 50 and 15, the "
+                "paper, BoT, PASS and CLIP-ReID 20 and 6",
                 values["TEST.RE_RANKING_K1"],
                 values["TEST.RE_RANKING_K2"],
             )

@@ -56,7 +56,7 @@ def _in_stage_order(stages: list[str]) -> bool:
 def _names_a_pid(pattern: str) -> bool:
     try:
         return "pid" in re.compile(pattern).groupindex
-    except re.error:
+    except (re.error, RecursionError, OverflowError):
         return False
 
 

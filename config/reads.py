@@ -9,10 +9,13 @@ from typing import Any
 Values = Mapping[str, Any]
 Condition = tuple[Callable[[Values], bool], str]
 
-# timm's and torch's optimizers that take a momentum, by their names there.
-MOMENTUM_OPTIMIZERS = frozenset(
-    ["sgd", "momentum", "nesterov", "sgdp", "sgdw", "nesterovw", "lars", "nlars", "larc", "nlarc", "rmsprop", "rmsproptf", "fusedsgd", "fusedmomentum"]
-)
+# Optimizers that take a momentum: those of timm.optim.list_optimizers() whose get_optimizer_info has one.
+MOMENTUM_OPTIMIZERS = {
+    *("adafactorbv", "adafactorbvc", "adamuon", "bnbsgd", "bnbsgd8bit", "cadafactorbv", "cadafactorbvc", "crmsproptf"),
+    *("csgdc", "csgdp", "csgdw", "fusedsgd", "kron", "kronc", "kronw", "larc", "lars", "madgrad", "madgradw"),
+    *("momentum", "muon", "nadamuon", "nesterov", "nesterovw", "nlarc", "nlars", "nmuon", "rmsprop", "rmsproptf"),
+    *("rmsproptfc", "rmsproptfw", "sgd", "sgdc", "sgdp", "sgdw"),
+}
 
 
 def _stages(values: Values) -> set[str]:
@@ -146,10 +149,7 @@ READ_WHEN: dict[str, Condition] = {
     ),
     "MODEL.LAST_STRIDE": (_resnet, _OF_RESNET),
     **{f"MODEL.{name}": _if_on(f"MODEL.{name}", _resnet, _OF_RESNET) for name in ("GEM_POOL", "STEM_RELU")},
-    **{
-        f"MODEL.{name}": (_identity_loss, _OF_IDENTITIES)
-        for name in ("ID_LOSS_TYPE", "IF_LABELSMOOTH")
-    },
+    **{f"MODEL.{name}": (_identity_loss, _OF_IDENTITIES) for name in ("ID_LOSS_TYPE", "IF_LABELSMOOTH")},
     "MODEL.METRIC_LOSS_TYPE": (_metric_loss, _OF_IDENTITIES),
     **{
         f"MODEL.{name}": (lambda values: bool(_identity_stages(values)), "it is for every stage but bridge")
@@ -198,7 +198,10 @@ READ_WHEN: dict[str, Condition] = {
         ("SOLVER.STEPS", "SOLVER.GAMMA"),
         (lambda values: values["SOLVER.SCHEDULER"] == "multistep", "it is for SOLVER.SCHEDULER multistep"),
     ),
-    "SOLVER.WARMUP_FACTOR": (lambda values: values["SOLVER.WARMUP_EPOCHS"] > 0, "it is for SOLVER.WARMUP_EPOCHS above 0"),
+    "SOLVER.WARMUP_FACTOR": (
+        lambda values: values["SOLVER.WARMUP_EPOCHS"] > 0,
+        "it is for SOLVER.WARMUP_EPOCHS above 0",
+    ),
     "SOLVER.MARGIN": (
         lambda values: _triplet(values) and not values["MODEL.NO_MARGIN"],
         "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False",

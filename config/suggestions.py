@@ -45,7 +45,8 @@ _RELATIVES = {
     ),
     "SOLVER.SCHEDULER_NAME": "the schedule is SOLVER.SCHEDULER, cosine or multistep",
     **dict.fromkeys(
-        ("SOLVER.FP16", "SOLVER.FP16_ENABLED", "USE_MIXED_PRECISION"), "half precision is SOLVER.AMP: auto, bf16 or fp16"
+        ("SOLVER.FP16", "SOLVER.FP16_ENABLED", "USE_MIXED_PRECISION"),
+        "half precision is SOLVER.AMP: auto, bf16 or fp16",
     ),
     "SOLVER.AM_S": "the scale of cosines is SOLVER.COSINE_SCALE",
     "SOLVER.AM_M": "the margin on cosines is SOLVER.COSINE_MARGIN",
@@ -74,8 +75,8 @@ def foreign_schema(source: str, given: Collection[str]) -> str:
         signs = [key for key in given if re.fullmatch(pattern, key[:_MAX_NAME])]
         if signs:
             return (
-                f"{source}: a file of {project} ({', '.join(signs[:3])}{', ...' if len(signs) > 3 else ''}): {meaning}; "
-                "begin from a file of configs/ and see config/defaults.py for its keys"
+                f"{source}: a file of {project} ({', '.join(signs[:3])}{', ...' if len(signs) > 3 else ''}): {meaning}"
+                "; begin from a file of configs/ and see config/defaults.py for its keys"
             )
     return ""
 
@@ -133,6 +134,8 @@ def _leaf_likeness(leaf: str, known: str) -> float:
     """Likeness of two last names; 0 where one has whole words more: PRETRAIN_PATH_T is no misspelt PRETRAIN_PATH."""
     if leaf == known:
         return 1.0
+    if 2 * min(len(leaf), len(known)) < _LEAF * (len(leaf) + len(known)):
+        return 0.0  # of such lengths, no two names are alike enough
     words, known_words = leaf.split("_"), known.split("_")
     if set(words) < set(known_words) or set(words) > set(known_words):
         return 0.0

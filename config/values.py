@@ -33,6 +33,7 @@ _PLURALS = {int: "integers", float: "numbers", str: "strings"}
 
 _TUPLE = re.compile(r"\s*\((.*)\)\s*", re.DOTALL)
 _QUOTED = re.compile(r"""\s*(\(\s*)?[rRuU]?(['"]).*\2(\s*,?\s*\))?\s*""", re.DOTALL)
+_MAX_HINTED = 100  # characters of a text, or elements of a list, that hints look at
 # What another notation means by a text that is no number in YAML 1.2 -> what to write instead.
 _OTHER_NUMBERS = (
     (re.compile(r"[-+]?[0-9]+(_[0-9]+)+(\.[0-9_]*)?"), lambda text: f"write {text.replace('_', '')}"),
@@ -64,9 +65,10 @@ def parse_text(text: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value behind a text such as 'False' or "('before')", whatever quotes and parentheses it stands in."""
-    while isinstance(value, str) and (parsed := parse_text(value)) != value:
-        value = parsed
+    """The value behind a text such as 'False' or "('before')", within up to three quotes and parentheses."""
+    for _ in range(3):
+        if isinstance(value, str):
+            value = parse_text(value)
     return value
 
 
@@ -80,12 +82,14 @@ def describe_type(key: str, default: Any) -> str:
 
 def number_hint(value: Any) -> str:
     """What to write instead, for a text that another notation than YAML 1.2 reads as a number; "" for others."""
-    for text in value if isinstance(value, list) else [value]:
-        found = plain(text) if isinstance(text, str) else text
+    for text in value[:_MAX_HINTED] if isinstance(value, list) else [value]:
+        if not isinstance(text, str) or len(text) > _MAX_HINTED:
+            continue
+        found = plain(text)
         if isinstance(found, list):
-            return number_hint([element for element in found if not isinstance(element, list)])
+            return number_hint([element for element in found if isinstance(element, str)])
         for pattern, hint in _OTHER_NUMBERS:
-            if isinstance(found, str) and len(found) < 100 and pattern.fullmatch(found):
+            if isinstance(found, str) and pattern.fullmatch(found):
                 return f"; {hint(found)}"
     return ""
 

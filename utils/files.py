@@ -44,9 +44,7 @@ def open_regular(path: str | Path, *, max_bytes: int) -> Iterator[BinaryIO]:
     made_up = status.st_blocks == 0 and in_kernel_directory(os.path.realpath(path))
     if made_up or not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise UserError(
-            f"{path}: is no regular file; expected one (no directory, FIFO, device, socket or file of /proc)"
-        )
+        raise UserError(f"{path}: is no regular file; expected one (no directory, FIFO, device, file of /proc)")
     with open(descriptor, "rb") as handle:
         if status.st_size > max_bytes:
             raise UserError(

@@ -68,7 +68,7 @@ def load_yaml(text: str, where: str, *, as_text: Collection[str] = ()) -> Any:
 
 
 def load_mapping(text: Any, where: str) -> dict[str, Any]:
-    """Reads a text that must hold sections of keys, e.g. the configuration that a checkpoint keeps; {} for an empty one.
+    """Reads a text of sections of keys, e.g. the configuration that a checkpoint keeps; {} for an empty one.
 
     Raises:
         UserError: as of `load_yaml`; `text` is no text, or holds something else.
@@ -83,7 +83,7 @@ def load_mapping(text: Any, where: str) -> dict[str, Any]:
     return content
 
 
-def read_scalar(text: str) -> None | bool | int | float | str:
+def read_scalar(text: str) -> bool | int | float | str | None:
     """The value of a plain scalar after YAML 1.2's core schema.
 
     Raises:
@@ -132,14 +132,14 @@ class _Reader:
     def check(self, event: yaml.Event, *, values: int, depth: int) -> None:
         self.count += values
         if self.count > MAX_VALUES:
-            raise self.error(event, f"more than {MAX_VALUES} values with its aliases written out, which no configuration has")
+            raise self.error(event, f"more than {MAX_VALUES} values with aliases written out, as no configuration has")
         if depth > MAX_DEPTH:
             raise self.error(event, f"nested more than {MAX_DEPTH} deep, which no configuration is")
 
     def value(self, event: yaml.Event, path: tuple[str, ...]) -> tuple[Any, int]:
         """The value that begins with `event`, and how many levels it has."""
-        self.check(event, values=1 + len(getattr(event, "value", "")) // 100, depth=len(path))
         before = self.count
+        self.check(event, values=1 + len(getattr(event, "value", "")) // 100, depth=len(path))
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise self.error(event, f"*{event.anchor} stands for nothing: &{event.anchor} must end before it")

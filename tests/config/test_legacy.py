@@ -9,6 +9,7 @@ import yaml
 
 from config import ConfigError, get_defaults, load_cfg
 from config.legacy import FAMILY_DEFAULTS, LEGACY_KEYS
+from model import make_model
 from tests.config.test_loader import faults_of, flat, write
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/family_config_keys.json").read_text(encoding="utf-8"))
@@ -282,3 +283,58 @@ def test_a_typo_in_a_family_file_is_found(tmp_path):
     path = write(tmp_path / "a.yml", TRANSREID_FILE.replace("RE_ARRANGE", "RE_ARANGE"))
     with pytest.raises(ConfigError, match=r"MODEL\.RE_ARANGE is not a known key; did you mean MODEL\.RE_ARRANGE\?"):
         load_cfg(path)
+
+
+RESNET_FILE = (
+    CIL_FILE.replace("NAME: 'transformer'", "NAME: 'resnet50'")
+    .replace("TRANSFORMER_TYPE: 'vit_base_patch16_224_TransReID'", "TRANSFORMER_TYPE: ''\n  GEM_POOL: True")
+    .replace("STRIDE_SIZE: [12, 12]", "STRIDE_SIZE: [16, 16]")
+)
+
+
+def test_a_resnet_of_the_codebase_passes_over_what_is_for_transformers(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", RESNET_FILE)
+    cfg = load_cfg("a.yml")
+    assert (cfg.MODEL.NAME, cfg.MODEL.JPM, cfg.MODEL.GEM_POOL) == ("resnet50", False, True)
+    lines = [line for line in messages(caplog, logging.WARNING) if "passes over" in line]
+    assert lines == [
+        "a.yml: MODEL.STRIDE_SIZE [16, 16], MODEL.SIE_CAMERA True, MODEL.SIE_COE 3.0, MODEL.JPM True, MODEL.RE_ARRANGE "
+        "True: keys of a vision transformer, which the TransReID codebase's ResNet passes over, as this one does"
+    ]
+    assert not any("nothing in this run" in record.message for record in caplog.records)
+    assert make_model(cfg, num_classes=2, num_cameras=2, num_views=1)
+
+
+def test_only_files_of_the_codebase_pass_over_them(tmp_path):
+    assert load_cfg(write(tmp_path / "a.yml", RESNET_FILE), ["MODEL.NAME", "transformer"]).MODEL.JPM
+    assert load_cfg(write(tmp_path / "ours.yml", "MODEL: {NAME: resnet50, JPM: True}\n")).MODEL.JPM
+    assert load_cfg(str(tmp_path / "a.yml"), ["MODEL.JPM", "True"]).MODEL.JPM
+
+
+@pytest.mark.parametrize(
+    ("given", "opts", "expected", "told"),
+    [
+        ("TEST: {RE_RANKING: True, NECK_FEAT: before}", [], (50, 15), 1),
+        ("TEST: {RE_RANKING: 'no', NECK_FEAT: before}", ["TEST.RE_RANKING", "True"], (50, 15), 1),
+        ("TEST: {RE_RANKING: True, NECK_FEAT: before, RE_RANKING_K1: 20, RE_RANKING_K2: 6}", [], (20, 6), 0),
+        ("TEST: {RE_RANKING: True, NECK_FEAT: before}", ["TEST.RE_RANKING_K1", "30"], (30, 15), 0),
+        ("TEST: {RE_RANKING: True}", [], (20, 6), 1),
+        ("TEST: {NECK_FEAT: before}", [], (50, 15), 0),
+    ],
+)
+def test_re_ranking_of_a_file_of_the_codebase(given, opts, expected, told, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        test = load_cfg(write(tmp_path / "a.yml", given), opts).TEST
+    assert expected == (test.RE_RANKING_K1, test.RE_RANKING_K2)
+    lines = [record.message for record in caplog.records if record.message.startswith("TEST.RE_RANKING: ")]
+    assert len(lines) == told
+    assert all(f"K1 {expected[0]} and K2 {expected[1]}, which are not given" in line for line in lines)
+
+
+def test_pretrain_choice_self_goes_with_a_weight(tmp_path):
+    opts = ["MODEL.PRETRAIN_CHOICE", "('self')", "TEST.WEIGHT", "a.pth"]
+    assert load_cfg(None, opts).TEST.WEIGHT == "a.pth"
+    path = write(tmp_path / "a.yml", "MODEL: {PRETRAIN_CHOICE: 'self'}\n")
+    assert load_cfg(path, opts[2:]).TEST.WEIGHT == "a.pth"
+    assert len(faults_of(path, ["TEST.WEIGHT", ""])) == 1

@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from config import ConfigError, get_defaults, load_cfg
 from config.options import RULES
+from config.values import PATH_KEYS
 from tests.helpers import REPOSITORY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +103,64 @@ def test_a_dumped_configuration_loads_again(tmp_path):
 )
 def test_command_line_values(key, text, expected):
     value = flat(load_cfg(None, [key, text]))[key]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("SEED", "010", 10),
+        ("SEED", "0o10", 8),
+        ("SEED", "0x1F", 31),
+        ("SOLVER.MAX_EPOCHS", "012", 12),
+        ("SOLVER.STEPS", "[040,070]", [40, 70]),
+        ("SOLVER.STEPS", "(040, 070)", [40, 70]),
+        ("SOLVER.BASE_LR", "1e-3", 1e-3),
+        ("SOLVER.BASE_LR", "'010'", 10.0),
+        ("OUTPUT_DIR", "010", "010"),
+        ("OUTPUT_DIR", "1e3", "1e3"),
+        ("OUTPUT_DIR", "2024-01-01", "2024-01-01"),
+        ("OUTPUT_DIR", "no", "no"),
+        ("TEST.COMPARE", "[a, b]", ["a", "b"]),
+        ("SOLVER.AMP", "off", "off"),
+        ("TEST.FEAT_NORM", "no", False),
+        ("TEST.FEAT_NORM", "On", True),
+        ("TEST.FEAT_NORM", "('yes')", True),
+        ("TEST.FEAT_NORM", "('False')", False),
+        ("DATASETS.NAMES", "('market1501')", "market1501"),
+        ("DATASETS.NAMES", "('market1501',)", "market1501"),
+        ("OUTPUT_DIR", "('../logs/x')", "../logs/x"),
+        ("SOLVER.BASE_LR", "('0.008')", 0.008),
+        ("SOLVER.IMS_PER_BATCH", "(64)", 64),
+        ("INPUT.SIZE_TRAIN", "('256', '128')", [256, 128]),
+        ("SEED", "1_000", "expected an integer; write 1000"),
+        ("SEED", "0b11", "expected an integer; write 3"),
+        ("SOLVER.MAX_EPOCHS", "1:30", "expected an integer; numbers to the base of 60 are not read, write it out"),
+        ("SOLVER.BASE_LR", "0,05", "expected a number; decimals have a point: 0.05"),
+        ("SOLVER.STEPS", "[1_0, 20]", "expected a list of integers; write 10"),
+        ("SOLVER.BASE_LR", ".5.", "expected a number"),
+        ("SOLVER.BASE_LR", "nan", "expected a number"),
+        ("SOLVER.BASE_LR", "1e400", "the number 1e400 is too large; infinity is written .inf"),
+        ("SEED", "9" * 400, f"the integer {'9' * 24}... has more than 64 bits"),
+        ("SEED", "2024-01-01", "expected an integer"),
+        ("DATASETS.NAMES", "('a', 'b')", "expected a string"),
+    ],
+)
+@pytest.mark.parametrize("where", ["file", "command line"])
+def test_texts_mean_the_same_in_files_and_on_the_command_line(key, text, expected, where, tmp_path):
+    section, _, leaf = key.rpartition(".")
+    path, opts = None, [key, text]
+    if where == "file":
+        path, opts = (
+            write(tmp_path / "a.yml", f"{section}:\n  {leaf}: {text}\n" if section else f"{leaf}: {text}\n"),
+            [],
+        )
+    if isinstance(expected, str) and " " in expected:
+        (fault,) = faults_of(path, opts)
+        assert fault.endswith(expected)
+        return
+    value = flat(load_cfg(path, opts))[key]
     assert value == expected
     assert type(value) is type(expected)
 
@@ -290,9 +349,10 @@ def test_wrong_types_in_a_file(tmp_path, monkeypatch):
     ]
 
 
-def test_key_value_pairs_with_an_equals_sign():
-    assert faults_of(None, ["SOLVER.BASE_LR=0.1", "SEED", "3"]) == [
-        "command line: found 'SOLVER.BASE_LR=0.1', expected KEY VALUE with a space: SOLVER.BASE_LR 0.1"
+@pytest.mark.parametrize("key", ["SOLVER.BASE_LR", "TEST.RE_RANKING_K1", "SEED", "DATASETS.CUHK03.BOXES"])
+def test_key_value_pairs_with_an_equals_sign(key):
+    assert faults_of(None, [f"{key}=0.1", "SEED", "3"]) == [
+        f"command line: found '{key}=0.1', expected KEY VALUE with a space: {key} 0.1"
     ]
 
 
@@ -318,3 +378,38 @@ def test_config_error_is_a_value_error():
 def test_skipping_needs_a_look_at_the_pictures():
     with pytest.raises(ConfigError, match=r"ON_BAD_IMAGE: found skip, but DATASETS\.CHECK_PICTURES False looks for no"):
         load_cfg(opts=["DATASETS.ON_BAD_IMAGE", "skip", "DATASETS.CHECK_PICTURES", "False"])
+
+
+def test_a_key_given_twice_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", "SOLVER: {MARGIN: 0.1}\nSOLVER: {MAX_EPOCHS: 3}\n")
+    assert faults_of("a.yml") == ["a.yml: line 2: SOLVER is given twice; leave one of them out"]
+    write(tmp_path / "b.yml", "SOLVER: {MARGIN: 0.1}\nSOLVER.MARGIN: 0.2\n")
+    assert faults_of("b.yml") == ["b.yml: SOLVER.MARGIN is given twice; leave one of them out"]
+
+
+def test_paths_are_expanded_wherever_they_stand(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", "/data")
+    write(tmp_path / "base.yml", "DATASETS: {ROOT_DIR: $DATA/re-id, CSV: {FILE: ~/a.csv}}\n")
+    write(tmp_path / "a.yml", "_BASE_: $HOME/base.yml\nOUTPUT_DIR: ~/logs\nTEST: {COMPARE: [~/b, '${DATA}/c']}\n")
+    cfg = load_cfg("~/a.yml", ["CFAT.CLEAN.WEIGHT", "$DATA/clean.pth", "TEST.EXPORT", "~/a.onnx"])
+    assert (f"{tmp_path}/logs", "/data/re-id") == (cfg.OUTPUT_DIR, cfg.DATASETS.ROOT_DIR)
+    assert (f"{tmp_path}/a.csv", f"{tmp_path}/a.onnx") == (cfg.DATASETS.CSV.FILE, cfg.TEST.EXPORT)
+    assert ([f"{tmp_path}/b", "/data/c"], "/data/clean.pth") == (cfg.TEST.COMPARE, cfg.CFAT.CLEAN.WEIGHT)
+    assert "~" not in cfg.dump()
+    assert faults_of(None, ["OUTPUT_DIR", "$NOT_SET_HERE/a"]) == [
+        "command line: OUTPUT_DIR: found '$NOT_SET_HERE/a', and the environment variable NOT_SET_HERE is not set; set "
+        "it, or write the path out"
+    ]
+
+
+def test_every_path_key_is_a_key():
+    assert set(flat(get_defaults())) >= PATH_KEYS
+
+
+def test_many_faults_are_counted():
+    with pytest.raises(ConfigError) as caught:
+        load_cfg(None, [f"K{index // 2}" for index in range(200)])
+    headline, *lines, last = str(caught.value).split("\n  ")
+    assert (headline, len(lines), last) == ("100 faults in the configuration:", 50, "... and 50 more")

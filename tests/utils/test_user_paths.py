@@ -1,0 +1,60 @@
+"""Paths of users: ~ and variables are written out, once."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.user_paths import expand_arguments, expand_path
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data")
+    monkeypatch.setenv("BELOW", "~/below")
+    monkeypatch.setenv("DOLLAR", "$DATA")
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.delenv("UNSET", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expanded"),
+    [
+        ("", ""),
+        ("~", "/home/me"),
+        ("~/a", "/home/me/a"),
+        ("a/~/b", "a/~/b"),
+        ("a~", "a~"),
+        ("./~", "./~"),
+        ("$DATA/a", "/data/a"),
+        ("${DATA}_b/$HOME", "/data_b//home/me"),
+        ("$BELOW", "/home/me/below"),
+        ("$DOLLAR", "$DATA"),
+        ("100$", "100$"),
+        ("a$1", "a$1"),
+        ("timm:vit", "timm:vit"),
+    ],
+)
+def test_paths_are_written_out(path, expanded):
+    assert expand_path(path, "KEY") == expanded
+
+
+@pytest.mark.parametrize("path", ["$UNSET", "a/${UNSET}/b", "$EMPTY/a", "${}", "${UNSET:-a}", "~nobody_here/a", "a\0b"])
+def test_what_cannot_be_written_out_is_an_error(path):
+    with pytest.raises(UserError, match=r"^KEY: found .*(is not set|no home directory|NUL)"):
+        expand_path(path, "KEY")
+
+
+def test_a_name_with_a_dollar_sign_that_exists_is_taken_as_it_is(tmp_path):
+    (tmp_path / "a$UNSET.jpg").touch()
+    assert expand_path("a$UNSET.jpg", "KEY") == "a$UNSET.jpg"
+
+
+def test_arguments_keep_their_type():
+    args = expand_arguments(argparse.Namespace(out=Path("~/a"), images="$DATA", query=None), "out", "images", "query")
+    assert (args.out, args.images, args.query) == (Path("/home/me/a"), "/data", None)
+    with pytest.raises(UserError, match=r"^--config-dir: "):
+        expand_arguments(argparse.Namespace(config_dir="$UNSET"), "config_dir")

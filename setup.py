@@ -6,7 +6,6 @@ from setuptools import Extension, setup
 
 SOURCES = [
     "corruption/_kernels.pyx",
-    "utils/jpeg_scan.pyx",
     "utils/rank_cylib.pyx",
     "utils/rerank_cylib.pyx",
 ]

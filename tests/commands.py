@@ -12,7 +12,7 @@ from unittest import mock
 from tests.helpers import REPOSITORY
 
 # Read once, when torch is loaded or first looks for a GPU, whose bits would differ.
-ENVIRONMENT = {"OMP_NUM_ENVIRONMENT": "2", "CUDA_VISIBLE_DEVICES": ""}
+ENVIRONMENT = {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
 TIMEOUT = 300  # seconds
 
 _context = multiprocessing.get_context("forkserver")

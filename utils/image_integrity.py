@@ -1,9 +1,9 @@
 """Damage that image decoders pass over, since they show what they can.
 
-JPEG: the compressed data and the image end together (utils/jpeg_scan.pyx); a change of a few bytes that decodes cleanly
-cannot be told. PNG: every chunk is whole and its CRC holds. TIFF: strips of JPEG as JPEG, the check sums of zlib. BMP,
-PPM, WebP, AVIF, JPEG 2000 and uncompressed TIFF carry nothing to check but their length, so that values which were
-overwritten in place cannot be told.
+JPEG: what libjpeg warns of ("Corrupt JPEG data"), which Pillow drops and simplejpeg raises; damage that decodes without
+a warning cannot be seen. PNG: every chunk is whole and its CRC holds. TIFF: strips of JPEG as JPEG, the checksums of
+zlib. BMP, PPM, WebP, AVIF, JPEG 2000 and uncompressed TIFF carry nothing to check but their length: values that were
+overwritten in place cannot be seen.
 
 What precedes the pixels is bounded, too: PIL reads all of it, some in a time that grows with the square of its length.
 """
@@ -18,14 +18,15 @@ from PIL import Image
 from utils.logging import warn_once
 
 try:
-    from utils import jpeg_scan
-except ImportError:  # no C compiler: PIL alone judges
-    jpeg_scan = None
+    import simplejpeg
+except ImportError:  # no wheel for this machine: PIL alone judges
+    simplejpeg = None
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS = 100_000  # one of 8 KiB or more each holds the largest image
 _BLOCK = 2**20
 MAX_JPEG_BYTES = 2**26
+_START_OF_SCAN, _MAX_SCANS = b"\xff\xda", 200  # in compressed data 0xFF is followed by 0 or a restart marker
 _MAX_EXTENSIONS = 2**20  # of a GIF, bytes
 _MAX_PNM_HEAD = 2**16  # bytes, comments among them
 _MAX_ENTRIES, _MAX_TAG_BYTES = 4096, 2**24  # of a TIFF directory
@@ -146,7 +147,7 @@ def check_directory(handle: BinaryIO) -> None:
         raise ValueError(f"its directory has {count} entries of {total / 2**20:.1f} MiB, more than an image can need")
 
 
-def check_content(image: Image.Image, handle: BinaryIO, *, max_pixels: int) -> None:
+def check_content(image: Image.Image, handle: BinaryIO) -> None:
     """Checks the data of a JPEG or TIFF that PIL has opened; the handle stays where it is.
 
     Raises:
@@ -155,24 +156,29 @@ def check_content(image: Image.Image, handle: BinaryIO, *, max_pixels: int) -> N
     place = handle.tell()
     if image.format in ("JPEG", "MPO"):
         handle.seek(0)
-        _check_jpeg(handle.read(), max_pixels)
+        _check_jpeg(handle.read())
     elif image.format == "TIFF":
-        _check_tiff(image, handle, max_pixels)
+        _check_tiff(image, handle)
     handle.seek(place)
 
 
-def _check_jpeg(content: bytes, max_pixels: int) -> None:
-    if jpeg_scan is None:
+def _check_jpeg(content: bytes) -> None:
+    if content.count(_START_OF_SCAN) > _MAX_SCANS:
+        raise ValueError(f"it has more than {_MAX_SCANS} scans")
+    if simplejpeg is None:
         warn_once(
-            "jpeg_scan",
-            "utils.jpeg_scan is not built: a JPEG that was overwritten in its middle is read without an error; "
-            "build it by: python setup.py build_ext --inplace",
+            "simplejpeg",
+            "the package simplejpeg is not installed: a JPEG that was overwritten in its middle is read without an error",
         )
-    elif damage := jpeg_scan.find_damage(content, max_pixels):
-        raise ValueError(damage)
+        return
+    try:  # at 1/8 of the size: all data are decoded, few pixels are computed
+        simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1, min_factor=1, strict=True)
+    except ValueError as error:
+        if not str(error).startswith("tjDecompressHeader"):  # sampling that it does not know, which PIL may
+            raise
 
 
-def _check_tiff(image: Image.Image, handle: BinaryIO, max_pixels: int) -> None:
+def _check_tiff(image: Image.Image, handle: BinaryIO) -> None:
     tags = image.tag_v2
     compression = tags.get(_COMPRESSION, 1)
     if compression != _TIFF_JPEG and compression not in _TIFF_DEFLATE:
@@ -184,9 +190,9 @@ def _check_tiff(image: Image.Image, handle: BinaryIO, max_pixels: int) -> None:
         if compression in _TIFF_DEFLATE:
             _check_zlib(content)
         elif tables := bytes(tags.get(_JPEG_TABLES, b"")):  # a JPEG without its last marker
-            _check_jpeg(tables[:-2] + content[2:], max_pixels)
+            _check_jpeg(tables[:-2] + content[2:])
         else:
-            _check_jpeg(content, max_pixels)
+            _check_jpeg(content)
 
 
 def _check_zlib(content: bytes) -> None:

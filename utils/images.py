@@ -69,7 +69,7 @@ def _check_once(image: Image.Image, handle: BinaryIO) -> None:
     status = os.fstat(handle.fileno())
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     if identity not in _whole:
-        check_content(image, handle, max_pixels=MAX_PIXELS)
+        check_content(image, handle)
         if time.time_ns() - status.st_mtime_ns > _SETTLED:
             _whole.add(identity)
 

@@ -57,7 +57,7 @@ def test_memory_and_processes(report):
         ("bombs/comment.gif", "more than 1024 KiB before its first frame"),
         ("bombs/exif.png", r"4000 entries of 228\.9 MiB"),
         ("special/fifo.jpg", "is no regular file"),
-        ("special/directory.jpg", "Is a directory"),
+        ("special/directory.jpg", "is no regular file"),
         ("special/memory.jpg", "is no regular file"),
         ("special/loop.jpg", "Too many levels of symbolic links"),
         ("special/sparse.jpg", r"has 1048576\.0 MiB, expected at most 256\.0"),

@@ -16,7 +16,7 @@ from utils.files import MIB, open_regular
 MAX_FILE = 16 * 1024 * MIB  # the release has 1.7 GB
 MAX_ARRAY = 16 * MIB  # of a picture: the largest one of the release has 0.5 MB
 MAX_RATIO = 1100  # decoded bytes for a stored one: deflate makes at most 1032 of one
-MAX_TOTAL_RATIO, FREE_TOTAL = 100, 64 * MIB  # of all arrays to the bytes of the file, and what any file may decode to
+MAX_TOTAL_RATIO, FREE_TOTAL = 100, 16 * MIB  # of all arrays to the bytes of the file, and what any file may decode to
 # What h5py raises for files that are damaged or hold something else.
 _BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError)
 

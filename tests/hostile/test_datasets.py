@@ -15,7 +15,7 @@ from tests.hostile.datasets import KINDS
 from utils.errors import UserError
 
 FORK = multiprocessing.get_context("fork")
-SECONDS, MEBIBYTES, CHARACTERS = 5, 400, 2000
+SECONDS, MEBIBYTES, CHARACTERS = 10, 300, 2000
 
 
 def peak() -> float:

@@ -7,6 +7,7 @@ checkpoints  reading and writing weights                logging      handlers, i
 stages       the CFAT stage that a configuration is for
 plots        every picture that matplotlib draws        locks        who may write
 text         names of others, printable                environment  a user whom the system does not know
+compared     results.json of other runs
 """
 
 from utils.environment import complete_environment

@@ -114,7 +114,7 @@ def test_a_failing_process_ends_all_within_a_minute(root):
 def test_those_that_are_left_say_which_process_ended(how, told):
     started = time.monotonic()
     processes = start(2, how, script=FAILING)
-    text = [process.communicate(timeout=60)[0] for process in processes][0]
+    text, _ = [process.communicate(timeout=60)[0] for process in processes]
     assert time.monotonic() - started < 60
     assert processes[0].returncode == 1, text
     assert text.strip().splitlines()[-1].startswith(f"error: {told}"), text

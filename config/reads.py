@@ -147,7 +147,11 @@ READ_WHEN: dict[str, Condition] = {
             "it is for MODEL.JPM True with RE_ARRANGE True",
         ),
     ),
-    "MODEL.LAST_STRIDE": (_resnet, _OF_RESNET),
+    "MODEL.PRETRAIN_SIZE": (
+        lambda values: _transformer(values) and bool(values["MODEL.PRETRAIN_PATH"]),
+        "it is for MODEL.PRETRAIN_PATH of a transformer",
+    ),
+    **dict.fromkeys(("MODEL.LAST_STRIDE", "MODEL.STEM_POOL"), (_resnet, _OF_RESNET)),
     **{f"MODEL.{name}": _if_on(f"MODEL.{name}", _resnet, _OF_RESNET) for name in ("GEM_POOL", "STEM_RELU")},
     **{f"MODEL.{name}": (_identity_loss, _OF_IDENTITIES) for name in ("ID_LOSS_TYPE", "IF_LABELSMOOTH")},
     "MODEL.METRIC_LOSS_TYPE": (_metric_loss, _OF_IDENTITIES),

@@ -13,7 +13,7 @@ from tests.config.test_loader import ROOT, flat, write
 # Read by every experiment, whatever its other keys say. SOLVER.GLOBAL_LOSS waits for several processes, which no
 # configuration tells; keys that are errors in the wrong place, such as SOLVER.NESTEROV, are read there.
 ALWAYS_READ = {
-    *("SEED", "OUTPUT_DIR", "MODEL.DEVICE", "MODEL.NAME"),
+    *("SEED", "OUTPUT_DIR", "MODEL.DEVICE", "MODEL.NAME", "MODEL.CHECKPOINT_ENTRY"),
     *(f"INPUT.{name}" for name in ("SIZE_TRAIN", "SIZE_TEST", "PROB", "PADDING", "RE_PROB", "PIXEL_MEAN", "PIXEL_STD")),
     *(f"DATASETS.{name}" for name in ("NAMES", "ROOT_DIR", "CHECK_COUNTS", "CHECK_PICTURES", "ON_BAD_IMAGE")),
     *(f"DATALOADER.{name}" for name in ("NUM_WORKERS", "CACHE", "SAMPLER")),

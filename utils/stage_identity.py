@@ -58,12 +58,13 @@ def _uses_hinge(cfg) -> bool:
 # Which keys each stage reads. tests/utils/test_stage_identity.py compares the table with what the code reads.
 KEYS = (
     Row(ALL, "", "SEED"),
-    Row(ALL, "MODEL", "NAME ID_LOSS_TYPE JPM"),
+    Row(ALL, "MODEL", "NAME ID_LOSS_TYPE JPM CHECKPOINT_ENTRY"),
+    Row((CLEAN, CORRUPTED), "MODEL", "PRETRAIN_SIZE", lambda cfg: bool(cfg.MODEL.PRETRAIN_PATH)),
     Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW SIE_COE DROP_PATH DROP_OUT ATT_DROP_RATE",
         _is("MODEL", "NAME", "transformer")),
     Row(ALL, "INPUT", "SIZE_TEST", _is("MODEL", "NAME", "transformer")),
     Row(ALL, "MODEL", "RE_ARRANGE SHIFT_NUM SHUFFLE_GROUP DEVIDE_LENGTH", _is("MODEL", "JPM", True)),
-    Row(ALL, "MODEL", "LAST_STRIDE STEM_RELU GEM_POOL", _is("MODEL", "NAME", "resnet50")),
+    Row(ALL, "MODEL", "LAST_STRIDE STEM_RELU STEM_POOL GEM_POOL", _is("MODEL", "NAME", "resnet50")),
     Row((CLEAN, CORRUPTED, ALIGN), "MODEL",
         "METRIC_LOSS_TYPE ID_LOSS_WEIGHT TRIPLET_LOSS_WEIGHT IF_LABELSMOOTH IF_WITH_CENTER"),
     Row((CLEAN, CORRUPTED, ALIGN), "MODEL", "NO_MARGIN", _is("MODEL", "METRIC_LOSS_TYPE", "triplet")),

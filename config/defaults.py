@@ -200,7 +200,8 @@ _C.SOLVER.EMA_DECAY = 0.0
 _C.SOLVER.GLOBAL_LOSS = True
 # Bit-identical weights from the same seed on a GPU too, slower. On a CPU they always are.
 _C.SOLVER.DETERMINISTIC = False
-# auto: go on with the run that OUTPUT_DIR holds, wherever it stopped, if its settings are the same; "": begin anew.
+# auto: go on with the run that OUTPUT_DIR holds, wherever it stopped, if what determines its weights is the same
+# (utils/stage_identity.py); "": begin anew.
 _C.SOLVER.RESUME = ""
 # Log every so many steps; evaluate (one repeat; the best is kept; not in stage bridge, which changes nothing that is
 # tested) and keep a checkpoint every so many epochs; 0: at the end only.

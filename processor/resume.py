@@ -188,7 +188,7 @@ def _differences(cfg, path: Path, identity: StageIdentity) -> dict[str, list[str
         if "identity" in meta:
             return identity.differences(meta["identity"])
         logger.info("%s is of an earlier version, which kept settings and counts; these are compared", path)
-        there, here = (flat_config(text) for text in (expect(meta.get("config", ""), str, "config"), cfg.dump()))
+        there, here = (flat_config(text) for text in (expect(meta.get("config"), str, "config"), cfg.dump()))
         files = ["MODEL.PRETRAIN_PATH"] if "MODEL.PRETRAIN_PATH" in (identity.initial or {}) else []
         keys = [key for key in here if key in (*identity.settings, *files) or key.startswith(EARLIER_SECTIONS)]
         known = [key for key in keys if key in there]

@@ -199,9 +199,8 @@ class StageIdentity:
 def _parse(described: Any) -> StageIdentity:
     kinds = {"stage": str, "settings": dict, "data": dict, "initial": dict | None, "version": int}
     for name, kind in kinds.items():
-        value = described.get(name) if isinstance(described, dict) else None
-        if not isinstance(value, kind):
-            raise ValueError(f"identity, {name}: found a {type(value).__name__}")
+        if not (isinstance(described, dict) and name in described and isinstance(described[name], kind)):
+            raise ValueError(f"identity, {name}: missing, or of another type")
     return StageIdentity(**{name: described[name] for name in kinds})
 
 

@@ -59,7 +59,7 @@ def _uses_hinge(cfg) -> bool:
 KEYS = (
     Row(ALL, "", "SEED"),
     Row(ALL, "MODEL", "NAME ID_LOSS_TYPE JPM CHECKPOINT_ENTRY"),
-    Row((CLEAN, CORRUPTED), "MODEL", "PRETRAIN_SIZE", lambda cfg: bool(cfg.MODEL.PRETRAIN_PATH)),
+    Row((CLEAN, CORRUPTED), "MODEL", "PRETRAIN_SIZE"),
     Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW SIE_COE DROP_PATH DROP_OUT ATT_DROP_RATE",
         _is("MODEL", "NAME", "transformer")),
     Row(ALL, "INPUT", "SIZE_TEST", _is("MODEL", "NAME", "transformer")),

@@ -41,8 +41,8 @@ NO_WEIGHTS = {
     "CFAT.STAGE", "DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "OUTPUT_DIR", "SOLVER.RESUME", "SOLVER.LOG_PERIOD",
     "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST.FEATURE", "TEST.FEAT_NORM", "TEST.ATTENTION_QUERIES",
 }  # fmt: skip
-# In the table for what happens elsewhere: train.py seeds with it; it names the initial weights; several processes.
-READ_ELSEWHERE = {"SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT", "CFAT.COSINE.PATCH_WEIGHT"}
+# In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
+READ_ELSEWHERE = {"MODEL.CHECKPOINT_ENTRY", "MODEL.PRETRAIN_SIZE", "SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT", "CFAT.COSINE.PATCH_WEIGHT"}
 # Read by the stage's code, which then ignores it, since it is one of another stage.
 IGNORED = {
     "clean": {"INPUT.PAIRED_GEOMETRY"},

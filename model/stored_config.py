@@ -70,7 +70,7 @@ def stored_config(content: dict, path: str) -> dict[str, Any]:
     text = meta.get("config") if isinstance(meta, dict) else None
     if not isinstance(text, str):
         return {}
-    tree = _parse(text, path)
+    tree = _parse(text, path, ours="stage" in meta)
     if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
         return {}
     values = {key: value for key in CHECKS if (value := value_of(tree, key)) is not None}
@@ -95,13 +95,13 @@ def value_of(node: Any, key: str) -> Any:
     return node
 
 
-def _parse(text: str, path: str) -> Any:
-    """The YAML text; None, with a warning, where it is none."""
+def _parse(text: str, path: str, *, ours: bool) -> Any:
+    """The YAML text. Where a file of others holds none, a warning says so, and None is returned."""
     try:
         return load_yaml(text, "the configuration in it")
-    except NotYamlError as error:
+    except UserError as error:
+        if ours and not isinstance(error, NotYamlError):
+            raise UserError(f"checkpoint {path}: {error}; the file was changed, fetch it anew") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning("checkpoint %s: the configuration in it cannot be read (%s) and is not used", path, reason[:120])
         return None
-    except UserError as error:
-        raise UserError(f"checkpoint {path}: {error}") from error

@@ -225,6 +225,8 @@ def configurations(state: dict, draw: random.Random, directory: Path) -> Made:
     sizes = {"number": "5", "three": "[1, 2, 3]", "map": "{a: 1}", "big": "[1.0e+400, 3]"}
     for name, line in sizes.items():
         yield f"size_{name}", saved({"model": state, "meta": {"config": f"MODEL: {{}}\nINPUT: {{SIZE_TEST: {line}}}"}})
+    for name, text in {"deep": "[" * 1500, "long": "#" * 2**21}.items():
+        yield name, saved({"model": state, "meta": {"config": text, "stage": "clean"}})
     yield "seed_text", saved({"model": state, "meta": {"config": good.replace("SEED: 1234", "SEED: [a]")}})
 
 
@@ -233,7 +235,6 @@ def harmless(state: dict, draw: random.Random, directory: Path) -> Made:
     for name, meta in (
         ("number", 3), ("list", [1]), ("config_number", {"config": 5}), ("config_none", {"config": None}),
         ("config_broken", {"config": "a: [1"}), ("config_text", {"config": "text"}), ("config_list", {"config": "[1]"}),
-        ("config_deep", {"config": "[" * 1500}), ("config_long", {"config": "#" * 2**21}),
         ("config_keys", {"config": "? [1, 2]\n: 3"}), ("config_date", {"config": "MODEL: 2001-99-99"}),
         ("config_model_list", {"config": "MODEL: [1]"}),
     ):  # fmt: skip

@@ -221,10 +221,11 @@ def configurations(state: dict, draw: random.Random, directory: Path) -> Made:
         ("pool", "STEM_POOL: 7"),
         ("name", "NAME: {a: b}"),
     ):
-        yield name, saved({"model": state, "meta": {"config": f"MODEL: {{{line}}}"}})
+        yield name, saved({"model": state, "meta": {"config": f"MODEL: {{{line}}}", "stage": "clean"}})
     sizes = {"number": "5", "three": "[1, 2, 3]", "map": "{a: 1}", "big": "[1.0e+400, 3]"}
     for name, line in sizes.items():
-        yield f"size_{name}", saved({"model": state, "meta": {"config": f"MODEL: {{}}\nINPUT: {{SIZE_TEST: {line}}}"}})
+        text = f"MODEL: {{}}\nINPUT: {{SIZE_TEST: {line}}}"
+        yield f"size_{name}", saved({"model": state, "meta": {"config": text, "stage": "clean"}})
     for name, text in {"deep": "[" * 1500, "long": "#" * 2**21}.items():
         yield name, saved({"model": state, "meta": {"config": text, "stage": "clean"}})
     yield "seed_text", saved({"model": state, "meta": {"config": good.replace("SEED: 1234", "SEED: [a]")}})

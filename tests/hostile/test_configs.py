@@ -53,7 +53,11 @@ def test_hostile_configurations_end_in_one_error(kind, tmp_path, monkeypatch):
     assert made == {str(index) for index in range(len(inputs))}
 
 
-@pytest.mark.parametrize("read", [flat_config, lambda text: stored_config({"meta": {"config": text, "stage": "clean"}}, "a.pth")])
+def read_stored(text: str) -> dict:
+    return stored_config({"meta": {"config": text, "stage": "clean"}}, "a.pth")
+
+
+@pytest.mark.parametrize("read", [flat_config, read_stored])
 @pytest.mark.parametrize("name", alias_bombs(random.Random(SEED)))
 def test_hostile_stored_configurations_end_in_one_error(name, read):
     text = alias_bombs(random.Random(SEED))[name]

@@ -6,8 +6,8 @@ from setuptools import Extension, setup
 
 SOURCES = [
     "corruption/_kernels.pyx",
-    "utils/rank_cylib.pyx",
-    "utils/rerank_cylib.pyx",
+    "utils/metrics/rank_cylib.pyx",
+    "utils/metrics/rerank_cylib.pyx",
 ]
 
 

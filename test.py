@@ -17,7 +17,7 @@ import sys
 
 from config import ConfigError, load_cfg
 from corruption import make_matrix, make_protocols
-from datasets import make_dataloader, make_picture_loader
+from datasets import make_dataloader, make_image_loader
 from model import check_weight, export_if_asked, load_model
 from processor import check_test_settings, do_search, do_test
 from utils.devices import pick_device
@@ -71,7 +71,7 @@ def search(args: argparse.Namespace) -> None:
     cfg = load_cfg(args.config_file, opts)
     device = pick_device(cfg.MODEL.DEVICE)
     model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=1, num_views=1)
-    pictures = make_picture_loader(cfg, args.images, query=args.query)
+    pictures = make_image_loader(cfg, args.images, query=args.query)
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         setup_logging(output_dir)
         do_search(cfg, pictures, model, device=device)

@@ -14,8 +14,16 @@ from config import ConfigError, load_cfg, stage_cfg, stages_to_run
 from corruption import make_matrix, make_protocols
 from datasets import make_dataloader, read_training_set
 from loss import check_losses, make_loss
-from model import check_stages, export_if_asked, load_model, load_start, make_ema, make_model, start_files
-from processor import Run, check_test_settings, do_test, do_train, rehearse
+from model import (
+    check_stages,
+    export_if_asked,
+    initial_weight_files,
+    load_initial_weights,
+    load_model,
+    make_ema,
+    make_model,
+)
+from processor import Run, check_test_settings, do_test, do_train, dry_run
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
 from utils.distributed import process_group
@@ -41,12 +49,12 @@ def train_stage(cfg, device, protocols, splits, run: Run | None = None) -> str:
     data = make_dataloader(cfg, splits=splits)
     model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
     if run:  # without one, the stage before it has not left the initial weights
-        load_start(cfg, model)
+        load_initial_weights(cfg, model)
     loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
     optimizer = make_optimizer(cfg, model, loss_fn)
     parts = data, model, loss_fn, optimizer, make_scheduler(cfg, optimizer)
     options = {"protocols": protocols, "ema": make_ema(cfg, model), "identity": run.identity(cfg)} if run else {}
-    return (do_train if run else rehearse)(cfg, *parts, device=device, **options).checkpoint
+    return (do_train if run else dry_run)(cfg, *parts, device=device, **options).checkpoint
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
             setup_logging(output_dir)
-            run = Run(stages, start_files, read_training_set(data.splits))
+            run = Run(stages, initial_weight_files, read_training_set(data.splits))
             write_text(output_dir / "config.yml", cfg.dump())
             trained = [run.finished(each) or train_stage(each, device, protocols, data.splits, run) for each in stages]
             run.warn_of_changes()

@@ -4,7 +4,7 @@
 the stages of CFAT. Only the mains import this folder: every `make_*` takes the node, and no class sees it.
 """
 
-from config.loader import ConfigError, get_defaults, load_cfg
+from config.load import ConfigError, get_defaults, load_cfg
 from config.stages import stage_cfg, stages_to_run
 
 __all__ = ["ConfigError", "get_defaults", "load_cfg", "stage_cfg", "stages_to_run"]

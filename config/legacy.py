@@ -118,7 +118,7 @@ FAMILY_DEFAULTS: dict[str, Any] = {
     "SOLVER.WEIGHT_DECAY": 5e-4,
     "SOLVER.WEIGHT_DECAY_BIAS": 5e-4,
     "TEST.FEATURE": "neck",
-    # No keys there: the arguments of re_ranking in its utils/reranking.py and utils/metrics.py.
+    # No keys there: the arguments of re_ranking in its utils/metrics/reranking.py and utils/metrics/evaluate.py.
     "TEST.RE_RANKING_K1": 50,
     "TEST.RE_RANKING_K2": 15,
     # Plain training on clean images: neither project has stages.

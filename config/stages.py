@@ -2,7 +2,7 @@
 
 from yacs.config import CfgNode
 
-from config.loader import ConfigError
+from config.load import ConfigError
 from config.options import STAGE_ORDER
 
 

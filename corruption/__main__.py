@@ -16,13 +16,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from corruption.apply import BACKENDS, corrupt
-from corruption.export import Export, export_copy
 from corruption.names import CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
 from corruption.protocols import CorruptionPolicy, resolve_names
+from datasets.export_copy import Export, export_copy
+from processor.plots import figure_style
 from utils.errors import ArgumentParser, UserError, run_main
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
-from utils.plots import figure_style
 from utils.seeds import derive_generator
 from utils.text import printable
 from utils.user_paths import expand_arguments

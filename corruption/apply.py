@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from corruption import rain
+from corruption.imagecorruptions_backend import drawing_from, published_function
 from corruption.names import SEVERITIES, check_name, nearest_hint
-from corruption.published import drawing_from, published_function
 from utils.errors import UserError
 
 try:

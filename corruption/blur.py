@@ -43,7 +43,7 @@ def gaussian_filter(
     return out
 
 
-def to_picture(values: np.ndarray) -> np.ndarray:
+def to_uint8(values: np.ndarray) -> np.ndarray:
     """Values in [0, 1] or beyond as grey levels: clipped, times 255, cut off to integers as published."""
     out = np.empty(values.shape, np.uint8)
     _kernels.to_uint8(values.reshape(-1), out.reshape(-1))
@@ -53,7 +53,7 @@ def to_picture(values: np.ndarray) -> np.ndarray:
 def gaussian_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     """Blur by a normal kernel."""
     sigma = (1, 2, 3, 4, 6)[severity - 1]
-    return to_picture(gaussian_filter(image / 255.0, (sigma, sigma)))
+    return to_uint8(gaussian_filter(image / 255.0, (sigma, sigma)))
 
 
 def glass_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
@@ -65,11 +65,11 @@ def glass_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     the upper and left edge, and `delta - 1` at the lower and right one.
     """
     sigma, delta, iterations = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
-    shuffled = to_picture(gaussian_filter(image / 255.0, (sigma, sigma)))
+    shuffled = to_uint8(gaussian_filter(image / 255.0, (sigma, sigma)))
     visited = max(image.shape[0] - 2 * delta, 0) * max(image.shape[1] - 2 * delta, 0)
     for _ in range(iterations):
         _kernels.glass_shuffle(shuffled, draws.offsets(delta, visited), delta)
-    return to_picture(gaussian_filter(shuffled / 255.0, (sigma, sigma)))
+    return to_uint8(gaussian_filter(shuffled / 255.0, (sigma, sigma)))
 
 
 @functools.cache
@@ -85,7 +85,7 @@ def _disc(radius: int, smoothing: float) -> np.ndarray:
 def defocus_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     """Blur by a disc, as from a lens out of focus."""
     disc = _disc(*((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))[severity - 1])
-    return to_picture(cv2.filter2D(image / 255.0, -1, disc))
+    return to_uint8(cv2.filter2D(image / 255.0, -1, disc))
 
 
 class _Motion(NamedTuple):
@@ -185,4 +185,4 @@ def zoom_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
         _kernels.add_zoomed(layer[zoom.crop], *zoom.steps, total)
     total += layer
     total /= len(factors) + 1
-    return to_picture(total)
+    return to_uint8(total)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from corruption import _kernels
-from corruption.blur import gaussian_filter, to_picture
+from corruption.blur import gaussian_filter, to_uint8
 from corruption.draws import Draws
 
 
@@ -20,7 +20,7 @@ def contrast(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     keep = (0.4, 0.3, 0.2, 0.1, 0.05)[severity - 1]
     means = np.mean(image / 255.0, axis=(0, 1))
     levels = np.arange(256)[:, None] / 255.0
-    return cv2.LUT(image, to_picture((levels - means) * keep + means)[None])
+    return cv2.LUT(image, to_uint8((levels - means) * keep + means)[None])
 
 
 def saturate(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
@@ -57,4 +57,4 @@ def elastic_transform(image: np.ndarray, severity: int, draws: Draws) -> np.ndar
     smooth = gaussian_filter(np.stack(drawn, axis=2).astype(np.float64), sigma, truncate=3, reflect=True) * strength
     out = np.empty(image.shape, np.float32)
     _kernels.displace(image.astype(np.float32) / np.float32(255), smooth.astype(np.float32), out)
-    return to_picture(out)
+    return to_uint8(out)

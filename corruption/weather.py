@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from corruption import _kernels
-from corruption.blur import enlarged_middle, gaussian_filter, motion_filter, to_picture
+from corruption.blur import enlarged_middle, gaussian_filter, motion_filter, to_uint8
 from corruption.draws import Draws
-from corruption.published import package_folder
+from corruption.imagecorruptions_backend import package_folder
 from utils.errors import UserError
 
 
@@ -82,7 +82,7 @@ def fog(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     values += amount * cloud[:height, :width, None]
     values *= brightest
     values /= brightest + amount
-    return to_picture(values)
+    return to_uint8(values)
 
 
 def brightness(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
@@ -124,11 +124,11 @@ def _water(image: np.ndarray, liquid: np.ndarray, strength: float) -> np.ndarray
     drops /= strongest
     drops *= np.float32(strength)
     pale_turquoise = np.array((175, 238, 238), np.float32) / np.float32(255)
-    return to_picture(image.astype(np.float32) / np.float32(255) + drops[..., None] * pale_turquoise)
+    return to_uint8(image.astype(np.float32) / np.float32(255) + drops[..., None] * pale_turquoise)
 
 
 def _mud(image: np.ndarray, wet: np.ndarray, sigma: float) -> np.ndarray:
     cover = gaussian_filter(wet[..., None].astype(np.float64), (sigma, sigma)).astype(np.float32)
     cover[cover < 0.8] = 0
     brown = np.array((63, 42, 20)) / 255.0
-    return to_picture(image.astype(np.float32) / np.float32(255) * (1 - cover) + brown * cover)
+    return to_uint8(image.astype(np.float32) / np.float32(255) * (1 - cover) + brown * cover)

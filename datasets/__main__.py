@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from config import ConfigError, load_cfg
-from datasets.doctor import DeepCheck, Level, examine, format_report
-from datasets.faults import Faults
-from datasets.readers import read_names
-from datasets.synthetic import NAME, SyntheticSettings, synthesize
+from datasets.readers.file_errors import FileErrors
+from datasets.readers.registry import read_names
+from datasets.synthetic.generate import NAME, SyntheticSettings, synthesize
+from datasets.validate import DeepCheck, Level, format_report, validate
 from utils.errors import ArgumentParser, UserError, run_main
 from utils.logging import setup_logging
 from utils.text import printable
@@ -53,13 +53,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def check(config_file: str | None, opts: list[str], *, fast: bool, deep: DeepCheck | None = None) -> int:
     """Prints the doctor's report on the data set of a configuration; returns 1 where there is a fault."""
-    cfg, faults = load_cfg(config_file, opts), Faults()
+    cfg, faults = load_cfg(config_file, opts), FileErrors()
     splits = read_names(cfg, faults)
-    report = examine(splits, faults, fast=fast, refuse_counts=cfg.DATASETS.CHECK_COUNTS, deep=deep)
+    report = validate(splits, faults, fast=fast, refuse_counts=cfg.DATASETS.CHECK_COUNTS, deep=deep)
     text = format_report(report, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))  # names of files may hold any bytes
-    return int(report.number(Level.FAULT) > 0)
+    return int(report.number(Level.ERROR) > 0)
 
 
 def main(argv: list[str] | None = None) -> int:

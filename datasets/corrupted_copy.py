@@ -8,12 +8,12 @@ that were written is checked by `python -m datasets check`.
 from pathlib import Path
 from typing import NamedTuple
 
-from corruption.copies import CORRUPTED_SPLITS, SETTINGS, check_files
-from datasets import cuhk03, market1501
-from datasets.faults import Faults
-from datasets.market1501 import FILE_NAMES, SPLIT_DIRECTORIES, FileNames, has_names, read_market_layout
-from datasets.places import find_by_content
-from datasets.synthetic import NAME as SYNTHETIC
+from datasets.copy_format import CORRUPTED_SPLITS, SETTINGS, check_files
+from datasets.readers import cuhk03, market1501
+from datasets.readers.file_errors import FileErrors
+from datasets.readers.locate import find_by_content
+from datasets.readers.market1501 import FILE_NAMES, SPLIT_DIRECTORIES, FileNames, has_names, read_market_layout
+from datasets.synthetic.generate import NAME as SYNTHETIC
 from utils.errors import UserError
 from utils.structures import Counts, DatasetSplits
 
@@ -43,7 +43,7 @@ def original_of(name: str) -> str | None:
     return original if original in COPIED and hyphen and suffix and Path(name).name == name else None
 
 
-def read_corrupted_copy(root_dir: str | Path, name: str, faults: Faults) -> DatasetSplits:
+def read_corrupted_copy(root_dir: str | Path, name: str, faults: FileErrors) -> DatasetSplits:
     """The copy `name` below `root_dir`.
 
     Raises:

@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from corruption.copies import SHA256
-from datasets.records import seed_label
+from datasets.copy_format import SHA256
+from datasets.readers.validation import seed_label
 from utils.errors import UserError
 from utils.files import MIB, write_files
 from utils.json_files import read_json_object

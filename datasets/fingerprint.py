@@ -15,8 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from datasets.records import all_records
-from utils.distributed import once_per_machine
+from datasets.readers.validation import all_records
+from utils.distributed import once_per_node
 from utils.files import read_bytes
 from utils.structures import DatasetSplits
 
@@ -58,7 +58,7 @@ def read_training_set(splits: DatasetSplits) -> TrainingSet:
     stamps = {path: _stamp(path) for path in paths}
     labels = {pid: label for label, pid in enumerate(sorted({record.pid for record in splits.train}))}
     digest = hashlib.sha256()
-    for record, content in zip(splits.train, once_per_machine(partial(_sha256_of_all, paths)), strict=True):
+    for record, content in zip(splits.train, once_per_node(partial(_sha256_of_all, paths)), strict=True):
         digest.update(f"{content} {labels[record.pid]} {record.camid} {record.viewid}\n".encode())
     facts = {
         "images": len(paths),

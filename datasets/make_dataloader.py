@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from corruption import CorruptionPolicy, make_corruption_set, make_test_policy, make_train_policy
 from datasets.cache import cached
 from datasets.corrupted_copy import original_of
-from datasets.readers import read_dataset
-from datasets.records import all_records
+from datasets.image_dataset import TestImages, TrainImages
+from datasets.readers.registry import read_dataset
+from datasets.readers.validation import all_records
 from datasets.samplers import EpochBatchSampler, IdentityBatchSampler, RandomBatchSampler, Share
-from datasets.torch_datasets import TestPictures, TrainPictures
 from datasets.transforms import TestTransform, TrainTransform
 from utils import distributed
 from utils.images import read_image
@@ -64,7 +64,7 @@ def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | Non
         splits=splits,
         train=_make_train_loader(cfg, splits, label_of, read) if with_train else None,
         test_loader=test,
-        read_picture=test.picture,
+        read_test_image=test.picture,
         num_classes=len(pids),
         num_cameras=1 + max(record.camid for record in all_records(splits)),
         num_views=1 + max(record.viewid for record in all_records(splits)),
@@ -87,7 +87,7 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], rea
     )
     with_corrupted = stage != "clean"
     with_augmented = stage in ("clean", "corrupted") and cfg.INPUT.SELF_ID
-    pictures = TrainPictures(
+    pictures = TrainImages(
         splits.train,
         labels,
         transform,
@@ -138,8 +138,8 @@ class TestLoaders:
     seed: int
     read: Reader
 
-    def _pictures(self, split: str, condition: Condition, repeat: int) -> TestPictures:
-        return TestPictures(
+    def _pictures(self, split: str, condition: Condition, repeat: int) -> TestImages:
+        return TestImages(
             getattr(self.splits, split),
             self.splits.root,
             self.transform,
@@ -153,7 +153,7 @@ class TestLoaders:
 
     def __call__(self, split: str, condition: Condition, repeat: int) -> DataLoader:
         pictures = self._pictures(split, condition, repeat)
-        share = distributed.share_of(len(pictures))
+        share = distributed.shard(len(pictures))
         return _loader(pictures, self.num_workers, batch_size=self.batch_size, sampler=share)
 
     def picture(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:

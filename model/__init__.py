@@ -1,4 +1,4 @@
-"""Floor 1: models. make_model builds what a stage trains, load_start fills in weights, load_model reads a checkpoint.
+"""Floor 1: models. make_model builds what a stage trains, load_initial_weights fills in weights, load_model reads a checkpoint.
 
 Backbones: vit (TransReID's), vit_sizes (its sizes by name), resnet   Models: reid (backbone, neck, classifier), jigsaw
 (JPM), bridge (the fine head), cfat (student, teacher and bridge)   make_model: the factories
@@ -10,16 +10,16 @@ Looking inside and taking out: rollout, export
 import utils  # noqa: F401  first, for the environment
 from model.ema import make_ema
 from model.export import export_if_asked
-from model.loading import check_stages, load_start, start_files
 from model.make_model import check_weight, load_model, make_model
+from model.weights.load import check_stages, initial_weight_files, load_initial_weights
 
 __all__ = [
     "check_stages",
     "check_weight",
     "export_if_asked",
+    "initial_weight_files",
+    "load_initial_weights",
     "load_model",
-    "load_start",
     "make_ema",
     "make_model",
-    "start_files",
 ]

@@ -41,7 +41,7 @@ class PartMasks:
         """The next layer's, for the `rows` of the part."""
         if self.layer == len(self.drawn):
             with distributed.views(self.num_views):
-                self.drawn.append(distributed.draw_share(draw, self.rows))
+                self.drawn.append(distributed.sample_shard(draw, self.rows))
         self.layer += 1
         return self.drawn[self.layer - 1][self.first : self.first + rows]
 
@@ -58,5 +58,5 @@ class DropPath(TimmDropPath):
         def draw(rows: int) -> torch.Tensor:
             return x.new_empty((rows,) + (1,) * (x.ndim - 1)).bernoulli_(keep)
 
-        mask = (_masks.next if _masks is not None else distributed.draw_share)(draw, len(x))
+        mask = (_masks.next if _masks is not None else distributed.sample_shard)(draw, len(x))
         return x * (mask / keep if keep > 0.0 and self.scale_by_keep else mask)

@@ -4,16 +4,16 @@ import logging
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
-from model.file_config import config_of_file, mean_side_row
 from model.jigsaw import JigsawReID, JigsawSettings
-from model.pixels import pixels_of_file
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
-from model.stored_config import stored_config
-from model.strict import load_strictly
 from model.training import set_up_training
 from model.vit import TransReIDViT, grid_of
 from model.vit_sizes import ViTSize, vit_size
+from model.weights.pixel_stats import pixels_of_file
+from model.weights.released import config_of_file, mean_side_row
+from model.weights.stored_config import stored_config
+from model.weights.strict import load_strictly
 from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> ReIDModel | CFAT:
     """Model of cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty), with random weights.
 
-    Stages clean and corrupted train a ReIDModel, bridge and align a CFAT; `load_start` loads what they start from.
+    Stages clean and corrupted train a ReIDModel, bridge and align a CFAT; `load_initial_weights` loads what they start from.
 
     Raises:
         UserError: an unknown backbone, or settings that do not go together.

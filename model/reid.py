@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from model.attention_rollout import attention_rollout
 from model.drop_path import PartMasks
-from model.rollout import roll_out
 from model.vit import TransReIDViT
 from utils import distributed
 from utils.structures import ModelOutput
@@ -53,7 +53,7 @@ class Embedded(NamedTuple):
 
 @dataclass(frozen=True)
 class Gather:
-    """How the processes of a run put their rows together: `rows` (see utils.distributed.gather_rows), and whether
+    """How the processes of a run put their rows together: `rows` (see utils.distributed.all_gather_rows), and whether
     patch tokens are put together too, which takes most of the time and which few losses need."""
 
     rows: Callable[[torch.Tensor], torch.Tensor]
@@ -282,10 +282,10 @@ class TransformerReID(ReIDModel):
     def attend(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Where the embedding comes from: attention rollout of images (N, 3, H, W) in [0, 1]; see model.rollout.
+        """Where the embedding comes from: attention rollout of images (N, 3, H, W) in [0, 1]; see model.attention_rollout.
 
         Returns:
             (N, rows, columns) over the grid of patches; every picture's map adds up to 1.
         """
-        attention = roll_out(self.path_to_embedding, lambda: self.embed(self.normalize(images), camids, viewids))
+        attention = attention_rollout(self.path_to_embedding, lambda: self.embed(self.normalize(images), camids, viewids))
         return attention.unflatten(1, self.base.patch_embed.grid_size)

@@ -25,7 +25,7 @@ def set_up_training(cfg, model: Model) -> Model:
     """
     solver, several = cfg.SOLVER, distributed.world_size() > 1
     if several and solver.GLOBAL_LOSS:
-        model.gather = Gather(distributed.gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
+        model.gather = Gather(distributed.all_gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
     for part in model.modules():
         if not isinstance(part, ReIDModel):
             continue

@@ -9,11 +9,11 @@ search: features of any pictures, ranked for a query picture
 """
 
 import utils  # noqa: F401  first, for the environment
-from processor.inference import do_inference
-from processor.rehearsal import rehearse
-from processor.report import check_test_settings, do_test
+from processor.dry_run import dry_run
+from processor.evaluate import do_inference
 from processor.resume import Run
 from processor.search import do_search
+from processor.test import check_test_settings, do_test
 from processor.train import do_train
 
 __all__ = [
@@ -23,5 +23,5 @@ __all__ = [
     "do_search",
     "do_test",
     "do_train",
-    "rehearse",
+    "dry_run",
 ]

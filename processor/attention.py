@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from processor.batches import to_device
-from utils.plots import AttentionRow, save_attention
+from processor.plots import AttentionRow, save_attention
 from utils.structures import Condition, DataBundle
 from utils.text import printable
 
@@ -39,7 +39,7 @@ def draw_attention(
             AttentionRow(
                 title=f"pid {record.pid}, {printable(Path(record.path).name)}",
                 caption=f"correlation of the two maps: {correlations[-1]:.2f}",
-                pictures=tuple(data.read_picture("query", index, condition, 0) for condition in CONDITIONS),
+                pictures=tuple(data.read_test_image("query", index, condition, 0) for condition in CONDITIONS),
                 maps=(clean.numpy(), corrupted.numpy()),
             )
         )

@@ -222,15 +222,15 @@ class Run:
 
     Args:
         stages: configuration of each.
-        start_files: gives the files that a stage starts from, by the key that names each.
+        initial_weight_files: gives the files that a stage starts from, by the key that names each.
         training_set: a datasets.TrainingSet.
 
     Raises:
         UserError: SOLVER.RESUME auto must not go on with a file of OUTPUT_DIR, as of `can_go_on`.
     """
 
-    def __init__(self, stages: list, start_files: Callable[[Any], dict[str, str]], training_set) -> None:
-        self.start_files, self.training_set = start_files, training_set
+    def __init__(self, stages: list, initial_weight_files: Callable[[Any], dict[str, str]], training_set) -> None:
+        self.initial_weight_files, self.training_set = initial_weight_files, training_set
         self.warn_of_changes = training_set.warn_of_changes
         for cfg in stages:
             for path in (Path(stage_checkpoint(cfg)), last_checkpoint(stage_checkpoint(cfg))):
@@ -239,7 +239,7 @@ class Run:
 
     def identity(self, cfg) -> StageIdentity:
         """Of the stage of `cfg`; what it starts from lies on disk now."""
-        return make_identity(cfg, self.start_files(cfg), self.training_set.facts)
+        return make_identity(cfg, self.initial_weight_files(cfg), self.training_set.facts)
 
     def finished(self, cfg) -> str:
         """The checkpoint of the stage of `cfg` where SOLVER.RESUME auto finds it done by an earlier run; else "".

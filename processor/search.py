@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from processor.inference import extract_features
+from processor.evaluate import extract_features
+from processor.plots import RankedRow, save_ranked_lists
 from utils.distributed import is_main
 from utils.errors import UserError
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
-from utils.metrics import distance_rows
-from utils.plots import RankedRow, save_ranked_lists
+from utils.metrics.evaluate import distance_rows
 from utils.text import format_csv, printable
 
 logger = logging.getLogger(__name__)

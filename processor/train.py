@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from processor.batches import LostWorker, loading, to_device
+from processor.evaluate import do_inference, make_evaluation
 from processor.failures import check_finite
-from processor.inference import do_inference, make_evaluation
-from processor.progress import Progress
+from processor.lr_preview import preview
+from processor.plots import save_lr_preview
 from processor.resume import (
     Generators,
     can_go_on,
@@ -20,14 +21,13 @@ from processor.resume import (
     load_state,
     save_state,
 )
+from processor.signals import StopRequest, stop_requests
 from processor.step import TrainStep, resolve_amp
+from processor.train_log import Progress
 from utils import distributed
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 from utils.files import make_output_dir
-from utils.plots import save_rates
-from utils.schedule import preview
-from utils.signals import StopRequest, stop_requests
 from utils.stage_identity import StageIdentity, settings_of_stage
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import DataBundle, Protocol, TrainState
@@ -147,7 +147,7 @@ class _Stage:
                     if state.step == 0 and period and state.epoch % period == 0:
                         self._save_model(self.directory / f"{state.stage}_{state.epoch}.pth")
                     self._save_state()
-                stop.signal = distributed.largest(stop.signal)
+                stop.signal = distributed.all_reduce_max(stop.signal)
                 if stop.error:
                     raise UserError(
                         f"{stop.error}. The state of stage {state.stage} after {state.epoch} epochs and {state.step} "
@@ -171,7 +171,7 @@ class _Stage:
         """Draws the learning rates of the stage."""
         path = Path(self.cfg.OUTPUT_DIR) / f"schedule_{self.state.stage}.png"
         epochs, rates = preview(self.optimizer, self.scheduler, self.cfg.SOLVER.MAX_EPOCHS, len(self.data.train))
-        save_rates(path, epochs, rates, f"stage {self.state.stage}: learning rates")
+        save_lr_preview(path, epochs, rates, f"stage {self.state.stage}: learning rates")
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """What is left of the running epoch, or until SIGTERM or Ctrl-C ask to stop, after the step that they meet."""
@@ -189,7 +189,7 @@ class _Stage:
             while state.step < steps:
                 with shown.waiting():
                     batch = self._next_batch(batches, stop)
-                if distributed.largest(stop.signal):
+                if distributed.all_reduce_max(stop.signal):
                     break
                 self.scheduler.step(state.epoch + state.step / steps)
                 unchecked.append(values := self.step(to_device(batch, self.device)))

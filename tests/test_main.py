@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests import commands
 from tests.model.test_checkpoints import random_state
 

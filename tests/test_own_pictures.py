@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from datasets.__main__ import main as run_datasets
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from test import main as run_test
 from tests.helpers import REPOSITORY
 from train import main as run_train

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests.helpers import REPOSITORY
 from utils.checkpoints import load_checkpoint
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from config import load_cfg
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from model import load_model, make_model
 from test import main
 from tests.helpers import REPOSITORY

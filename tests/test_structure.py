@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config import get_defaults
-from tests.config.test_loader import flat
+from tests.config.test_load import flat
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,8 +33,8 @@ ROOMS = {
     "imagecorruptions": ("corruption/",),
     "cv2": ("corruption/", "datasets/"),
     "scipy.ndimage": ("corruption/", "datasets/"),
-    "matplotlib": ("utils/plots.py", *COMMANDS),
-    "h5py": ("datasets/cuhk03_hdf5.py",),
+    "matplotlib": ("processor/plots.py", *COMMANDS),
+    "h5py": ("datasets/readers/cuhk03_hdf5.py",),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), ("model/export.py",)),
 }
 TOP_LEVEL = {
@@ -187,7 +187,7 @@ def test_imports_point_down_and_third_party_modules_stay_in_their_rooms():
         ("model/a.py", "from loss import x\n", "model/a.py:1 imports loss"),
         ("model/a/b.py", "from ...loss import x\n", "model/a/b.py:1 imports loss"),
         ("utils/a.py", "def f():\n    from datasets import x\n", "utils/a.py:2 imports datasets"),
-        ("processor/a.py", "import config.loader\n", "processor/a.py:1 imports config"),
+        ("processor/a.py", "import config.load\n", "processor/a.py:1 imports config"),
         ("config/a.py", "from corruption import names\n", "config/a.py:1 imports corruption"),
         ("datasets/a.py", "import tests.config\n", "datasets/a.py:1 imports tests"),
         ("setup.py", "import utils\n", "setup.py:1 imports utils"),
@@ -214,7 +214,7 @@ def test_a_planted_import_is_found(name, text, fault, tmp_path):
         ("datasets/a.py", "from . import b\nfrom .b import c\nimport cv2\n"),
         ("model/a/b.py", "from ..c import d\nimport timm\nfrom torchvision.models import resnet50\n"),
         ("solver/a.py", "from timm.scheduler import CosineLRScheduler\nfrom timm.optim import Lamb\n"),
-        ("utils/plots.py", "import matplotlib.pyplot\nfrom scipy import stats\n"),
+        ("processor/plots.py", "import matplotlib.pyplot\nfrom scipy import stats\n"),
         ("loss/a.py", "from torchvision import transforms\nimport modelling\n"),
     ],
 )

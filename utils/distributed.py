@@ -22,7 +22,7 @@ import torch
 from torch import distributed
 
 from utils.errors import UserError
-from utils.roll import Roll, first_line
+from utils.lost_processes import Roll, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def process_group() -> Iterator[None]:
     _place, _control = Place(), None
 
 
-def once_per_machine(work: Callable[[], T]) -> T:
+def once_per_node(work: Callable[[], T]) -> T:
     """What `work()` returns, computed by the first process of each machine while the others wait; small, picklable.
 
     Raises:
@@ -159,14 +159,14 @@ def once_per_machine(work: Callable[[], T]) -> T:
             if not isinstance(error, UserError):
                 logger.exception("process %d", rank())
             reason = str(error) or type(error).__name__
-    outcomes = gather_objects((result, reason))
+    outcomes = all_gather_objects((result, reason))
     failed = next((reason for _, reason in outcomes if reason), "")
     if failed:
         raise UserError(failed)
     return outcomes[rank() - local_rank()][0]
 
 
-def largest(number: int) -> int:
+def all_reduce_max(number: int) -> int:
     """The largest of the processes' numbers; does not wait for a GPU."""
     if world_size() == 1:
         return number
@@ -181,7 +181,7 @@ def barrier() -> None:
         distributed.barrier(group=_control)
 
 
-def share_of(count: int) -> range:
+def shard(count: int) -> range:
     """The part of the items 0 to count - 1 that this process works on: consecutive ones."""
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
@@ -218,7 +218,7 @@ class _Gather(torch.autograd.Function):
         return gradient.chunk(world_size(), dim=1)[rank()] * world_size()
 
 
-def gather_rows(share: torch.Tensor) -> torch.Tensor:
+def all_gather_rows(share: torch.Tensor) -> torch.Tensor:
     """Rows (V B, ...) of all processes from each one's (V B / world size, ...), with gradient, in the order that one
     process with the whole batch would have. V is the number of `views`."""
     if world_size() == 1:
@@ -226,7 +226,7 @@ def gather_rows(share: torch.Tensor) -> torch.Tensor:
     return _Gather.apply(share.unflatten(0, (_num_views, -1))).flatten(0, 1)
 
 
-def draw_share(draw, rows: int) -> torch.Tensor:
+def sample_shard(draw, rows: int) -> torch.Tensor:
     """Random numbers for the `rows` of this process. `draw(n)` samples those of the whole batch, (n, ...), and this
     process's share is returned, so that a row gets the number that it would get in one process."""
     if world_size() == 1:
@@ -235,7 +235,7 @@ def draw_share(draw, rows: int) -> torch.Tensor:
     return drawn.unflatten(0, (_num_views, world_size(), rows // _num_views))[:, rank()].flatten(0, 1)
 
 
-def gather_objects(share: Any) -> list[Any]:
+def all_gather_objects(share: Any) -> list[Any]:
     """Every process's object, in the order of ranks."""
     if world_size() == 1:
         return [share]

@@ -19,7 +19,7 @@ from utils.image_integrity import check_content, check_directory, check_head
 from utils.logging import warn_once
 from utils.sample_depth import read_colours, read_grey, read_pnm, widen_palette
 
-# PIL's names of the formats that the suffixes of datasets.places stand for. Others are not tried, whatever a file
+# PIL's names of the formats that the suffixes of datasets.readers.locate stand for. Others are not tried, whatever a file
 # begins with: PostScript would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 64_000_000

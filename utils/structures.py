@@ -139,14 +139,14 @@ class DataBundle:
     `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
     pictures under `condition` as `images` and the data set's own identities as `pids`; it is a DataLoader, whose
     `dataset[index]` is one sample.
-    `read_picture(split, index, condition, repeat)` gives one of them at its own size, (H, W, 3) uint8 RGB.
+    `read_test_image(split, index, condition, repeat)` gives one of them at its own size, (H, W, 3) uint8 RGB.
     `corruptions` says what the corrupted ones draw from.
     """
 
     splits: DatasetSplits
     train: Iterable | None
     test_loader: Callable[[str, Condition, int], Iterable]
-    read_picture: Callable[[str, int, Condition, int], np.ndarray]
+    read_test_image: Callable[[str, int, Condition, int], np.ndarray]
     num_classes: int
     num_cameras: int
     num_views: int

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from tests.benchmarks.measure import best, measure, random_features
-from utils.metrics import MEMORY_LIMIT, distance_rows, evaluate_features, evaluate_rank
+from utils.metrics.evaluate import MEMORY_LIMIT, distance_rows, evaluate_features, evaluate_rank
 
 
 def market() -> None:

@@ -24,7 +24,7 @@ from torch.utils.data import default_collate
 from config import load_cfg
 from corruption import CorruptionPolicy
 from datasets import make_dataloader
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from datasets.transforms import TrainTransform
 from utils.images import read_image
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from tests.benchmarks.measure import measure, random_features
-from utils.reranking import MEMORY_LIMIT, ReRanking, re_ranking, re_ranking_blocks
+from utils.metrics.reranking import MEMORY_LIMIT, ReRanking, re_ranking, re_ranking_blocks
 
 
 def main() -> None:

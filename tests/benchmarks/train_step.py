@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from config import load_cfg
 from datasets import make_dataloader
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from loss import make_loss
 from model import make_model
 from processor.batches import to_device

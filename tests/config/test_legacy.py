@@ -10,7 +10,7 @@ import yaml
 from config import ConfigError, get_defaults, load_cfg
 from config.legacy import FAMILY_DEFAULTS, LEGACY_KEYS
 from model import make_model
-from tests.config.test_loader import faults_of, flat, write
+from tests.config.test_load import faults_of, flat, write
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/family_config_keys.json").read_text(encoding="utf-8"))
 SEEN = "values seen in the published YAML files"

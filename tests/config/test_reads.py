@@ -8,7 +8,7 @@ import timm.optim
 
 from config import get_defaults, load_cfg
 from config.reads import MOMENTUM_OPTIMIZERS, READ_WHEN
-from tests.config.test_loader import ROOT, flat, write
+from tests.config.test_load import ROOT, flat, write
 
 # Read by every experiment, whatever its other keys say. SOLVER.GLOBAL_LOSS waits for several processes, which no
 # configuration tells; keys that are errors in the wrong place, such as SOLVER.NESTEROV, are read there.

@@ -8,7 +8,7 @@ import pytest
 from config import get_defaults
 from config.legacy import LEGACY_KEYS
 from config.suggestions import unknown_key
-from tests.config.test_loader import faults_of, flat, write
+from tests.config.test_load import faults_of, flat, write
 from tests.helpers import GOLDEN
 
 DEFAULTS = flat(get_defaults())

@@ -9,7 +9,7 @@ from PIL import Image
 
 from corruption import CORRUPTIONS, FAMILIES, corrupt, rain
 from corruption.apply import BACKENDS
-from corruption.published import published_function
+from corruption.imagecorruptions_backend import published_function
 from corruption.rain import draw_drops, render_rain
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError

@@ -6,8 +6,8 @@ import pytest
 from scipy import ndimage
 from skimage import color
 
-from corruption.blur import enlarged_middle, gaussian_filter, motion_filter, to_picture
-from corruption.published import published_function
+from corruption.blur import enlarged_middle, gaussian_filter, motion_filter, to_uint8
+from corruption.imagecorruptions_backend import published_function
 
 _kernels = pytest.importorskip("corruption._kernels", reason="not built: python setup.py build_ext --inplace")
 
@@ -125,7 +125,7 @@ def test_glass_shuffle_is_the_published_loop(delta, dtype):
 def test_grey_levels_are_cut_off(dtype):
     values = np.concatenate([[-1, -0.0, 0, 1, 7, np.inf, -np.inf], RNG.uniform(-0.5, 1.5, 1000)]).astype(dtype)
     expected = (np.clip(values, 0, 1) * 255).astype(np.uint8)
-    assert (to_picture(values) == expected).all()
+    assert (to_uint8(values) == expected).all()
 
 
 def test_blend():

@@ -7,10 +7,10 @@ from PIL import Image
 from torchvision.transforms import AugMix
 
 from datasets.augmix import augmix
-from datasets.pictures import Shot, draw_picture
+from datasets.synthetic.render import Shot, render_image
 from datasets.transforms import to_tensor
 
-PICTURE = np.asarray(Image.open(io.BytesIO(draw_picture(1, Shot(pid=1, camera=0, index=0)))))
+PICTURE = np.asarray(Image.open(io.BytesIO(render_image(1, Shot(pid=1, camera=0, index=0)))))
 
 
 def test_a_pure_function_of_picture_and_generator():

@@ -74,7 +74,7 @@ def test_batches_do_not_depend_on_the_cache(data_root, workers):  # noqa: F811
     for condition in (Condition(), Condition("random")):
         first, second = (collect(data.test_loader("query", condition, 1)) for data in (plain, cached))
         assert torch.equal(first["images"], second["images"])
-        pictures = [data.read_picture("gallery", 3, condition, 0) for data in (plain, cached)]
+        pictures = [data.read_test_image("gallery", 3, condition, 0) for data in (plain, cached)]
         assert np.array_equal(*pictures)
 
 

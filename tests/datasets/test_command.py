@@ -10,8 +10,8 @@ import pytest
 
 from config import ConfigError
 from datasets.__main__ import main
-from datasets.doctor import Finding, Level, Report, format_report
-from tests.datasets.test_doctor import QUERY, draw, draw_subset
+from datasets.validate import Finding, Level, Report, format_report
+from tests.datasets.test_validate import QUERY, draw, draw_subset
 from tests.helpers import REPOSITORY
 from utils.errors import UserError, run_main
 
@@ -27,14 +27,14 @@ def test_a_name_never_breaks_its_line(tree, capsys):
     assert main(["check", "--fast", "DATASETS.ROOT_DIR", str(tree.parent)]) == 1
     out = capsys.readouterr().out
     for name in (r"no-utf8-\udcff.jpg", r"two\nlines \x1b[31m.jpg"):
-        assert f"\nFAULT {tree / QUERY / name}: the name does not parse" in out
+        assert f"\nERROR {tree / QUERY / name}: the name does not parse" in out
 
 
 def test_colours():
     findings = tuple(Finding(level, level.name, level.name.lower()) for level in Level)
     report = Report("market1501", "data/market1501", (("split",), ("train",)), findings)
     assert format_report(report, colour=True).splitlines()[-5:] == [
-        "\033[32mok\033[0m fine", "\033[33mWARNING\033[0m warning", "\033[31mFAULT\033[0m fault",
+        "\033[32mok\033[0m fine", "\033[33mWARNING\033[0m warning", "\033[31mERROR\033[0m fault",
         "", "\033[31m1 fault, 1 warning\033[0m",
     ]  # fmt: skip
     assert "\033" not in format_report(report)
@@ -50,7 +50,7 @@ def test_piped_output_is_plain(tree):
     process = start(tree.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert b"FAULT cameras: 5, published 6\n" in out
+    assert b"ERROR cameras: 5, published 6\n" in out
     assert b"\033" not in out
     assert out.isascii()
     assert b"Traceback" not in err
@@ -69,7 +69,7 @@ def test_a_terminal_gets_colours_unless_it_wants_none(tree, environment, coloure
         pass
     os.close(ours)
     assert process.wait(timeout=120) == 1
-    mark = b"\033[31mFAULT\033[0m" if coloured else b"FAULT"
+    mark = b"\033[31mERROR\033[0m" if coloured else b"ERROR"
     assert mark + b" cameras: 5, published 6" in out
     assert (b"\033" in out) == coloured
 

@@ -8,7 +8,7 @@ from corruption import PROTOCOLS
 from corruption.__main__ import main as corruption_main
 from datasets import make_dataloader, read_dataset
 from datasets.__main__ import main
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from processor import do_inference
 from utils.errors import UserError
 from utils.structures import Condition
@@ -76,8 +76,8 @@ def test_testing_the_copy_is_testing_on_the_fly(data_root, copy, repeat, opts):
     copied = make_dataloader(configure(data_root, copy), with_train=False)
     for split in ("query", "gallery"):
         for index in range(len(getattr(original.splits, split))):
-            drawn = original.read_picture(split, index, Condition("random"), repeat)
-            assert (copied.read_picture(split, index, Condition(), 0) == drawn).all()
+            drawn = original.read_test_image(split, index, Condition("random"), repeat)
+            assert (copied.read_test_image(split, index, Condition(), 0) == drawn).all()
 
     def test(data, protocol):
         return do_inference(MeanColours(), data, (PROTOCOLS[protocol],), device=torch.device("cpu"), repeats=2)

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from datasets.decoding import find_unreadable, leave_out
-from datasets.places import SUFFIXES
-from datasets.records import all_records
+from datasets.readers.locate import SUFFIXES
+from datasets.readers.validation import all_records
 from utils.images import FORMATS
 from utils.structures import DatasetSplits, ImageRecord
 

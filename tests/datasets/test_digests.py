@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from datasets.__main__ import main
-from tests.datasets.test_doctor import NAMES, QUERY, TRAIN, draw, draw_subset, faults_of, warnings_of
+from tests.datasets.test_validate import NAMES, QUERY, TRAIN, draw, draw_subset, faults_of, warnings_of
 from utils.errors import UserError
 
 

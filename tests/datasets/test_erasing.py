@@ -9,11 +9,11 @@ from PIL import Image
 
 from corruption import corrupt
 from datasets.erasing import make_erasing
-from datasets.pictures import Shot, draw_picture
+from datasets.synthetic.render import Shot, render_image
 from datasets.transforms import TrainTransform
 
 SIZE = (128, 64)
-PICTURE = np.asarray(Image.open(io.BytesIO(draw_picture(1, Shot(pid=1, camera=0, index=0)))))
+PICTURE = np.asarray(Image.open(io.BytesIO(render_image(1, Shot(pid=1, camera=0, index=0)))))
 CORRUPTED = corrupt(PICTURE, "fog", 3, np.random.default_rng(0))
 ALWAYS_OTHER, NEVER_OTHER = (1e7, 1.0), (1.0, 1e7)  # m is 1, or 0, to within what a pixel can show
 

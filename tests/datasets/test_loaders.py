@@ -10,7 +10,7 @@ from PIL import Image
 from config import load_cfg
 from corruption import corrupt
 from datasets import make_dataloader
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from datasets.transforms import TestTransform, TrainTransform
 from utils.errors import UserError
 from utils.images import read_image
@@ -112,14 +112,14 @@ def test_training_draws_afresh_every_epoch(data_root):
 
 def test_a_test_picture_is_a_pure_function_of_seed_split_path_and_repeat(data_root, tmp_path):
     data = make(data_root, with_train=False)
-    first = data.read_picture("query", 3, CORRUPTED, 1)
+    first = data.read_test_image("query", 3, CORRUPTED, 1)
     for _ in range(2):
-        data.read_picture("query", 0, CORRUPTED, 0)  # other draws in between change nothing
-    assert (first == data.read_picture("query", 3, CORRUPTED, 1)).all()
-    assert (first != data.read_picture("query", 3, CORRUPTED, 2)).any()
-    assert (first != make(data_root, "SEED", "77", with_train=False).read_picture("query", 3, CORRUPTED, 1)).any()
+        data.read_test_image("query", 0, CORRUPTED, 0)  # other draws in between change nothing
+    assert (first == data.read_test_image("query", 3, CORRUPTED, 1)).all()
+    assert (first != data.read_test_image("query", 3, CORRUPTED, 2)).any()
+    assert (first != make(data_root, "SEED", "77", with_train=False).read_test_image("query", 3, CORRUPTED, 1)).any()
     shutil.copytree(data_root, tmp_path / "moved")
-    assert (first == make(tmp_path / "moved", with_train=False).read_picture("query", 3, CORRUPTED, 1)).all()
+    assert (first == make(tmp_path / "moved", with_train=False).read_test_image("query", 3, CORRUPTED, 1)).all()
 
 
 def test_the_documented_seed_of_a_test_picture(data_root):
@@ -128,8 +128,8 @@ def test_the_documented_seed_of_a_test_picture(data_root):
     rng = derive_generator(1234, "gallery", f"bounding_box_test/{path.name}", 5)
     rng.random(), rng.random()  # for a name and for a severity
     expected = corrupt(read_image(path), "fog", 4, rng)
-    assert (data.read_picture("gallery", 2, CORRUPTED, 5) == expected).all()
-    assert (data.read_picture("gallery", 2, Condition(), 5) == read_image(path)).all()
+    assert (data.read_test_image("gallery", 2, CORRUPTED, 5) == expected).all()
+    assert (data.read_test_image("gallery", 2, Condition(), 5) == read_image(path)).all()
 
 
 def test_a_truncated_picture_ends_training_and_testing_with_its_name(data_root, tmp_path):

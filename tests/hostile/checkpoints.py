@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from config import load_cfg
 from model import load_model, make_model
-from model.pretrained import load_pretrained
+from model.weights.pretrained import load_pretrained
 from utils.errors import UserError
 
 SMALL = [

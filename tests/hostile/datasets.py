@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tests.datasets.make_cuhk03 import draw_pictures, make_cuhk03, protocol_file
+from tests.datasets.readers.make_cuhk03 import draw_pictures, make_cuhk03, protocol_file
 
 Options = list[str]
 

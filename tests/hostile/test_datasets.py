@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from config import load_cfg
-from datasets.readers import read_dataset
+from datasets.readers.registry import read_dataset
 from tests.hostile.datasets import KINDS
 from utils.errors import UserError
 

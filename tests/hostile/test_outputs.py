@@ -11,13 +11,13 @@ import matplotlib
 import numpy as np
 import pytest
 
+from processor.plots import AttentionRow, RankedRow, save_attention, save_corruption_matrix, save_ranked_lists
+from processor.results import COLUMNS, ResultFiles
 from tests.hostile.text import MATHEMATICS, hostile_names
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import make_output_dir, write_text
 from utils.logging import setup_logging
-from utils.plots import AttentionRow, RankedRow, save_attention, save_corruption_matrix, save_ranked_lists
-from utils.results import COLUMNS, ResultFiles
 
 PRECIOUS = "precious"
 KEPT = {  # what may stand in the place of a file of ours, without harm: it is kept under a number

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
+from processor.comparisons import read_results
 from tests.hostile.results_files import PLACES, good_results, hostile_contents
-from utils.compared import read_results
 from utils.errors import UserError
 
 CONTENTS = hostile_contents(seed=16)

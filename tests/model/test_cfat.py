@@ -3,8 +3,8 @@ import torch
 
 from config import load_cfg, stage_cfg, stages_to_run
 from loss import make_loss
-from model import check_stages, load_start, make_model
-from model.loading import start_files
+from model import check_stages, load_initial_weights, make_model
+from model.weights.load import initial_weight_files
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 
@@ -100,13 +100,13 @@ def test_stage_starts(tmp_path, init, start):
     for seed, stage in enumerate(("clean", "corrupted", "bridge", "align")):
         torch.manual_seed(seed)
         models[stage] = make_model(stage_cfg(cfg, stage), **COUNTS)
-        load_start(stage_cfg(cfg, stage), models[stage])
+        load_initial_weights(stage_cfg(cfg, stage), models[stage])
         for parameter in models[stage].parameters():  # as if training had moved it
             if parameter.requires_grad:
                 parameter.data.add_(0.01)
         save(tmp_path, stage, models[stage])
     fresh = make_model(stage_cfg(cfg, "align"), **COUNTS)
-    load_start(stage_cfg(cfg, "align"), fresh)
+    load_initial_weights(stage_cfg(cfg, "align"), fresh)
     for part, origin in (
         (fresh.teacher, models["clean"]),
         (fresh.student, models[start]),
@@ -115,14 +115,14 @@ def test_stage_starts(tmp_path, init, start):
         for name, value in origin.state_dict().items():
             assert torch.equal(part.state_dict()[name], value), name
     corrupted = make_model(stage_cfg(cfg, "corrupted"), **COUNTS)
-    load_start(stage_cfg(cfg, "corrupted"), corrupted)
+    load_initial_weights(stage_cfg(cfg, "corrupted"), corrupted)
     assert torch.equal(corrupted.classifier.weight, models["clean"].classifier.weight)
 
 
 def test_a_missing_stage_is_named(tmp_path):
     cfg = stage_cfg(load_cfg(opts=[*SMALL, "OUTPUT_DIR", str(tmp_path)]), "bridge")
     with pytest.raises(UserError, match=r"clean\.pth: no such file.*train first"):
-        load_start(cfg, make_model(cfg, **COUNTS))
+        load_initial_weights(cfg, make_model(cfg, **COUNTS))
 
 
 @pytest.mark.parametrize(("key", "value"), [("MODEL.SIE_COE", "1.0"), ("INPUT.SIZE_TEST", "[16, 64]")])
@@ -137,7 +137,7 @@ def test_a_start_trained_otherwise_comes_to_light_before_training(tmp_path, key,
     with pytest.raises(UserError, match=rf"clean\.pth: trained with {key} .*, now .*with the file's settings"):
         check_stages([cfg])
     with pytest.raises(UserError, match="trained with"):
-        load_start(cfg, make_model(cfg, **COUNTS))
+        load_initial_weights(cfg, make_model(cfg, **COUNTS))
     (tmp_path / "text.pth").write_text("no checkpoint")
     broken = load_cfg(opts=[*opts, "CFAT.CLEAN.WEIGHT", str(tmp_path / "text.pth")])
     with pytest.raises(UserError, match=r"text\.pth: "):
@@ -155,7 +155,7 @@ def test_missing_starts_come_to_light_before_training(tmp_path):
     assert f"stage align starts from CFAT.BRIDGE.WEIGHT {tmp_path}/checkpoints/bridge.pth: no such file" in text
     assert "CFAT.CLEAN.WEIGHT" not in text  # stage clean makes it
     coarse_only = [key for name in ("IDENTITY", "KL", "RECONSTRUCTION") for key in (f"CFAT.FINE.{name}_WEIGHT", "0")]
-    assert "CFAT.BRIDGE.WEIGHT" not in start_files(stage_cfg(load_cfg(opts=[*opts, *coarse_only]), "align"))
+    assert "CFAT.BRIDGE.WEIGHT" not in initial_weight_files(stage_cfg(load_cfg(opts=[*opts, *coarse_only]), "align"))
     whole = load_cfg(opts=[*SMALL, "OUTPUT_DIR", str(tmp_path)])
     check_stages([stage_cfg(whole, stage) for stage in stages_to_run(whole)])
 

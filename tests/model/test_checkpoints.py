@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from config import load_cfg, stage_cfg
-from model import load_model, load_start, make_model
+from model import load_initial_weights, load_model, make_model
 from model.jigsaw import JigsawReID
 from model.resnet import GeMPool, ResNetReID
 from tests.helpers import GOLDEN
@@ -91,7 +91,7 @@ class TestReleasedFiles:
                    "CFAT.BRIDGE.WEIGHT", f"{tmp_path}/BB_120.pth"]  # fmt: skip
         cfg = stage_cfg(load_cfg(opts=[*weights, "CFAT.FINE.RELEASED", "True"]), "align")
         model = make_model(cfg, num_classes=751, **MARKET)
-        load_start(cfg, model)
+        load_initial_weights(cfg, model)
         for key, value in random_state(BRIDGE).items():
             assert torch.equal(model.bridge.state_dict()[key], value)
         images, corrupted = torch.rand(2, 2, 3, 256, 128)
@@ -104,7 +104,7 @@ class TestReleasedFiles:
         assert torch.isfinite(model.bridge.encoder.sigma.weight.grad).all()
         ours = stage_cfg(load_cfg(opts=weights), "align")
         with pytest.raises(UserError, match="a bridge in the released form; set CFAT.FINE.RELEASED to True"):
-            load_start(ours, make_model(ours, num_classes=751, **MARKET))
+            load_initial_weights(ours, make_model(ours, num_classes=751, **MARKET))
 
     def test_a_bridge_is_no_model_to_test(self, tmp_path):
         torch.save(random_state(BRIDGE), tmp_path / "BB_120.pth")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from config import load_cfg
-from model.pixels import CLIP, HALF, IMAGENET, pixels_of_file
+from model.weights.pixel_stats import CLIP, HALF, IMAGENET, pixels_of_file
 
 OWN = ((0.4, 0.41, 0.39), (0.21, 0.2, 0.19))
 CFG = load_cfg(opts=["INPUT.PIXEL_MEAN", str(list(OWN[0])), "INPUT.PIXEL_STD", str(list(OWN[1]))])

@@ -11,12 +11,12 @@ import torchvision
 from safetensors.torch import save_file
 
 from config import load_cfg, stage_cfg
-from model import load_start, make_model
-from model.positions import find_grid, resize_position_embedding
-from model.pretrained import load_pretrained
+from model import load_initial_weights, make_model
 from model.resnet import ResNetTrunk
 from model.vit import TransReIDViT
 from model.vit_sizes import ViTSize
+from model.weights.position_grids import find_grid, resize_position_embedding
+from model.weights.pretrained import load_pretrained
 from tests.helpers import REPOSITORY
 from tests.model.test_cfat import COUNTS, SMALL
 from utils.checkpoints import save_checkpoint
@@ -136,7 +136,7 @@ def test_positions_of_a_re_identification_checkpoint_by_its_own_configuration(tm
         wide = ["INPUT.SIZE_TRAIN", "[64, 64]", "INPUT.SIZE_TEST", "[64, 64]"]
         cfg = stage_cfg(load_cfg(opts=[*SMALL, *wide, *opts]), "clean")
         model = make_model(cfg, **COUNTS)
-        load_start(cfg, model)
+        load_initial_weights(cfg, model)
         assert torch.equal(model.base.pos_embed, expected)
 
 
@@ -158,7 +158,7 @@ def test_backbone_of_a_re_identification_checkpoint(tmp_path, caplog):
     staged = stage_cfg(load_cfg(opts=[*SMALL, "MODEL.PRETRAIN_PATH", str(tmp_path / "market.pth")]), "clean")
     model = make_model(staged, **COUNTS)
     with caplog.at_level(logging.INFO):
-        load_start(staged, model)
+        load_initial_weights(staged, model)
     assert torch.equal(model.base.cls_token, source.base.cls_token)
     assert model.base.sie_embed.shape == (3, 1, 192)
     assert "side information of another data set (7 vectors) is left out" in caplog.text
@@ -176,7 +176,7 @@ def test_the_global_branch_of_a_jigsaw_model_is_the_last_block(tmp_path):
     for target in (SMALL, opts):
         cfg = stage_cfg(load_cfg(opts=[*target, "MODEL.PRETRAIN_PATH", str(tmp_path / "jpm.pth")]), "clean")
         model = make_model(cfg, **COUNTS)
-        load_start(cfg, model)
+        load_initial_weights(cfg, model)
         last = model.b2[0] if target is opts else model.base.blocks[-1]
         assert torch.equal(last.attn.qkv.weight, source.b1[0].attn.qkv.weight)
 
@@ -197,7 +197,7 @@ def test_jigsaw_branches_start_from_the_file(tmp_path):
     opts = [*SMALL, "MODEL.JPM", "True", "MODEL.PRETRAIN_PATH", str(tmp_path / "vit.pth")]
     cfg = stage_cfg(load_cfg(opts=opts), "clean")
     model = make_model(cfg, **COUNTS)
-    load_start(cfg, model)
+    load_initial_weights(cfg, model)
     for branch in (model.b1, model.b2):
         assert torch.equal(branch[0].attn.qkv.weight, source.blocks[-1].attn.qkv.weight)
 
@@ -266,7 +266,7 @@ def test_missing_and_unfitting_files(tmp_path):
 
 def test_the_hub_without_a_network_says_which_file_to_put_where():
     code = (
-        "from model.pretrained import load_pretrained\nfrom model.vit import TransReIDViT\n"
+        "from model.weights.pretrained import load_pretrained\nfrom model.vit import TransReIDViT\n"
         "from model.vit_sizes import vit_size\nfrom utils.errors import UserError\n"
         "base = TransReIDViT((32, 32), vit_size('test_vit'))\n"
         "try:\n    load_pretrained(base, 'timm:test_vit.r160_in1k')\nexcept UserError as error:\n    print(error)\n"

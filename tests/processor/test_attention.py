@@ -11,11 +11,11 @@ import processor.attention
 from config import load_cfg
 from corruption import PROTOCOLS
 from datasets import make_dataloader
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from model import make_model
 from processor import do_test
 from processor.attention import attention_maps, correlation
-from processor.report import spread_queries
+from processor.test import spread_queries
 from utils.structures import Condition
 
 CPU = torch.device("cpu")

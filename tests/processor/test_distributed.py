@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests.helpers import REPOSITORY
 
 SCRIPT = REPOSITORY / "tests" / "processor" / "few_steps.py"

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from datasets.samplers import RandomBatchSampler
 from processor import do_train
 from processor.batches import LostWorker, loading
-from processor.inference import extract_features
+from processor.evaluate import extract_features
 from tests.processor.test_processor import CPU, Identity, Loader, Numbers, build, make_cfg, make_data
 from utils.errors import UserError
 

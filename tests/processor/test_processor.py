@@ -16,15 +16,16 @@ from corruption import PROTOCOLS, make_corruption_set, make_matrix, make_test_po
 from datasets.samplers import RandomBatchSampler
 from loss import make_loss
 from model import make_model
-from processor import check_test_settings, do_inference, do_test, do_train, inference
+from processor import check_test_settings, do_inference, do_test, do_train
+from processor import evaluate as inference
 from processor.batches import to_device
-from processor.inference import FeatureBank, extract_features, gather_features
+from processor.evaluate import FeatureBank, extract_features, gather_features
 from processor.step import TrainStep
 from solver import make_optimizer, make_scheduler
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
-from utils.metrics import evaluate_features
-from utils.reranking import ReRanking
+from utils.metrics.evaluate import evaluate_features
+from utils.metrics.reranking import ReRanking
 from utils.structures import Condition, DataBundle, DatasetSplits, FeatureSet, ImageRecord, Protocol
 
 CPU = torch.device("cpu")
@@ -86,10 +87,10 @@ def make_data():
         requests.append((split, condition.corruption, repeat))
         return Loader(getattr(splits, split), condition, repeat)
 
-    def read_picture(split, index, condition, repeat):
+    def read_test_image(split, index, condition, repeat):
         return Loader(getattr(splits, split), condition, repeat).picture(index)
 
-    return DataBundle(splits, Loader(splits.train), test_loader, read_picture, 4, 3, 1), requests
+    return DataBundle(splits, Loader(splits.train), test_loader, read_test_image, 4, 3, 1), requests
 
 
 def make_cfg(tmp_path, *opts):
@@ -291,7 +292,7 @@ def test_a_process_without_pictures_has_no_features(monkeypatch):
     data, _ = make_data()
     whole = extract_features(MeanColour(), data.test_loader("query", PROTOCOLS["clean"].query, 0), device=CPU)
     none = extract_features(MeanColour(), [], device=CPU)
-    monkeypatch.setattr(inference.distributed, "gather_objects", lambda share: [share, whole])
+    monkeypatch.setattr(inference.distributed, "all_gather_objects", lambda share: [share, whole])
     found = gather_features(none)
     assert torch.equal(found.features, whole.features)
     assert (found.paths, found.pids.tolist()) == (whole.paths, whole.pids.tolist())

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+import processor.plots
 import processor.search
-import utils.plots
 from config import load_cfg
-from datasets import make_picture_loader
+from datasets import make_image_loader
 from processor import do_search
 from utils.errors import UserError
 
@@ -54,7 +54,7 @@ def search(directory, output, *opts, query=None, model=None):
         "INPUT.SIZE_TRAIN", "[32, 16]", "INPUT.SIZE_TEST", "[32, 16]", "DATALOADER.NUM_WORKERS", "0",
         "TEST.IMS_PER_BATCH", "2", "TEST.WEIGHT", "some.pth", "OUTPUT_DIR", str(output), *opts,
     ])  # fmt: skip
-    pictures = make_picture_loader(cfg, str(directory), query=None if query is None else str(query))
+    pictures = make_image_loader(cfg, str(directory), query=None if query is None else str(query))
     do_search(cfg, pictures, model or MeanColours(), device=CPU)
 
 
@@ -204,11 +204,11 @@ def test_names_of_any_bytes(tmp_path, caplog):
 
 def test_ranked_png_shows_the_first_ten_framed_grey_with_their_distances(directory, tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(utils.plots.plt, "close", figures.append)
+    monkeypatch.setattr(processor.plots.plt, "close", figures.append)
     query = draw(tmp_path / "who.png", 100, size=(640, 1280))
     search(directory, tmp_path / "out", query=query)
     monkeypatch.undo()
-    utils.plots.plt.close(figures[0])
+    processor.plots.plt.close(figures[0])
     rows = read_ranking(tmp_path / "out")
     first, *answers = figures[0].axes
     assert first.images[0].get_array().shape == (512, 256, 3)  # scaled down

@@ -11,10 +11,10 @@ from PIL import Image
 
 from config import load_cfg
 from loss import make_loss
+from processor.lr_preview import LRCurve, preview
+from processor.plots import save_lr_preview
 from solver import make_optimizer, make_scheduler
 from tests.solver.test_layer_decay import make_vit
-from utils.plots import save_rates
-from utils.schedule import RateCurve, preview
 
 OPTS = [
     "CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.MAX_EPOCHS", "6", "SOLVER.WARMUP_EPOCHS", "2",
@@ -116,7 +116,7 @@ def draw(path, monkeypatch, epochs, curves):
     with monkeypatch.context() as patched, warnings.catch_warnings():
         warnings.simplefilter("error")
         patched.setattr(plt, "close", figures.append)
-        save_rates(path, epochs, curves, "stage clean")
+        save_lr_preview(path, epochs, curves, "stage clean")
     plt.close(figures[0])
     return figures[0]
 
@@ -126,8 +126,8 @@ class TestPicture:
 
     def test_lines_and_legend(self, tmp_path, monkeypatch):
         low, high = np.linspace(0.01, 0, 100), np.linspace(0.02, 0, 100)
-        curves = [RateCurve(low, 0.5, 3, 999), RateCurve(np.full(100, 0.015), None, 1, 12_345_678),
-                  RateCurve(high, 1.0, 2, 45_600)]  # fmt: skip
+        curves = [LRCurve(low, 0.5, 3, 999), LRCurve(np.full(100, 0.015), None, 1, 12_345_678),
+                  LRCurve(high, 1.0, 2, 45_600)]  # fmt: skip
         figure = draw(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves)
         (axis,) = figure.axes
         assert (axis.get_xlabel(), axis.get_ylabel()) == ("epoch", "learning rate")
@@ -143,13 +143,13 @@ class TestPicture:
             assert picture.size == (935, 462)
 
     def test_a_constant_rate_far_above_does_not_press_the_others_down(self, tmp_path, monkeypatch):
-        curves = [RateCurve(np.linspace(0.1, 0, 100), 1.0, 1, 5), RateCurve(np.full(100, 1000.0), None, 1, 6)]
+        curves = [LRCurve(np.linspace(0.1, 0, 100), 1.0, 1, 5), LRCurve(np.full(100, 1000.0), None, 1, 6)]
         (axis,) = draw(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves).axes
         assert axis.get_ylim() == pytest.approx((0, 0.105))
         assert axis.get_legend().get_texts()[0].get_text() == "constant 1000, above the axis, 6 parameters"
 
     def test_many_lines_fit_the_legend(self, tmp_path, monkeypatch):
-        curves = [RateCurve(np.linspace(0.8**number, 0, 100), 0.8**number, 1, 5) for number in range(40)]
+        curves = [LRCurve(np.linspace(0.8**number, 0, 100), 0.8**number, 1, 5) for number in range(40)]
         figure = draw(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves)
         (axis,) = figure.axes
         box = axis.get_legend().get_window_extent()
@@ -158,13 +158,13 @@ class TestPicture:
         assert box.x1 <= figure.bbox.width
 
     def test_a_stage_of_one_step(self, tmp_path, monkeypatch):
-        figure = draw(tmp_path / "rates.png", monkeypatch, np.zeros(1), [RateCurve(np.full(1, 0.1), 1.0, 1, 5)])
+        figure = draw(tmp_path / "rates.png", monkeypatch, np.zeros(1), [LRCurve(np.full(1, 0.1), 1.0, 1, 5)])
         assert figure.axes[0].lines[0].get_marker() == "."  # a line of one point could not be seen
         pixels = np.asarray(Image.open(tmp_path / "rates.png").convert("RGB")).astype(int)
         assert (pixels.sum(axis=2) < 600).sum() > 1000
 
     def test_only_constant_rates(self, tmp_path, monkeypatch):
         (axis,) = draw(
-            tmp_path / "rates.png", monkeypatch, self.EPOCHS, [RateCurve(np.full(100, 0.5), None, 1, 5)]
+            tmp_path / "rates.png", monkeypatch, self.EPOCHS, [LRCurve(np.full(100, 0.5), None, 1, 5)]
         ).axes
         assert axis.get_ylim() == pytest.approx((0, 0.525))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.distributed import Place, is_main, local_rank, once_per_machine, process_group, read_place, world_size
+from utils.distributed import Place, is_main, local_rank, once_per_node, process_group, read_place, world_size
 from utils.errors import UserError
 
 JOINED = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -23,7 +23,7 @@ def test_one_process_whatever_is_left_in_the_environment(environment, monkeypatc
     assert is_main()
     with process_group():
         assert (is_main(), world_size(), local_rank()) == (True, 1, 0)
-        assert once_per_machine(lambda: 7) == 7
+        assert once_per_node(lambda: 7) == 7
 
 
 def test_several_processes():

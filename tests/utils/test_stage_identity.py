@@ -10,12 +10,12 @@ import torch
 from config import get_defaults, load_cfg, stage_cfg
 from datasets import make_dataloader, read_training_set
 from datasets.make_dataloader import _make_train_loader
-from datasets.synthetic import SyntheticSettings, synthesize
+from datasets.synthetic.generate import SyntheticSettings, synthesize
 from loss import make_loss
 from model import make_ema, make_model
 from processor import do_train
 from solver import make_optimizer, make_scheduler
-from tests.config.test_loader import flat
+from tests.config.test_load import flat
 from utils.checkpoints import save_checkpoint
 from utils.seeds import set_global_seeds
 from utils.stage_identity import ALL, StageIdentity, initial_weights, make_identity, settings_of_stage

@@ -1,0 +1,50 @@
+"""What is wrong with single files: told before the first batch, or counted and left out."""
+
+import logging
+from collections.abc import Collection
+
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5  # faults that a log line quotes
+
+
+class FileErrors:
+    """Collects what is wrong with single files while a data set is read; the files are left out of it.
+
+    Args:
+        damaged: paths of pictures that are known to be damaged already; readers that draw a split leave them out first.
+
+    Attributes:
+        messages: one text per fault: which file, what was found, what was expected, what to do.
+    """
+
+    def __init__(self, damaged: Collection[str] = ()) -> None:
+        self.messages: list[str] = []
+        self.damaged = damaged
+
+    def add(self, message: str) -> None:
+        self.messages.append(message)
+
+    def raise_if_errors(self, on_bad_image: str) -> None:
+        """Acts on what was found as DATASETS.ON_BAD_IMAGE says.
+
+        Args:
+            on_bad_image: "error", or "skip", which counts and logs instead.
+
+        Raises:
+            UserError: with "error", where there is a fault; the message is that of the first.
+        """
+        if not self.messages:
+            return
+        count = len(self.messages)
+        if on_bad_image == "error":
+            more = "" if count == 1 else f"\n{count - 1} more such; of a data set, python -m datasets check lists them"
+            raise UserError(
+                f"{self.messages[0]}{more}\nTo leave out what is damaged, with a warning: DATASETS.ON_BAD_IMAGE skip"
+            )
+        logger.warning(
+            "DATASETS.ON_BAD_IMAGE skip: left out %d, %s", count, "; ".join(self.messages[:SHOWN]) +
+            ("" if count <= SHOWN else "; ..."),
+        )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Attention rollout: Abnar, Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, arXiv 2005.00928."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def attention_rollout(blocks: Sequence[nn.Module], run: Callable[[], object]) -> torch.Tensor:
+    """How much every patch contributes to the class token, over all blocks (section 3 of the paper).
+
+    A block mixes tokens by (A + I) / 2, with A the mean of its heads' attention and I the residual branch; the product
+    over the blocks says what has reached whom. The fused kernel keeps no attention: it is computed a second time here.
+
+    Args:
+        blocks: timm's blocks, each of which the tokens pass once.
+        run: calls the model once, in eval mode.
+
+    Returns:
+        (B, P), the class token's row without the class token, divided by its sum.
+    """
+    mixing: list[torch.Tensor] = []
+    handles = [
+        block.attn.register_forward_pre_hook(lambda attn, inputs: mixing.append(_mix(attn, inputs[0])))
+        for block in blocks
+    ]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    flow = mixing[0]
+    for matrix in mixing[1:]:
+        flow = matrix @ flow  # later blocks from the left: row i says where token i comes from
+    patches = flow[:, 0, 1:]
+    return patches / patches.sum(dim=1, keepdim=True)
+
+
+def _mix(attn: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """(A + I) / 2 of timm's attention module for its input (B, N, D); its rows add up to 1, as those of A do."""
+    query, key, _ = attn.qkv(tokens).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    query, key = attn.q_norm(query), attn.k_norm(key)  # (B, heads, N, head_dim)
+    attention = (attn.scale * query @ key.transpose(-2, -1)).softmax(dim=-1).mean(dim=1)  # (B, N, N)
+    return (attention + torch.eye(attention.shape[1], device=attention.device)) / 2

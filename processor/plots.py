@@ -1,0 +1,238 @@
+"""Every picture that matplotlib draws for the other rooms."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only: a server has no display
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure, SubFigure
+
+from processor.lr_preview import LRCurve
+from utils.files import write_files
+from utils.text import printable
+
+FRAMES = {True: ("#1a9641", "✓"), False: ("#d7191c", "✗"), None: ("#606060", "")}  # colour and mark of an answer
+NARROWEST = 5.0  # inches, which a title needs
+DARK = 0.55  # luminance of a colour below which writing on it is white
+CONSTANT = "#d7191c"  # colour of a learning rate that follows no schedule
+HEAT = 0.5  # opacity of an attention map over its picture
+FONT = "DejaVu Sans"  # comes with matplotlib
+CHARACTER = 0.62  # width of a letter of it, in font sizes
+MISSING = "□"  # for a letter that it has not
+POINTS = 72  # in an inch
+
+
+@contextlib.contextmanager
+def figure_style() -> Iterator[None]:
+    """Within it figures look the same for every user, whatever a matplotlibrc says, and no text is mathematics: a
+    dollar in a name stays one."""
+    own = {"text.parse_math": False, "text.usetex": False, "font.family": FONT}
+    with plt.style.context(["default", own]):
+        yield
+
+
+def fit_text(text: str, *, inches: float, fontsize: float) -> str:
+    """`text`, whose lines may hold names of files, as a figure can show it: printable, cut in the middle of a line to
+    `inches`, with a box for what the font has no letter for (matplotlib would warn of every one)."""
+    longest = max(int(inches * POINTS / (fontsize * CHARACTER)), 3)
+    lines = []
+    for line in text.split("\n"):
+        line = "".join(letter if ord(letter) in _letters() else MISSING for letter in printable(line[: 20 * longest]))
+        half = longest // 2
+        lines.append(line if len(line) <= longest else f"{line[:half]}…{line[half + 1 - longest :]}")
+    return "\n".join(lines)
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
+
+
+def _save(path: str | Path, figure: Figure, *, dpi: int) -> None:
+    """Writes the figure and closes it."""
+    try:
+        write_files({Path(path): lambda partial: figure.savefig(partial, dpi=dpi, format="png")})
+    finally:
+        plt.close(figure)
+
+
+@dataclass(frozen=True)
+class RankedRow:
+    """A query and its best answers: pictures (H, W, 3) uint8 RGB, whether each answer is right (None: not known), and
+    a few characters to write above each, where wanted."""
+
+    title: str
+    query: np.ndarray
+    answers: list[np.ndarray]
+    correct: list[bool | None]
+    notes: list[str] = field(default_factory=list)
+
+
+@figure_style()
+def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) -> None:
+    """Draws one line per row: the query, then its answers in rank order.
+
+    Right answers are framed green, wrong ones red, those of which it is not known grey.
+    """
+    columns = 1 + max(len(row.answers) for row in rows)
+    size = (max(0.85 * columns + 1.2, NARROWEST), 1.75 * len(rows) + 0.7)
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
+    figure.suptitle(fit_text(title, inches=size[0], fontsize=11), fontsize=11)
+    for line, row in zip(axes, rows, strict=True):
+        for axis in line:
+            axis.axis("off")
+        line[0].imshow(row.query)
+        line[0].set_title("query", fontsize=8)
+        label = fit_text(row.title, inches=1.75, fontsize=8)
+        line[0].text(-0.12, 0.5, label, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
+        for rank, (axis, picture, correct) in enumerate(zip(line[1:], row.answers, row.correct, strict=False), start=1):
+            axis.imshow(picture)
+            colour, mark = FRAMES[correct]
+            lines = [f"{rank} {mark}".rstrip(), *row.notes[rank - 1 : rank]]
+            axis.set_title("\n".join(lines), fontsize=8, color=colour)
+            height, width = picture.shape[:2]
+            axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
+    _save(path, figure, dpi=110)
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """A query, clean and corrupted: pictures (H, W, 3) uint8 RGB and attention maps (rows, columns) over them."""
+
+    title: str
+    caption: str
+    pictures: tuple[np.ndarray, np.ndarray]
+    maps: tuple[np.ndarray, np.ndarray]
+
+
+@figure_style()
+def save_attention(path: str | Path, rows: list[AttentionRow], *, title: str) -> None:
+    """Draws four panels per row: the clean picture, its map over it, and the same of the corrupted one."""
+    across = max(1, round((len(rows) / 2) ** 0.5))  # rows side by side: many in one column would be a strip
+    lines = -(-len(rows) // across)
+    figure = plt.figure(figsize=(5.4 * across, 2.75 * lines + 0.8), layout="constrained")
+    figure.suptitle(fit_text(title, inches=5.4 * across, fontsize=10), fontsize=10)
+    places = figure.subfigures(lines, across, squeeze=False)
+    for place, row in zip(places.flat, rows, strict=False):
+        _draw_attention(place, row)
+    _save(path, figure, dpi=110)
+
+
+def _draw_attention(place: SubFigure, row: AttentionRow) -> None:
+    """One row; its two maps share their colours, which the bar explains."""
+    place.suptitle(fit_text(row.title, inches=5.4, fontsize=8), fontsize=8)
+    place.supxlabel(fit_text(row.caption, inches=5.4, fontsize=8), fontsize=8)
+    panels = place.subplots(1, 4)
+    for axis in panels:
+        axis.axis("off")
+    for plain, overlaid, name, picture, attention in zip(
+        panels[::2], panels[1::2], ("clean", "corrupted"), row.pictures, row.maps, strict=True
+    ):
+        height, width = picture.shape[:2]
+        plain.imshow(picture)
+        plain.set_title(name, fontsize=8)
+        overlaid.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        heat = overlaid.imshow(
+            attention, cmap="turbo", alpha=HEAT, vmin=np.min(row.maps), vmax=np.max(row.maps),
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bicubic",
+        )  # fmt: skip
+        overlaid.set_title("attention", fontsize=8)
+    place.colorbar(heat, ax=panels, shrink=0.8).ax.tick_params(labelsize=7)
+
+
+@figure_style()
+def save_corruption_matrix(
+    path: str | Path,
+    matrix: dict[str, list[float]],
+    severities: list[int],
+    families: dict[str, tuple[str, ...]],
+    *,
+    clean: float,
+    title: str,
+) -> None:
+    """Draws a figure, in percent, for every type (rows, by family) and severity (columns), with the means at the edges.
+
+    Args:
+        matrix: type -> fractions in [0, 1], one for each severity.
+        severities: names of the columns.
+        families: family -> types, the rows from top to bottom.
+        clean: the fraction without corruption; the colours end there, or at the best cell where that is above.
+    """
+    names = [name for members in families.values() for name in members]
+    values = np.array([matrix[name] for name in names])
+    cells = np.block([[values, values.mean(axis=1)[:, None]], [values.mean(axis=0), values.mean()]])
+    height, width = cells.shape
+    size = (3.1 + 0.72 * width, 1.3 + 0.31 * height)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    figure.suptitle(fit_text(title, inches=size[0], fontsize=11), fontsize=11)
+    colours = plt.get_cmap("YlGnBu")(cells / max(clean, cells.max()))
+    axis.imshow(colours, aspect="auto")
+    for (row, column), value in np.ndenumerate(cells):
+        luminance = colours[row, column, :3] @ (0.299, 0.587, 0.114)
+        axis.text(
+            column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=9,
+            color="white" if luminance < DARK else "black",
+        )  # fmt: skip
+    axis.set_xticks(range(width), [*map(str, severities), "mean"])
+    axis.set_yticks(range(height), [*(name.replace("_", " ") for name in names), "mean"])
+    axis.xaxis.tick_top()
+    axis.xaxis.set_label_position("top")
+    axis.set_xlabel("severity")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.axvline(width - 1.5, color="white", linewidth=4)
+    top = 0
+    for family, members in families.items():
+        axis.annotate(
+            family, (0, top + (len(members) - 1) / 2), (-112, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", va="center", fontweight="bold", annotation_clip=False,
+        )  # fmt: skip
+        top += len(members)
+        axis.axhline(top - 0.5, xmax=1.01, clip_on=False, color="white", linewidth=4)
+    _save(path, figure, dpi=130)
+
+
+@figure_style()
+def save_lr_preview(path: str | Path, epochs: np.ndarray, rates: list[LRCurve], title: str) -> None:
+    """Draws the learning rates of a stage over its epochs, as `processor.lr_preview.preview` gives them, highest first.
+
+    The axis is that of the rates which follow the schedule; a constant one far above them stands in the legend only.
+    """
+    curves = sorted(rates, key=lambda curve: (-curve.rates.max(), -(curve.factor or 0)))
+    top = max((curve.rates.max() for curve in curves if curve.factor is not None), default=curves[0].rates.max())
+    figure, axis = plt.subplots(figsize=(8.5, max(4.2, 0.6 + 0.19 * len(curves))), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    colours = iter(plt.get_cmap("viridis")(np.linspace(0, 0.8, sum(curve.factor is not None for curve in curves))))
+    marker = "." if len(epochs) < 30 else ""  # a single step would leave no line
+    for curve in curves:
+        count = f"{_short(curve.parameters)} parameters"
+        if curve.factor is not None:
+            style = {"label": f"{curve.factor:.3g} x, {count}", "color": next(colours)}
+        else:
+            hidden = ", above the axis" if curve.rates[0] > 1.05 * top else ""
+            style = {"label": f"constant {curve.rates[0]:g}{hidden}, {count}", "color": CONSTANT, "linestyle": "--"}
+        axis.plot(epochs, curve.rates, linewidth=1.5, marker=marker, **style)
+    axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.05 * top))
+    axis.margins(x=0.01)
+    axis.ticklabel_format(axis="y", scilimits=(-3, 3))
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, title_fontsize=8,
+                title="1 x: the optimizer's first group", alignment="left")  # fmt: skip
+    _save(path, figure, dpi=110)
+
+
+def _short(count: int) -> str:
+    """12 345 678 as 12.3 M."""
+    for unit, sign in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= unit:
+            return f"{count / unit:.3g}{sign}"
+    return str(count)

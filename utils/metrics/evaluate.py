@@ -1,0 +1,209 @@
+"""Retrieval metrics of person re-identification: CMC, mAP and mINP under the Market-1501 junk rule.
+
+CMC and mAP: Zheng et al., Scalable Person Re-identification, ICCV 2015. mINP: Ye et al., Deep Learning for Person
+Re-identification: A Survey and Outlook, TPAMI 2021, section 4.2. For every query, gallery entries of the same identity
+seen by the same camera are left out, and so are junk entries (pid -1); distractors (pid 0) stay as wrong answers. Ties
+rank in gallery order.
+
+Conventions:
+
+- ap="step", the field's usual one: mean of hits / rank over the matches. ap="trapezoid", as in Market-1501's official
+  script: the precision of a match is the mean of that at the match and that just before it; reads lower.
+- cmc="standard": a query scores at k if any of its matches is among the first k. cmc="single_gallery_shot", CUHK03's
+  classic protocol: one picture drawn for every gallery identity, mean over 100 draws. Distractors
+  count as one identity, and pictures of others by the query's own camera may be drawn.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from utils.distributed import is_distributed
+from utils.errors import UserError
+from utils.metrics.checks import MEMORY_LIMIT, centred, check_ids, check_sets, query_blocks
+from utils.metrics.ranking import Conventions, Gallery, Scores
+from utils.metrics.reranking import ReRanking, re_ranking_blocks
+from utils.structures import FeatureSet, RetrievalMetrics
+
+
+def evaluate_rank(
+    distmat: np.ndarray,
+    q_pids: np.ndarray,
+    g_pids: np.ndarray,
+    q_camids: np.ndarray,
+    g_camids: np.ndarray,
+    *,
+    max_rank: int = 50,
+    backend: str = "auto",
+    ap: str = "step",
+    cmc: str = "standard",
+    seed: int = 0,
+) -> RetrievalMetrics:
+    """CMC, mAP and mINP of a distance matrix.
+
+    Args:
+        distmat: (Q, G) distances, smaller is closer.
+        q_pids, g_pids: (Q,), (G,) identities; gallery: 0 distractor, -1 junk.
+        q_camids, g_camids: (Q,), (G,) cameras.
+        max_rank, backend, ap, cmc, seed: see Conventions.
+
+    Returns:
+        Means over the queries that have at least one match in the usable gallery, in float64.
+
+    Raises:
+        UserError: shapes that do not fit, NaN distances, no query with a match, or an unknown convention.
+    """
+    conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
+    if isinstance(distmat, torch.Tensor):
+        distmat = distmat.detach().cpu().double()
+    distmat = np.asarray(distmat)
+    q_pids, g_pids, q_camids, g_camids = check_ids(
+        "evaluate_rank", q_pids=q_pids, g_pids=g_pids, q_camids=q_camids, g_camids=g_camids
+    )
+    expected = (len(q_pids), len(g_pids))
+    if distmat.shape != expected or len(q_camids) != expected[0] or len(g_camids) != expected[1]:
+        raise UserError(
+            f"evaluate_rank: distmat {distmat.shape}, {len(q_pids)} query pids, {len(q_camids)} query camids, "
+            f"{len(g_pids)} gallery pids, {len(g_camids)} gallery camids; "
+            "expected a (Q, G) matrix and Q and G ids of each kind"
+        )
+    if distmat.dtype.kind not in "iufb":
+        raise UserError(f"evaluate_rank: distmat holds {distmat.dtype}; expected real numbers")
+    if distmat.dtype not in (np.float32, np.float64):
+        distmat = distmat.astype(np.float64)
+    scores = Scores(expected[0], Gallery(g_pids, g_camids), conventions)
+    if distmat.size:
+        scores.add(0, distmat, q_pids, q_camids)
+    return scores.metrics()
+
+
+def distance_rows(query: torch.Tensor, gallery: torch.Tensor, *, metric: str = "euclidean") -> torch.Tensor:
+    """Distances (rows, G) of query (rows, D) to gallery (G, D): Euclidean, from the differences, or 1 - cosine.
+
+    Exact but slow, for a few queries; `evaluate_features` ranks many.
+    """
+    if metric == "cosine":
+        return 1 - torch.nn.functional.normalize(query, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).T
+    return torch.cdist(query, gallery, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _ranking_blocks(
+    query: torch.Tensor, gallery: torch.Tensor, blocks: list[range], metric: str
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks (first query, (rows, G) array) that order the gallery as `metric` does.
+
+    Per row, what is the same for the whole gallery is left out: |g|^2 - 2 q g, and -q g / |g|. One buffer is used again
+    for every block.
+    """
+    rows = max(map(len, blocks), default=0)
+    buffer = torch.empty((rows, len(gallery)), dtype=gallery.dtype, device=gallery.device)
+    norms = gallery.norm(dim=1)
+    for block in blocks:
+        distances = buffer[: len(block)]
+        if metric == "euclidean":
+            torch.addmm(norms.square(), query[block.start : block.stop], gallery.T, alpha=-2, out=distances)
+        else:
+            torch.mm(query[block.start : block.stop], gallery.T, out=distances)
+            distances.mul_(-1 / norms.clamp_min(1e-12))
+        yield block.start, distances.cpu().numpy()
+
+
+def evaluate_features(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    *,
+    metric: str = "euclidean",
+    max_rank: int = 50,
+    backend: str = "auto",
+    ap: str = "step",
+    cmc: str = "standard",
+    seed: int = 0,
+    re_ranking: ReRanking | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    distributed: bool = False,
+) -> RetrievalMetrics:
+    """CMC, mAP and mINP of features, by blocks of queries: the (Q, G) matrix is never in memory.
+
+    Args:
+        query, gallery: features (tensors on one device, or arrays), with identities and cameras.
+        metric: "euclidean" or "cosine".
+        max_rank, backend, ap, cmc, seed: see Conventions.
+        re_ranking: rank by k-reciprocal distances instead; with "cosine" those of unit features.
+        memory_limit: bytes of a block of distances and what computes it, 512 MiB by default; at least one row is there.
+            A centred copy of the features ("euclidean") counts too, but leaves blocks at least half of the limit. A few
+            numbers for each query and gallery entry come on top, and what utils.metrics.reranking says with re_ranking.
+        distributed: the processes of torch.distributed's default group share the blocks; each must hold all features,
+            and each gets the result that one process gets, to the last bit on machines of one kind.
+
+    Raises:
+        UserError: unknown metric or convention, features or ids that do not fit, features that are not finite, or no
+            query with a match.
+    """
+    conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
+    query, gallery = check_sets("evaluate_features", query, gallery, metric)
+    # a block, room for the product to work in, and on the host where features lie elsewhere
+    row_bytes = gallery.features.element_size() * (2 if gallery.features.device.type == "cpu" else 3)
+    copied = query.features.nbytes + gallery.features.nbytes if metric == "euclidean" and re_ranking is None else 0
+    room = max(memory_limit - copied, memory_limit // 2)
+    blocks = query_blocks(len(query.pids), len(gallery.pids), row_bytes, room)
+    if distributed:
+        blocks = blocks[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+    sides = (query.features, gallery.features)
+    if re_ranking is None:
+        if metric == "euclidean":
+            sides = centred(*sides)
+        rows = _ranking_blocks(*sides, blocks, metric)
+    else:
+        if metric == "cosine":
+            sides = tuple(torch.nn.functional.normalize(features, dim=1) for features in sides)
+        rows = re_ranking_blocks(*sides, re_ranking, blocks=blocks, memory_limit=memory_limit)
+    scores = Scores(len(query.pids), Gallery(gallery.pids, gallery.camids), conventions)
+    for start, distances in rows:
+        part = slice(start, start + len(distances))
+        scores.add(start, distances, query.pids[part], query.camids[part])
+    if distributed:
+        for table in scores.tables:
+            _add_up(table)
+    return scores.metrics()
+
+
+def _add_up(table: np.ndarray) -> None:
+    """Adds the tables of all processes, in place; each row is zero in all but one of them."""
+    torch.distributed.all_reduce(torch.from_numpy(table))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a test is evaluated: options of `evaluate_features`."""
+
+    metric: str = "euclidean"
+    ap: str = "step"
+    cmc: str = "standard"
+    seed: int = 0
+    re_ranking: ReRanking | None = None
+
+    def __call__(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
+        return evaluate_features(
+            query, gallery, metric=self.metric, ap=self.ap, cmc=self.cmc, seed=self.seed, re_ranking=self.re_ranking,
+            distributed=is_distributed(),
+        )  # fmt: skip
+
+    def describe(self) -> dict:
+        """For the record: {"metric", "ap", "cmc", "re_ranking": None or {"k1", "k2", "lambda_value"}}."""
+        described = asdict(self)
+        described.pop("seed")
+        return described
+
+
+def mean_metrics(repeats: list[RetrievalMetrics]) -> RetrievalMetrics:
+    """Mean over several draws of the same test setting; the single results stay in `repeats`."""
+    return RetrievalMetrics(
+        mAP=float(np.mean([r.mAP for r in repeats])),
+        mINP=float(np.mean([r.mINP for r in repeats])),
+        cmc=np.mean([r.cmc for r in repeats], axis=0),
+        num_queries=repeats[0].num_queries,
+        num_valid_queries=repeats[0].num_valid_queries,
+        repeats=tuple(repeats),
+    )

@@ -1,0 +1,217 @@
+"""k-reciprocal re-ranking of retrieval results.
+
+Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017. Section numbers below are the
+paper's. All N = Q + G pictures are neighbours of one another; distances are squared Euclidean, each row divided by its
+largest. Distances are computed by blocks and only the nearest neighbours kept, weights are sparse: memory grows with N,
+not with N x N.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from utils.errors import UserError
+from utils.metrics.checks import MEMORY_LIMIT, check_features, query_blocks
+
+try:
+    from utils.metrics import rerank_cylib
+except ImportError:  # the extension is not built
+    rerank_cylib = None
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReRanking:
+    """Settings of the re-ranking; the defaults are those of the paper for Market-1501.
+
+    Attributes:
+        k1: neighbours that may be k-reciprocal.
+        k2: neighbours averaged in the local query expansion; 1: none.
+        lambda_value: share of the original distance in the result, 0 to 1.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+
+    def __post_init__(self) -> None:
+        for key in ("k1", "k2"):
+            if getattr(self, key) < 1:
+                raise UserError(f"re-ranking: {key} is {getattr(self, key)}; expected an integer of at least 1")
+        if not 0 <= self.lambda_value <= 1:
+            raise UserError(f"re-ranking: lambda is {self.lambda_value}; expected 0 to 1")
+
+
+@functools.cache
+def _warn_not_built() -> None:
+    logger.warning(
+        "utils.metrics.rerank_cylib is not built: NumPy adds up the Jaccard distances, several times slower, with the same "
+        "numbers; build it with: python setup.py build_ext --inplace"
+    )
+
+
+def _squared_distances(rows: torch.Tensor, features: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    """(R, N) squared Euclidean distances of `rows` (R, D) to `features` (N, D) with squared norms `norms` (N,)."""
+    distances = torch.addmm(norms, rows, features.T, alpha=-2)
+    return distances.add_(rows.square().sum(dim=1, keepdim=True)).clamp_min_(0)
+
+
+def _nearest(
+    features: torch.Tensor, norms: torch.Tensor, count: int, memory_limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` nearest of all pictures to each, nearest first, (N, count); and each row's largest distance, (N,)."""
+    rows = max(1, memory_limit // (3 * features.element_size() * len(features)))
+    neighbours, largest = [], []
+    for start in range(0, len(features), rows):
+        distances = _squared_distances(features[start : start + rows], features, norms)
+        largest.append(distances.amax(dim=1).cpu())
+        neighbours.append(distances.topk(count, largest=False).indices.int().cpu())
+    return torch.cat(neighbours).numpy(), torch.cat(largest).numpy()
+
+
+def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
+    """R(i, k) (3.2), as a matrix of zeros and ones: neighbours of which the picture is a neighbour itself."""
+    count = len(neighbours)
+    columns = neighbours.reshape(-1)
+    near = sparse.csr_array(
+        (np.ones(columns.size, np.float32), columns, np.arange(0, columns.size + 1, neighbours.shape[1])),
+        shape=(count, count),
+    )
+    return near.multiply(near.T).tocsr()
+
+
+def _expanded(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
+    """R*(i, k1) (3.2, eq. 5): with the k1/2-reciprocal neighbours of each member that shares two thirds of them."""
+    reciprocal = _reciprocal(neighbours[:, : k1 + 1])
+    half = _reciprocal(neighbours[:, : int(np.around(k1 / 2)) + 1])
+    # for every member c of R(i): how many of its own half neighbours are in R(i)
+    shared = (reciprocal @ half.T).multiply(reciprocal).tocoo()
+    sizes = half.sum(axis=1)
+    accepted = 3 * shared.data > 2 * sizes[shared.col]
+    joins = sparse.csr_array(
+        (shared.data[accepted], (shared.row[accepted], shared.col[accepted])), shape=reciprocal.shape
+    )
+    return (reciprocal + joins @ half).tocsr()
+
+
+def _weights(
+    features: torch.Tensor,
+    norms: torch.Tensor,
+    neighbours: np.ndarray,
+    largest: np.ndarray,
+    settings: ReRanking,
+    memory_limit: int,
+) -> sparse.csr_array:
+    """V (3.3, eq. 7), Gaussian weights of the expanded neighbours with sum 1, after the query expansion (3.4)."""
+    weights = _expanded(neighbours, settings.k1)
+    weights.sort_indices()
+    rows = np.repeat(np.arange(len(features)), np.diff(weights.indptr))
+    distances = np.empty(weights.nnz, np.float32)
+    at_a_time = max(1, memory_limit // (4 * features.element_size() * features.shape[1]))
+    for start in range(0, weights.nnz, at_a_time):
+        pairs = slice(start, start + at_a_time)
+        one, other = (torch.from_numpy(index[pairs]).long().to(features.device) for index in (rows, weights.indices))
+        products = (features[one] * features[other]).sum(dim=1)
+        distances[pairs] = (norms[one] + norms[other] - 2 * products).clamp_min(0).cpu().numpy()
+    values = np.exp(-distances / largest[rows])
+    totals = np.bincount(rows, values, minlength=len(features))
+    weights.data = (values / totals[rows]).astype(np.float32)
+    if settings.k2 == 1:
+        return weights
+    chosen = neighbours[:, : settings.k2]
+    mean = sparse.csr_array(
+        (
+            np.full(chosen.size, 1 / chosen.shape[1], np.float32),
+            chosen.reshape(-1),
+            np.arange(0, chosen.size + 1, chosen.shape[1]),
+        ),
+        shape=weights.shape,
+    )
+    return (mean @ weights).tocsr()
+
+
+def _mix_numpy(queries: sparse.csr_array, lists: sparse.csc_array, scales: np.ndarray, share: float, distances) -> None:
+    """The same as rerank_cylib.mix_jaccard, query by query."""
+    for row, own in enumerate(distances):
+        overlap = np.zeros(len(own), np.float32)
+        for k in range(queries.indptr[row], queries.indptr[row + 1]):
+            column = queries.indices[k]
+            members = slice(lists.indptr[column], lists.indptr[column + 1])
+            overlap[lists.indices[members]] += np.minimum(queries.data[k], lists.data[members])
+        own[:] = (1 - overlap / (2 - overlap)) * (1 - share) + own * scales[row] * share
+
+
+def re_ranking_blocks(
+    query_features: torch.Tensor | np.ndarray,
+    gallery_features: torch.Tensor | np.ndarray,
+    settings: ReRanking,
+    *,
+    blocks: list[range] | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Re-ranked distances by blocks of queries.
+
+    Args:
+        query_features, gallery_features: (Q, D), (G, D), on one device.
+        settings: k1, k2 and lambda.
+        blocks: the queries wanted, all by default; the neighbours are those among all queries and gallery entries.
+        memory_limit: bytes of a block of work. A copy of the features and the sparse weights come on top.
+
+    Yields:
+        The index of the block's first query, and (rows, G) float32 distances, new for each block.
+
+    Raises:
+        UserError: shapes that do not fit, or a feature that is not finite.
+    """
+    query, gallery = check_features("re-ranking", query_features, gallery_features)
+    num_queries = len(query)
+    features = torch.cat([query, gallery]).float()
+    features -= features.mean(dim=0)  # distances stay; what all have in common would cost digits
+    query, gallery = features[:num_queries], features[num_queries:]
+    norms = features.square().sum(dim=1)
+    count = min(max(settings.k1 + 1, settings.k2), len(features))
+    neighbours, largest = _nearest(features, norms, count, memory_limit)
+    largest = np.maximum(largest, np.finfo(np.float32).tiny)  # of pictures that are all alike
+    weights = _weights(features, norms, neighbours, largest, settings, memory_limit)
+    queries, lists = weights[:num_queries], weights[num_queries:].tocsc()
+    for rows in query_blocks(num_queries, len(gallery), 3 * 4, memory_limit) if blocks is None else blocks:
+        part = slice(rows.start, rows.stop)
+        distances = _squared_distances(query[part], gallery, norms[num_queries:]).cpu().numpy()
+        block, scales = queries[part], (1 / largest[part]).astype(np.float32)
+        if rerank_cylib is None:
+            _warn_not_built()
+            _mix_numpy(block, lists, scales, settings.lambda_value, distances)
+        else:
+            rerank_cylib.mix_jaccard(
+                *_arrays(block), *_arrays(lists), scales, settings.lambda_value, distances, torch.get_num_threads()
+            )
+        yield rows.start, distances
+
+
+def _arrays(matrix: sparse.csr_array | sparse.csc_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data
+
+
+def re_ranking(
+    query_features: torch.Tensor | np.ndarray,
+    gallery_features: torch.Tensor | np.ndarray,
+    k1: int,
+    k2: int,
+    lambda_value: float,
+) -> np.ndarray:
+    """Re-ranked distances (Q, G) float32 of query (Q, D) to gallery (G, D) features; see `re_ranking_blocks`.
+
+    Args:
+        k1, k2, lambda_value: see ReRanking.
+    """
+    settings = ReRanking(k1, k2, lambda_value)
+    result = np.empty((len(query_features), len(gallery_features)), np.float32)
+    for start, distances in re_ranking_blocks(query_features, gallery_features, settings):
+        result[start : start + len(distances)] = distances
+    return result

@@ -223,11 +223,6 @@ def test_imports_that_are_allowed(name, text, tmp_path):
     assert import_faults(tmp_path) == []
 
 
-def test_mains_are_under_eighty_lines():
-    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in MAINS if (ROOT / name).exists()}
-    assert {name: length for name, length in lengths.items() if length >= 80} == {}
-
-
 def test_the_top_level_holds_only_what_the_design_lists():
     try:
         listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

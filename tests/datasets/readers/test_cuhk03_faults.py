@@ -22,7 +22,7 @@ from tests.datasets.readers.make_cuhk03 import (
     protocol_file,
     write_mat,
 )
-from tests.datasets.readers.test_cuhk03 import hidden, read, write_folders
+from tests.datasets.readers.test_cuhk03 import leftovers, read, write_folders
 from utils.errors import UserError
 
 
@@ -107,7 +107,7 @@ def test_a_truncated_mat(root, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(UserError, match=rf"{path}: cannot be opened as HDF5.*; {size} bytes\. It is not whole"):
         read(root)
-    assert hidden(root / "cuhk03") == []
+    assert leftovers(root / "cuhk03") == []
     assert not (root / "cuhk03" / "images_detected").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_mat_with_other_content(root, change, message):
     with pytest.raises(UserError, match=message) as caught:
         read(root)
     assert str(root / "cuhk03" / "cuhk-03.mat") in str(caught.value)
-    assert hidden(root / "cuhk03") == []
+    assert leftovers(root / "cuhk03") == []
 
 
 def test_a_damaged_picture_in_the_mat(root):

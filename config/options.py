@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from utils.stages import STAGES
+
 # The order in which CFAT's stages build on one another.
-STAGE_ORDER = ("clean", "corrupted", "bridge", "align")
+STAGE_ORDER = tuple(STAGES)
 PROTOCOLS = ("clean", "corrupted", "corrupted_query", "corrupted_gallery")
 
 

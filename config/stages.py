@@ -1,9 +1,11 @@
 """The stages of CFAT as ordinary training runs: which ones to train, and the configuration of each."""
 
+import itertools
+
 from yacs.config import CfgNode
 
 from config.load import ConfigError
-from config.options import STAGE_ORDER
+from utils.stages import STAGES, stage_checkpoint
 
 
 def stages_to_run(cfg: CfgNode) -> list[str]:
@@ -28,8 +30,8 @@ def stage_cfg(cfg: CfgNode, stage: str) -> CfgNode:
     Raises:
         ConfigError: there is no such stage.
     """
-    if stage not in STAGE_ORDER:
-        raise ConfigError(f"there is no stage {stage!r} of CFAT; expected one of {', '.join(STAGE_ORDER)}")
+    if stage not in STAGES:
+        raise ConfigError(f"there is no stage {stage!r} of CFAT; expected one of {', '.join(STAGES)}")
     staged = cfg.clone()
     staged.defrost()
     staged.CFAT.STAGE = stage
@@ -38,9 +40,9 @@ def stage_cfg(cfg: CfgNode, stage: str) -> CfgNode:
         staged.SOLVER.MAX_EPOCHS = own.MAX_EPOCHS
     if own.BASE_LR:
         staged.SOLVER.BASE_LR = own.BASE_LR
-    for earlier in STAGE_ORDER[: STAGE_ORDER.index(stage)]:
+    for earlier in itertools.takewhile(lambda name: name != stage, STAGES):
         section = staged.CFAT[earlier.upper()]
         if not section.WEIGHT:
-            section.WEIGHT = f"{cfg.OUTPUT_DIR}/checkpoints/{earlier}.pth"
+            section.WEIGHT = stage_checkpoint(cfg, earlier)
     staged.freeze()
     return staged

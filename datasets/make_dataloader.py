@@ -74,7 +74,7 @@ def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | Non
 
 def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], read: Reader) -> DataLoader:
     stage = current_stage(cfg)
-    seed = derive_seed(cfg.SEED, stage)
+    seed = derive_seed(cfg.SEED, stage.name)
     labels = [label_of[record.pid] for record in splits.train]
     transform = TrainTransform(
         tuple(cfg.INPUT.SIZE_TRAIN),
@@ -85,13 +85,12 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], rea
         mixing_coeff=tuple(cfg.INPUT.MIXING_COEFF),
         paired=cfg.INPUT.PAIRED_GEOMETRY,
     )
-    with_corrupted = stage != "clean"
-    with_augmented = stage in ("clean", "corrupted") and cfg.INPUT.SELF_ID
+    with_augmented = stage.trains == "model" and cfg.INPUT.SELF_ID
     pictures = TrainImages(
         splits.train,
         labels,
         transform,
-        make_train_policy(cfg) if with_corrupted else None,
+        make_train_policy(cfg) if stage.sees_corrupted else None,
         with_augmented=with_augmented,
         augmix=cfg.INPUT.AUGMIX and (with_augmented or not cfg.INPUT.SELF_ID),
         seed=seed,

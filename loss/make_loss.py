@@ -60,24 +60,24 @@ def make_loss(cfg, *, num_classes: int, feat_dim: int) -> CombinedLoss:
         UserError: a configuration that leaves no term.
     """
     stage = current_stage(cfg)
-    terms = _bridge_terms(cfg) if stage == "bridge" else _identity_terms(cfg)
+    terms = _identity_terms(cfg) if stage.has_identity_loss else _bridge_terms(cfg)
     learned = {}
-    if stage != "bridge" and cfg.MODEL.IF_WITH_CENTER:
+    if stage.has_identity_loss and cfg.MODEL.IF_WITH_CENTER:
         center = learned["center"] = CenterLoss(num_classes=num_classes, feat_dim=feat_dim)
         terms["center"] = (
             cfg.SOLVER.CENTER_LOSS_WEIGHT,
             lambda out, batch: center(out.embedding, _labels_for(out.embedding, batch)),
         )
-    if stage in ("clean", "corrupted") and cfg.INPUT.SELF_ID:
+    if stage.trains == "model" and cfg.INPUT.SELF_ID:
         consistency = ConsistencyLoss(scale=_logit_scale(cfg))
         terms["consistency"] = (
             cfg.MODEL.CONSISTENCY_LOSS_WEIGHT,
             lambda out, batch: consistency(out.logits[: len(batch["pids"])], out.augmented_logits),
         )
-    if stage == "align":
+    if stage.trains == "student":
         terms |= _alignment_terms(cfg)
     if not any(weight for weight, _ in terms.values()):
-        raise UserError(f"stage {stage}: every loss weight is 0; set one, e.g. MODEL.ID_LOSS_WEIGHT 1.0")
+        raise UserError(f"stage {stage.name}: every loss weight is 0; set one, e.g. MODEL.ID_LOSS_WEIGHT 1.0")
     return CombinedLoss(terms, learned=learned)
 
 

@@ -32,8 +32,8 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
     """
     stage = current_stage(cfg)
     counts = {"num_classes": num_classes, "num_cameras": num_cameras, "num_views": num_views}
-    if stage in ("clean", "corrupted"):
-        model = _make_reid(cfg, **counts, train_view="images" if stage == "clean" else "corrupted")
+    if stage.trains == "model":
+        model = _make_reid(cfg, **counts, train_view=stage.views[0])
         return set_up_training(cfg, model)
     student, teacher = _make_reid(cfg, **counts), _make_reid(cfg, **counts)
     bridge = BridgeVAE(
@@ -44,7 +44,7 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
         noise=cfg.CFAT.FINE.NOISE,
         released=cfg.CFAT.FINE.RELEASED,
     )
-    model = CFAT(student, teacher, bridge, student_views=cfg.CFAT.STUDENT_VIEWS, freeze_student=stage == "bridge")
+    model = CFAT(student, teacher, bridge, student_views=cfg.CFAT.STUDENT_VIEWS, freeze_student=stage.trains == "bridge")
     return set_up_training(cfg, model)
 
 

@@ -53,7 +53,7 @@ def dry_run(
     Raises:
         UserError: whatever would end the run early.
     """
-    stage, epochs, steps = current_stage(cfg), cfg.SOLVER.MAX_EPOCHS, len(data.train)
+    stage, epochs, steps = current_stage(cfg).name, cfg.SOLVER.MAX_EPOCHS, len(data.train)
     model.to(device)
     loss_fn.to(device)
     everything = sum(parameter.numel() for parameter in model.parameters())

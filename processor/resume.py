@@ -252,5 +252,5 @@ class Run:
             return ""
         if not can_go_on(cfg, path, self.identity(cfg)):
             return ""
-        logger.info("stage %s: done by an earlier run, %s", current_stage(cfg), path)
+        logger.info("stage %s: done by an earlier run, %s", current_stage(cfg).name, path)
         return str(path)

@@ -78,7 +78,7 @@ class _Stage:
         self.optimizer, self.scheduler, self.ema = optimizer, scheduler, ema
         if ema is not None:
             ema.module.to(device)
-        self.state = TrainState(stage=current_stage(cfg))
+        self.state = TrainState(stage=current_stage(cfg).name)
         counts = {"images": len(data.splits.train), "identities": data.num_classes, "cameras": data.num_cameras,
                   "views": data.num_views}  # fmt: skip
         self.identity = identity or StageIdentity(self.state.stage, settings_of_stage(cfg), counts)
@@ -221,7 +221,7 @@ class _Stage:
             return None
 
     def _evaluation_is_due(self) -> bool:
-        if self.state.stage == "bridge":  # which changes nothing about what is tested
+        if not current_stage(self.cfg).has_identity_loss:  # which changes nothing about what is tested
             return False
         period, epoch = self.cfg.SOLVER.EVAL_PERIOD, self.state.epoch
         done = any(evaluation["epoch"] == epoch for evaluation in self.state.evaluations)

@@ -21,13 +21,13 @@ import torch
 
 from utils.checkpoints import load_checkpoint
 from utils.files import open_regular
-from utils.stages import current_stage
+from utils.stages import STAGES, current_stage
 
 FORMAT = 1
 MAX_CHECKPOINT_BYTES = 2**40
 SHOWN_DIGITS = 12  # of a sha256, in messages
 
-CLEAN, CORRUPTED, BRIDGE, ALIGN = ALL = ("clean", "corrupted", "bridge", "align")
+CLEAN, CORRUPTED, BRIDGE, ALIGN = ALL = tuple(STAGES)
 
 
 class Row(NamedTuple):
@@ -100,7 +100,7 @@ KEYS = (
 
 def settings_of_stage(cfg) -> dict[str, Any]:
     """The values of the keys that the stage of `cfg` reads, by dotted key."""
-    stage, found = current_stage(cfg), {}
+    stage, found = current_stage(cfg).name, {}
     for row in KEYS:
         if stage in row.stages and row.when(cfg):
             section = cfg
@@ -211,7 +211,7 @@ def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str,
 
 def make_identity(cfg, files: Mapping[str, str], data: Mapping[str, Any]) -> StageIdentity:
     """The identity of the stage of `cfg`, which starts from `files` and trains with `data`."""
-    return StageIdentity(current_stage(cfg), settings_of_stage(cfg), dict(data), initial_weights(files))
+    return StageIdentity(current_stage(cfg).name, settings_of_stage(cfg), dict(data), initial_weights(files))
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 def initial_weight_files(cfg) -> dict[str, str]:
     """Files that the stage of `cfg` starts from, by the key that names each; empty for a start from random weights."""
     stage = current_stage(cfg)
-    if stage == "clean" or (stage == "corrupted" and cfg.CFAT.CORRUPTED.INIT == "pretrained"):
+    if stage.trains == "model" and (not stage.sees_corrupted or cfg.CFAT.CORRUPTED.INIT == "pretrained"):
         return {"MODEL.PRETRAIN_PATH": cfg.MODEL.PRETRAIN_PATH} if cfg.MODEL.PRETRAIN_PATH else {}
     files = {"CFAT.CLEAN.WEIGHT": cfg.CFAT.CLEAN.WEIGHT}
-    if stage != "corrupted" and cfg.CFAT.STUDENT_INIT == "corrupted":
+    if stage.trains != "model" and cfg.CFAT.STUDENT_INIT == "corrupted":
         files["CFAT.CORRUPTED.WEIGHT"] = cfg.CFAT.CORRUPTED.WEIGHT
     fine = cfg.CFAT.FINE
-    if stage == "align" and (fine.IDENTITY_WEIGHT or fine.KL_WEIGHT or fine.RECONSTRUCTION_WEIGHT):
+    if stage.trains == "student" and (fine.IDENTITY_WEIGHT or fine.KL_WEIGHT or fine.RECONSTRUCTION_WEIGHT):
         files["CFAT.BRIDGE.WEIGHT"] = cfg.CFAT.BRIDGE.WEIGHT
     return files
 
@@ -44,7 +44,7 @@ def check_stages(stage_cfgs: list) -> None:
     """
     faults, trained = [], set()
     for cfg in stage_cfgs:
-        stage = current_stage(cfg)
+        stage = current_stage(cfg).name
         check_backbone(cfg)
         for key, path in initial_weight_files(cfg).items():
             if path in trained or (key == "MODEL.PRETRAIN_PATH" and path.startswith(HUB)):
@@ -78,7 +78,7 @@ def load_initial_weights(cfg, model: ReIDModel | CFAT) -> None:
     """
     files = initial_weight_files(cfg)
     if not files:
-        logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg))
+        logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg).name)
     elif "MODEL.PRETRAIN_PATH" in files:
         load_pretrained(
             model.base,

@@ -37,7 +37,6 @@ _RELATIVES = {
     "MODEL.PRETRAINED": "initial weights go into MODEL.PRETRAIN_PATH",
     "MODEL.SIE_XISHU": "an early name of MODEL.SIE_COE",
     "SMALL.": "a second model beside MODEL is not built here",
-    "SOLVER.WARMUP_ITERS": "BoT's warm-up, counted in epochs: SOLVER.WARMUP_EPOCHS",
     "SOLVER.CLUSTER_MARGIN": "BoT's cluster loss is not built here",
     **dict.fromkeys(
         [f"SOLVER.RANGE_{name}" for name in ("K", "MARGIN", "ALPHA", "BETA", "LOSS_WEIGHT")],

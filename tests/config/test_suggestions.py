@@ -78,7 +78,6 @@ def test_spellings(key, suggested):
     ("key", "meaning"),
     [
         ("MODEL.PRETRAIN_HW_RATIO", "TransReID-SSL's; the position grid is read from the file of the initial weights"),
-        ("SOLVER.WARMUP_ITERS", "BoT's warm-up, counted in epochs: SOLVER.WARMUP_EPOCHS"),
         ("SMALL.JPM", "a second model beside MODEL is not built here"),
         ("SOLVER.STAGE1.BASE_LR", "it is one of CLIP-ReID: its training with text prompts is not built here"),
         ("MODEL.BACKBONE.NAME", "it is one of fast-reid: its models and keys are others"),

@@ -37,9 +37,7 @@ def setup_logging(output_dir: Path | None = None) -> None:
     else:
         try:
             name = "log.txt" if main else f"log_rank{rank()}.txt"  # of the others, once there is an error
-            other = logging.FileHandler(
-                output_dir / name, encoding="utf-8", errors="backslashreplace", delay=not main
-            )
+            other = logging.FileHandler(output_dir / name, encoding="utf-8", errors="backslashreplace", delay=not main)
         except OSError as error:
             raise UserError(
                 f"{output_dir / 'log.txt'}: cannot be written ({error}); choose another OUTPUT_DIR"

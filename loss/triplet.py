@@ -9,14 +9,28 @@ import torch.nn.functional as F
 from torch import nn
 
 MIN_SQUARED_DISTANCE = 1e-12  # keeps the root's gradient finite between equal embeddings
+LARGEST_SHARE = 100.0  # of the squared mean of embeddings in their squared spread, before it costs digits
 
 
 def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
     """Euclidean distances (N, N) between the rows of embeddings (N, D), in float32 or wider."""
     x = embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
+    x = x - _shared_part(x)
     norms = x.pow(2).sum(dim=1)
     squared = norms[:, None] + norms[None, :] - 2 * x @ x.T
     return squared.clamp_min(MIN_SQUARED_DISTANCE).sqrt()
+
+
+def _shared_part(x: torch.Tensor) -> torch.Tensor:
+    """The mean of the rows (N, D) where it outweighs their spread, else zeros, (D,).
+
+    Subtracting it keeps distances, and |x|^2 + |y|^2 - 2 x y would lose its digits. Below the limit float32
+    keeps more than four, and embeddings stay as they are, to the last bit.
+    """
+    rows = x.detach()
+    mean = rows.mean(dim=0)
+    spread = (rows - mean).square().sum(dim=1).mean()
+    return torch.where(mean.square().sum() > LARGEST_SHARE * spread, mean, torch.zeros_like(mean))
 
 
 def _pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

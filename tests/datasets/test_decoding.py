@@ -48,14 +48,14 @@ def make_missing(path):
 DAMAGED = [
     ("zero.jpg", make_zero, "cannot identify image file"),
     ("zero.png", make_zero, "cannot identify image file"),
-    ("truncated.jpg", make_truncated, "image file is truncated"),
+    ("truncated.jpg", make_truncated, "Premature end of JPEG file"),
     ("truncated.png", make_truncated, "image file is truncated"),
     ("head.jpg", make_head_alone, "cannot be read"),
     ("head.png", make_head_alone, "cannot be read"),
     ("text.jpg", make_text, "cannot identify image file"),
     ("missing.jpg", make_missing, "No such file or directory"),
     ("dangling.jpg", make_dangling, "No such file or directory"),
-    ("directory.jpg", make_directory, "Is a directory"),
+    ("directory.jpg", make_directory, "is no regular file"),
 ]
 
 

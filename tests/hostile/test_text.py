@@ -23,8 +23,7 @@ def is_harmless(text: str) -> bool:
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_terminal_and_log_get_text_alone(text, tmp_path, capsys, monkeypatch, restored_logging):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own would put the text into its report
+def test_terminal_and_log_get_text_alone(text, tmp_path, capsys, restored_logging):
     setup_logging()
     setup_logging(tmp_path)
     logger = logging.getLogger("tests.hostile")

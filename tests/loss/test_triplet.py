@@ -120,3 +120,16 @@ def test_half_precision_computes_in_float32(loss_fn, plain, dtype):
     half = loss_fn(x, torch.tensor(labels))
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(plain(x.float(), labels), rel=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 10.0, 100.0, 1000.0])
+def test_what_all_embeddings_share_costs_no_digits(offset):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = (offset + 2 * torch.randn(24, 32, generator=generator)).requires_grad_()
+    exact = embeddings.detach().double().requires_grad_()
+    labels = torch.arange(24) // 4
+    found, expected = (BatchHardTripletLoss()(rows, labels) for rows in (embeddings, exact))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(embeddings.grad.double(), exact.grad, rtol=0, atol=1e-4)

@@ -152,7 +152,7 @@ def test_what_a_checkpoint_says(tmp_path):
     data, _ = make_data()
     cfg = make_cfg(tmp_path)
     do_train(cfg, data, *build(cfg, data), device=CPU)
-    meta = load_checkpoint(tmp_path / "checkpoints" / "clean.pth", check=True)["meta"]
+    meta = load_checkpoint(tmp_path / "checkpoints" / "clean.pth")["meta"]
     assert (meta["stage"], meta["epoch"], meta["num_classes"], meta["dataset"]) == ("clean", 3, 4, "drawn")
     assert {"python", "torch", "timm", "numpy", "imagecorruptions"} <= set(meta["versions"])
 

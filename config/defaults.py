@@ -113,7 +113,7 @@ _C.DATASETS.ROOT_DIR = "data"
 # Refuse a data set whose counts (pictures, identities, cameras) are not the published ones; False only warns (subsets).
 _C.DATASETS.CHECK_COUNTS = True
 # Decode every picture before the first batch, so that a damaged one comes to light then. False saves that time.
-_C.DATASETS.CHECK_PICTURES = True
+_C.DATASETS.CHECK_IMAGES = True
 # What to do about damaged pictures, names that do not parse and entries of lists without a picture: error, or skip,
 # which leaves them out, counts and logs.
 _C.DATASETS.ON_BAD_IMAGE = "error"

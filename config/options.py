@@ -220,10 +220,10 @@ def check_together(values: dict[str, Any]) -> list[str]:
             "DATALOADER.NUM_INSTANCE: found 1, expected at least 2: the triplet loss compares a picture with another "
             "of the same person (DATALOADER.SAMPLER softmax does without)"
         )
-    if values["DATASETS.ON_BAD_IMAGE"] == "skip" and not values["DATASETS.CHECK_PICTURES"]:
+    if values["DATASETS.ON_BAD_IMAGE"] == "skip" and not values["DATASETS.CHECK_IMAGES"]:
         faults.append(
-            "DATASETS.ON_BAD_IMAGE: found skip, but DATASETS.CHECK_PICTURES False looks for no damaged pictures; "
-            "expected CHECK_PICTURES True, or ON_BAD_IMAGE error"
+            "DATASETS.ON_BAD_IMAGE: found skip, but DATASETS.CHECK_IMAGES False looks for no damaged pictures; "
+            "expected CHECK_IMAGES True, or ON_BAD_IMAGE error"
         )
     steps = values["SOLVER.STEPS"]
     if sorted(steps) != list(steps):

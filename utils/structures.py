@@ -22,9 +22,9 @@ SPLIT_NAMES = ("train", "query", "gallery")
 
 
 class Counts(NamedTuple):
-    """Pictures and identities of a split; None where nothing is published."""
+    """Images and identities of a split; None where nothing is published."""
 
-    pictures: int | None
+    images: int | None
     identities: int | None
 
     def describe(self) -> str:

@@ -1,5 +1,7 @@
 """Checks the keys of a configuration that this package reads, before anything is read or built."""
 
+from collections.abc import Callable
+
 from datasets.readers.folder import compile_pattern
 from datasets.readers.registry import find_reader
 from datasets.readers.validation import labels_of
@@ -19,16 +21,13 @@ def check(cfg, splits: DatasetSplits | None = None) -> None:
     Raises:
         UserError: names every key that is wrong, one per line.
     """
-    checks = [
+    checks: list[Callable[[], object]] = [
         lambda: find_reader(cfg.DATASETS.NAMES),
         lambda: _check_batch(cfg),
         lambda: _check_bad_images(cfg),
+        lambda: cfg.DATASETS.NAMES == "folder" and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),
+        lambda: splits and make_batch_sampler(cfg, labels_of(splits), cfg.SEED),
     ]
-    if cfg.DATASETS.NAMES == "folder":
-        checks.append(lambda: compile_pattern(cfg.DATASETS.FOLDER.PATTERN))
-    if splits is not None:
-        label_of = labels_of(splits)
-        checks.append(lambda: make_batch_sampler(cfg, [label_of[record.pid] for record in splits.train], cfg.SEED))
     errors = []
     for run in checks:
         try:

@@ -7,7 +7,6 @@ augmented as it would be there: results do not depend on which process an image 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -17,7 +16,8 @@ from utils.errors import UserError
 from utils.seeds import derive_generator
 
 
-class SampleKey(NamedTuple):
+@dataclass(frozen=True)
+class SampleKey:
     """What a sampler asks a data set for: image `index`, as sample number `position` of `epoch`."""
 
     index: int

@@ -162,7 +162,7 @@ def _read_testsets(file: MatFile, people: list[int]) -> list[list[list[int]]]:
         for pair, person in testset:
             if not (1 <= pair <= len(people) and 1 <= person <= people[pair - 1]):
                 raise UserError(
-                    f"{file.path}: 'testsets', split {split}: person {person} of camera pair {pair}; the pairs have "
-                    f"{people} people. Unpack or download it again"
+                    f"{file.path}: 'testsets', split {split}: person {person} of camera pair {pair}; expected one "
+                    f"of the people of the pairs, {people}. Unpack or download it again"
                 )
     return testsets

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 MIN_SQUARED_DISTANCE = 1e-12  # keeps the root's gradient finite between equal embeddings
-LARGEST_SHARE = 100.0  # of the squared mean of embeddings in their squared spread, before it costs digits
+LARGEST_SHARE = 1e4  # squared mean over squared spread; above it, float32 keeps less than three digits of a distance
 
 
 def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
@@ -24,8 +24,8 @@ def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
 def _shared_part(x: torch.Tensor) -> torch.Tensor:
     """The mean of the rows (N, D) where it outweighs their spread, else zeros, (D,).
 
-    Subtracting it keeps distances, and |x|^2 + |y|^2 - 2 x y would lose its digits. Below the limit float32
-    keeps more than four, and embeddings stay as they are, to the last bit.
+    Subtracting it keeps distances, where |x|^2 + |y|^2 - 2 x y would lose its digits. Below the limit, which even
+    the embeddings of an untrained network stay, distances are those of the published code, to the last bit.
     """
     rows = x.detach()
     mean = rows.mean(dim=0)

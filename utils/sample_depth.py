@@ -22,6 +22,7 @@ from utils.logging import warn_once
 
 DEPTHS = (8, 10, 12, 14, 16)
 _PLAIN_BYTES = 2**22  # of a PNM file in digits, which PIL reads one by one
+_JPEG2000_HEAD = 2**20  # bytes, colour profiles among them
 _BITS, _PHOTOMETRIC, _PLANES, _LARGEST, _COLOURS = 258, 262, 284, 281, 320  # TIFF tags
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
 
@@ -97,6 +98,8 @@ def read_colours(image: Image.Image, handle: BinaryIO, significant: int, path: o
     Raises:
         ValueError: a layout that PIL misreads.
     """
+    if image.format == "JPEG2000" and not image.mode.startswith("I") and _jpeg2000_bits(handle) > 8:
+        raise ValueError("JPEG 2000 of more than 8 bits a colour, whose white Pillow reads as black; convert it to PNG")
     tags = image.tag_v2 if image.format == "TIFF" else {}
     deep = _png_header(handle)[0] == 16 if image.format == "PNG" else tags.get(_BITS, (8,))[0] == 16
     if not deep or image.mode not in ("RGB", "RGBA"):
@@ -109,6 +112,15 @@ def read_colours(image: Image.Image, handle: BinaryIO, significant: int, path: o
         return None
     values = high << 8 | _low_bytes(image, handle)
     return upper_bits(values, 2 ** _find_depth(values, significant or _stated(tags), path) - 1)
+
+
+def _jpeg2000_bits(handle: BinaryIO) -> int:
+    """Bits of the deepest component, as the SIZ segment at the start of the code stream states them."""
+    handle.seek(0)
+    head = handle.read(_JPEG2000_HEAD)
+    start = head.find(b"\xff\x4f\xff\x51") + 40  # two markers, length, profile and eight sizes
+    count = int.from_bytes(head[start : start + 2], "big")
+    return max(((bits & 127) + 1 for bits in head[start + 2 : start + 2 + 3 * count : 3]), default=0)
 
 
 def _png_header(handle: BinaryIO) -> bytes:

@@ -55,15 +55,33 @@ def _uses_hinge(cfg) -> bool:
     return cfg.MODEL.METRIC_LOSS_TYPE == "triplet" and not cfg.MODEL.NO_MARGIN
 
 
+def _uses_sides(cfg) -> bool:
+    return cfg.MODEL.NAME == "transformer" and (cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW)
+
+
+def _from_clean(cfg) -> bool:
+    return current_stage(cfg) == CORRUPTED and cfg.CFAT.CORRUPTED.INIT == "clean"
+
+
+def _from_pretrained(cfg) -> bool:
+    """Of stages clean and corrupted: whether they start from MODEL.PRETRAIN_PATH, not from random weights."""
+    return bool(cfg.MODEL.PRETRAIN_PATH) and not _from_clean(cfg)
+
+
 # Which keys each stage reads. tests/utils/test_stage_identity.py compares the table with what the code reads.
 KEYS = (
     Row(ALL, "", "SEED"),
-    Row(ALL, "MODEL", "NAME ID_LOSS_TYPE JPM CHECKPOINT_ENTRY"),
-    Row((CLEAN, CORRUPTED), "MODEL", "PRETRAIN_SIZE"),
-    Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW SIE_COE DROP_PATH DROP_OUT ATT_DROP_RATE",
+    Row(ALL, "MODEL", "NAME ID_LOSS_TYPE JPM"),
+    Row((CLEAN, CORRUPTED), "MODEL", "CHECKPOINT_ENTRY", lambda cfg: _from_clean(cfg) or _from_pretrained(cfg)),
+    Row((BRIDGE, ALIGN), "MODEL", "CHECKPOINT_ENTRY"),
+    Row((CLEAN, CORRUPTED), "MODEL", "PRETRAIN_SIZE",
+        lambda cfg: cfg.MODEL.NAME == "transformer" and _from_pretrained(cfg)),
+    Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW DROP_PATH DROP_OUT ATT_DROP_RATE",
         _is("MODEL", "NAME", "transformer")),
+    Row(ALL, "MODEL", "SIE_COE", _uses_sides),
     Row(ALL, "INPUT", "SIZE_TEST", _is("MODEL", "NAME", "transformer")),
-    Row(ALL, "MODEL", "RE_ARRANGE SHIFT_NUM SHUFFLE_GROUP DEVIDE_LENGTH", _is("MODEL", "JPM", True)),
+    Row(ALL, "MODEL", "RE_ARRANGE DEVIDE_LENGTH", _is("MODEL", "JPM", True)),
+    Row(ALL, "MODEL", "SHIFT_NUM SHUFFLE_GROUP", lambda cfg: cfg.MODEL.JPM and cfg.MODEL.RE_ARRANGE),
     Row(ALL, "MODEL", "LAST_STRIDE STEM_RELU STEM_POOL GEM_POOL", _is("MODEL", "NAME", "resnet50")),
     Row((CLEAN, CORRUPTED, ALIGN), "MODEL",
         "METRIC_LOSS_TYPE ID_LOSS_WEIGHT TRIPLET_LOSS_WEIGHT IF_LABELSMOOTH IF_WITH_CENTER"),
@@ -76,16 +94,19 @@ KEYS = (
     Row((CLEAN, CORRUPTED), "INPUT", "SELF_ID"),
     Row((CLEAN, CORRUPTED), "MODEL", "CONSISTENCY_LOSS_WEIGHT", _uses_self_id),
     Row((BRIDGE, ALIGN), "INPUT", "SELF_ID", _is("INPUT", "AUGMIX", True)),
-    Row(ALL, "INPUT", "SIZE_TRAIN PROB PADDING RE_PROB ERASING_TYPE PIXEL_MEAN PIXEL_STD AUGMIX"),
-    Row(ALL, "INPUT", "MIXING_COEFF", _is("INPUT", "ERASING_TYPE", "soft", "self")),
+    Row(ALL, "INPUT", "SIZE_TRAIN PROB PADDING RE_PROB PIXEL_MEAN PIXEL_STD AUGMIX"),
+    Row(ALL, "INPUT", "ERASING_TYPE", lambda cfg: cfg.INPUT.RE_PROB > 0),
+    Row(ALL, "INPUT", "MIXING_COEFF", lambda cfg: cfg.INPUT.RE_PROB > 0 and cfg.INPUT.ERASING_TYPE != "normal"),
     Row((CORRUPTED, BRIDGE, ALIGN), "INPUT", "PAIRED_GEOMETRY"),
     Row((CORRUPTED, BRIDGE, ALIGN), "CORRUPTION", "TRAIN SEVERITIES CLEAN_PROB BACKEND"),
     Row(ALL, "DATALOADER", "SAMPLER"),
     Row(ALL, "DATALOADER", "NUM_INSTANCE", _is("DATALOADER", "SAMPLER", "softmax_triplet")),
     Row(ALL, "SOLVER",
-        "OPTIMIZER_NAME MAX_EPOCHS BASE_LR MOMENTUM NESTEROV WEIGHT_DECAY WEIGHT_DECAY_BIAS BIAS_LR_FACTOR LARGE_FC_LR "
-        "LAYER_DECAY SCHEDULER WARMUP_FACTOR WARMUP_EPOCHS IMS_PER_BATCH AMP COMPILE GRAD_CLIP ACCUMULATE EMA_DECAY "
-        "GLOBAL_LOSS DETERMINISTIC"),
+        "OPTIMIZER_NAME MAX_EPOCHS BASE_LR NESTEROV WEIGHT_DECAY WEIGHT_DECAY_BIAS BIAS_LR_FACTOR LARGE_FC_LR "
+        "LAYER_DECAY SCHEDULER WARMUP_EPOCHS IMS_PER_BATCH AMP COMPILE GRAD_CLIP ACCUMULATE EMA_DECAY GLOBAL_LOSS "
+        "DETERMINISTIC"),
+    Row(ALL, "SOLVER", "MOMENTUM", lambda cfg: cfg.SOLVER.OPTIMIZER_NAME.lower() not in ("adam", "adamw")),
+    Row(ALL, "SOLVER", "WARMUP_FACTOR", lambda cfg: cfg.SOLVER.WARMUP_EPOCHS > 0),
     Row(ALL, "SOLVER", "STEPS GAMMA", _is("SOLVER", "SCHEDULER", "multistep")),
     Row((CORRUPTED,), "CFAT.CORRUPTED", "INIT"),
     Row((BRIDGE, ALIGN), "CFAT", "STUDENT_INIT"),
@@ -93,7 +114,9 @@ KEYS = (
     Row((BRIDGE, ALIGN), "CFAT.FINE", "KL_WEIGHT RECONSTRUCTION_WEIGHT HIDDEN_DIM LATENT_DIM BRIDGE_T NOISE RELEASED"),
     Row((BRIDGE,), "CFAT.FINE", "PRIOR_WEIGHT"),
     Row((ALIGN,), "CFAT.FINE", "IDENTITY_WEIGHT"),
-    Row((ALIGN,), "CFAT.COARSE", "WEIGHT TEMPERATURE DETACH_WEIGHT EXCLUDE_SAME_IDENTITY"),
+    Row((ALIGN,), "CFAT.COARSE", "WEIGHT"),
+    Row((ALIGN,), "CFAT.COARSE", "TEMPERATURE DETACH_WEIGHT EXCLUDE_SAME_IDENTITY",
+        lambda cfg: cfg.CFAT.COARSE.WEIGHT > 0),
     Row((ALIGN,), "CFAT.COSINE", "CLASS_WEIGHT PATCH_WEIGHT"),
 )  # fmt: skip
 

@@ -77,7 +77,7 @@ def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[Sta
     if not models:  # of another kind: whoever wants a certain one says what is missing
         return max(boxes.values(), key=len), ""
     label = _choose(models, path, entry)
-    return models[label], _note(content, models, label)
+    return models[label], _note(content, models, label, entry)
 
 
 def _boxes(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
@@ -123,15 +123,20 @@ def _prefixes(state: State, anchors: tuple[str, ...]) -> set[str]:
     return {
         prefix
         for prefix in prefixes
-        if not prefix or (prefix.endswith(".") and all(part in PREFIXES for part in prefix[:-1].split(".")))
+        if not prefix or (prefix.endswith(".") and all(map(_says_nothing, prefix[:-1].split("."))))
     }
+
+
+def _says_nothing(part: str) -> bool:
+    """Whether a part of a prefix says where a model was used, or that it is an average, and not what it is."""
+    return part in PREFIXES or _AVERAGED.search(part) is not None
 
 
 def _choose(models: dict[str, State], path: str | Path, entry: str) -> str:
     if len(models) == 1:
         return next(iter(models))
     if entry:
-        fitting = [label for label in models if label == entry or entry in label.split(".")]
+        fitting = [label for label in models if _names(label, entry)]
     else:
         ranks = {label: _rank(label, models[label]) for label in models}
         fitting = [label for label in models if ranks[label] == min(ranks.values())]
@@ -152,11 +157,19 @@ def _rank(label: str, state: State) -> int:
     return 1 if _AVERAGED.search(label) else 0
 
 
-def _note(content: dict, models: dict[str, State], label: str) -> str:
+def _names(label: str, entry: str) -> bool:
+    return label == entry or entry in label.split(".")
+
+
+def _note(content: dict, models: dict[str, State], label: str, entry: str) -> str:
     others = [other for other in models if other != label]
-    unread = [key for key in content if isinstance(key, str) and _AVERAGED.search(key) and not any(
-        other.split(".")[0] == key for other in models)]  # fmt: skip
+    unread = [key for key, value in content.items() if isinstance(key, str) and isinstance(value, dict)
+              and _AVERAGED.search(key) and not any(other.split(".")[0] == key for other in models)]  # fmt: skip
+    unasked = bool(entry) and not _names(label, entry)  # several that it does not name are an error
     note = f"the weights of {label or 'its top level'!r} are read" if others or label not in ("", "model") else ""
+    if unasked:
+        read = repr(label or "its top level")
+        note = f"the weights of {read} are read, its only model; none is MODEL.CHECKPOINT_ENTRY {entry!r}"
     if others:
         note += f", not those of {', '.join(map(repr, others))} (MODEL.CHECKPOINT_ENTRY chooses)"
     if unread:

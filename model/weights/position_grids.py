@@ -27,7 +27,7 @@ def possible_grids(count: int, patch_size: int, *, own: tuple[int, int]) -> list
     strides = tuple((step, step) for step in (patch_size, *KNOWN_STRIDES) if step <= patch_size)
     grids = [grid for size in KNOWN_SIZES if (grid := grid_of_size(count, size, patch_size, strides))]
     grids += [own] if math.prod(own) == count else []
-    side = math.isqrt(count)
+    side = math.isqrt(max(count, 0))  # a broken file's table may hold less than its prefix
     grids += [(side, side)] if side * side == count else []
     return list(dict.fromkeys(grids))
 
@@ -58,6 +58,8 @@ def find_grid(
     Raises:
         UserError: the configuration or the key contradict the table, or nothing tells and not just one reading fits.
     """
+    if count < 1:
+        raise UserError(f"{source}: its positions hold no patches; the file is broken, fetch it anew")
     size, stride = stored.get("INPUT.SIZE_TEST"), stored.get("MODEL.STRIDE_SIZE") or [patch_size, patch_size]
     told = f"its configuration says {size} with stride {stride}"
     strides: tuple[tuple[int, int], ...] = (tuple(stride),)

@@ -119,6 +119,14 @@ def test_grids_that_nothing_tells_ask_for_the_key(count, own, square, readings):
         grid_of_file(count, own=own, square=square)
 
 
+@pytest.mark.parametrize("count", [0, -1])  # -1: the class token alone, beside a distillation token
+@pytest.mark.parametrize("stored", [{}, {"INPUT.SIZE_TEST": [128, 64]}])
+@pytest.mark.parametrize("square", [None, True, False])
+def test_a_table_without_patches(count, stored, square):
+    with pytest.raises(UserError, match="its positions hold no patches; the file is broken"):
+        grid_of_file(count, stored=stored, square=square)
+
+
 def test_key_and_configuration_that_disagree():
     with pytest.raises(UserError, match=r"MODEL.PRETRAIN_SIZE is \[64, 64\], but its configuration says \[128, 32\]"):
         grid_of_file(16, stored={"INPUT.SIZE_TEST": [128, 32]}, size=(64, 64))

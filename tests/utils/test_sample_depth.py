@@ -4,12 +4,14 @@ import io
 import logging
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.hostile.images import chunk, grey_tags, png, tiff
 from utils import logging as project_logging
+from utils.errors import UserError
 from utils.images import image_size, read_image
 from utils.sample_depth import upper_bits
 
@@ -163,6 +165,20 @@ def test_turned(tmp_path, expected, orientation, colour):
     exif = b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0" + bytes([orientation]) + bytes(6)
     turned = np.rot90(colours if colour else colours[:, :, 0], {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
     check(tmp_path / "a.png", deep_png(deepen(colours, 12), colour, chunk(b"eXIf", exif)), turned)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_jpeg_2000_is_right_or_an_error(tmp_path, expected, channels):
+    """Pillow rounds the brightest of 16 bits a colour up to 256, which is 0."""
+    expected = np.tile(expected, (3, 3, 1))  # OpenCV writes none below 32 x 32
+    values = deepen(np.concatenate([expected, expected[:, :, :1]], axis=2)[:, :, :channels], 16)
+    _, content = cv2.imencode(".jp2", values, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
+    (tmp_path / "a.jp2").write_bytes(content.tobytes())
+    if channels == 1:
+        assert np.array_equal(read_image(tmp_path / "a.jp2"), np.repeat(expected[:, :, :1], 3, axis=2))
+    else:
+        with pytest.raises(UserError, match="JPEG 2000 of more than 8 bits a colour.*convert it to PNG"):
+            read_image(tmp_path / "a.jp2")
 
 
 def test_the_upper_8_bits():

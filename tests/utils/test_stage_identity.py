@@ -31,7 +31,8 @@ TINY = {
 CASES = {
     "transformer": [],
     "jigsaw": ["MODEL.JPM", "True", "MODEL.STRIDE_SIZE", "[8, 8]", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST",
-               "[32, 32]", "MODEL.NO_MARGIN", "False", "SOLVER.SCHEDULER", "multistep", "INPUT.ERASING_TYPE", "self"],
+               "[32, 32]", "MODEL.NO_MARGIN", "False", "SOLVER.SCHEDULER", "multistep", "INPUT.ERASING_TYPE", "self",
+               "MODEL.PRETRAIN_PATH", "nothing.pth"],
     "resnet": ["MODEL.NAME", "resnet50", "INPUT.SELF_ID", "True", "MODEL.METRIC_LOSS_TYPE", "wrtriplet"],
     "margins": ["MODEL.ID_LOSS_TYPE", "arcface", "MODEL.IF_WITH_CENTER", "True", "INPUT.AUGMIX", "True",
                 "DATALOADER.SAMPLER", "softmax", "SOLVER.EMA_DECAY", "0.9"],
@@ -42,7 +43,10 @@ NO_WEIGHTS = {
     "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST.FEATURE", "TEST.FEAT_NORM", "TEST.ATTENTION_QUERIES",
 }  # fmt: skip
 # In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
-READ_ELSEWHERE = {"MODEL.CHECKPOINT_ENTRY", "MODEL.PRETRAIN_SIZE", "SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT", "CFAT.COSINE.PATCH_WEIGHT"}
+READ_ELSEWHERE = {
+    "MODEL.CHECKPOINT_ENTRY", "MODEL.PRETRAIN_SIZE", "SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT",
+    "CFAT.COSINE.PATCH_WEIGHT",
+}  # fmt: skip
 # Read by the stage's code, which then ignores it, since it is one of another stage.
 IGNORED = {
     "clean": {"INPUT.PAIRED_GEOMETRY"},
@@ -159,6 +163,29 @@ def train(cfg):
 def test_what_is_not_in_the_table_changes_no_weight(root, tmp_path, stage):
     changes = {**HARMLESS, **OF_OTHER_STAGES[stage], "OUTPUT_DIR": tmp_path / "other"}
     cfg, other = configure(root, stage, OUTPUT_DIR=tmp_path), configure(root, stage, **changes)
+    assert settings_of_stage(other) == settings_of_stage(cfg)
+    before, after = train(cfg), train(other)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+# Switches that are off, and other values of what they leave unread.
+OFF = {
+    "INPUT.RE_PROB": 0.0, "MODEL.SIE_CAMERA": False, "MODEL.JPM": True, "MODEL.RE_ARRANGE": False,
+    "MODEL.STRIDE_SIZE": [8, 8], "INPUT.SIZE_TRAIN": [32, 32], "INPUT.SIZE_TEST": [32, 32], "SOLVER.WARMUP_EPOCHS": 0,
+    "SOLVER.OPTIMIZER_NAME": "Adam", "CFAT.COARSE.WEIGHT": 0.0, "TEST.FEATURE": "class_token",
+}  # fmt: skip
+UNREAD = {
+    "INPUT.ERASING_TYPE": "soft", "INPUT.MIXING_COEFF": [2.0, 3.0], "MODEL.SIE_COE": 7.0, "MODEL.SHIFT_NUM": 2,
+    "MODEL.SHUFFLE_GROUP": 4, "MODEL.PRETRAIN_SIZE": [64, 32], "SOLVER.WARMUP_FACTOR": 0.5, "SOLVER.MOMENTUM": 0.7,
+    "CFAT.COARSE.TEMPERATURE": 0.1, "CFAT.COARSE.DETACH_WEIGHT": True, "CFAT.COARSE.EXCLUDE_SAME_IDENTITY": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["clean", "align"])
+def test_what_a_switch_leaves_unread_changes_no_weight(root, tmp_path, stage):
+    of_stage = {"MODEL.CHECKPOINT_ENTRY": "ema"} if stage == "clean" else {"MODEL.JPM": False}
+    cfg = configure(root, stage, **OFF | {"OUTPUT_DIR": tmp_path} | of_stage | {"MODEL.CHECKPOINT_ENTRY": ""})
+    other = configure(root, stage, **OFF | UNREAD | {"OUTPUT_DIR": tmp_path / "other"} | of_stage)
     assert settings_of_stage(other) == settings_of_stage(cfg)
     before, after = train(cfg), train(other)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []

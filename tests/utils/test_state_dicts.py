@@ -98,6 +98,26 @@ def test_an_average_that_cannot_be_read_is_told():
     assert "'ema' holds no names of a model and is not read" in note
 
 
+@pytest.mark.parametrize("entry", [True, False])
+@pytest.mark.parametrize("average", ["ema_net", "net_ema", "swa_model", "averaged_model", "model_ema"])
+def test_averages_whose_prefix_is_any_name_for_one(entry, average):
+    content = below("net", reid(1)) | below(average, reid(2))
+    content = {"state_dict": content} if entry else content
+    state, note = find_model(content, "a.pth")
+    assert state["base.cls_token"] == 1
+    label = f"state_dict.{average}" if entry else average
+    assert f"not those of {label!r} (MODEL.CHECKPOINT_ENTRY chooses)" in note
+    assert "holds no names" not in note
+    assert find_model(content, "a.pth", entry=average)[0]["base.cls_token"] == 2
+
+
+@pytest.mark.parametrize("content", [{"model": reid(1)}, reid(1), {"state_dict": below("net", reid(1))}])
+def test_an_entry_that_the_only_model_is_not_is_told(content):
+    state, note = find_model(content, "a.pth", entry="ema")
+    assert state["base.cls_token"] == 1
+    assert "its only model; none is MODEL.CHECKPOINT_ENTRY 'ema'" in note
+
+
 def test_the_state_of_a_training_is_no_checkpoint():
     content = {"training": {"model": reid(1), "progress": {}}, "meta": {}}
     with pytest.raises(UserError, match="the state of a training that goes on; continue it with SOLVER.RESUME auto"):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from corruption import _kernels
+import corruption._kernels as _kernels
 from corruption.draws import Draws
 
 

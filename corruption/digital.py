@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from corruption import _kernels
+import corruption._kernels as _kernels
 from corruption.blur import gaussian_filter, to_uint8
 from corruption.draws import Draws
 

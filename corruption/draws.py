@@ -11,7 +11,7 @@ import functools
 import numpy as np
 from scipy.special import pdtr
 
-from corruption import _kernels
+import corruption._kernels as _kernels
 
 
 class ExactDraws:

@@ -6,7 +6,7 @@ image, a severity from 1 to 5 and the draws, and returns a new image of the same
 
 import numpy as np
 
-from corruption import _kernels
+import corruption._kernels as _kernels
 from corruption.draws import Draws
 
 

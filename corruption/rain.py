@@ -63,4 +63,5 @@ def render_rain(image: np.ndarray, drops: Drops, severity: int) -> np.ndarray:
 
 def rain(image: np.ndarray, severity: int, rng: np.random.Generator | np.random.RandomState) -> np.ndarray:
     """Rain on an (H, W, 3) uint8 RGB image of at least MIN_HEIGHT x MIN_WIDTH pixels; returns a new image."""
-    return render_rain(image, sample_drops(*image.shape[:2], severity, rng), severity)
+    height, width = image.shape[:2]
+    return render_rain(image, sample_drops(height, width, severity, rng), severity)

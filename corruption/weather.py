@@ -9,7 +9,7 @@ import functools
 import cv2
 import numpy as np
 
-from corruption import _kernels
+import corruption._kernels as _kernels
 from corruption.blur import clipped_zoom, gaussian_filter, motion_filter, to_uint8
 from corruption.draws import Draws
 from corruption.imagecorruptions_backend import package_folder

@@ -10,15 +10,16 @@ import io
 import json
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 from PIL import Image
+from tqdm import tqdm
 
-from corruption.processes import processes
 from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
 from datasets.copy_format import (
     CORRUPTED_SPLITS,
@@ -37,7 +38,10 @@ from utils.json_files import read_json_object
 from utils.listing import is_machine_made
 from utils.locks import LOCK, lock
 from utils.structures import Condition
+from utils.workers import worker_pool
 
+Result = TypeVar("Result")
+RESUME_ADVICE = "run the same command again with fewer --workers: it goes on where it stopped"
 # Raised with every change that changes a picture or a file: a copy that another version began is not gone on with.
 FORMAT_VERSION = 1
 MAX_SETTINGS = MIB  # of export.json
@@ -88,8 +92,10 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
     data, out = export.data, export.out
     _check_places(data, out)
     files = _list_files(data)
-    with processes(workers, len(files)) as run:
-        sums = run(_sum_of_source, [data / file.source for file in files], "reading")
+    # 0, not 1 thread: with 1, OpenCV would wait for threads that the parent had and a forked worker has not
+    with worker_pool(workers, len(files), init=partial(cv2.setNumThreads, 0), advice=RESUME_ADVICE) as pool:
+        sources = [data / file.source for file in files]
+        sums = _with_progress(pool.map(_sum_of_source, sources), "reading", len(files))
         settings = _describe(export, files, sums)
         _make_directory(out)
         targets = [file.target for file in files]
@@ -106,11 +112,17 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
                 file._replace(expected=known.get(file.target, digest if file.split == "train" else ""))
                 for file, digest in zip(files, sums, strict=True)
             ]
-            made = run(partial(_make_file, export, settings["versions"]), files, "exporting")
+            make = partial(_make_file, export, settings["versions"])
+            made = _with_progress(pool.map(make, files), "exporting", len(files))
             if manifest is None:
                 listed = {file.target: digest for file, (digest, _) in zip(files, made, strict=True)}
                 _write(out / MANIFEST, _to_json({**settings, "files": dict(sorted(listed.items()))}))
     return ExportReport(settings["pictures"], sum(written for _, written in made))
+
+
+def _with_progress(results: Iterable[Result], title: str, total: int) -> list[Result]:
+    """All results, with a progress bar on a terminal."""
+    return list(tqdm(results, title, total, leave=False, disable=None))
 
 
 def _check_places(data: Path, out: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from corruption import CORRUPTIONS, FAMILIES, CorruptionPolicy, apply_condition, protocols
 from corruption.__main__ import main
-from corruption.apply import fast
+from corruption.apply import resolve_backend
 from datasets import copy_format as copies
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
@@ -142,7 +142,7 @@ def test_says_what_it_wrote_and_how_to_test(source, copy, tmp_path, capsys):
     export(source, copy, "--seed", "5")
     whole, hint = capsys.readouterr().out.splitlines()
     assert whole == (
-        f"{copy}: whole; 2 query and 14 gallery pictures corrupted, 2 training pictures copied; "
+        f"{copy}: complete; 2 query and 14 gallery images corrupted, 2 training images copied; "
         "0 files written by this run"
     )
     assert f"DATASETS.ROOT_DIR {tmp_path} DATASETS.NAMES market1501-C TEST.PROTOCOLS \"['clean']\"" in hint
@@ -331,7 +331,7 @@ class TestRefusals:
             pytest.param(
                 ["--seed", "5", "--backend", "imagecorruptions"],
                 "backend is fast there, imagecorruptions here",
-                marks=pytest.mark.skipif(fast is None, reason="the extension is not built"),
+                marks=pytest.mark.skipif(resolve_backend("fast") != "fast", reason="the extension is not built"),
             ),
         ],
     )

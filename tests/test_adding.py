@@ -170,33 +170,27 @@ def test_the_loss(found):
 
 
 def test_the_corruption(copy, tmp_path):
-    pytest.importorskip("corruption._kernels", reason="not built: python setup.py build_ext --inplace")
     names = [line.split()[0] for line in run(copy, "-m", "corruption", "list").splitlines()]
     assert names == [*CORRUPTIONS, "lost_rows"]
-    Image.new("RGB", (40, 80), (200, 150, 100)).save(tmp_path / "image.png")
-    code = (
-        "import sys, numpy as np; from PIL import Image; from corruption import corrupt; "
-        "image = np.asarray(Image.open(sys.argv[1])); "
-        "out = [corrupt(image, 'lost_rows', 3, np.random.default_rng(7)) for _ in range(2)]; "
-        "assert (out[0] == out[1]).all() and out[0].shape == image.shape and out[0].dtype == np.uint8; "
-        "print(int((out[0] == 0).all(axis=(1, 2)).sum()), int((out[0] == image).all(axis=(1, 2)).sum()))"
-    )
-    lost, kept = map(int, run(copy, "-c", code, tmp_path / "image.png").split())
-    assert lost + kept == 80
-    assert 4 <= lost <= 22  # 12 expected
-    run(
-        copy,
-        "-m",
-        "corruption",
-        "grid",
-        "--image",
-        tmp_path / "image.png",
-        "--type",
-        "lost_rows",
-        "--out",
-        tmp_path / "g.png",
-    )
-    assert Image.open(tmp_path / "g.png").width > 0
+    path, grid = tmp_path / "image.png", tmp_path / "grid.png"
+    Image.new("RGB", (40, 80), (200, 150, 100)).save(path)
+    code = """
+import sys
+import numpy as np
+from PIL import Image
+from corruption import corrupt
+image = np.asarray(Image.open(sys.argv[1]))
+for backend in ("fast", "imagecorruptions"):
+    out, again = (corrupt(image, "lost_rows", 3, np.random.default_rng(7), backend=backend) for _ in range(2))
+    assert (out == again).all() and out.shape == image.shape and out.dtype == np.uint8
+    print(*((out == value).all(axis=(1, 2)).sum() for value in (0, image)))
+"""
+    for line in run(copy, "-c", code, path).splitlines():
+        lost, kept = map(int, line.split())
+        assert lost + kept == 80
+        assert 4 <= lost <= 22  # 12 expected
+    run(copy, "-m", "corruption", "grid", "--image", path, "--type", "lost_rows", "--out", grid)
+    assert Image.open(grid).width > 0
 
 
 def test_the_backbone(found):

@@ -211,7 +211,7 @@ def check_pickle(stream: BinaryIO, path: str) -> None:
                 calls.add(str(argument))
             elif isinstance(argument, str):
                 texts.add(argument)
-            elif opcode.name in ("LONG_BINPUT", "LONG_BINGET") and argument > MAX_PICKLE:
+            elif opcode.name in ("LONG_BINPUT", "LONG_BINGET") and int(argument or 0) > MAX_PICKLE:
                 raise ValueError(f"memo {argument}")
     except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError, pickle.UnpicklingError) as error:
         raise UserError(

@@ -77,7 +77,7 @@ def _save(content: dict, path: Path) -> None:
     recorded = Handle()
     with path.open("wb") as handle:  # with a path, torch writes its name into the file: other bytes every time
         try:
-            torch.save(content, recorded)
+            torch.save(content, recorded)  # type: ignore[arg-type]  # it calls write and flush alone
         except RuntimeError:
             if recorded.error is None:
                 raise

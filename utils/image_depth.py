@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from utils.logging import warn_once
 
@@ -49,11 +49,16 @@ def read_grey(image: Image.Image, values: np.ndarray, significant: int, path: ob
     """
     if image.format in ("PPM", "JPEG2000"):  # PIL has scaled the values to 16 bits
         return upper_bits(values, 2**16 - 1)
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = _tiff_tags(image)
     bits = tags.get(_BITS, (16,))[0]
     white = 2 ** (bits if bits < 16 else _find_depth(values, significant or _stated(tags), path)) - 1
     grey = upper_bits(values, white)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+
+
+def _tiff_tags(image: Image.Image) -> Mapping:
+    """Tags of a TIFF; none for other formats."""
+    return image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
 
 
 def _stated(tags: Mapping) -> int:
@@ -98,7 +103,7 @@ def read_colours(image: Image.Image, handle: BinaryIO, significant: int, path: o
     Raises:
         ValueError: a layout that PIL reads wrongly.
     """
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = _tiff_tags(image)
     deep = _png_header(handle)[0] == 16 if image.format == "PNG" else tags.get(_BITS, (8,))[0] == 16
     if not deep or image.mode not in ("RGB", "RGBA"):
         return None
@@ -128,7 +133,7 @@ def _low_bytes(image: Image.Image, handle: BinaryIO) -> np.ndarray:
         content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
         with Image.open(io.BytesIO(content), formats=["PNG"]) as as_bytes:
             return np.repeat(np.asarray(as_bytes)[:, :, 1:2], 3, axis=2)
-    with Image.open(handle, formats=[image.format]) as again:
+    with Image.open(handle, formats=[str(image.format)]) as again:
         again.tile = [tile._replace(args=_other_order(tile.args)) for tile in again.tile]
         return np.asarray(again.convert("RGB"))
 
@@ -140,13 +145,14 @@ def _other_order(arguments: Any) -> Any:
     return other if isinstance(arguments, str) else (other, *arguments[1:])
 
 
-def read_pnm(image: Image.Image, handle: BinaryIO) -> np.ndarray | None:
+def read_pnm(image: ImageFile.ImageFile, handle: BinaryIO) -> np.ndarray | None:
     """Reads a binary PGM or PPM as (H, W) or (H, W, 3) uint8; None for the other forms, which PIL reads.
 
     Raises:
         ValueError: the file is truncated, or large and in ASCII digits.
     """
-    codec, _, offset, arguments = image.tile[0]
+    tile: Any = image.tile[0]
+    codec, _, offset, arguments = tile
     if codec == "ppm_plain" and handle.seek(0, io.SEEK_END) > _PLAIN_BYTES:
         raise ValueError(f"a PNM in digits of more than {_PLAIN_BYTES >> 20} MiB; convert it to binary")
     if codec != "ppm":
@@ -168,6 +174,6 @@ def read_pnm(image: Image.Image, handle: BinaryIO) -> np.ndarray | None:
 
 def widen_palette(image: Image.Image) -> None:
     """Corrects the palette of a TIFF with 8-bit palette values: PIL takes the upper 8 of 16 bits, which are all 0."""
-    colours = image.tag_v2.get(_COLOURS, (256,))
+    colours = _tiff_tags(image).get(_COLOURS, (256,))
     if max(colours) < 256:
         image.putpalette(np.array(colours, np.uint8).reshape(3, -1).T.tobytes())

@@ -13,6 +13,7 @@ import zlib
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from utils.logging import warn_once
 
@@ -156,7 +157,7 @@ def check_content(image: Image.Image, handle: BinaryIO) -> None:
     if image.format in ("JPEG", "MPO"):
         handle.seek(0)
         _check_jpeg(handle.read())
-    elif image.format == "TIFF":
+    elif isinstance(image, TiffImageFile):
         _check_tiff(image, handle)
     handle.seek(place)
 
@@ -177,7 +178,7 @@ def _check_jpeg(content: bytes) -> None:
             raise
 
 
-def _check_tiff(image: Image.Image, handle: BinaryIO) -> None:
+def _check_tiff(image: TiffImageFile, handle: BinaryIO) -> None:
     tags = image.tag_v2
     compression = tags.get(_COMPRESSION, 1)
     if compression != _TIFF_JPEG and compression not in _TIFF_DEFLATE:

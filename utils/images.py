@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from utils.errors import UserError
 from utils.files import MIB, open_regular
@@ -81,7 +81,7 @@ def _check_once(image: Image.Image, handle: BinaryIO) -> None:
             _checked.add(identity)
 
 
-def _read_rgb(image: Image.Image, handle: BinaryIO, significant: int, path: str | Path) -> np.ndarray:
+def _read_rgb(image: ImageFile.ImageFile, handle: BinaryIO, significant: int, path: str | Path) -> np.ndarray:
     values = read_pnm(image, handle) if image.format == "PPM" else None
     if values is not None:
         return _as_rgb(values)
@@ -145,7 +145,7 @@ def _cannot_read(path: str | Path, reason: object) -> UserError:
 
 
 @contextlib.contextmanager
-def _identified(path: str | Path, handle: BinaryIO) -> Iterator[Image.Image]:
+def _identified(path: str | Path, handle: BinaryIO) -> Iterator[ImageFile.ImageFile]:
     """Opens the file with PIL, which reads the header, and checks the size; nothing is decoded yet."""
     try:
         image = Image.open(handle, formats=FORMATS)

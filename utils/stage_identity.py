@@ -94,7 +94,8 @@ KEYS = (
 
 def settings_of_stage(cfg: Any) -> dict[str, Any]:
     """The values of the keys that the stage of `cfg` reads, by dotted key."""
-    stage, found = current_stage(cfg).name, {}
+    stage = current_stage(cfg).name
+    found: dict[str, Any] = {}
     for row in KEYS:
         if stage in row.stages and row.when(cfg):
             section = cfg
@@ -202,7 +203,7 @@ def _parse(described: Any) -> StageIdentity:
 
 def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     both = one.keys() & other.keys()
-    return tuple({key: side[key] for key in both} for side in (one, other))
+    return {key: one[key] for key in both}, {key: other[key] for key in both}
 
 
 def make_identity(cfg: Any, files: Mapping[str, str], data: Mapping[str, Any]) -> StageIdentity:

@@ -98,12 +98,12 @@ def read_scalar(text: str) -> bool | int | float | str | None:
             raise ValueError(f"the integer {text:.24}{'...' * (len(text) > 24)} has more than 64 bits")
         return number
     if _FLOAT.fullmatch(text):
-        number = float(text)
-        if math.isinf(number):
+        value = float(text)
+        if math.isinf(value):
             raise ValueError(f"the number {text:.24} is too large; infinity is written .inf")
-        if not number and re.search("[1-9]", re.split("[eE]", text)[0]):
+        if not value and re.search("[1-9]", re.split("[eE]", text)[0]):
             raise ValueError(f"the number {text:.24} is too small, it would be 0")
-        return number
+        return value
     return text
 
 

@@ -1,7 +1,7 @@
 """Re-identification models: backbone, BNNeck and identity classifier, for each kind of backbone.
 
 BNNeck: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, CVPRW 2019.
-Parameter names are those of the family's checkpoints: normalize, base, bottleneck, classifier.
+Parameters are named as in checkpoints of the TransReID codebase: normalize, base, bottleneck, classifier.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ TEST_FEATURES = ("patch_mean", "class_token", "neck")
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std per channel, for pixels in [0, 1]; mean and std travel in the checkpoint."""
+    """(x - mean) / std per channel, for pixels in [0, 1]; the checkpoint keeps mean and std."""
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class CosineClassifier(nn.Linear):
 
 
 class Embedded(NamedTuple):
-    """What a backbone makes of pictures, before any neck."""
+    """Output of a backbone, before any neck."""
 
     embedding: torch.Tensor  # (N, D)
     patch_tokens: torch.Tensor  # (N, P, D)
@@ -51,20 +51,24 @@ class Embedded(NamedTuple):
 
 @dataclass(frozen=True)
 class Gather:
-    """How the processes of a run put their rows together: `rows` (see utils.distributed.all_gather_rows), and whether
-    patch tokens are put together too, which takes most of the time and which few losses need."""
+    """How the losses get the rows of all processes.
+
+    Attributes:
+        rows: gathers a tensor; see utils.distributed.all_gather_rows.
+        patch_tokens: gather patch tokens too, which takes most of the time and which few losses need.
+    """
 
     rows: Callable[[torch.Tensor], torch.Tensor]
     patch_tokens: bool = False
 
 
 def autocasts(device: torch.device) -> bool:
-    """Whether autocast is on, on that kind of device."""
+    """Whether autocast is on for that kind of device."""
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
-    """Within it, autocast is off: heads are cheap, and coarse in half precision, cosines above all."""
+    """A context without autocast, for heads: they are cheap, and half precision is too coarse for cosines."""
     return torch.autocast(device.type, enabled=False) if autocasts(device) else contextlib.nullcontext()
 
 
@@ -82,7 +86,7 @@ def gather_embedded(share: Embedded, gather: Gather) -> Embedded:
 
 
 class ReIDModel(nn.Module, ABC):
-    """Backbone -> embedding -> BNNeck -> bias-free classifier; each part of a picture has a neck and classifier too.
+    """Backbone -> embedding -> BNNeck -> bias-free classifier; each part of an image has a neck and classifier too.
 
     Args:
         base: backbone, of width `base.embed_dim`.
@@ -92,10 +96,10 @@ class ReIDModel(nn.Module, ABC):
         feat_norm: divide the test feature by its Euclidean norm.
         train_view: key of the batch that the training forward reads, "images" or "corrupted".
         cosine_classifier: logits are cosines.
-        num_parts: local embeddings that `embed` gives.
+        num_parts: number of local embeddings that `embed` returns.
 
     Attributes:
-        gather: set where several processes train it and the losses see the whole batch.
+        gather: set where several processes train the model and the losses see the whole batch.
     """
 
     gather: Gather | None = None
@@ -127,14 +131,14 @@ class ReIDModel(nn.Module, ABC):
             self.add_module(f"bottleneck{ending}", neck)
             classifier = layer(base.embed_dim, num_classes, bias=False) if num_classes else None
             if isinstance(classifier, CosineClassifier):
-                nn.init.xavier_uniform_(classifier.weight)  # as the family's margin heads
+                nn.init.xavier_uniform_(classifier.weight)  # as the margin heads of TransReID
             elif classifier is not None:
                 nn.init.normal_(classifier.weight, std=0.001)
             self.add_module(f"classifier{ending}", classifier)
 
     @abstractmethod
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
-        """What the backbone makes of normalised images (N, 3, H, W)."""
+        """Runs the backbone on normalised images (N, 3, H, W), with cameras and viewpoints (N,)."""
 
     @property
     def embed_dim(self) -> int:
@@ -148,13 +152,14 @@ class ReIDModel(nn.Module, ABC):
         *,
         gather: Gather | None = None,
     ) -> ModelOutput:
-        """Embedding, neck output, logits and patch tokens of images (N, 3, H, W) in [0, 1], and those of the parts.
+        """Computes embeddings, neck outputs, logits and patch tokens.
 
-        Under autocast the backbone alone computes in half precision; what it hands out is float32, and so is the rest.
+        Under autocast the backbone alone computes in half precision; its output is float32, and so is the rest.
 
         Args:
-            images, camids, viewids: the rows.
-            gather: what makes the rows of all processes of those of this one; the heads then work on all.
+            images: (N, 3, H, W) float in [0, 1].
+            camids, viewids: (N,) int64.
+            gather: gathers the rows of all processes before the heads.
         """
         embedded = self.embed(self.normalize(images), camids, viewids)
         if autocasts(images.device):
@@ -183,8 +188,8 @@ class ReIDModel(nn.Module, ABC):
     def forward(self, batch: dict) -> ModelOutput:
         """Training forward of a batch dict (see utils.structures.DataBundle), images float in [0, 1].
 
-        Where the batch has `augmented` views, all go through the network together, as in AugMix, and the output is that
-        of the pictures themselves with the views' logits beside it.
+        A batch with `augmented` views (B, V, 3, H, W) goes through the network in one pass with them, as in AugMix; the
+        output is that of the images, with the logits of the views in `augmented_logits`.
         """
         images, camids, viewids = batch[self.train_view], batch["camids"], batch["viewids"]
         views = batch.get("augmented")
@@ -221,14 +226,14 @@ class ReIDModel(nn.Module, ABC):
         return torch.cat([feature, *(part / self.num_parts for part in local)], dim=1)
 
     def neck_of_foreign(self, embedding: torch.Tensor) -> torch.Tensor:
-        """The neck on (N, D) that are no backbone output; training leaves the running statistics untouched."""
+        """The neck on features (N, D) of another source than the backbone; the running statistics do not change."""
         neck = self.bottleneck
         if not self.training:
             return neck(embedding)
         return F.batch_norm(embedding, None, None, neck.weight, neck.bias, training=True, eps=neck.eps)
 
     def export_state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """What a checkpoint keeps: {"model": the state dict that test.py loads}."""
+        """What a checkpoint stores: {"model": the state dict that test.py loads}."""
         return {"model": self.state_dict()}
 
 
@@ -249,16 +254,20 @@ class TransformerReID(ReIDModel):
 
     @property
     def path_to_embedding(self) -> list[nn.Module]:
-        """The blocks that the embedding has passed, in order."""
+        """The blocks that the embedding passes, in order."""
         return list(self.base.blocks)
 
     def attend(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Where the embedding comes from: attention rollout of images (N, 3, H, W) in [0, 1]; see model.attention_rollout.
+        """Attention rollout of the embedding for images (N, 3, H, W) in [0, 1]; see model.attention_rollout.
 
         Returns:
-            (N, rows, columns) over the grid of patches; every picture's map adds up to 1.
+            (N, rows, columns) over the grid of patches; the map of every image sums to 1.
         """
-        attention = attention_rollout(self.path_to_embedding, lambda: self.embed(self.normalize(images), camids, viewids))
-        return attention.unflatten(1, self.base.patch_embed.grid_size)
+
+        def run() -> Embedded:
+            return self.embed(self.normalize(images), camids, viewids)
+
+        attention = attention_rollout(self.path_to_embedding, run)  # (N, P)
+        return attention.unflatten(1, self.base.patch_embed.grid_size)  # (N, rows, columns)

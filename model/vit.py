@@ -1,7 +1,7 @@
 """TransReID's vision transformer, a subclass of timm's.
 
 He et al., TransReID: Transformer-based Object Re-Identification, ICCV 2021, https://arxiv.org/abs/2102.04378.
-Parameters have the names of the released checkpoints: cls_token, pos_embed, sie_embed, patch_embed.proj, blocks.N, norm.
+Parameters are named as in the released checkpoints: cls_token, pos_embed, sie_embed, patch_embed.proj, blocks.N, norm.
 """
 
 from functools import partial
@@ -13,14 +13,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from model.drop_path import DropPath
-from model.vit_sizes import ViTSize
+from model.vit_sizes import ViTSize, grid_of
 from utils import distributed
-
-
-def grid_of(img_size: tuple[int, int], patch_size: int, stride: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of patches in an image (height, width) in pixels; 0 where the image is smaller than a patch."""
-    rows, columns = ((side - patch_size) // step + 1 for side, step in zip(img_size, stride, strict=True))
-    return max(rows, 0), max(columns, 0)
 
 
 class PatchEmbed(layers.PatchEmbed):

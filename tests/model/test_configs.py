@@ -12,7 +12,7 @@ from model.jigsaw import JigsawSettings
 from model.reid import CosineClassifier
 from solver import make_optimizer, make_scheduler
 from tests.helpers import REPOSITORY
-from tests.model.test_checkpoints import MODELS, random_state
+from tests.model.weights.test_load_model import MODELS, random_state
 
 EXPERIMENTS = sorted(
     str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "configs").rglob("*.yml") if path.parent.name != "base"

@@ -107,7 +107,7 @@ class TestJigsaw:
         model = JigsawReID(base, JigsawSettings(), num_classes=3)
         torch.nn.init.constant_(base.blocks[-1].mlp.fc1.weight, 0.5)
         assert not torch.equal(model.b2[0].mlp.fc1.weight, base.blocks[-1].mlp.fc1.weight)
-        model.start_branches()
+        model.init_branches()
         for branch in (model.b1, model.b2):
             assert torch.equal(branch[0].mlp.fc1.weight, base.blocks[-1].mlp.fc1.weight)
             assert branch[0].mlp.fc1.weight is not base.blocks[-1].mlp.fc1.weight

@@ -74,13 +74,13 @@ def test_losses_and_weights_of_two_processes_are_those_of_one(results, case):
 
 
 @pytest.mark.parametrize("case", CHECKPOINTED)
-def test_parts_of_a_batch_give_the_weights_of_the_whole(results, case):
-    expected, found = results[1][case], results[1][CHECKPOINTED[case]]
-    for alone, parts in zip(expected["losses"], found["losses"], strict=True):
-        assert parts == pytest.approx(alone, abs=1e-5, rel=1e-5)
-    for part in ("model", "loss"):
-        for name, weights in expected[part].items():
-            torch.testing.assert_close(found[part][name], weights, atol=1e-5, rtol=0)
+def test_gradient_checkpointing_changes_no_weight(results, case):
+    """Not by a bit, in one process and under DistributedDataParallel."""
+    for alone_or_two in results.values():
+        expected, found = alone_or_two[case], alone_or_two[CHECKPOINTED[case]]
+        assert found["losses"] == expected["losses"]
+        for part in ("model", "loss"):
+            assert all(torch.equal(found[part][name], weights) for name, weights in expected[part].items())
 
 
 def test_local_losses_are_others(root, results):

@@ -39,7 +39,7 @@ CASES = {
 # Read while a stage is built and trained, and of no influence on its weights: HARMLESS below proves it.
 NO_WEIGHTS = {
     "CFAT.STAGE", "DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "OUTPUT_DIR", "SOLVER.RESUME", "SOLVER.LOG_PERIOD",
-    "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST.FEATURE", "TEST.FEAT_NORM", "TEST.ATTENTION_QUERIES",
+    "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.GRAD_CHECKPOINT", "TEST.FEATURE", "TEST.FEAT_NORM", "TEST.ATTENTION_QUERIES",
 }  # fmt: skip
 # In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
 READ_ELSEWHERE = {"MODEL.CHECKPOINT_ENTRY", "MODEL.PRETRAIN_SIZE", "SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT", "CFAT.COSINE.PATCH_WEIGHT"}

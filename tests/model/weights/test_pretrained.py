@@ -15,7 +15,7 @@ from model import load_initial_weights, make_model
 from model.resnet import ResNetTrunk
 from model.vit import TransReIDViT
 from model.vit_sizes import ViTSize
-from model.weights.position_grids import find_grid, resize_position_embedding
+from model.weights.position_embeddings import find_grid, resize_position_embedding
 from model.weights.pretrained import load_pretrained
 from tests.helpers import REPOSITORY
 from tests.model.test_cfat import COUNTS, SMALL

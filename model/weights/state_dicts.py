@@ -1,7 +1,6 @@
-"""The model's state dict in a checkpoint: under which entries and prefixes it lies, and which one where there are
-several, as with averages of the weights (EMA)."""
+"""Finds the model's state dict in a checkpoint: under which entry and prefix it lies, and which one to read where there
+are several, such as the trained weights and their moving average (EMA)."""
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +9,15 @@ import torch
 
 from utils.errors import UserError
 
-logger = logging.getLogger(__name__)
-
 State = dict[str, torch.Tensor]
 
 WRAPPERS = ("module", "_orig_mod")  # what DataParallel and torch.compile put into names, anywhere
 # First parts of names that say where a model was used, not what it is.
-PREFIXES = (
-    "model", "net", "network", "backbone", "encoder", "base_encoder", "encoder_q", "encoder_k", "momentum_encoder",
-    "target_encoder", "student", "teacher", "ema", "model_ema", "ema_model",
-)  # fmt: skip
-# Names by which models are found, most telling first: those of re-identification, bare backbones, CFAT's bridge.
+PREFIXES = {
+    *("model", "net", "network", "backbone", "encoder", "base_encoder", "encoder_q", "encoder_k", "momentum_encoder"),
+    *("target_encoder", "student", "teacher", "ema", "model_ema", "ema_model"),
+}
+# Parameters by which models are found, most specific first: re-identification models, bare backbones, CFAT's bridge.
 ANCHORS = (
     ("base.cls_token", "base.layer1.0.conv1.weight"),
     ("cls_token", "layer1.0.conv1.weight"),
@@ -33,60 +30,52 @@ SHOWN = 8  # names in a message
 
 
 def num_rows(value: torch.Tensor | None) -> int:
-    """Length of a tensor's first dimension; 0 for none and for a 0-dim tensor."""
+    """Length of a tensor's first dimension; 0 for None and for a 0-dim tensor."""
     return len(value) if value is not None and value.ndim else 0
 
 
-def model_state(content: dict, path: str | Path, *, entry: str = "") -> State:
-    """`find_model`, with a log line where an entry was chosen or a prefix taken off."""
-    state, note = find_model(content, path, entry=entry)
-    if note:
-        logger.info("checkpoint %s: %s", path, note)
-    return state
-
-
 def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[State, str]:
-    """Finds the model's state dict: bare, in dicts, or under a prefix that says nothing of the model.
+    """Finds the model's state dict: bare, in nested dicts, or under a prefix such as "module." or "encoder_q.".
 
-    Where there are several, the trained weights come before their average, and of a bare backbone's student and
-    teacher (DINO) the teacher, as the code of such files has it.
+    Of several, the trained weights come before their average; of the student and teacher of a bare backbone (DINO) the
+    teacher, as the code of such files reads it.
 
     Args:
-        content: what `load_checkpoint` returned.
+        content: as of `load_checkpoint`.
         path: for messages.
-        entry: name of an entry or prefix, MODEL.CHECKPOINT_ENTRY; "" chooses as said.
+        entry: name of the entry or prefix to read, MODEL.CHECKPOINT_ENTRY; "" chooses as above.
 
     Returns:
-        The state dict, and a note on what was chosen; "" where there was nothing to choose or to take off.
+        The state dict, and a note for the log on what was chosen; "" where there was no choice and no prefix.
 
     Raises:
-        UserError: no tensors, two of one name, several models, or no such entry.
+        UserError: no tensors, two of the same name, several models, or no such entry.
     """
-    boxes = dict(_boxes(content, path))
-    if not boxes:
+    state_dicts = dict(_state_dicts(content, path))
+    if not state_dicts:
         raise UserError(
             f"checkpoint {path}: no tensors found; expected a state dict, bare or in an entry such as model or "
             f"state_dict; found {', '.join(str(key)[:60] for key in list(content)[:SHOWN]) or 'nothing'}"
         )
-    models = _models(boxes)
+    models = _models(state_dicts)
     if "training" in {label.split(".")[0] for label in models} and "meta" in content:
         raise UserError(
-            f"checkpoint {path}: the state of a training that goes on; continue it with SOLVER.RESUME auto, or give "
+            f"checkpoint {path}: the state of an unfinished training run; continue it with SOLVER.RESUME auto, or give "
             "the checkpoint that it leaves at its end"
         )
-    if not models:  # of another kind: whoever wants a certain one says what is missing
-        return max(boxes.values(), key=len), ""
+    if not models:  # a model of another kind: the caller says what it expects
+        return max(state_dicts.values(), key=len), ""
     label = _choose(models, path, entry)
     return models[label], _note(content, models, label)
 
 
-def _boxes(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
-    """The tensors of every dict in `content`, by the dotted keys that lead to the dict; each dict once."""
+def _state_dicts(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
+    """The tensors of every dict in `content`, each with the dotted keys that lead to the dict."""
     waiting, seen = [("", content, 0)], {id(content)}
     while waiting:
-        label, box, depth = waiting.pop(0)
+        label, node, depth = waiting.pop(0)
         state: State = {}
-        for name, value in box.items():
+        for name, value in node.items():
             if not isinstance(name, str):
                 continue
             if isinstance(value, torch.Tensor):
@@ -101,11 +90,11 @@ def _boxes(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
             yield label, state
 
 
-def _models(boxes: dict[str, State]) -> dict[str, State]:
-    """The models of the most telling kind, by the entries and the prefix that lead to each."""
+def _models(state_dicts: dict[str, State]) -> dict[str, State]:
+    """The models of the most specific kind, each by the entries and the prefix that lead to it."""
     for anchors in ANCHORS:
         found: dict[str, State] = {}
-        for label, state in boxes.items():
+        for label, state in state_dicts.items():
             prefixes = sorted(_prefixes(state, anchors), key=len, reverse=True)
             taken: set[str] = set()
             for prefix in prefixes:
@@ -118,7 +107,7 @@ def _models(boxes: dict[str, State]) -> dict[str, State]:
 
 
 def _prefixes(state: State, anchors: tuple[str, ...]) -> set[str]:
-    """Prefixes, each with its dot, under which one of `anchors` stands and which say nothing of the model."""
+    """Prefixes, with their last dot, of the `anchors` in `state`: "", or made of PREFIXES alone."""
     prefixes = {name.removesuffix(anchor) for name in state for anchor in anchors if name.endswith(anchor)}
     return {
         prefix
@@ -131,22 +120,22 @@ def _choose(models: dict[str, State], path: str | Path, entry: str) -> str:
     if len(models) == 1:
         return next(iter(models))
     if entry:
-        fitting = [label for label in models if label == entry or entry in label.split(".")]
+        matching = [label for label in models if label == entry or entry in label.split(".")]
     else:
         ranks = {label: _rank(label, models[label]) for label in models}
-        fitting = [label for label in models if ranks[label] == min(ranks.values())]
-    if len(fitting) != 1:
-        number = "none" if not fitting else "several"
+        matching = [label for label in models if ranks[label] == min(ranks.values())]
+    if len(matching) != 1:
+        number = "none" if not matching else "several"
         asked = f"MODEL.CHECKPOINT_ENTRY {entry!r} names {number} of them; " if entry else ""
         raise UserError(
             f"checkpoint {path}: holds {len(models)} models, {', '.join(map(repr, list(models)[:SHOWN]))}; {asked}set "
             "MODEL.CHECKPOINT_ENTRY to the one to read"
         )
-    return fitting[0]
+    return matching[0]
 
 
 def _rank(label: str, state: State) -> int:
-    """Which of several models comes first; of re-identification models' students and teachers neither does."""
+    """Which of several models comes first, from 0; a re-identification model's student and teacher rank the same."""
     if _STUDENT.search(label):
         return 1 if any(name.startswith("base.") for name in state) else 2
     return 1 if _AVERAGED.search(label) else 0
@@ -154,8 +143,8 @@ def _rank(label: str, state: State) -> int:
 
 def _note(content: dict, models: dict[str, State], label: str) -> str:
     others = [other for other in models if other != label]
-    unread = [key for key in content if isinstance(key, str) and _AVERAGED.search(key) and not any(
-        other.split(".")[0] == key for other in models)]  # fmt: skip
+    entries = {other.split(".")[0] for other in models}
+    unread = [key for key in content if isinstance(key, str) and _AVERAGED.search(key) and key not in entries]
     note = f"the weights of {label or 'its top level'!r} are read" if others or label not in ("", "model") else ""
     if others:
         note += f", not those of {', '.join(map(repr, others))} (MODEL.CHECKPOINT_ENTRY chooses)"

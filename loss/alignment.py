@@ -39,6 +39,7 @@ class CoarseAlignmentLoss(nn.Module):
         partners = anchors.roll(count)
         excluded = anchors[:, None] == anchors[None, :]
         if self.exclude_same_identity:
+            assert labels is not None
             both = labels.repeat(2)
             excluded = both[:, None] == both[None, :]
             excluded[anchors, partners] = False

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from utils.structures import ModelOutput
 
 PARTS_SHARE = 0.5  # of the local parts in a term that has any, as in TransReID's loss/make_loss.py
 
-Term = Callable[[ModelOutput, dict], torch.Tensor]
+Term = Callable[[Any, dict], torch.Tensor]  # (ModelOutput, batch) -> scalar
 
 
 class CombinedLoss(nn.Module):
@@ -44,7 +45,7 @@ class CombinedLoss(nn.Module):
 
     def forward(self, output: ModelOutput, batch: dict) -> dict[str, torch.Tensor]:
         values = {name: term(output, batch) for name, (_, term) in self.terms.items()}
-        total = sum(weight * values[name] for name, (weight, _) in self.terms.items())
+        total: Any = sum(weight * values[name] for name, (weight, _) in self.terms.items())  # 0-dim tensor
         return {"loss": total, **{f"{name}_loss": value for name, value in values.items()}}
 
 

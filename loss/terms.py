@@ -18,7 +18,7 @@ def check(cfg) -> None:
 def term_weights(cfg) -> dict[str, float]:
     """Weights of the terms of the stage of `cfg`, by name, in the order in which they are summed."""
     stage, model, fine = current_stage(cfg), cfg.MODEL, cfg.CFAT.FINE
-    weights = {}
+    weights: dict[str, float] = {}
     if stage.has_identity_loss:
         weights |= {"id": model.ID_LOSS_WEIGHT, "triplet": model.TRIPLET_LOSS_WEIGHT}
     if stage.has_identity_loss and model.IF_WITH_CENTER:

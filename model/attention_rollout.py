@@ -1,13 +1,13 @@
 """Attention rollout: Abnar, Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, arXiv 2005.00928."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
 
 
 @torch.no_grad()
-def attention_rollout(blocks: Sequence[nn.Module], run: Callable[[], object]) -> torch.Tensor:
+def attention_rollout(blocks: Sequence[Any], run: Callable[[], object]) -> torch.Tensor:
     """Computes how much every patch contributes to the class token over all blocks (section 3 of the paper).
 
     A block mixes tokens by (A + I) / 2, with A the mean of its heads' attention and I the residual branch; the rollout
@@ -37,7 +37,7 @@ def attention_rollout(blocks: Sequence[nn.Module], run: Callable[[], object]) ->
     return patches / patches.sum(dim=1, keepdim=True)
 
 
-def _mix(attn: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def _mix(attn: Any, tokens: torch.Tensor) -> torch.Tensor:
     """(A + I) / 2 of timm's attention module for its input (B, N, D); its rows sum to 1, as those of A do."""
     query, key, _ = attn.qkv(tokens).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     query, key = attn.q_norm(query), attn.k_norm(key)  # (B, heads, N, head_dim)

@@ -18,6 +18,9 @@ MIN_VARIANCE = 1e-6  # of the released form, whose sigma may be 0 or negative; k
 class BridgeEncoder(nn.Module):
     """(B, D) -> hidden -> diagonal Gaussians over L latent dimensions; `released`: predicts sigma, not log-variance."""
 
+    sigma: nn.Linear
+    log_var: nn.Linear
+
     def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int, *, released: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(feat_dim, hidden_dim)

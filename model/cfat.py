@@ -79,6 +79,7 @@ class CFAT(nn.Module):
             if self.student.classifier is not None:
                 neck = self.student.neck_of_foreign(bridge.corrupted_reconstruction)
                 bridge = bridge._replace(reconstruction_logits=self.student.classifier(neck))
+        assert output.patch_tokens is not None
         return output._replace(
             clean_embedding=clean.embedding,
             clean_patch_tokens=clean.patch_tokens,

@@ -14,6 +14,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,6 +40,8 @@ METRICS = {
 
 class ExtractModule(nn.Module):
     """ReIDModel.extract as forward; a side input that is left out is 0 for every image."""
+
+    zero: torch.Tensor
 
     def __init__(self, model: ReIDModel) -> None:
         super().__init__()
@@ -213,6 +216,7 @@ def _write_onnx(program: torch.export.ExportedProgram, draft: Path, metadata: di
         output_names=[OUTPUT],
         dynamic_shapes={name: {0: "batch"} for name in names},  # the name that the file shows
     )
+    assert onnx_program is not None
     onnx_program.model.metadata_props.update(metadata)
     onnx_program.save(draft)
     return f"ONNX opset {onnx_program.model.opset_imports['']}"
@@ -265,7 +269,7 @@ def _move(source: Path, place: Path) -> None:
         raise UserError(
             f"export {place}: {weights[0].name} is there already and belongs to an earlier model; choose another name"
         )
-    write_files({place.with_name(file.name): lambda partial, file=file: os.replace(file, partial) for file in files})
+    write_files({place.with_name(file.name): partial(os.replace, file) for file in files})
 
 
 def _reason(error: BaseException) -> str:

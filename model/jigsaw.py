@@ -99,4 +99,4 @@ class JigsawReID(TransformerReID):
 
     @property
     def path_to_embedding(self) -> list[nn.Module]:
-        return [*self.base.blocks[:-1], self.b1[0]]
+        return [*list(self.base.blocks)[:-1], self.b1[0]]

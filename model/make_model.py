@@ -1,6 +1,8 @@
 """Models from a configuration, with random weights."""
 
 import logging
+from functools import partial
+from typing import Any
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
@@ -31,10 +33,10 @@ def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> Re
     """
     check(cfg)
     stage = current_stage(cfg)
-    counts = {"num_classes": num_classes, "num_cameras": num_cameras, "num_views": num_views}
+    make = partial(make_reid, cfg, num_classes=num_classes, num_cameras=num_cameras, num_views=num_views)
     if stage.trains == "model":
-        return set_up_training(cfg, make_reid(cfg, **counts, train_view=stage.views[0]))
-    student, teacher = make_reid(cfg, **counts), make_reid(cfg, **counts)
+        return set_up_training(cfg, make(train_view=stage.views[0]))
+    student, teacher = make(), make()
     bridge = BridgeVAE(
         student.embed_dim,
         hidden_dim=cfg.CFAT.FINE.HIDDEN_DIM,
@@ -63,7 +65,7 @@ def make_reid(
         UserError: as of `check_architecture`.
     """
     check_architecture(cfg)
-    options = {
+    options: dict[str, Any] = {
         "num_classes": num_classes,
         "mean": tuple(cfg.INPUT.PIXEL_MEAN),
         "std": tuple(cfg.INPUT.PIXEL_STD),

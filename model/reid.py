@@ -8,7 +8,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,9 @@ TEST_FEATURES = ("patch_mean", "class_token", "neck")
 
 class Normalize(nn.Module):
     """(x - mean) / std per channel, for pixels in [0, 1]; the checkpoint keeps mean and std."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
@@ -103,6 +106,10 @@ class ReIDModel(nn.Module, ABC):
     """
 
     gather: Gather | None = None
+    normalize: Normalize
+    base: Any
+    bottleneck: nn.BatchNorm1d
+    classifier: nn.Linear | None
 
     def __init__(
         self,
@@ -126,10 +133,10 @@ class ReIDModel(nn.Module, ABC):
         self.num_parts = num_parts
         layer = CosineClassifier if cosine_classifier else nn.Linear
         for ending in ["", *(f"_{part}" for part in range(1, num_parts + 1))]:
-            neck = nn.BatchNorm1d(base.embed_dim)
+            neck = nn.BatchNorm1d(self.embed_dim)
             neck.bias.requires_grad_(False)
             self.add_module(f"bottleneck{ending}", neck)
-            classifier = layer(base.embed_dim, num_classes, bias=False) if num_classes else None
+            classifier = layer(self.embed_dim, num_classes, bias=False) if num_classes else None
             if isinstance(classifier, CosineClassifier):
                 nn.init.xavier_uniform_(classifier.weight)  # as the margin heads of TransReID
             elif classifier is not None:
@@ -200,6 +207,7 @@ class ReIDModel(nn.Module, ABC):
         camids, viewids = camids.repeat(1 + num_views), viewids.repeat(1 + num_views)
         with distributed.views(1 + num_views):
             output = self.encode(everything, camids, viewids, gather=self.gather)
+        assert output.logits is not None
         count = len(output.logits) // (1 + num_views)
         rows = {name: _first_rows(value, count) for name, value in output._asdict().items()}
         augmented_logits = output.logits[count:].unflatten(0, (num_views, count))  # (V, B, C)
@@ -215,6 +223,7 @@ class ReIDModel(nn.Module, ABC):
         """
         output = self.encode(images, camids, viewids)
         if self.test_feature == "patch_mean":
+            assert output.patch_tokens is not None
             feature = output.patch_tokens.mean(dim=1)
         elif self.test_feature == "class_token":
             feature = self._with_parts(output.embedding, output.local_embeddings)

@@ -5,6 +5,7 @@ Parameters are named as in the released checkpoints: cls_token, pos_embed, sie_e
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from timm import layers
@@ -27,7 +28,7 @@ class PatchEmbed(layers.PatchEmbed):
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         fan_out = patch_size * patch_size * self.proj.out_channels
         nn.init.normal_(self.proj.weight, 0, (2.0 / fan_out) ** 0.5)  # as TransReID
-        nn.init.zeros_(self.proj.bias)
+        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
 
 class ScaleQuery(nn.Module):
@@ -58,6 +59,12 @@ class TransReIDViT(VisionTransformer):
     Attributes:
         grad_checkpointing: set by timm's `set_grad_checkpointing`; see `run_block`.
     """
+
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+    sie_embed: nn.Parameter | None
+    blocks: nn.Sequential
+    patch_embed: Any
 
     def __init__(
         self,
@@ -91,6 +98,7 @@ class TransReIDViT(VisionTransformer):
         self.sie_coefficient = sie_coefficient
         rows = max(num_cameras, 1) * max(num_views, 1) if num_cameras or num_views else 0
         self.sie_embed = nn.Parameter(torch.zeros(rows, 1, size.embed_dim)) if rows else None
+        block: Any
         for index, block in enumerate(self.blocks):
             rate = drop_path_rate * index / max(size.depth - 1, 1)
             if rate:
@@ -121,7 +129,7 @@ class TransReIDViT(VisionTransformer):
     ) -> torch.Tensor:
         """Tokens (B, 1 + P, D) before the last block; arguments as in `forward`."""
         tokens = self._pos_embed(self.patch_embed(images), self._side_information(camids, viewids))
-        for block in self.blocks[:-1]:
+        for block in list(self.blocks)[:-1]:
             tokens = self.run_block(block, tokens)
         return tokens
 
@@ -145,12 +153,12 @@ class TransReIDViT(VisionTransformer):
         return self.pos_drop(tokens if side is None else tokens + side)
 
     def _side_information(self, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> torch.Tensor | None:
-        if self.sie_embed is None:
-            return None
-        if len(self.sie_embed) == 1:
-            rows = self.sie_embed
-        elif self.num_cameras and self.num_views:
-            rows = self.sie_embed[camids * self.num_views + viewids]
-        else:
-            rows = self.sie_embed[camids if self.num_cameras else viewids]
-        return self.sie_coefficient * rows
+        table: torch.Tensor | None = self.sie_embed  # (R, 1, D)
+        if table is None or len(table) == 1:
+            return None if table is None else self.sie_coefficient * table
+        index = viewids if not self.num_cameras else camids
+        if self.num_cameras and self.num_views and camids is not None and viewids is not None:
+            index = camids * self.num_views + viewids
+        if index is None or (self.num_views and viewids is None):
+            raise ValueError("the model has side information: camids, or viewids, of the images are missing")
+        return self.sie_coefficient * table[index]  # (B, 1, D)

@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import timm
 import torch
@@ -72,18 +73,19 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 def _timm_size(name: str) -> ViTSize:
     try:
         with torch.device("meta"):  # shapes alone, without memory for a large model's weights
-            model = timm.create_model(name)
+            model: Any = timm.create_model(name)
     except RuntimeError as error:  # a tag after the name that timm does not know
         raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: timm cannot build it: {error}") from error
-    block = model.blocks[0] if type(model) is VisionTransformer else None
+    block: Any = model.blocks[0] if type(model) is VisionTransformer else None
     if type(block) is not Block or type(block.mlp) is not Mlp:
         raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: a {type(model).__name__} of another structure; {_EXPECTED}")
+    attention: Any = block.attn
     size = ViTSize(
         embed_dim=model.embed_dim,
         depth=len(model.blocks),
-        num_heads=block.attn.num_heads,
+        num_heads=attention.num_heads,
         mlp_ratio=block.mlp.fc1.out_features / model.embed_dim,
-        qkv_bias=block.attn.qkv.bias is not None,
+        qkv_bias=attention.qkv.bias is not None,
         patch_size=model.patch_embed.patch_size[0],
     )
     differences = _differences(model, block, size)

@@ -28,7 +28,7 @@ def check(cfg) -> None:
 
 def _check_timm_name(name: str) -> None:
     lower = name.lower()
-    usable = [known for known in list_optimizers() if not _what_it_lacks(known)]
+    usable = [known for known in map(str, list_optimizers()) if not _what_it_lacks(known)]
     if lower in usable:
         return
     if lower.startswith("lookahead_"):

@@ -1,6 +1,7 @@
 """Optimizers by name: torch's SGD, Adam and AdamW, and timm's."""
 
 import logging
+from typing import Any
 
 import torch
 from timm.optim import SGDP, SGDW, Lars, create_optimizer_v2, get_optimizer_info
@@ -31,7 +32,7 @@ def make_optimizer(cfg, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Opt
     info = get_optimizer_info(name)
     if info.has_momentum and name != "sgd" and not solver.MOMENTUM:
         logger.warning("SOLVER.MOMENTUM %s: %s usually has one, e.g. 0.9", solver.MOMENTUM, solver.OPTIMIZER_NAME)
-    kind = TORCH_OPTIMIZERS.get(name, info.opt_class)
+    kind: Any = TORCH_OPTIMIZERS.get(name, info.opt_class)
     groups = make_groups(cfg, model, loss_fn, proportional=issubclass(kind, PROPORTIONAL_TO_GRADIENT))
     if name not in TORCH_OPTIMIZERS:  # lr: some divide each group's lr by it to scale their weight decay
         return create_optimizer_v2(groups, name, lr=solver.BASE_LR, momentum=solver.MOMENTUM)

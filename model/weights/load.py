@@ -136,6 +136,7 @@ def load_initial_weights(cfg, model: ReIDModel | CFAT) -> None:
     if not files:
         logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg).name)
     elif "MODEL.PRETRAIN_PATH" in files:
+        assert isinstance(model, ReIDModel)
         img_size, entry = tuple(cfg.MODEL.PRETRAIN_SIZE), cfg.MODEL.CHECKPOINT_ENTRY
         load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"], img_size=img_size, entry=entry)
         if isinstance(model, JigsawReID):

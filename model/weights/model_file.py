@@ -107,8 +107,7 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
         UserError: a value that no configuration of this project can have.
     """
     meta = content.get("meta")
-    text = meta.get("config") if isinstance(meta, dict) else None
-    if not isinstance(text, str):
+    if not isinstance(meta, dict) or not isinstance(text := meta.get("config"), str):
         return {}
     tree = _parse(text, path, ours="stage" in meta)
     if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):

@@ -56,7 +56,7 @@ def load_pretrained(base: nn.Module, path: str, *, img_size: tuple[int, int] = (
             f"{'jx_vit_base_p16_224-80ecf9dd.pth' if is_transformer else 'resnet50-19c8e357.pth'}, or '' for random "
             "weights"
         )
-    if is_transformer:
+    if isinstance(base, TransReIDViT):
         state = _fit_transformer(base, state, source, stored=stored, img_size=img_size, from_reid=from_reid)
     kept = {f"base.{name}" for name in state} if from_reid else set(state)
     load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))

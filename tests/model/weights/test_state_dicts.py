@@ -5,9 +5,9 @@ import logging
 import pytest
 import torch
 
-from utils.errors import UserError
 from model.weights.model_file import read_model_file
 from model.weights.state_dicts import find_model
+from utils.errors import UserError
 
 
 def reid(number: float) -> dict:
@@ -58,10 +58,18 @@ def test_prefixes_of_backbones_are_removed_and_logged_once(prefix, tmp_path, cap
 @pytest.mark.parametrize("make", [reid, bare])
 @pytest.mark.parametrize(
     ("raw", "average"),
-    [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("model", "ema"), ("net", "ema_state_dict"),
-     ("model", "teacher"), ("state_dict", "swa_model"), ("model", "averaged_model"), ("encoder_q", "encoder_k"),
-     ("model", "momentum_encoder")],
-)  # fmt: skip
+    [
+        ("state_dict", "state_dict_ema"),
+        ("model", "model_ema"),
+        ("model", "ema"),
+        ("net", "ema_state_dict"),
+        ("model", "teacher"),
+        ("state_dict", "swa_model"),
+        ("model", "averaged_model"),
+        ("encoder_q", "encoder_k"),
+        ("model", "momentum_encoder"),
+    ],
+)
 def test_averages_beside_raw_weights(make, raw, average):
     for content in ({raw: make(1), average: make(2)}, {average: below("module", make(2)), raw: make(1)}):
         state, note = find_model(content, "a.pth")

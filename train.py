@@ -8,12 +8,15 @@ torchrun --nproc_per_node 2 train.py --config_file FILE     the same over severa
 """
 
 import argparse
+import itertools
 import sys
 
 from config import ConfigError, load_cfg, stage_cfg, stages_to_run
 from corruption import make_matrix, make_protocols
 from datasets import make_dataloader, read_training_set
-from loss import check_losses, make_loss
+from loss import check as check_loss
+from loss import make_loss
+from model import check as check_model
 from model import (
     check_stages,
     export_if_asked,
@@ -24,6 +27,7 @@ from model import (
     make_model,
 )
 from processor import Run, check_test_settings, do_test, do_train, dry_run
+from solver import check as check_solver
 from solver import make_optimizer, make_scheduler
 from utils.devices import pick_device
 from utils.distributed import process_group
@@ -65,9 +69,10 @@ def main(argv: list[str] | None = None) -> None:
         device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
         data = make_dataloader(cfg)  # what is wrong with it comes to light before anything is written
         stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
+        for stage, check in itertools.product(stages, (check_model, check_loss, check_solver)):
+            check(stage)
         check_stages(stages)
         check_test_settings(cfg)
-        check_losses(stages)
         if args.dry_run:
             for staged in stages:
                 train_stage(staged, device, protocols, data.splits)

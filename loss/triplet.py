@@ -1,7 +1,7 @@
 """Triplet losses over the pairs of a batch: batch-hard and weighted regularised.
 
-Any batch will do: an anchor without another picture of its identity, or without one of another identity, is left out; a
-batch without any valid anchor gives 0 with a zero gradient.
+Batches need no structure: an anchor without another image of its identity, or without one of another identity, is left
+out; a batch without any valid anchor gives 0 with a zero gradient.
 """
 
 import torch
@@ -51,7 +51,7 @@ class BatchHardTripletLoss(nn.Module):
 
     Args:
         margin: hinge max(0, d_p - d_n + margin), or None for the soft margin log(1 + exp(d_p - d_n)).
-        hard_factor: h in [0, 1) of the TransReID family; d_p is multiplied by 1 + h and d_n by 1 - h.
+        hard_factor: h in [0, 1) of the TransReID codebase; d_p is multiplied by 1 + h and d_n by 1 - h.
     """
 
     def __init__(self, *, margin: float | None = None, hard_factor: float = 0.0) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests import commands
-from tests.model.test_checkpoints import random_state
+from tests.model.weights.test_load_model import random_state
 
 STAGES = ("clean", "corrupted", "bridge", "align")
 OPTIONS = {

@@ -29,6 +29,9 @@ SHOWN_DIGITS = 12  # of a sha256, in messages
 
 CLEAN, CORRUPTED, BRIDGE, ALIGN = ALL = tuple(STAGES)
 
+# Keys that checkpoints of earlier versions record, and that determine no weight.
+RETIRED = ("SOLVER.ACCUMULATE",)
+
 
 class Row(NamedTuple):
     """Keys of one section that some stages read, where `when` is true for the configuration."""
@@ -224,7 +227,8 @@ def _parse(described: Any) -> StageIdentity:
     for name, kind in kinds.items():
         if not (isinstance(described, dict) and name in described and isinstance(described[name], kind)):
             raise ValueError(f"identity, {name}: missing, or of another type")
-    return StageIdentity(**{name: described[name] for name in kinds})
+    settings = {key: value for key, value in described["settings"].items() if key not in RETIRED}
+    return StageIdentity(**{**{name: described[name] for name in kinds}, "settings": settings})
 
 
 def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -59,8 +59,8 @@ def test_a_step_looks_at_no_value(cfg):
     assert {value.device for value in values.values()} == {META}
 
 
-def test_a_step_in_parts_looks_at_no_value(tmp_path):
-    cfg = make_cfg(tmp_path, "MODEL.DROP_PATH", "0.2", "SOLVER.ACCUMULATE", "2", *SETTINGS["align_both"])
+def test_a_checkpointed_step_looks_at_no_value(tmp_path):
+    cfg = make_cfg(tmp_path, "MODEL.DROP_PATH", "0.2", "SOLVER.GRAD_CHECKPOINT", "True", *SETTINGS["align_both"])
     assert {value.device for value in step_on_meta(cfg).values()} == {META}
 
 

@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
+from model.weights.state_dicts import find_model
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError
-from utils.state_dicts import model_state
 
 
 def test_checkpoint_round_trip_and_previous_run(tmp_path, monkeypatch):
@@ -17,7 +17,7 @@ def test_checkpoint_round_trip_and_previous_run(tmp_path, monkeypatch):
         save_checkpoint(path, {"model": {"weight": torch.full((2,), value)}}, {"stage": "clean", "epoch": 3})
     content = load_checkpoint(path)
     assert content["meta"] == {"stage": "clean", "epoch": 3}
-    assert model_state(content, path)["weight"].tolist() == [2.0, 2.0]
+    assert find_model(content, path)[0]["weight"].tolist() == [2.0, 2.0]
     earlier = load_checkpoint(path.with_name("clean.1.pth"))
     assert earlier["model"]["weight"].tolist() == [1.0, 1.0]
     assert sorted(file.name for file in path.parent.iterdir()) == ["clean.1.pth", "clean.pth"]
@@ -29,7 +29,7 @@ def test_checkpoint_round_trip_and_previous_run(tmp_path, monkeypatch):
 def test_released_wrappings(tmp_path, wrap):
     path = tmp_path / "released.pth"
     torch.save(wrap({"module.base.norm.weight": torch.ones(3)}), path)
-    assert list(model_state(load_checkpoint(path), path)) == ["base.norm.weight"]
+    assert list(find_model(load_checkpoint(path), path)[0]) == ["base.norm.weight"]
 
 
 class Arbitrary:

@@ -1,4 +1,4 @@
-"""Weights to start training from: the family's files, timm's, torchvision's, and what does not fit."""
+"""Pretrained weights: files of TransReID, timm and torchvision, and what does not fit."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from model import load_initial_weights, make_model
 from model.resnet import ResNetTrunk
 from model.vit import TransReIDViT
 from model.vit_sizes import ViTSize
-from model.weights.position_grids import find_grid, resize_position_embedding
+from model.weights.position_embeddings import find_grid, resize_position_embedding
 from model.weights.pretrained import load_pretrained
 from tests.helpers import REPOSITORY
 from tests.model.test_cfat import COUNTS, SMALL
@@ -73,9 +73,15 @@ def test_distillation_token_is_dropped(tmp_path):
 
 def grid_of_file(count, *, own=(16, 8), stored=None, size=(0, 0), square=None):
     return find_grid(
-        count, patch_size=16, own=own, own_stride=(16, 16), stored=stored or {}, given_size=size, square=square,
+        count,
+        patch_size=16,
+        own=own,
+        own_stride=(16, 16),
+        stored=stored or {},
+        given_size=size,
+        square=square,
         source="file",
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,10 +95,18 @@ def test_grids_of_published_sizes(count, grid):
 @pytest.mark.parametrize("key", [True, False])
 @pytest.mark.parametrize(
     ("size", "stride", "grid"),
-    [([128, 32], 16, (8, 2)), ([288, 128], 16, (18, 8)), ([192, 192], 16, (12, 12)), ([128, 64], 16, (8, 4)),
-     ([160, 64], 16, (10, 4)), ([256, 128], 12, (21, 10)), ([224, 96], 11, (19, 8)), ([512, 64], 16, (32, 4))],
-)  # fmt: skip
-def test_grids_that_the_configuration_or_the_key_tells(size, stride, grid, key):
+    [
+        ([128, 32], 16, (8, 2)),
+        ([288, 128], 16, (18, 8)),
+        ([192, 192], 16, (12, 12)),
+        ([128, 64], 16, (8, 4)),
+        ([160, 64], 16, (10, 4)),
+        ([256, 128], 12, (21, 10)),
+        ([224, 96], 11, (19, 8)),
+        ([512, 64], 16, (32, 4)),
+    ],
+)
+def test_grids_of_the_stored_configuration_or_the_key(size, stride, grid, key):
     count = grid[0] * grid[1]
     stored = {"INPUT.SIZE_TEST": size, "MODEL.STRIDE_SIZE": [stride, stride]}
     given = {"size": tuple(size)} if key else {"stored": stored}
@@ -114,7 +128,7 @@ def test_grids_that_the_configuration_or_the_key_tells(size, stride, grid, key):
         (130, (16, 8), None, "neither those of a square"),
     ],
 )
-def test_grids_that_nothing_tells_ask_for_the_key(count, own, square, readings):
+def test_ambiguous_grids_ask_for_the_key(count, own, square, readings):
     with pytest.raises(UserError, match=f"positions of {count} patches, (perhaps )?{readings}.*MODEL.PRETRAIN_SIZE"):
         grid_of_file(count, own=own, square=square)
 
@@ -199,7 +213,7 @@ def test_a_square_grid_is_resized_though_another_has_as_many_patches(tmp_path):
     assert not torch.equal(base.pos_embed, source.pos_embed)
 
 
-def test_jigsaw_branches_start_from_the_file(tmp_path):
+def test_jigsaw_branches_are_initialised_from_the_file(tmp_path):
     source = TransReIDViT((32, 32), ViTSize(192, 6, 6))
     torch.save(source.state_dict(), tmp_path / "vit.pth")
     opts = [*SMALL, "MODEL.JPM", "True", "MODEL.PRETRAIN_PATH", str(tmp_path / "vit.pth")]

@@ -1,4 +1,4 @@
-"""Checkpoints to test: what a file holds decides the model; every released file's names and shapes load."""
+"""load_model: the file decides the architecture; names and shapes of every released file load."""
 
 import argparse
 import json
@@ -81,22 +81,32 @@ class TestReleasedFiles:
         assert (expected in disagreements[0]) if expected else disagreements == []
         assert "751 classes" in caplog.text
 
-    def test_the_list_is_whole(self):
+    def test_the_list_is_complete(self):
         assert set(HOLDS) == set(MODELS)
 
     def test_released_cfat_with_its_bridge(self, tmp_path):
         torch.save(random_state("CFAT market1501 120.pth"), tmp_path / "120.pth")
         torch.save(random_state(BRIDGE), tmp_path / "BB_120.pth")
-        weights = ["CFAT.CLEAN.WEIGHT", f"{tmp_path}/120.pth", "CFAT.CORRUPTED.WEIGHT", f"{tmp_path}/120.pth",
-                   "CFAT.BRIDGE.WEIGHT", f"{tmp_path}/BB_120.pth"]  # fmt: skip
+        weights = [
+            "CFAT.CLEAN.WEIGHT",
+            f"{tmp_path}/120.pth",
+            "CFAT.CORRUPTED.WEIGHT",
+            f"{tmp_path}/120.pth",
+            "CFAT.BRIDGE.WEIGHT",
+            f"{tmp_path}/BB_120.pth",
+        ]
         cfg = stage_cfg(load_cfg(opts=[*weights, "CFAT.FINE.RELEASED", "True"]), "align")
         model = make_model(cfg, num_classes=751, **MARKET)
         load_initial_weights(cfg, model)
         for key, value in random_state(BRIDGE).items():
             assert torch.equal(model.bridge.state_dict()[key], value)
         images, corrupted = torch.rand(2, 2, 3, 256, 128)
-        batch = {"images": images, "corrupted": corrupted, "camids": torch.tensor([0, 5]),
-                 "viewids": torch.zeros(2).long()}  # fmt: skip
+        batch = {
+            "images": images,
+            "corrupted": corrupted,
+            "camids": torch.tensor([0, 5]),
+            "viewids": torch.zeros(2).long(),
+        }
         output = model.train()(batch)
         assert output.bridge.reconstruction_logits.shape == (2, 751)
         assert all(torch.isfinite(part).all() for part in (output.bridge.bridge_latent.log_var, output.logits))
@@ -114,14 +124,19 @@ class TestReleasedFiles:
 
 
 class TestWrappings:
-    @pytest.mark.parametrize("wrap", [
-        lambda state: {f"module.{name}": value for name, value in state.items()},
-        lambda state: {"state_dict": state, "epoch": 3},
-        lambda state: {"model": {f"module.{name}": value for name, value in state.items()}, "optimizer": {}},
-        lambda state: {"net": {"state_dict": {f"_orig_mod.module.{name}": state[name] for name in state}}},
-        lambda state: {name.replace("base.", "base.module."): value.double() if value.is_floating_point() else value
-                       for name, value in state.items()},
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "wrap",
+        [
+            lambda state: {f"module.{name}": value for name, value in state.items()},
+            lambda state: {"state_dict": state, "epoch": 3},
+            lambda state: {"model": {f"module.{name}": value for name, value in state.items()}, "optimizer": {}},
+            lambda state: {"net": {"state_dict": {f"_orig_mod.module.{name}": state[name] for name in state}}},
+            lambda state: {
+                name.replace("base.", "base.module."): value.double() if value.is_floating_point() else value
+                for name, value in state.items()
+            },
+        ],
+    )
     def test_wrapped_and_prefixed(self, wrap, tmp_path):
         model = make("clean").eval()
         torch.save(wrap(model.state_dict()), tmp_path / "a.pth")
@@ -162,8 +177,17 @@ class TestWhatTheFileHolds:
 
     @pytest.mark.parametrize("with_meta", [True, False])
     def test_jigsaw_and_stride_win_over_the_configuration(self, tmp_path, caplog, with_meta):
-        opts = [*SMALL, "MODEL.JPM", "True", "MODEL.STRIDE_SIZE", "[8, 8]", "MODEL.DEVIDE_LENGTH", "3",
-                "MODEL.SHIFT_NUM", "4"]  # fmt: skip
+        opts = [
+            *SMALL,
+            "MODEL.JPM",
+            "True",
+            "MODEL.STRIDE_SIZE",
+            "[8, 8]",
+            "MODEL.DEVIDE_LENGTH",
+            "3",
+            "MODEL.SHIFT_NUM",
+            "4",
+        ]
         torch.manual_seed(0)
         model = make_model(load_cfg(opts=[*opts, "CFAT.STAGE", "clean"]), **COUNTS).eval()
         meta = {"config": load_cfg(opts=opts).dump()} if with_meta else {}
@@ -209,10 +233,10 @@ class TestWhatTheFileHolds:
         torch.save({"model": make("clean").state_dict(), "meta": meta}, tmp_path / "a.pth")
         assert load(tmp_path / "a.pth", *SMALL, num_cameras=3).base.sie_embed.shape == (3, 1, 192)
 
-    def test_another_seed_is_told(self, tmp_path, caplog):
+    def test_another_seed_is_logged(self, tmp_path, caplog):
         save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": load_cfg(opts=SMALL).dump()})
         load(tmp_path / "a.pth", *SMALL, "SEED", "7", num_cameras=3)
-        assert "trained with SEED 1234, now 7: the test draws other corruptions" in caplog.text
+        assert "trained with SEED 1234, now 7: the test samples other corruptions" in caplog.text
 
     def test_file_without_normalize_keeps_the_configured_mean(self, tmp_path, caplog):
         state = {name: value for name, value in make("clean").state_dict().items() if not name.startswith("normalize.")}
@@ -250,7 +274,7 @@ class TestSideInformation:
         torch.save(make("clean").state_dict(), tmp_path / "a.pth")
         text = fails(tmp_path / "a.pth", *SMALL, num_cameras=6)
         assert "side information for 3 camera/viewpoint combinations, but the data set has 6" in text
-        assert "set MODEL.SIE_CAMERA and SIE_VIEW to False: every picture then gets the mean of the file's" in text
+        assert "set MODEL.SIE_CAMERA and SIE_VIEW to False: every image then gets the mean of the file's" in text
         text = fails(tmp_path / "a.pth", *SMALL, num_cameras=6, num_views=3)
         assert "the data set has 6; MODEL.SIE_VIEW True would fit, if that is how it was trained" in text
 
@@ -259,13 +283,13 @@ class TestSideInformation:
         load(tmp_path / "a.pth", *SMALL, "MODEL.SIE_CAMERA", "False", num_cameras=3)
         assert "the mean of the file's 3 side vectors; MODEL.SIE_CAMERA True would fit" in caplog.text
 
-    def test_the_way_out_is_the_mean_vector(self, tmp_path, caplog):
+    def test_without_sides_every_image_gets_the_mean_vector(self, tmp_path, caplog):
         model = make("clean").eval()
         torch.save(model.state_dict(), tmp_path / "a.pth")
         with caplog.at_level(logging.INFO):
             loaded = load(tmp_path / "a.pth", *SMALL, "MODEL.SIE_CAMERA", "False", num_cameras=15)
-        assert "so every picture gets the mean of the file's 3 side vectors\n" in caplog.text
-        assert "not the configured one" not in caplog.text  # what the user wishes is no disagreement
+        assert "so every image gets the mean of the file's 3 side vectors\n" in caplog.text
+        assert "not the configured one" not in caplog.text  # the user asked for it
         model.base.sie_embed.data[:] = model.base.sie_embed.data.mean(dim=0)
         batch = make_batch()
         with torch.no_grad():
@@ -281,14 +305,17 @@ class TestSideInformation:
         assert (loaded.base.num_cameras, loaded.base.num_views) == (0, 3)
 
 
-class TestFaults:
-    @pytest.mark.parametrize(("name", "value", "message"), [
-        ("base.norm.weight", torch.ones(192, dtype=torch.int8), "torch.int8 in the file, expected a dense tensor"),
-        ("base.norm.weight", torch.ones(192).to_sparse(), "torch.sparse_coo in the file"),
-        ("module.base.norm.weight", torch.ones(192), "holds base.norm.weight twice"),
-        ("base.sie_embed", torch.ones(0, 1, 192), "base.sie_embed has no rows"),
-        ("base.pos_embed", torch.ones(()), "base.pos_embed"),
-    ])  # fmt: skip
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("base.norm.weight", torch.ones(192, dtype=torch.int8), "torch.int8 in the file, expected a dense tensor"),
+            ("base.norm.weight", torch.ones(192).to_sparse(), "torch.sparse_coo in the file"),
+            ("module.base.norm.weight", torch.ones(192), "holds base.norm.weight twice"),
+            ("base.sie_embed", torch.ones(0, 1, 192), "base.sie_embed has no rows"),
+            ("base.pos_embed", torch.ones(()), "base.pos_embed"),
+        ],
+    )
     @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
     def test_tensors_that_cannot_be_weights(self, name, value, message, tmp_path):
         torch.save({**make("clean").state_dict(), name: value}, tmp_path / "a.pth")
@@ -301,12 +328,14 @@ class TestFaults:
         state["base.extra"] = torch.zeros(2)
         torch.save(state, tmp_path / "other.pth")
         text = fails(tmp_path / "other.pth", *SMALL, num_cameras=3)
-        for line in ("base.norm.weight: (24,) in the file, (192,) in the model",
-                     "base.norm.bias: (192,) in the model, missing in the file",
-                     "base.extra: (2,) in the file, not in the model"):  # fmt: skip
+        for line in (
+            "base.norm.weight: (24,) in the file, (192,) in the model",
+            "base.norm.bias: (192,) in the model, missing in the file",
+            "base.extra: (2,) in the file, not in the model",
+        ):
             assert line in text
 
-    def test_another_picture_size(self, tmp_path):
+    def test_another_image_size(self, tmp_path):
         torch.save(random_state(MODELS[0]), tmp_path / "a.pth")
         text = fails(tmp_path / "a.pth", "INPUT.SIZE_TRAIN", "[384, 128]", "INPUT.SIZE_TEST", "[384, 128]")
         assert "positions for 128 patches, which no usual stride makes of INPUT.SIZE_TEST [384, 128]" in text
@@ -315,11 +344,14 @@ class TestFaults:
         text = fails(tmp_path / "ours.pth", *SMALL, "INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]")
         assert "trained with INPUT.SIZE_TEST [32, 32], now [64, 32]" in text
 
-    @pytest.mark.parametrize(("names", "message"), [
-        (["cls_token", "pos_embed", "norm.weight"], "holds a bare backbone .*go to MODEL.PRETRAIN_PATH"),
-        (["conv1.weight", "fc.weight"], "holds a bare backbone"),
-        (["backbone.stem.weight", "head.bias"], "its names begin with backbone, head: no model that is known here"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (["cls_token", "pos_embed", "norm.weight"], "holds a bare backbone .*go to MODEL.PRETRAIN_PATH"),
+            (["conv1.weight", "fc.weight"], "holds a bare backbone"),
+            (["backbone.stem.weight", "head.bias"], "its names begin with backbone, head: no known model"),
+        ],
+    )
     def test_other_models(self, names, message, tmp_path):
         torch.save({name: torch.zeros(1) for name in names}, tmp_path / "a.pth")
         with pytest.raises(UserError, match=message):

@@ -1,12 +1,13 @@
-"""Which model of a file is read: entries, prefixes, averages beside raw weights."""
+"""Which state dict of a file is read: entries, prefixes, averages beside trained weights."""
 
 import logging
 
 import pytest
 import torch
 
+from model.weights.model_file import read_model_file
+from model.weights.state_dicts import find_model
 from utils.errors import UserError
-from utils.state_dicts import find_model, model_state
 
 
 def reid(number: float) -> dict:
@@ -45,10 +46,11 @@ def test_one_model_wherever_it_lies(content):
 
 
 @pytest.mark.parametrize("prefix", ["backbone", "model", "encoder_q", "module.encoder_q", "module.backbone", "student"])
-def test_prefixes_of_backbones_are_taken_off_and_told_once(prefix, caplog):
+def test_prefixes_of_backbones_are_removed_and_logged_once(prefix, tmp_path, caplog):
+    torch.save({"state_dict": below(prefix, bare(1)) | {"head.weight": torch.zeros(1)}}, tmp_path / "a.pth")
     with caplog.at_level(logging.INFO):
-        state = model_state({"state_dict": below(prefix, bare(1)) | {"head.weight": torch.zeros(1)}}, "a.pth")
-    assert set(state) == set(bare(1))
+        file = read_model_file(tmp_path / "a.pth")
+    assert set(file.state) == set(bare(1))
     (line,) = [record.message for record in caplog.records]
     assert prefix.removeprefix("module.") in line
 
@@ -68,14 +70,11 @@ def test_prefixes_of_backbones_are_taken_off_and_told_once(prefix, caplog):
         ("model", "momentum_encoder"),
     ],
 )
-def test_averages_beside_raw_weights(make, raw, average, caplog):
+def test_averages_beside_raw_weights(make, raw, average):
     for content in ({raw: make(1), average: make(2)}, {average: below("module", make(2)), raw: make(1)}):
-        caplog.clear()
-        with caplog.at_level(logging.INFO):
-            state = model_state(content, "a.pth")
+        state, note = find_model(content, "a.pth")
         assert next(iter(state.values())) == 1
-        (line,) = [record.message for record in caplog.records]
-        assert f"the weights of '{raw}' are read, not those of '{average}' (MODEL.CHECKPOINT_ENTRY chooses)" in line
+        assert f"the weights of '{raw}' are read, not those of '{average}' (MODEL.CHECKPOINT_ENTRY chooses)" in note
         assert next(iter(find_model(content, "a.pth", entry=average)[0].values())) == 2
         assert next(iter(find_model(content, "a.pth", entry=raw)[0].values())) == 1
     with pytest.raises(UserError, match=f"holds 2 models, .*'{average}'.*MODEL.CHECKPOINT_ENTRY 'x' names none"):
@@ -99,7 +98,7 @@ def test_student_and_teacher():
     assert find_model(content, "a.pth", entry="teacher")[0]["base.cls_token"] == 2
 
 
-def test_an_average_that_cannot_be_read_is_told():
+def test_an_average_that_cannot_be_read_is_noted():
     content = {"model": reid(1), "ema": {"shadow_params": [torch.zeros(1)], "decay": 0.9}}
     state, note = find_model(content, "a.pth")
     assert state["base.cls_token"] == 1
@@ -128,7 +127,7 @@ def test_an_entry_that_the_only_model_is_not_is_told(content):
 
 def test_the_state_of_a_training_is_no_checkpoint():
     content = {"training": {"model": reid(1), "progress": {}}, "meta": {}}
-    with pytest.raises(UserError, match="the state of a training that goes on; continue it with SOLVER.RESUME auto"):
+    with pytest.raises(UserError, match="the state of an unfinished training run; continue it with SOLVER.RESUME auto"):
         find_model(content, "a.pth")
 
 

@@ -1,6 +1,5 @@
-"""Finds the model's state dict in a checkpoint, under entries and name prefixes, also beside averaged weights (EMA)."""
+"""Finds the model's state dict in a checkpoint, under entries and prefixes, also beside averaged weights (EMA)."""
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +8,15 @@ import torch
 
 from utils.errors import UserError
 
-logger = logging.getLogger(__name__)
-
 State = dict[str, torch.Tensor]
 
-WRAPPERS = ("module", "_orig_mod")  # parts that DataParallel and torch.compile insert anywhere in a name
-# First parts of names that say how a training code uses the model, not what the model is.
-PREFIXES = (
-    *("model", "net", "network", "backbone", "encoder", "base_encoder", "encoder_q", "encoder_k"),
-    *("momentum_encoder", "target_encoder", "student", "teacher", "ema", "model_ema", "ema_model"),
-)
-# Names that every model of a kind has: re-identification models, bare backbones, CFAT's bridge; searched in this order.
+WRAPPERS = ("module", "_orig_mod")  # what DataParallel and torch.compile put into names, anywhere
+# First parts of names that say where a model was used, not what it is.
+PREFIXES = {
+    *("model", "net", "network", "backbone", "encoder", "base_encoder", "encoder_q", "encoder_k", "momentum_encoder"),
+    *("target_encoder", "student", "teacher", "ema", "model_ema", "ema_model"),
+}
+# Parameters by which models are found, most specific first: re-identification models, bare backbones, CFAT's bridge.
 ANCHORS = (
     ("base.cls_token", "base.layer1.0.conv1.weight"),
     ("cls_token", "layer1.0.conv1.weight"),
@@ -36,56 +33,48 @@ def num_rows(value: torch.Tensor | None) -> int:
     return len(value) if value is not None and value.ndim else 0
 
 
-def model_state(content: dict, path: str | Path, *, entry: str = "") -> State:
-    """`find_model`, which logs where it chose an entry or removed a prefix."""
-    state, note = find_model(content, path, entry=entry)
-    if note:
-        logger.info("checkpoint %s: %s", path, note)
-    return state
-
-
 def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[State, str]:
-    """Finds the model's state dict: at the top level, in an entry, or under one of PREFIXES.
+    """Finds the model's state dict: bare, in nested dicts, or under a prefix such as "module." or "encoder_q.".
 
-    Of several models, the trained weights come before their average; of a bare backbone's student and teacher (DINO),
-    the teacher comes first, as in the code that writes such files.
+    Of several, the trained weights come before their average; of the student and teacher of a bare backbone (DINO) the
+    teacher, as the code of such files reads it.
 
     Args:
-        content: what `load_checkpoint` returned.
+        content: as of `load_checkpoint`.
         path: for messages.
-        entry: name of an entry or prefix, MODEL.CHECKPOINT_ENTRY; "" chooses as above.
+        entry: name of the entry or prefix to read, MODEL.CHECKPOINT_ENTRY; "" chooses as above.
 
     Returns:
-        The state dict, and a note on what was chosen; "" where there was nothing to choose or to remove.
+        The state dict, and a note for the log on what was chosen; "" where there was no choice and no prefix.
 
     Raises:
-        UserError: no tensors, two tensors of one name, several models, or no such entry.
+        UserError: no tensors, two of the same name, several models, or no such entry.
     """
-    boxes = dict(_boxes(content, path))
-    if not boxes:
+    state_dicts = dict(_state_dicts(content, path))
+    if not state_dicts:
         raise UserError(
             f"checkpoint {path}: no tensors found; expected a state dict, bare or in an entry such as model or "
             f"state_dict; found {', '.join(str(key)[:60] for key in list(content)[:SHOWN]) or 'nothing'}"
         )
-    models = _models(boxes)
+    models = _models(state_dicts)
     if "training" in {label.split(".")[0] for label in models} and "meta" in content:
         raise UserError(
-            f"checkpoint {path}: the state of a training that goes on; continue it with SOLVER.RESUME auto, or give "
+            f"checkpoint {path}: the state of an unfinished training run; continue it with SOLVER.RESUME auto, or give "
             "the checkpoint that it leaves at its end"
         )
-    if not models:  # another kind of model; the caller reports what it misses
-        return max(boxes.values(), key=len), ""
+    if not models:  # a model of another kind: the caller says what it expects
+        return max(state_dicts.values(), key=len), ""
     label = _choose(models, path, entry)
     return models[label], _note(content, models, label, entry)
 
 
-def _boxes(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
-    """The tensors of every dict in `content`, with the dotted keys that lead to the dict; each dict once."""
+def _state_dicts(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
+    """The tensors of every dict in `content`, each with the dotted keys that lead to the dict."""
     waiting, seen = [("", content, 0)], {id(content)}
     while waiting:
-        label, box, depth = waiting.pop(0)
+        label, node, depth = waiting.pop(0)
         state: State = {}
-        for name, value in box.items():
+        for name, value in node.items():
             if not isinstance(name, str):
                 continue
             if isinstance(value, torch.Tensor):
@@ -100,11 +89,11 @@ def _boxes(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
             yield label, state
 
 
-def _models(boxes: dict[str, State]) -> dict[str, State]:
-    """The models of the first kind of ANCHORS that is there, by the entries and the prefix of each."""
+def _models(state_dicts: dict[str, State]) -> dict[str, State]:
+    """The models of the most specific kind, each by the entries and the prefix that lead to it."""
     for anchors in ANCHORS:
         found: dict[str, State] = {}
-        for label, state in boxes.items():
+        for label, state in state_dicts.items():
             prefixes = sorted(_prefixes(state, anchors), key=len, reverse=True)
             taken: set[str] = set()
             for prefix in prefixes:
@@ -117,7 +106,7 @@ def _models(boxes: dict[str, State]) -> dict[str, State]:
 
 
 def _prefixes(state: State, anchors: tuple[str, ...]) -> set[str]:
-    """Prefixes of names in `state`, with their dot, before one of `anchors`; each made of PREFIXES."""
+    """Prefixes, with their last dot, of the `anchors` in `state`: "", or made of PREFIXES alone."""
     prefixes = {name.removesuffix(anchor) for name in state for anchor in anchors if name.endswith(anchor)}
     return {
         prefix
@@ -136,22 +125,22 @@ def _choose(models: dict[str, State], path: str | Path, entry: str) -> str:
     if len(models) == 1:
         return next(iter(models))
     if entry:
-        fitting = [label for label in models if _names(label, entry)]
+        matching = [label for label in models if _names(label, entry)]
     else:
         ranks = {label: _rank(label, models[label]) for label in models}
-        fitting = [label for label in models if ranks[label] == min(ranks.values())]
-    if len(fitting) != 1:
-        number = "none" if not fitting else "several"
+        matching = [label for label in models if ranks[label] == min(ranks.values())]
+    if len(matching) != 1:
+        number = "none" if not matching else "several"
         asked = f"MODEL.CHECKPOINT_ENTRY {entry!r} names {number} of them; " if entry else ""
         raise UserError(
             f"checkpoint {path}: holds {len(models)} models, {', '.join(map(repr, list(models)[:SHOWN]))}; {asked}set "
             "MODEL.CHECKPOINT_ENTRY to the one to read"
         )
-    return fitting[0]
+    return matching[0]
 
 
 def _rank(label: str, state: State) -> int:
-    """The smallest rank is read; students and teachers of re-identification models have the same one."""
+    """Which of several models comes first, from 0; a re-identification model's student and teacher rank the same."""
     if _STUDENT.search(label):
         return 1 if any(name.startswith("base.") for name in state) else 2
     return 1 if _AVERAGED.search(label) else 0

@@ -30,6 +30,7 @@ __all__ = [
     "SEVERITIES",
     "CorruptionPolicy",
     "apply_condition",
+    "check",
     "corrupt",
     "make_corruption_set",
     "make_matrix",
@@ -38,3 +39,8 @@ __all__ = [
     "make_train_policy",
     "test_generator",
 ]
+
+
+def check(cfg) -> None:
+    """Raises UserError where cfg.CORRUPTION, TEST.PROTOCOLS or TEST.MATRIX cannot be used."""
+    make_protocols(cfg), make_matrix(cfg), make_train_policy(cfg), make_test_policy(cfg)

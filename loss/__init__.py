@@ -7,4 +7,9 @@ center: CenterLoss   consistency: ConsistencyLoss   alignment: CFAT's coarse and
 import utils  # noqa: F401  first, for the environment
 from loss.make_loss import CombinedLoss, check_losses, make_loss
 
-__all__ = ["CombinedLoss", "check_losses", "make_loss"]
+__all__ = ["CombinedLoss", "check", "check_losses", "make_loss"]
+
+
+def check(cfg) -> None:
+    """Raises UserError where every loss weight of the stage of cfg is 0."""
+    check_losses([cfg])

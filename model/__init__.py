@@ -10,10 +10,12 @@ Looking inside and taking out: rollout, export
 import utils  # noqa: F401  first, for the environment
 from model.ema import make_ema
 from model.export import export_if_asked
+from model.make_model import check_backbone as check
 from model.make_model import check_weight, load_model, make_model
 from model.weights.load import check_stages, initial_weight_files, load_initial_weights
 
 __all__ = [
+    "check",
     "check_stages",
     "check_weight",
     "export_if_asked",

@@ -4,4 +4,8 @@ import utils  # noqa: F401  first, for the environment
 from solver.make_optimizer import make_optimizer
 from solver.make_scheduler import make_scheduler
 
-__all__ = ["make_optimizer", "make_scheduler"]
+__all__ = ["check", "make_optimizer", "make_scheduler"]
+
+
+def check(cfg) -> None:
+    """Nothing to check before the model is built."""

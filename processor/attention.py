@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.data import default_collate
 
 from processor.batches import to_device
@@ -20,7 +20,7 @@ CONDITIONS = (Condition(), Condition("random"))  # clean, and the first random r
 
 
 def save_attention_maps(
-    model: nn.Module, data: DataBundle, path: Path, *, queries: Sequence[int], device: torch.device
+    model: Any, data: DataBundle, path: Path, *, queries: Sequence[int], device: torch.device
 ) -> None:
     """Plots the attention maps of `queries`, indices into the query set, clean and corrupted.
 
@@ -39,7 +39,7 @@ def save_attention_maps(
         row = AttentionRow(
             title=f"pid {record.pid}, {printable(Path(record.path).name)}",
             caption=f"correlation of the two maps: {correlations[-1]:.2f}",
-            images=tuple(data.read_test_image("query", index, condition, 0) for condition in CONDITIONS),
+            images=[data.read_test_image("query", index, condition, 0) for condition in CONDITIONS],
             maps=(clean.numpy(), corrupted.numpy()),
         )
         rows.append(row)
@@ -55,7 +55,7 @@ def save_attention_maps(
 
 
 @torch.inference_mode()
-def attention_maps(model: nn.Module, data: DataBundle, index: int, *, device: torch.device) -> torch.Tensor:
+def attention_maps(model: Any, data: DataBundle, index: int, *, device: torch.device) -> torch.Tensor:
     """Maps (2, rows, columns) of a query, clean and corrupted, on the CPU; their mean is 1."""
     samples = [data.test_loader("query", condition, 0).dataset[index] for condition in CONDITIONS]
     batch = to_device(default_collate(samples), device)

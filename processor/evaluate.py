@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def extract_features(
-    model: nn.Module, loader: Iterable[dict], *, device: torch.device, title: str = "features"
-) -> FeatureSet:
+def extract_features(model: Any, loader: Any, *, device: torch.device, title: str = "features") -> FeatureSet:
     """Test features of every image that `loader` yields, in its order, on the CPU.
 
     Raises:

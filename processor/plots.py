@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,8 +89,8 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
     """
     columns = 1 + max(len(row.gallery) for row in rows)
     size = (max(0.85 * columns + 1.2, MIN_WIDTH), 1.75 * len(rows) + 0.7)
-    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.08)
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
+    figure.set_layout_engine("constrained", h_pad=0.08)
     figure.suptitle(fit_text(title, inches=size[0], fontsize=11), fontsize=11)
     for line, row in zip(axes, rows, strict=True):
         for axis in line:
@@ -115,7 +115,7 @@ class AttentionRow:
 
     title: str
     caption: str
-    images: tuple[np.ndarray, np.ndarray]
+    images: Sequence[np.ndarray]
     maps: tuple[np.ndarray, np.ndarray]
 
 
@@ -197,9 +197,17 @@ def save_corruption_matrix(
     axis.axvline(width - 1.5, color="white", linewidth=4)
     top = 0
     for family, members in families.items():
-        middle, style = top + (len(members) - 1) / 2, {"ha": "right", "va": "center", "fontweight": "bold"}
-        coordinates = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        axis.annotate(family, (0, middle), (-112, 0), annotation_clip=False, **coordinates, **style)
+        axis.annotate(
+            family,
+            (0, top + (len(members) - 1) / 2),
+            (-112, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
+        )
         top += len(members)
         axis.axhline(top - 0.5, xmax=1.01, clip_on=False, color="white", linewidth=4)
     _save(path, figure, dpi=130)

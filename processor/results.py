@@ -82,7 +82,7 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
     summary                  see make_summary
     """
     random, cells = _split_off_cells(rows)
-    content = {
+    content: dict[str, Any] = {
         "dataset": rows[0]["dataset"],
         "dataset_version": rows[0]["dataset_version"],
         "weight": weight,
@@ -119,7 +119,7 @@ def make_summary(rows: list[dict], corruptions: CorruptionSet) -> dict:
     random, cells = _split_off_cells(rows)
     by_protocol = _group(random, "protocol")
     clean = by_protocol.pop("clean", [])
-    summary = {"clean": _means(clean)} if clean else {}
+    summary: dict[str, Any] = {"clean": _means(clean)} if clean else {}
     summary |= {protocol: _against_clean(corrupted, clean) for protocol, corrupted in by_protocol.items()}
     if not cells:
         return summary

@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """`signal` is the number of the first signal that came, 0 before it; `error` what the process itself failed with."""
+    """`signal`: number of the first signal that came, 0 before it; `error`: what the process itself failed with."""
 
     def __init__(self) -> None:
         self.signal = 0

@@ -31,7 +31,7 @@ class TrainStep:
         optimizer: over the parameters of both.
         device: of model, loss and batches.
         amp: "bf16", "fp16" or "off".
-        grad_clip: largest norm of the model's gradient; 0: no limit. Gradients of the loss's parameters are not clipped.
+        grad_clip: largest norm of the model's gradient; 0: no limit. The loss's parameters are not clipped.
         global_loss: with several processes, the losses see the rows of all of them.
 
     Attributes:
@@ -90,7 +90,7 @@ class TrainStep:
 
     def _clip(self) -> torch.Tensor:
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.grad_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.grad_clip, norm)
         return norm

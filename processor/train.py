@@ -107,7 +107,7 @@ class StageTrainer:
         return DistributedDataParallel(model, device_ids=devices, static_graph=True)
 
     @property
-    def tested(self) -> nn.Module:
+    def tested(self) -> Any:
         """The model that is tested and kept."""
         return self.model if self.ema is None else self.ema.module
 

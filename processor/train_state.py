@@ -32,7 +32,8 @@ class GlobalRNGs:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values."""
-        kind, keys, position, has_gauss, cached = np.random.get_state()
+        numpy_state: Any = np.random.get_state()
+        kind, keys, position, has_gauss, cached = numpy_state
         version, numbers, gauss = random.getstate()
         return {
             "torch": torch.get_rng_state(),
@@ -64,7 +65,7 @@ def save_state(
 
     Args:
         path: file.
-        parts: objects with a state_dict: model, loss, optimizer, scheduler, scaler, generators, and ema if there is one.
+        parts: objects with a state_dict: model, loss, optimizer, scheduler, scaler, generators, perhaps ema.
         state: epoch and step; they are the sampler's state too.
         sums: of the running epoch's logged values.
         meta: plain values, with the text of the stage's configuration as "config".

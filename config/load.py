@@ -26,7 +26,7 @@ _COMMAND_LINE = "command line"
 MAX_FAULTS = 50  # listed; the rest is counted
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """The configuration cannot be used; the message lists every fault, one per line."""
 
 

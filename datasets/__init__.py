@@ -14,4 +14,8 @@ from datasets.image_loader import make_image_loader
 from datasets.make_dataloader import make_dataloader
 from datasets.readers.registry import read_dataset
 
-__all__ = ["make_dataloader", "make_image_loader", "read_dataset", "read_training_set"]
+__all__ = ["check", "make_dataloader", "make_image_loader", "read_dataset", "read_training_set"]
+
+
+def check(cfg) -> None:
+    """Nothing to check before the data set is read."""

@@ -1,5 +1,6 @@
-"""Hooks of pytest that all tests share, and how pytest-xdist distributes them."""
+"""Hooks and fixtures that all tests share, and how pytest-xdist distributes them."""
 
+import logging
 import os
 
 import pytest
@@ -30,3 +31,16 @@ def pytest_runtest_makereport(item, call):
         (title, text.encode("utf-8", "backslashreplace").decode("utf-8")) for title, text in report.sections
     ]
     return report
+
+
+@pytest.fixture
+def restored_logging():
+    """Removes the log handlers that a test sets up."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - set(before):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    logging.captureWarnings(False)

@@ -14,39 +14,40 @@ from tests.helpers import REPOSITORY
 from train import main as run_train
 
 STAGES = ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")
+PATTERN = r"person (?P<pid>\d+)/(?P<camid>\d)_.+\.png"
+pytestmark = [pytest.mark.usefixtures("restored_logging"), pytest.mark.xdist_group("own_images")]
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """The YAML file; the pictures lie beside it."""
+    """The YAML file; its images are beside it."""
     root = tmp_path_factory.mktemp("own")
-    drawn = synthesize(root / "drawn", SyntheticSettings(num_identities=16, num_cameras=3, images_per_camera=3))
-    for path in sorted((Path(drawn) / "bounding_box_train").iterdir()):
+    rendered = synthesize(root / "rendered", SyntheticSettings(num_identities=16, num_cameras=3, images_per_camera=3))
+    for path in sorted((Path(rendered) / "bounding_box_train").iterdir()):
         pid, rest = path.name.split("_", 1)
-        place = root / "photos" / f"person {int(pid)}" / f"{rest[1]}_{len(rest)}{path.stem[-9:]}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(path).save(place)
+        image = root / "photos" / f"person {int(pid)}" / f"{rest[1]}_{len(rest)}{path.stem[-9:]}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(image)
     settings = {
         "_BASE_": str(REPOSITORY / "configs" / "Synthetic" / "cfat.yml"),
         "DATASETS": {
             "NAMES": "folder",
             "ROOT_DIR": str(root / "photos"),
-            "FOLDER": {
-                "TRAIN": ".", "QUERY": "", "GALLERY": ".", "PATTERN": r"person (?P<pid>\d+)/(?P<camid>\d)_.+\.png",
-            },
+            "FOLDER": {"TRAIN": ".", "QUERY": "", "GALLERY": ".", "PATTERN": PATTERN},
         },
         "DATALOADER": {"NUM_WORKERS": 0, "NUM_INSTANCE": 4},
+        "MODEL": {"TRANSFORMER_TYPE": "test_vit"},
         "INPUT": {"SIZE_TRAIN": [64, 32], "SIZE_TEST": [64, 32]},
         "SOLVER": {"IMS_PER_BATCH": 8, "WARMUP_EPOCHS": 0},
         "CFAT": {stage: {"MAX_EPOCHS": 1} for stage in STAGES},
         "TEST": {"REPEATS": 1, "RANKED_QUERIES": 2},
         "OUTPUT_DIR": str(root / "run"),
-    }  # fmt: skip
+    }
     (root / "photos.yml").write_text(yaml.safe_dump(settings))
     return root / "photos.yml"
 
 
-def test_pictures_train_and_test_by_a_yaml_file_alone(config):
+def test_images_train_and_test_by_a_yaml_file_alone(config):
     assert run_datasets(["check", "--config_file", str(config)]) == 0
     run_train(["--config_file", str(config)])
     root = config.parent

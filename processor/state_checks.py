@@ -1,10 +1,10 @@
-"""What a file says, checked against what it must be before it is used: every reader of a state or a meta asks here.
+"""Checks of values read from a checkpoint's state or meta, before they are used.
 
-Functions raise ValueError with the name of what is wrong; the caller adds the file.
+Functions raise ValueError with the name of the wrong value; the caller adds the file.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,10 +14,10 @@ from utils.yaml_text import load_mapping
 SCALARS = (str, int, float, bool, type(None))
 
 
-def expect(value: Any, kind: type, name: str) -> Any:
+def expect(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
     """`value`, which is of `kind`."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name}: found {_shown(value)}, expected {_NAMES.get(kind, kind.__name__)}")
+        raise ValueError(f"{name}: found {_shown(value)}, expected {_NAMES.get(kind) or kind}")
     return value
 
 
@@ -42,7 +42,7 @@ def expect_rows(value: Any, name: str, *, count: int | None = None) -> list[dict
 
 def check_alike(found: Any, expected: Any, name: str) -> None:
     """Makes sure that a state has the structure of another one of the same part: names, lengths, types, and the shapes
-    and types of tensors. What either has as None, or fills during training as an optimizer does, is not looked at."""
+    and dtypes of tensors. Values that are None in either, and an optimizer's state, are not compared."""
     if found is None or expected is None:
         return
     if isinstance(expected, torch.Tensor):
@@ -70,8 +70,8 @@ def check_alike(found: Any, expected: Any, name: str) -> None:
 
 
 def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
-    """Makes sure that a loaded state is one of the optimizer's parameters: torch's own optimizers keep numbers, and
-    tensors of the parameter's shape."""
+    """Makes sure that a loaded state fits the optimizer's parameters: torch's own optimizers keep numbers, and tensors
+    of the parameter's shape."""
     if not type(optimizer).__module__.startswith("torch.optim"):
         return  # timm's may keep factors of other shapes
     for parameter, kept in optimizer.state.items():
@@ -87,7 +87,7 @@ def flat_config(text: str) -> dict[str, Any]:
     return dict(_leaves(load_mapping(text, "config"), ""))
 
 
-def _leaves(values: dict, prefix: str):
+def _leaves(values: dict, prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
@@ -99,4 +99,13 @@ def _shown(value: Any) -> str:
     return f"{value!r:.60}" if isinstance(value, SCALARS) else f"a {type(value).__name__}"
 
 
-_NAMES = {dict: "a dict", Mapping: "a dict", list: "a list", str: "a text", int: "a whole number", float: "a number"}
+_NAMES: dict[Any, str] = {
+    dict: "a dict",
+    Mapping: "a dict",
+    list: "a list",
+    (list, tuple): "a list",
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    torch.Tensor: "a tensor",
+}

@@ -1,88 +1,118 @@
-"""Train CFAT: every stage of the configuration in a row, then the test.
+"""Train CFAT: every stage of the configuration in order, then test the last one.
 
 python train.py OUTPUT_DIR logs/seed2 SEED 2                CFAT on Market-1501, with overrides
-python train.py --config_file configs/Synthetic/cfat.yml    CFAT on the synthetic set, on a CPU
+python train.py --config_file configs/Synthetic/cfat.yml    CFAT on the synthetic data set, on a CPU
 python train.py --config_file FILE --dry-run                the plan, and two batches of every stage
-python train.py --config_file FILE SOLVER.RESUME auto       go on where the run in OUTPUT_DIR stopped
+python train.py --config_file FILE SOLVER.RESUME auto       resume the run in OUTPUT_DIR
 torchrun --nproc_per_node 2 train.py --config_file FILE     the same over several processes
 """
 
 import argparse
 import sys
 
-from config import ConfigError, load_cfg, stage_cfg, stages_to_run
-from corruption import make_matrix, make_protocols
-from datasets import make_dataloader, read_training_set
-from loss import check_losses, make_loss
-from model import (
-    check_stages,
-    export_if_asked,
-    initial_weight_files,
-    load_initial_weights,
-    load_model,
-    make_ema,
-    make_model,
-)
-from processor import Run, check_test_settings, do_test, do_train, dry_run
-from solver import make_optimizer, make_scheduler
-from utils.devices import pick_device
-from utils.distributed import process_group
 from utils.errors import ArgumentParser, run_main
-from utils.files import write_text
-from utils.locks import lock_output_dir
-from utils.logging import setup_logging
-from utils.seeds import set_global_seeds
+
+# What needs torch is imported inside the functions, after the arguments are parsed, so that --help is immediate.
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config_file", help="experiment, e.g. configs/Synthetic/cfat.yml; none: config/defaults.py")
     parser.add_argument("--dry-run", action="store_true", help="show the plan, try two batches of each stage, and stop")
-    parser.add_argument("--local-rank", "--local_rank", help="of older launchers; LOCAL_RANK of torchrun is read")
+    parser.add_argument("--local-rank", "--local_rank", help="for older launchers; LOCAL_RANK of torchrun is read")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override")
     return parser.parse_args(argv)
 
 
-def train_stage(cfg, device, protocols, splits, run: Run | None = None) -> str:
-    """Trains the stage that cfg is for and returns its checkpoint; without a run, tries two batches."""
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    from utils.distributed import process_group
+    from utils.logging import setup_logging
+
+    with process_group():
+        setup_logging()
+        train(args)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Checks the configuration, reads the data set, trains the stages, tests and exports the result."""
+    from config import load_cfg, stage_cfg, stages_to_run
+    from corruption import make_matrix, make_protocols
+    from datasets import make_dataloader, read_training_set
+    from model import check_stages, export_if_asked, initial_weight_files, load_model
+    from processor import RunPlan, do_test
+    from utils.devices import pick_device
+    from utils.files import write_text
+    from utils.locks import lock_output_dir
+    from utils.logging import setup_logging
+
+    cfg = load_cfg(args.config_file, args.opts)
+    stages = [stage_cfg(cfg, name) for name in stages_to_run(cfg)]
+    check(cfg, stages)
+    device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
+    data = make_dataloader(cfg)  # the stages use its splits: the data set is read once
+    check_stages(stages)
+    if args.dry_run:
+        for stage in stages:
+            train_stage(stage, data.splits, device=device, dry_run=True)
+        return
+    with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
+        setup_logging(output_dir)
+        training_set = read_training_set(data.splits)
+        plan = RunPlan(stages, training_set.facts, initial_weight_files)
+        write_text(output_dir / "config.yml", cfg.dump())
+        checkpoints = [
+            plan.finished(stage)
+            or train_stage(stage, data.splits, device=device, protocols=protocols, identity=plan.identity(stage))
+            for stage in stages
+        ]
+        training_set.warn_of_changes()
+        weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or checkpoints[-1]
+        model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
+        do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=make_matrix(cfg))
+        export_if_asked(cfg, model, weight=weight)
+
+
+def check(cfg, stages: list) -> None:
+    """Lets every package check its part of the configuration, before any data are read."""
+    import corruption
+    import datasets
+    import loss
+    import model
+    import processor
+    import solver
+
+    for package in (corruption, datasets, processor):
+        package.check(cfg)
+    for stage in stages:
+        for package in (model, loss, solver):
+            package.check(stage)
+
+
+def train_stage(cfg, splits, *, device, protocols=(), identity=None, dry_run: bool = False) -> str:
+    """Builds and trains the stage of `cfg`; returns its checkpoint. A dry run writes none and returns ""."""
+    from datasets import make_dataloader
+    from loss import make_loss
+    from model import load_initial_weights, make_ema, make_model
+    from processor import do_dry_run, do_train
+    from solver import make_optimizer, make_scheduler
+    from utils.seeds import set_global_seeds
+
     set_global_seeds(cfg.SEED, cfg.CFAT.STAGE, deterministic=cfg.SOLVER.DETERMINISTIC)
     data = make_dataloader(cfg, splits=splits)
     model = make_model(cfg, num_classes=data.num_classes, num_cameras=data.num_cameras, num_views=data.num_views)
-    if run:  # without one, the stage before it has not left the initial weights
+    if not dry_run:  # in a dry run, the stage before has left no weights to start from
         load_initial_weights(cfg, model)
     loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
     optimizer = make_optimizer(cfg, model, loss_fn)
-    parts = data, model, loss_fn, optimizer, make_scheduler(cfg, optimizer)
-    options = {"protocols": protocols, "ema": make_ema(cfg, model), "identity": run.identity(cfg)} if run else {}
-    return (do_train if run else dry_run)(cfg, *parts, device=device, **options).checkpoint
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    with process_group():
-        setup_logging()
-        cfg = load_cfg(args.config_file, args.opts)
-        device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
-        data = make_dataloader(cfg)  # what is wrong with it comes to light before anything is written
-        stages = [stage_cfg(cfg, stage) for stage in stages_to_run(cfg)]
-        check_stages(stages)
-        check_test_settings(cfg)
-        check_losses(stages)
-        if args.dry_run:
-            for staged in stages:
-                train_stage(staged, device, protocols, data.splits)
-            return
-        with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
-            setup_logging(output_dir)
-            run = Run(stages, initial_weight_files, read_training_set(data.splits))
-            write_text(output_dir / "config.yml", cfg.dump())
-            trained = [run.finished(each) or train_stage(each, device, protocols, data.splits, run) for each in stages]
-            run.warn_of_changes()
-            weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or trained[-1]
-            model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
-            do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix)
-            export_if_asked(cfg, model, weight=weight)
+    scheduler = make_scheduler(cfg, optimizer)
+    if dry_run:
+        do_dry_run(cfg, data, model, loss_fn, optimizer, scheduler, device=device)
+        return ""
+    ema = make_ema(cfg, model)
+    options = {"device": device, "protocols": protocols, "ema": ema, "identity": identity}
+    return do_train(cfg, data, model, loss_fn, optimizer, scheduler, **options).checkpoint
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main, ConfigError))
+    sys.exit(run_main(main))

@@ -191,9 +191,9 @@ _C.SOLVER.AMP = "auto"
 _C.SOLVER.COMPILE = False
 # Largest norm of the model's gradient, longer ones are cut; 0: off. The centers of the center loss are not cut.
 _C.SOLVER.GRAD_CLIP = 0.0
-# The backbone takes a batch in so many parts, one at a time, so that larger batches fit into memory; losses still see
-# the whole batch, so that weights are those of the large batch. It costs one more forward pass. Transformers only.
-_C.SOLVER.ACCUMULATE = 1
+# Recompute the blocks of the backbone in backward instead of storing their activations, so that larger batches fit into
+# memory; gradients are the same. It costs one more forward pass. Vision transformers only.
+_C.SOLVER.GRAD_CHECKPOINT = False
 # Decay of a moving average of the weights, which is then what is tested and kept, e.g. 0.999; 0: off.
 _C.SOLVER.EMA_DECAY = 0.0
 # Several processes: losses see the batch of all of them; False: each sees its own share, and gradients are averaged.

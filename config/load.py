@@ -26,7 +26,7 @@ _COMMAND_LINE = "command line"
 MAX_FAULTS = 50  # listed; the rest is counted
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """The configuration cannot be used; the message lists every fault, one per line."""
 
 
@@ -154,7 +154,9 @@ class _Merger:
         except TypeError:
             expected = describe_type(key, self.defaults[key])
             options = f": {rule.expected}" if rule is not None and rule.choices else ""
-            hint = number_hint(value) if expected.endswith(("integer", "number", "integers", "numbers")) else ""
+            is_list = isinstance(self.defaults[key], list)
+            is_number = expected.endswith(("integer", "number", "integers", "numbers"))
+            hint = number_hint(value, is_list=is_list) if is_number else ""
             return f"{found}, expected {expected}{options}{hint}"
         except UserError as error:
             return re.sub(rf"^({re.escape(key)}|value): (line \d+: )?", "", str(error))

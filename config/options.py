@@ -143,7 +143,6 @@ RULES: dict[str, Rule] = {
     "SOLVER.IMS_PER_BATCH": _at_least(1),
     "SOLVER.AMP": _one_of("auto", "bf16", "fp16", "off"),
     "SOLVER.GRAD_CLIP": _at_least(0),
-    "SOLVER.ACCUMULATE": _at_least(1),
     "SOLVER.EMA_DECAY": Rule("a number from 0 to below 1", lambda value: 0 <= value < 1),
     "SOLVER.RESUME": _one_of("", "auto"),
     "SOLVER.LOG_PERIOD": _at_least(1),

@@ -117,7 +117,7 @@ def nearest_key(key: str, known_keys: Iterable[str]) -> str:
     if len(key) > _MAX_NAME:
         return ""
     section, _, leaf = key.upper().rpartition(".")
-    found: list[tuple[float, float, str]] = []
+    found: list[tuple[float, float, bool, str]] = []
     for known in known_keys:
         known_section, _, known_leaf = known.upper().rpartition(".")
         alike = _leaf_likeness(leaf, known_leaf)
@@ -125,8 +125,8 @@ def nearest_key(key: str, known_keys: Iterable[str]) -> str:
             continue
         sections = _section_likeness(section, known_section)
         if sections >= _SECTION or (alike == 1 and "_" in leaf):
-            found.append((alike, sections, known))
-    return max(found)[2] if found else ""
+            found.append((alike, sections, section == known_section, known))  # seed is SEED before SOLVER.SEED
+    return max(found)[-1] if found else ""
 
 
 def _leaf_likeness(leaf: str, known: str) -> float:

@@ -33,6 +33,7 @@ _PLURALS = {int: "integers", float: "numbers", str: "strings"}
 
 _TUPLE = re.compile(r"\s*\((.*)\)\s*", re.DOTALL)
 _QUOTED = re.compile(r"""\s*(\(\s*)?[rRuU]?(['"]).*\2(\s*,?\s*\))?\s*""", re.DOTALL)
+_BARE_LIST = re.compile(r"\s*[-+.\w]+(\s*,\s*[-+.\w]+)+\s*")
 _MAX_HINTED = 100  # characters of a text, or elements of a list, that hints look at
 # What another notation means by a text that is no number in YAML 1.2 -> what to write instead.
 _OTHER_NUMBERS = (
@@ -80,8 +81,11 @@ def describe_type(key: str, default: Any) -> str:
     return f"a list of {length}{_PLURALS[_element_type(default)]}"
 
 
-def number_hint(value: Any) -> str:
-    """What to write instead, for a text that another notation than YAML 1.2 reads as a number; "" for others."""
+def number_hint(value: Any, *, is_list: bool = False) -> str:
+    """What to write instead, for a text that another notation than YAML 1.2 reads as a number, or where a list is
+    expected, as numbers; "" for others."""
+    if is_list and isinstance(value, str) and len(value) <= _MAX_HINTED and _BARE_LIST.fullmatch(value):
+        return f"; write [{value.strip()}]"
     for text in value[:_MAX_HINTED] if isinstance(value, list) else [value]:
         if not isinstance(text, str) or len(text) > _MAX_HINTED:
             continue

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import ArgumentParser, UserError, run_main
+from utils.command_line import ArgumentParser, expand_arguments, run_main
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     from datasets.validate import DeepCheck
@@ -69,7 +70,7 @@ def synthesize(args: argparse.Namespace) -> int:
     """Renders the synthetic set unless it exists, and prints where it is."""
     from datasets.synthetic.generate import SyntheticSettings
     from datasets.synthetic.generate import synthesize as render
-    from utils.text import printable
+    from utils.escaping import printable
 
     names = ("num_identities", "num_cameras", "images_per_camera", "seed")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -79,12 +80,9 @@ def synthesize(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    from datasets.validate import DeepCheck
+    args = expand_arguments(parse_args(argv), "out")  # first, so that --help imports nothing heavy
     from utils.logging import setup_logging
-    from utils.user_paths import expand_arguments
 
-    expand_arguments(args, "out")
     setup_logging()
     if args.command == "synthesize":
         return synthesize(args)
@@ -92,17 +90,11 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--fast opens no image, --deep reads them all; give one of the two")
     if (args.digests or args.record) and not args.deep:
         raise UserError("--digests and --record say what --deep compares with; give --deep too")
+    from datasets.validate import DeepCheck
+
     deep = DeepCheck(args.digests, args.record) if args.deep else None
     return check(args.config_file, args.opts, fast=args.fast, deep=deep)
 
 
-def run() -> int:
-    parse_args()  # first, so that --help imports nothing heavy
-
-    from config import ConfigError
-
-    return run_main(main, ConfigError)
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run_main(main))

@@ -3,6 +3,7 @@
 import logging
 
 from torch.utils.data import DataLoader
+from yacs.config import CfgNode
 
 from corruption import make_corruption_set, make_train_policy
 from datasets.corrupted_copy import original_of
@@ -21,7 +22,7 @@ from utils.structures import DataBundle, DatasetSplits
 logger = logging.getLogger(__name__)
 
 
-def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | None = None) -> DataBundle:
+def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSplits | None = None) -> DataBundle:
     """Makes the loaders for cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty) and for testing.
 
     Args:
@@ -55,7 +56,7 @@ def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | Non
     )
 
 
-def _make_train_loader(cfg, splits: DatasetSplits, read: Reader) -> DataLoader:
+def _make_train_loader(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> DataLoader:
     stage = current_stage(cfg)
     seed, labels = derive_seed(cfg.SEED, stage.name), labels_of(splits)
     transform = TrainTransform(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
+from yacs.config import CfgNode
 
 from utils import distributed
 from utils.errors import UserError
@@ -33,7 +34,7 @@ class Shard:
     world_size: int = 1
 
 
-def make_batch_sampler(cfg, labels: Sequence[int], seed: int) -> "EpochBatchSampler":
+def make_batch_sampler(cfg: CfgNode, labels: Sequence[int], seed: int) -> "EpochBatchSampler":
     """The sampler of DATALOADER.SAMPLER for this process; `labels` is the identity of every training image, from 0.
 
     Raises:

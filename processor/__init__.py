@@ -1,27 +1,26 @@
-"""Floor 3: runs what was built. do_train trains a stage, do_inference evaluates test settings, do_test also reports,
-do_search ranks any pictures.
+"""Runs what the other packages build: trains a stage, tests a model, ranks any images.
 
-train: the stage loop   step: one update   progress, summary: what a person sees
-resume: the state of a stage on disk   state_records: whether what a file says is what it must be
-failures: a loss that is not finite   rehearsal: a run's plan and its first batches
-inference: features and metrics   report: result files, table and ranked lists
-search: features of any pictures, ranked for a query picture
+Hands out do_train, do_dry_run, do_inference, do_test, do_search, RunPlan and check(cfg), each imported on first use.
+
+    train, step, batches                     the training loop, one update, loaders whose workers may be killed
+    train_state, state_checks, resume        a stage on disk: written, checked, and whether a run may resume it
+    train_log, lr_preview, failures, signals what a user sees of training; NaN losses; SIGTERM and Ctrl-C
+    evaluate, test, search                   features and metrics; a whole test; any images
+    results, comparisons, tables, plots      results.json and results.csv, those of other runs, tables, figures
+    attention, dry_run                       attention maps; the plan and two batches of a stage
 """
 
-import utils  # noqa: F401  first, for the environment
-from processor.dry_run import dry_run
-from processor.evaluate import do_inference
-from processor.resume import Run
-from processor.search import do_search
-from processor.test import check_test_settings, do_test
-from processor.train import do_train
+import utils  # noqa: F401, I001  first, for the environment
+import lazy_loader
 
-__all__ = [
-    "Run",
-    "check_test_settings",
-    "do_inference",
-    "do_search",
-    "do_test",
-    "do_train",
-    "dry_run",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "dry_run": ["do_dry_run"],
+        "evaluate": ["do_inference"],
+        "resume": ["RunPlan"],
+        "search": ["do_search"],
+        "test": ["check", "do_test"],
+        "train": ["do_train"],
+    },
+)

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.data import default_collate
 
 from processor.batches import to_device
@@ -16,17 +16,18 @@ from utils.text import printable
 
 logger = logging.getLogger(__name__)
 
-CONDITIONS = (Condition(), Condition("random"))  # clean, and the draw that ranked lists show
+CONDITIONS = (Condition(), Condition("random"))  # clean, and the first random repeat, which ranked lists show
 
 
-def draw_attention(
-    model: nn.Module, data: DataBundle, path: Path, *, queries: Sequence[int], device: torch.device
+def save_attention_maps(
+    model: Any, data: DataBundle, path: Path, *, queries: Sequence[int], device: torch.device
 ) -> None:
-    """Draws the attention maps of `queries`, indices into the query set, clean and corrupted.
+    """Plots the attention maps of `queries`, indices into the query set, clean and corrupted.
 
     Args:
         model: on `device`, has `attend(images, camids, viewids)`; see model.reid.
-        data: its test loaders are DataLoaders, whose `dataset` gives single pictures.
+        data: its test loaders are DataLoaders, whose `dataset` gives single images.
+        path: of the PNG.
     """
     was_training = model.training
     model.eval()
@@ -35,29 +36,26 @@ def draw_attention(
         clean, corrupted = attention_maps(model, data, index, device=device)
         correlations.append(correlation(clean, corrupted))
         record = data.splits.query[index]
-        rows.append(
-            AttentionRow(
-                title=f"pid {record.pid}, {printable(Path(record.path).name)}",
-                caption=f"correlation of the two maps: {correlations[-1]:.2f}",
-                pictures=tuple(data.read_test_image("query", index, condition, 0) for condition in CONDITIONS),
-                maps=(clean.numpy(), corrupted.numpy()),
-            )
+        row = AttentionRow(
+            title=f"pid {record.pid}, {printable(Path(record.path).name)}",
+            caption=f"correlation of the two maps: {correlations[-1]:.2f}",
+            images=[data.read_test_image("query", index, condition, 0) for condition in CONDITIONS],
+            maps=(clean.numpy(), corrupted.numpy()),
         )
+        rows.append(row)
     model.train(was_training)
     mean = sum(correlations) / len(correlations)
     title = (
         f"{printable(data.splits.title)}: attention rollout (Abnar, Zuidema 2020)\n"
         "share of every patch in the class token, 1: the mean patch\n"
-        f"clean and corrupted maps correlate by {mean:.2f} on average"
+        f"mean correlation of clean and corrupted maps: {mean:.2f}"
     )
     save_attention(path, rows, title=title)
-    logger.info(
-        "attention maps: %s; clean and corrupted ones of %d queries correlate by %.2f on average", path, len(rows), mean
-    )
+    logger.info("attention maps: %s; clean and corrupted, %d queries, mean correlation %.2f", path, len(rows), mean)
 
 
 @torch.inference_mode()
-def attention_maps(model: nn.Module, data: DataBundle, index: int, *, device: torch.device) -> torch.Tensor:
+def attention_maps(model: Any, data: DataBundle, index: int, *, device: torch.device) -> torch.Tensor:
     """Maps (2, rows, columns) of a query, clean and corrupted, on the CPU; their mean is 1."""
     samples = [data.test_loader("query", condition, 0).dataset[index] for condition in CONDITIONS]
     batch = to_device(default_collate(samples), device)
@@ -66,5 +64,5 @@ def attention_maps(model: nn.Module, data: DataBundle, index: int, *, device: to
 
 
 def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Pearson's correlation of two maps; 0 where one of them is even."""
+    """Pearson's correlation of two maps; 0 where one of them is constant."""
     return F.cosine_similarity((first - first.mean()).flatten(), (second - second.mean()).flatten(), dim=0).item()

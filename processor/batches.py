@@ -1,34 +1,34 @@
-"""Batches: from the loader, whose worker processes may be killed, and onto the device."""
+"""Batches: from a loader, whose worker processes may be killed, to the device."""
 
 import contextlib
 import multiprocessing
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from utils.errors import UserError
 
-PATIENCE = 2.0  # seconds for a worker that ends to be seen as ended
-# What torch says where shared memory is full, or files are too many for the limit of the process.
-_FULL = ("shared memory", "No space left on device", "Bus error")
-_FILES = "Too many open files"
-_ENDED = "DataLoader worker (pid"
+JOIN_SECONDS = 2.0  # that the exit codes of ending workers are waited for
+# Texts of torch's errors.
+_SHARED_MEMORY_FULL = ("shared memory", "No space left on device", "Bus error")
+_TOO_MANY_FILES = "Too many open files"
+_WORKER_ENDED = "DataLoader worker (pid"
 
 
 class LostWorker(UserError):
-    """A loader's worker process was killed, or cannot hand over its batches; training data are as they were."""
+    """A worker process of a loader was killed, or cannot hand over its batches."""
 
 
 @contextlib.contextmanager
-def loading(loader) -> Iterator[Iterator[dict]]:
-    """An iterator over the loader's batches, for which a killed worker is an error of `next` alone.
+def loading(loader: Iterable[dict]) -> Iterator[Iterator[dict]]:
+    """An iterator over the loader's batches which reports a killed worker in `next` alone.
 
-    torch's own handler raises between any two instructions, perhaps in the middle of an update of the weights.
+    torch's own handler would raise between any two instructions, perhaps in the middle of an update of the weights.
 
     Raises:
-        LostWorker: from `next`, with what to lower.
+        LostWorker: from `next`; the message says which option to lower.
     """
     batches = _Batches(iter(loader))
     if threading.current_thread() is not threading.main_thread():
@@ -49,7 +49,7 @@ class _Batches(Iterator[dict]):
         self.waiting = False
 
     def note(self, number: int, frame: object) -> None:
-        """A child process ended; where it was a worker, torch's handler raises."""
+        """Handles SIGCHLD: torch's handler raises if the child was a worker."""
         if self.waiting and callable(self.handler):
             self.handler(number, frame)
 
@@ -64,7 +64,7 @@ class _Batches(Iterator[dict]):
 
     def _next(self) -> dict:
         if any(worker.exitcode for worker in self.workers):
-            raise RuntimeError(_ENDED)
+            raise RuntimeError(_WORKER_ENDED)
         self.waiting = True
         try:
             return next(self.batches)
@@ -73,20 +73,20 @@ class _Batches(Iterator[dict]):
 
 
 def _why_lost(error: Exception, workers: list) -> str:
-    """What happened to a worker, and what to do about it; "" where it is no matter of workers."""
+    """What happened to a worker and what to do next; "" where the error has another cause."""
     lower = "lower DATALOADER.NUM_WORKERS or SOLVER.IMS_PER_BATCH (TEST.IMS_PER_BATCH in a test)"
     text = str(error)
-    if _FILES in text:
+    if _TOO_MANY_FILES in text:
         return f"the worker processes of the loader have too many open files; raise the limit (ulimit -n), or {lower}"
     for worker in workers:
-        worker.join(PATIENCE / len(workers))
+        worker.join(JOIN_SECONDS / len(workers))
     ends = [worker.exitcode for worker in workers if worker.exitcode]
-    if -signal.SIGBUS in ends or any(words in text for words in _FULL):
+    if -signal.SIGBUS in ends or any(words in text for words in _SHARED_MEMORY_FULL):
         return (
-            "shared memory (/dev/shm) is full, in which the worker processes of the loader hand over batches; give "
+            "shared memory (/dev/shm), through which the worker processes of the loader send batches, is full; give "
             f"the machine or the container more (docker run --shm-size), set DATALOADER.CACHE none, or {lower}"
         )
-    if not ends and _ENDED not in text:
+    if not ends and _WORKER_ENDED not in text:
         return ""
     how = "" if not ends else f" with {signal.Signals(-ends[0]).name}" if ends[0] < 0 else f" with status {ends[0]}"
     return (

@@ -1,5 +1,7 @@
-"""Results of other runs, which TEST.COMPARE puts beside those of this one, read into checked records."""
+"""results.json of other runs, which TEST.COMPARE puts beside this run's, read into checked records."""
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -7,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from utils.errors import UserError
 from utils.files import MIB, read_text
+from utils.structures import DatasetSplits
+
+logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * MIB  # a corruption matrix of 20 types and 5 severities has 20 KiB
-SHOWN = 200  # characters of what was found
+MAX_SHOWN = 200  # characters of a wrong value in a message
 
 Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # a mean of ones may round up
 Name = Annotated[str, Field(max_length=4096)]  # as of a path
@@ -17,7 +22,7 @@ Word = Annotated[str, Field(max_length=100)]
 
 
 class _Record(BaseModel):
-    """What is checked; whatever else stands in the file is kept as it is."""
+    """Fields that are checked; any others in the file are kept as they are."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -35,7 +40,7 @@ class _Protocol(_Record):
 
 
 class _Results(_Record):
-    """What the table and the warnings about other settings read of a results.json; see processor.results.make_results."""
+    """What the comparison reads of a results.json; see processor.results.make_results."""
 
     weight: Name
     protocols: dict[Word, _Protocol]
@@ -60,12 +65,43 @@ def read_results(directory: str | Path) -> dict:
         raise UserError(f"{path}: cannot be read ({str(error).removeprefix(f'{path}: ')}); {advice}") from error
 
 
+def read_comparable(directories: Iterable[str], *, splits: DatasetSplits, evaluation: dict) -> dict[str, dict]:
+    """Reads the results of other runs, by directory, to be shown beside those of a test.
+
+    Results that cannot be read are left out with a warning: they must not cost the results of this test. So are
+    warnings, and no more, another data set and another way of evaluating.
+
+    Args:
+        directories: TEST.COMPARE.
+        splits: what this test is on.
+        evaluation: how it evaluates, as in results.json.
+    """
+    compared = {}
+    for directory in directories:
+        try:
+            other = compared[directory] = read_results(directory)
+        except UserError as error:
+            logger.warning("TEST.COMPARE: %s. It is left out of the table", error)
+            continue
+        advice = "do not compare their metrics"
+        if other.get("evaluation") != evaluation:
+            found = other.get("evaluation")
+            logger.warning(
+                "%s was evaluated differently (%s) from this test (%s): %s", other["weight"], found, evaluation, advice
+            )
+        tested = (other.get("dataset", ""), other.get("dataset_version", ""))
+        if tested != (splits.name, splits.version):
+            name = " ".join(tested).strip()
+            logger.warning("%s was tested on %s, not on %s: %s", other["weight"], name, splits.title, advice)
+    return compared
+
+
 def _describe(error: ValidationError) -> str:
-    """The first thing that is wrong, and how many others are."""
+    """The first error, and the number of the others."""
     first, *others = error.errors(include_url=False)
     if first["type"] in ("missing", "model_type") and len(first["loc"]) < 2:
         return "holds no 'weight' and 'protocols'"
     place = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
-    plain = place and not isinstance(first["input"], dict | list)
-    reason = f"{place}{first['msg']}" + (f", found {first['input']!r}" if plain else "")
-    return reason[:SHOWN] + (f"; {len(others)} more such" if others else "")
+    is_value = place and not isinstance(first["input"], dict | list)
+    reason = f"{place}{first['msg']}" + (f", found {first['input']!r}" if is_value else "")
+    return reason[:MAX_SHOWN] + (f"; and {len(others)} more errors" if others else "")

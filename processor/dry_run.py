@@ -1,28 +1,78 @@
-"""A rehearsal of a run (`train.py --dry-run`): its plan, and two batches of training and testing of every stage."""
+"""A dry run (`train.py --dry-run`): the plan of a stage, and two batches of training and testing."""
 
 import itertools
 import logging
 import time
+from typing import Any
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from processor.batches import to_device
 from processor.evaluate import extract_features
 from processor.step import TrainStep, resolve_amp
 from utils.stages import current_stage
-from utils.structures import SPLIT_NAMES, Condition, DataBundle, TrainState
+from utils.structures import SPLIT_NAMES, Condition, DataBundle
 
 logger = logging.getLogger(__name__)
 
 BATCHES = 2
 
 
+def do_dry_run(
+    cfg: CfgNode,
+    data: DataBundle,
+    model: nn.Module,
+    loss_fn: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    *,
+    device: torch.device,
+) -> None:
+    """Logs the plan of a stage, its memory and time, and runs BATCHES batches of training and testing; writes nothing.
+
+    Raises:
+        UserError: whatever would end the run early.
+    """
+    name, steps = f"stage {current_stage(cfg).name}", len(data.train)
+    model.to(device)
+    loss_fn.to(device)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    plan = f"{cfg.SOLVER.MAX_EPOCHS} epochs of {steps} steps of {cfg.SOLVER.IMS_PER_BATCH} images"
+    logger.info("%s: %s, %.1f million parameters, %.1f million trainable", name, plan, weights / 1e6, trained / 1e6)
+    amp = resolve_amp(cfg.SOLVER.AMP, device)
+    step = TrainStep(model, loss_fn, optimizer, device=device, amp=amp, grad_clip=cfg.SOLVER.GRAD_CLIP)
+    saved, seconds = _SavedBytes(), 0.0
+    model.train()
+    for number, batch in enumerate(itertools.islice(data.train, BATCHES)):
+        start = time.perf_counter()
+        scheduler.step(number / steps)
+        with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
+            values = step(to_device(batch, device))
+        terms = ", ".join(f"{term} {value.item():.3f}" for term, value in values.items())
+        seconds = time.perf_counter() - start  # of the last batch: the first warms up
+        logger.info("%s: training batch %d of %d images: %s", name, number + 1, len(batch["pids"]), terms)
+        if number == 0:
+            activations = saved.total
+    memory = {"weights": 4 * weights, "gradients": 4 * trained, "optimizer": _state_bytes(optimizer)}
+    memory["activations"] = activations
+    shares = ", ".join(f"{part} {count / 2**30:.2f}" for part, count in memory.items())
+    total, duration = sum(memory.values()) / 2**30, _duration(seconds * steps * cfg.SOLVER.MAX_EPOCHS)
+    logger.info("%s: about %.2f GiB of memory (%s)", name, total, shares)
+    logger.info("%s: at %.2f s per step, %s", name, seconds, duration)
+    for split, condition in itertools.product(SPLIT_NAMES[1:], (Condition(), Condition("random"))):
+        batches = itertools.islice(data.test_loader(split, condition, 0), BATCHES)
+        features = extract_features(model, batches, device=device, title=split).features
+        logger.info("%s: testing %s, %s: features %s", name, split, condition.corruption, tuple(features.shape))
+
+
 class _SavedBytes:
-    """Counts what the forward pass keeps for the way back: the memory of activations, whatever the device."""
+    """Counts the bytes that the forward pass saves for backward: the memory of activations on any device."""
 
     def __init__(self) -> None:
-        self.sizes: dict[int, int] = {}  # by address: a tensor kept twice is there once
+        self.sizes: dict[int, int] = {}  # by address: a tensor saved twice is in memory once
 
     def keep(self, tensor: torch.Tensor) -> torch.Tensor:
         if not isinstance(tensor, nn.Parameter):
@@ -35,66 +85,9 @@ class _SavedBytes:
         return sum(self.sizes.values())
 
 
-def dry_run(
-    cfg,
-    data: DataBundle,
-    model: nn.Module,
-    loss_fn: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler,
-    *,
-    device: torch.device,
-) -> TrainState:
-    """Logs the plan of a stage and takes BATCHES batches through training and testing; nothing is written.
-
-    Returns:
-        A state without a checkpoint.
-
-    Raises:
-        UserError: whatever would end the run early.
-    """
-    stage, epochs, steps = current_stage(cfg).name, cfg.SOLVER.MAX_EPOCHS, len(data.train)
-    model.to(device)
-    loss_fn.to(device)
-    everything = sum(parameter.numel() for parameter in model.parameters())
-    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    logger.info(
-        "stage %s: %d epochs of %d steps of %d pictures, %.1f million parameters, %.1f million learn", stage, epochs,
-        steps, cfg.SOLVER.IMS_PER_BATCH, everything / 1e6, learning / 1e6,
-    )  # fmt: skip
-    amp = resolve_amp(cfg.SOLVER.AMP, device)
-    step = TrainStep(model, loss_fn, optimizer, device=device, amp=amp, grad_clip=cfg.SOLVER.GRAD_CLIP)
-    saved, seconds = _SavedBytes(), 0.0
-    model.train()
-    for number, batch in enumerate(itertools.islice(data.train, BATCHES)):
-        start = time.perf_counter()
-        scheduler.step(number / steps)
-        with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
-            values = step(to_device(batch, device))
-        terms = ", ".join(f"{name} {value.item():.3f}" for name, value in values.items())
-        seconds = time.perf_counter() - start  # of the last, the first warms up
-        logger.info("stage %s: training batch %d of %d pictures: %s", stage, number + 1, len(batch["pids"]), terms)
-        if number == 0:
-            activations = saved.total
-    state = sum(
-        value.numel() * value.element_size()
-        for kept in optimizer.state.values()
-        for value in kept.values()
-        if isinstance(value, torch.Tensor)
-    )
-    logger.info(
-        "stage %s: about %.2f GiB of memory (weights %.2f, gradients %.2f, optimizer %.2f, activations %.2f) and, at "
-        "%.2f s a step, %s for the stage",
-        stage, (4 * everything + 4 * learning + state + activations) / 2**30, 4 * everything / 2**30,
-        4 * learning / 2**30, state / 2**30, activations / 2**30, seconds, _duration(seconds * steps * epochs),
-    )  # fmt: skip
-    for split, condition in itertools.product(SPLIT_NAMES[1:], (Condition(), Condition("random"))):
-        batches = itertools.islice(data.test_loader(split, condition, 0), BATCHES)
-        features = extract_features(model, batches, device=device, title=split)
-        logger.info(
-            "stage %s: testing %s, %s: features %s", stage, split, condition.corruption, tuple(features.features.shape)
-        )
-    return TrainState(stage)
+def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    values = (value for state in optimizer.state.values() for value in state.values())
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
 
 
 def _duration(seconds: float) -> str:

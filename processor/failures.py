@@ -1,6 +1,7 @@
-"""A loss that is not finite: what is known about it, and the batch to look at."""
+"""A loss that is not finite: the error that describes it, and the batch in a file."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -8,20 +9,20 @@ from utils.errors import UserError
 from utils.files import write_files
 from utils.structures import TrainState
 
-SHOWN_PATHS = 3
+MAX_SHOWN_PATHS = 3
 
 
-def check_finite(values: list[dict[str, torch.Tensor]], state: TrainState, loader, output_dir: str) -> None:
-    """Looks at the losses of the last steps.
+def check_finite(values: list[dict[str, torch.Tensor]], state: TrainState, loader: Any, output_dir: str) -> None:
+    """Checks the losses of the last steps.
 
     Args:
-        values: what each of them gave, on the device.
-        state: after the last of them.
-        loader: of the training batches, which gives the batch once more.
-        output_dir: where the batch is written.
+        values: the losses of each step, on the device.
+        state: after the last step.
+        loader: of the training batches; it loads the batch once more.
+        output_dir: the batch is written there.
 
     Raises:
-        UserError: one is not finite; names every term, the batch and where it was written.
+        UserError: a loss is not finite; names every term, the batch and its file.
     """
     finite = torch.stack([terms["loss"] for terms in values]).isfinite().tolist()
     if all(finite):
@@ -35,10 +36,10 @@ def check_finite(values: list[dict[str, torch.Tensor]], state: TrainState, loade
     path = Path(output_dir) / name
     content = {"batch": batch, "stage": state.stage, "epoch": state.epoch, "step": step}
     write_files({path: lambda partial: torch.save(content, partial)})
-    paths = ", ".join(batch["paths"][:SHOWN_PATHS])
+    paths = ", ".join(batch["paths"][:MAX_SHOWN_PATHS])
     raise UserError(
-        f"stage {state.stage}, epoch {state.epoch + 1}, step {step + 1}: the loss is not finite ({terms}); nothing of "
-        f"this epoch is saved as a state to go on from. The batch, {len(batch['paths'])} pictures ({paths}, ...), is "
-        f"in {path}: torch.load(path)['batch']. Lower the stage's BASE_LR, raise "
-        "SOLVER.WARMUP_EPOCHS, set SOLVER.GRAD_CLIP, or SOLVER.AMP bf16 or off"
+        f"stage {state.stage}, epoch {state.epoch + 1}, step {step + 1}: the loss is not finite ({terms}); no state of "
+        f"this epoch is saved. The batch, {len(batch['paths'])} images ({paths}, ...), is in {path}: "
+        "torch.load(path)['batch']. Lower the stage's BASE_LR, raise SOLVER.WARMUP_EPOCHS, set SOLVER.GRAD_CLIP, or "
+        "SOLVER.AMP bf16 or off"
     )

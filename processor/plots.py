@@ -1,8 +1,8 @@
-"""Every picture that matplotlib draws for the other rooms."""
+"""Every figure of the project that matplotlib draws: ranked lists, attention maps, corruption matrix, lr preview."""
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,33 +18,34 @@ from processor.lr_preview import LRCurve
 from utils.files import write_files
 from utils.text import printable
 
-FRAMES = {True: ("#1a9641", "✓"), False: ("#d7191c", "✗"), None: ("#606060", "")}  # colour and mark of an answer
-NARROWEST = 5.0  # inches, which a title needs
-DARK = 0.55  # luminance of a colour below which writing on it is white
-CONSTANT = "#d7191c"  # colour of a learning rate that follows no schedule
-HEAT = 0.5  # opacity of an attention map over its picture
+FRAMES = {True: ("#1a9641", "✓"), False: ("#d7191c", "✗"), None: ("#606060", "")}  # colour and mark of a match
+MIN_WIDTH = 5.0  # inches, for the title
+DARK = 0.55  # luminance of a colour below which text on it is white
+CONSTANT_COLOUR = "#d7191c"  # of an lr that follows no schedule
+HEAT_OPACITY = 0.5  # of an attention map over its image
 FONT = "DejaVu Sans"  # comes with matplotlib
-CHARACTER = 0.62  # width of a letter of it, in font sizes
-MISSING = "□"  # for a letter that it has not
-POINTS = 72  # in an inch
+CHARACTER_WIDTH = 0.62  # of a letter of FONT, in font sizes
+MISSING_LETTER = "□"  # for a letter that FONT does not have
+POINTS_PER_INCH = 72
 
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """Within it figures look the same for every user, whatever a matplotlibrc says, and no text is mathematics: a
-    dollar in a name stays one."""
-    own = {"text.parse_math": False, "text.usetex": False, "font.family": FONT}
-    with plt.style.context(["default", own]):
+    """Within it, figures look the same for every user, whatever a matplotlibrc says, and no text is mathematics: a
+    dollar sign in a file name stays one."""
+    settings = {"text.parse_math": False, "text.usetex": False, "font.family": FONT}
+    with plt.style.context(["default", settings]):
         yield
 
 
 def fit_text(text: str, *, inches: float, fontsize: float) -> str:
-    """`text`, whose lines may hold names of files, as a figure can show it: printable, cut in the middle of a line to
-    `inches`, with a box for what the font has no letter for (matplotlib would warn of every one)."""
-    longest = max(int(inches * POINTS / (fontsize * CHARACTER)), 3)
+    """Makes `text`, whose lines may hold file names, fit a figure: printable, each line shortened in its middle to
+    `inches`, with a box for letters that the font does not have (matplotlib would warn of each)."""
+    longest = max(int(inches * POINTS_PER_INCH / (fontsize * CHARACTER_WIDTH)), 3)
     lines = []
     for line in text.split("\n"):
-        line = "".join(letter if ord(letter) in _letters() else MISSING for letter in printable(line[: 20 * longest]))
+        shown = printable(line[: 20 * longest])
+        line = "".join(letter if ord(letter) in _letters() else MISSING_LETTER for letter in shown)
         half = longest // 2
         lines.append(line if len(line) <= longest else f"{line[:half]}…{line[half + 1 - longest :]}")
     return "\n".join(lines)
@@ -56,7 +57,7 @@ def _letters() -> frozenset[int]:
 
 
 def _save(path: str | Path, figure: Figure, *, dpi: int) -> None:
-    """Writes the figure and closes it."""
+    """Writes the figure as a PNG and closes it."""
     try:
         write_files({Path(path): lambda partial: figure.savefig(partial, dpi=dpi, format="png")})
     finally:
@@ -65,26 +66,31 @@ def _save(path: str | Path, figure: Figure, *, dpi: int) -> None:
 
 @dataclass(frozen=True)
 class RankedRow:
-    """A query and its best answers: pictures (H, W, 3) uint8 RGB, whether each answer is right (None: not known), and
-    a few characters to write above each, where wanted."""
+    """A query and the top of its ranked gallery.
+
+    Attributes:
+        query, gallery: images (H, W, 3) uint8 RGB.
+        correct: whether each gallery image has the query's identity; None: not known.
+        notes: a few characters to write above each gallery image, if any.
+    """
 
     title: str
     query: np.ndarray
-    answers: list[np.ndarray]
+    gallery: list[np.ndarray]
     correct: list[bool | None]
     notes: list[str] = field(default_factory=list)
 
 
 @figure_style()
 def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) -> None:
-    """Draws one line per row: the query, then its answers in rank order.
+    """Plots one line per row: the query, then its ranked gallery.
 
-    Right answers are framed green, wrong ones red, those of which it is not known grey.
+    Correct matches have a green frame, wrong ones a red one, unknown ones a grey one.
     """
-    columns = 1 + max(len(row.answers) for row in rows)
-    size = (max(0.85 * columns + 1.2, NARROWEST), 1.75 * len(rows) + 0.7)
-    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.08)
+    columns = 1 + max(len(row.gallery) for row in rows)
+    size = (max(0.85 * columns + 1.2, MIN_WIDTH), 1.75 * len(rows) + 0.7)
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
+    figure.set_layout_engine("constrained", h_pad=0.08)
     figure.suptitle(fit_text(title, inches=size[0], fontsize=11), fontsize=11)
     for line, row in zip(axes, rows, strict=True):
         for axis in line:
@@ -93,59 +99,59 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
         line[0].set_title("query", fontsize=8)
         label = fit_text(row.title, inches=1.75, fontsize=8)
         line[0].text(-0.12, 0.5, label, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
-        for rank, (axis, picture, correct) in enumerate(zip(line[1:], row.answers, row.correct, strict=False), start=1):
-            axis.imshow(picture)
+        for rank, (axis, image, correct) in enumerate(zip(line[1:], row.gallery, row.correct, strict=False), start=1):
+            axis.imshow(image)
             colour, mark = FRAMES[correct]
             lines = [f"{rank} {mark}".rstrip(), *row.notes[rank - 1 : rank]]
             axis.set_title("\n".join(lines), fontsize=8, color=colour)
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
     _save(path, figure, dpi=110)
 
 
 @dataclass(frozen=True)
 class AttentionRow:
-    """A query, clean and corrupted: pictures (H, W, 3) uint8 RGB and attention maps (rows, columns) over them."""
+    """A query, clean and corrupted: images (H, W, 3) uint8 RGB and attention maps (rows, columns) over them."""
 
     title: str
     caption: str
-    pictures: tuple[np.ndarray, np.ndarray]
+    images: Sequence[np.ndarray]
     maps: tuple[np.ndarray, np.ndarray]
 
 
 @figure_style()
 def save_attention(path: str | Path, rows: list[AttentionRow], *, title: str) -> None:
-    """Draws four panels per row: the clean picture, its map over it, and the same of the corrupted one."""
+    """Plots four panels per row: the clean image, its map over it, and the same for the corrupted image."""
     across = max(1, round((len(rows) / 2) ** 0.5))  # rows side by side: many in one column would be a strip
     lines = -(-len(rows) // across)
     figure = plt.figure(figsize=(5.4 * across, 2.75 * lines + 0.8), layout="constrained")
     figure.suptitle(fit_text(title, inches=5.4 * across, fontsize=10), fontsize=10)
-    places = figure.subfigures(lines, across, squeeze=False)
-    for place, row in zip(places.flat, rows, strict=False):
-        _draw_attention(place, row)
+    panels = figure.subfigures(lines, across, squeeze=False)
+    for panel, row in zip(panels.flat, rows, strict=False):
+        _plot_attention(panel, row)
     _save(path, figure, dpi=110)
 
 
-def _draw_attention(place: SubFigure, row: AttentionRow) -> None:
-    """One row; its two maps share their colours, which the bar explains."""
-    place.suptitle(fit_text(row.title, inches=5.4, fontsize=8), fontsize=8)
-    place.supxlabel(fit_text(row.caption, inches=5.4, fontsize=8), fontsize=8)
-    panels = place.subplots(1, 4)
-    for axis in panels:
+def _plot_attention(panel: SubFigure, row: AttentionRow) -> None:
+    """One row; its two maps share one colour scale, shown by the bar."""
+    panel.suptitle(fit_text(row.title, inches=5.4, fontsize=8), fontsize=8)
+    panel.supxlabel(fit_text(row.caption, inches=5.4, fontsize=8), fontsize=8)
+    axes = panel.subplots(1, 4)
+    for axis in axes:
         axis.axis("off")
-    for plain, overlaid, name, picture, attention in zip(
-        panels[::2], panels[1::2], ("clean", "corrupted"), row.pictures, row.maps, strict=True
+    style = {"cmap": "turbo", "alpha": HEAT_OPACITY, "interpolation": "bicubic"}
+    limits = {"vmin": np.min(row.maps), "vmax": np.max(row.maps)}
+    for plain, overlaid, name, image, attention in zip(
+        axes[::2], axes[1::2], ("clean", "corrupted"), row.images, row.maps, strict=True
     ):
-        height, width = picture.shape[:2]
-        plain.imshow(picture)
+        height, width = image.shape[:2]
+        plain.imshow(image)
         plain.set_title(name, fontsize=8)
-        overlaid.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-        heat = overlaid.imshow(
-            attention, cmap="turbo", alpha=HEAT, vmin=np.min(row.maps), vmax=np.max(row.maps),
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bicubic",
-        )  # fmt: skip
+        overlaid.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        heat = overlaid.imshow(attention, extent=extent, **style, **limits)
         overlaid.set_title("attention", fontsize=8)
-    place.colorbar(heat, ax=panels, shrink=0.8).ax.tick_params(labelsize=7)
+    panel.colorbar(heat, ax=axes, shrink=0.8).ax.tick_params(labelsize=7)
 
 
 @figure_style()
@@ -158,13 +164,15 @@ def save_corruption_matrix(
     clean: float,
     title: str,
 ) -> None:
-    """Draws a figure, in percent, for every type (rows, by family) and severity (columns), with the means at the edges.
+    """Plots a metric, in percent, for every type (rows, by family) and severity (columns), with means at the edges.
 
     Args:
+        path: of the PNG.
         matrix: type -> fractions in [0, 1], one for each severity.
         severities: names of the columns.
         families: family -> types, the rows from top to bottom.
-        clean: the fraction without corruption; the colours end there, or at the best cell where that is above.
+        clean: the fraction without corruption; the colour scale ends there, or at the best cell if that is higher.
+        title: of the figure.
     """
     names = [name for members in families.values() for name in members]
     values = np.array([matrix[name] for name in names])
@@ -177,10 +185,8 @@ def save_corruption_matrix(
     axis.imshow(colours, aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
         luminance = colours[row, column, :3] @ (0.299, 0.587, 0.114)
-        axis.text(
-            column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=9,
-            color="white" if luminance < DARK else "black",
-        )  # fmt: skip
+        colour = "white" if luminance < DARK else "black"
+        axis.text(column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=9, color=colour)
     axis.set_xticks(range(width), [*map(str, severities), "mean"])
     axis.set_yticks(range(height), [*(name.replace("_", " ") for name in names), "mean"])
     axis.xaxis.tick_top()
@@ -192,22 +198,30 @@ def save_corruption_matrix(
     top = 0
     for family, members in families.items():
         axis.annotate(
-            family, (0, top + (len(members) - 1) / 2), (-112, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="center", fontweight="bold", annotation_clip=False,
-        )  # fmt: skip
+            family,
+            (0, top + (len(members) - 1) / 2),
+            (-112, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
+        )
         top += len(members)
         axis.axhline(top - 0.5, xmax=1.01, clip_on=False, color="white", linewidth=4)
     _save(path, figure, dpi=130)
 
 
 @figure_style()
-def save_lr_preview(path: str | Path, epochs: np.ndarray, rates: list[LRCurve], title: str) -> None:
-    """Draws the learning rates of a stage over its epochs, as `processor.lr_preview.preview` gives them, highest first.
+def save_lr_preview(path: str | Path, epochs: np.ndarray, curves: list[LRCurve], title: str) -> None:
+    """Plots the learning rates of a stage over its epochs, as `processor.lr_preview.preview` returns them.
 
-    The axis is that of the rates which follow the schedule; a constant one far above them stands in the legend only.
+    The highest comes first in the legend. The axis fits the lrs that follow the schedule; a constant one far above them
+    is in the legend only.
     """
-    curves = sorted(rates, key=lambda curve: (-curve.rates.max(), -(curve.factor or 0)))
-    top = max((curve.rates.max() for curve in curves if curve.factor is not None), default=curves[0].rates.max())
+    curves = sorted(curves, key=lambda curve: (-curve.lrs.max(), -(curve.factor or 0)))
+    top = max((curve.lrs.max() for curve in curves if curve.factor is not None), default=curves[0].lrs.max())
     figure, axis = plt.subplots(figsize=(8.5, max(4.2, 0.6 + 0.19 * len(curves))), layout="constrained")
     figure.suptitle(title, fontsize=11)
     colours = iter(plt.get_cmap("viridis")(np.linspace(0, 0.8, sum(curve.factor is not None for curve in curves))))
@@ -217,16 +231,17 @@ def save_lr_preview(path: str | Path, epochs: np.ndarray, rates: list[LRCurve], 
         if curve.factor is not None:
             style = {"label": f"{curve.factor:.3g} x, {count}", "color": next(colours)}
         else:
-            hidden = ", above the axis" if curve.rates[0] > 1.05 * top else ""
-            style = {"label": f"constant {curve.rates[0]:g}{hidden}, {count}", "color": CONSTANT, "linestyle": "--"}
-        axis.plot(epochs, curve.rates, linewidth=1.5, marker=marker, **style)
+            hidden = ", above the axis" if curve.lrs[0] > 1.05 * top else ""
+            label = f"constant {curve.lrs[0]:g}{hidden}, {count}"
+            style = {"label": label, "color": CONSTANT_COLOUR, "linestyle": "--"}
+        axis.plot(epochs, curve.lrs, linewidth=1.5, marker=marker, **style)
     axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.05 * top))
     axis.margins(x=0.01)
     axis.ticklabel_format(axis="y", scilimits=(-3, 3))
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False, title_fontsize=8,
-                title="1 x: the optimizer's first group", alignment="left")  # fmt: skip
+    legend = {"title": "1 x: the optimizer's first group", "title_fontsize": 8, "fontsize": 8, "alignment": "left"}
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, **legend)
     _save(path, figure, dpi=110)
 
 

@@ -1,4 +1,4 @@
-"""Being asked to stop (SIGTERM, Ctrl-C) in the middle of work that first wants to be saved."""
+"""SIGTERM and Ctrl-C as a request to stop, so that work is saved first."""
 
 import contextlib
 import signal
@@ -9,27 +9,27 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """`signal` is the number of the first that came, 0 before; `error` what made the process ask itself to stop."""
+    """`signal`: number of the first signal that came, 0 before it; `error`: what the process itself failed with."""
 
     def __init__(self) -> None:
         self.signal = 0
         self.error: Exception | None = None
 
     def fail(self, error: Exception) -> None:
-        """Asks to stop because of an error, which is to be raised once the work is saved."""
+        """Requests a stop because of an error, which the caller raises once the work is saved."""
         self.signal, self.error = self.signal or signal.SIGABRT, error
 
     @property
     def exit_status(self) -> int:
-        """What a shell reports of a process that the signal ended."""
+        """Exit status that a shell reports for a process ended by the signal."""
         return 128 + self.signal
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within it, SIGTERM and the first Ctrl-C are only noted; whoever works looks at it between two steps.
+    """Within it, SIGTERM and the first Ctrl-C are only noted; the caller checks for them between two steps.
 
-    A second Ctrl-C acts at once. A second SIGTERM does not: torchrun sends more than one.
+    A second Ctrl-C ends the process at once. A second SIGTERM does not: torchrun sends more than one.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

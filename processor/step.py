@@ -1,6 +1,7 @@
 """One update of the weights, in full or half precision, on one process or as one of several."""
 
 import itertools
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -22,19 +23,20 @@ def resolve_amp(amp: str, device: torch.device) -> str:
 class TrainStep:
     """Forward, loss, backward and update on a batch that is on the model's device.
 
-    With `amp` the backbone computes in half precision; heads and losses are float32. Nothing waits for the device.
+    With `amp` the backbone computes in half precision; heads and losses are float32. No step waits for the device.
 
     Args:
         model: called with a batch; a DistributedDataParallel where there are several processes.
         loss_fn: (output, batch) -> losses.
         optimizer: over the parameters of both.
+        device: of model, loss and batches.
         amp: "bf16", "fp16" or "off".
-        grad_clip: largest norm of the model's gradient; 0: any. Parameters of the loss are not cut.
-        global_loss: several processes: the losses see the rows of all of them.
+        grad_clip: largest norm of the model's gradient; 0: no limit. The loss's parameters are not clipped.
+        global_loss: with several processes, the losses see the rows of all of them.
 
     Attributes:
-        scaler: of the loss, which does nothing but with fp16.
-        overflows: steps left out because the scaled gradient overflowed, on the device.
+        scaler: of the loss; enabled with fp16 only.
+        overflows: number of steps skipped because the scaled gradient overflowed, 0-dim on the device.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class TrainStep:
         """One update.
 
         Returns:
-            The loss terms, `grad_norm` of the model before it is cut, and the identity classifier's `accuracy` where
+            The loss terms, `grad_norm` of the model before clipping, and the identity classifier's `accuracy` where
             there is one; 0-dim tensors on the device.
         """
         with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
@@ -76,26 +78,26 @@ class TrainStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if output.logits is not None:
-            repeated = labels.repeat(len(output.logits) // len(labels))
+            repeated = labels.repeat(len(output.logits) // len(labels))  # (N,)
             values["accuracy"] = (output.logits.detach().argmax(dim=1) == repeated).float().mean()
         return values
 
     def _overflowed(self) -> torch.Tensor:
         """Whether a gradient is infinite or NaN: the scaler skips the step. Its get_scale() would wait for the GPU."""
-        learned = itertools.chain(self.model.parameters(), self.loss_fn.parameters())
-        gradients = [parameter.grad for parameter in learned if parameter.grad is not None]
+        trained = itertools.chain(self.model.parameters(), self.loss_fn.parameters())
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         return ~nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite()
 
     def _clip(self) -> torch.Tensor:
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.grad_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.grad_clip, norm)
         return norm
 
 
-def _average(parameters) -> None:
-    """Averages over the processes the gradients of what DistributedDataParallel does not see: the loss's parameters."""
+def _average(parameters: Iterable[nn.Parameter]) -> None:
+    """Averages gradients over the processes for the loss's parameters, which DistributedDataParallel does not see."""
     if distributed.world_size() == 1:
         return
     for parameter in parameters:

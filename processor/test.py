@@ -1,4 +1,4 @@
-"""A whole test: metrics, result files, pictures and tables."""
+"""A whole test: metrics, result files, tables and figures."""
 
 import logging
 from functools import partial
@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
-from processor.attention import draw_attention
-from processor.comparisons import read_results
-from processor.evaluate import FeatureBank, do_inference, make_evaluation
+from processor.attention import save_attention_maps
+from processor.comparisons import read_comparable, read_results
+from processor.evaluate import FeatureCache, evaluate_protocols, make_evaluation
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
-from processor.results import ResultFiles, format_matrix, format_table, make_results, make_rows
-from processor.summary import log_summary
-from utils.errors import UserError
+from processor.results import ResultFiles, make_results, make_rows
+from processor.tables import format_files, format_matrix, format_table
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics.evaluate import distance_rows
 from utils.metrics.ranking import rank_gallery
@@ -24,36 +24,21 @@ from utils.text import printable
 
 logger = logging.getLogger(__name__)
 
-ANSWERS = 10  # shown for each query
+TOP_K = 10  # gallery images shown for each query
 
 
-def check_test_settings(cfg) -> dict[str, dict]:
-    """Refuses, before any work, a test that could not end well; returns the results that TEST.COMPARE names."""
-    return {directory: read_results(directory) for directory in cfg.TEST.COMPARE}
+def check(cfg: CfgNode) -> None:
+    """Checks the processor's part of the configuration before any work.
 
-
-def _read_compared(cfg, data: DataBundle, evaluation: dict) -> dict[str, dict]:
-    """Those results again, when a test begins that training may have come before: one that cannot be read any more,
-    or does not compare, is a warning, since it must not cost the results of this run."""
-    compared = {}
+    Raises:
+        UserError: results that TEST.COMPARE names cannot be read.
+    """
     for directory in cfg.TEST.COMPARE:
-        try:
-            other = compared[directory] = read_results(directory)
-        except UserError as error:
-            logger.warning("TEST.COMPARE: %s. It is left out of the table", error)
-            continue
-        if other.get("evaluation") != evaluation:
-            logger.warning("%s was evaluated otherwise (%s) than this test (%s): do not compare their figures",
-                           other["weight"], other.get("evaluation"), evaluation)  # fmt: skip
-        tested = (other.get("dataset", ""), other.get("dataset_version", ""))
-        if tested != (data.splits.name, data.splits.version):
-            logger.warning("%s was tested on other pictures (%s) than these (%s): do not compare their figures",
-                           other["weight"], " ".join(tested).strip(), data.splits.title)  # fmt: skip
-    return compared
+        read_results(directory)
 
 
 def do_test(
-    cfg,
+    cfg: CfgNode,
     data: DataBundle,
     model: nn.Module,
     protocols: tuple[Protocol, ...],
@@ -64,12 +49,12 @@ def do_test(
 ) -> dict:
     """Tests `model` and writes results.json and results.csv.
 
-    With TEST.RANKED_QUERIES it also draws ranked_list.png, with TEST.ATTENTION_QUERIES attention.png, with a matrix
-    corruption_matrix.png. The results of the settings are on disk before the matrix begins.
+    With TEST.RANKED_QUERIES it also writes ranked_list.png, with TEST.ATTENTION_QUERIES attention.png, with a matrix
+    corruption_matrix.png. The results of the protocols are on disk before the matrix begins.
 
     Args:
-        weight: the checkpoint that the model came from, for the record.
-        matrix: cells of the corruption matrix; clean, which they are held against, is then tested in any case.
+        weight: the checkpoint of the model, for the record.
+        matrix: cells of the corruption matrix; clean, which they are compared with, is then tested in any case.
 
     Returns:
         The content of results.json.
@@ -77,78 +62,79 @@ def do_test(
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
         protocols = (Protocol("clean"), *protocols)
-    files = ResultFiles(output_dir)
-    bank = FeatureBank(model, data, device=device)
+    files, cache = ResultFiles(output_dir), FeatureCache(model, data, device=device)
     evaluation = make_evaluation(cfg, re_ranking=cfg.TEST.RE_RANKING)
+    described = evaluation.describe()
 
     def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
-        results = do_inference(model, data, tested, device=device, repeats=repeats, bank=bank, evaluation=evaluation)
-        return make_rows(
-            results, tested, dataset=data.splits.name, dataset_version=data.splits.version, seed=cfg.SEED,
-            evaluation=evaluation.describe(),
-        )  # fmt: skip
+        metrics = evaluate_protocols(cache, tested, repeats, evaluation)
+        name, version = data.splits.name, data.splits.version
+        return make_rows(metrics, tested, dataset=name, dataset_version=version, seed=cfg.SEED, evaluation=described)
 
     def write(rows: list[dict]) -> dict:
-        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=evaluation.describe())
+        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=described)
         files.write(content, rows)
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
 
-    compared = _read_compared(cfg, data, evaluation.describe())
+    compared = read_comparable(cfg.TEST.COMPARE, splits=data.splits, evaluation=described)
     rows = evaluate(protocols, cfg.TEST.REPEATS)
     content = write(rows)
-    logger.info("%s on %s, %spercent, mean ± standard deviation over the draws of the corruption:\n%s",
-                weight, data.splits.title, "re-ranked, " if cfg.TEST.RE_RANKING else "",
-                format_table({str(output_dir): content, **compared}))  # fmt: skip
-    if cfg.TEST.SAVE_FEATURES:
-        save_features(bank, protocols, output_dir / "features", weight=weight, seed=cfg.SEED)
-    if cfg.TEST.THRESHOLDS:
-        report_thresholds(bank, protocols, output_dir / "thresholds.csv", metric=cfg.TEST.METRIC)
-    if cfg.TEST.RANKED_QUERIES:
-        path = output_dir / "ranked_list.png"
-        draw_ranked_lists(bank, data, path, num_queries=cfg.TEST.RANKED_QUERIES, metric=cfg.TEST.METRIC)
-        logger.info("ranked lists: %s", path)
-    if cfg.TEST.ATTENTION_QUERIES:
-        queries = spread_queries(data, cfg.TEST.ATTENTION_QUERIES)
-        draw_attention(model, data, output_dir / "attention.png", queries=queries, device=device)
+    title = f"{weight} on {data.splits.title}, {'re-ranked, ' if cfg.TEST.RE_RANKING else ''}percent"
+    table = format_table({str(output_dir): content, **compared})
+    logger.info("%s, mean ± standard deviation over the repeats:\n%s", title, table)
+    _write_extras(cfg, cache, protocols, output_dir, weight=weight)
     if matrix:
         content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
         report_matrix(content, data, output_dir / "corruption_matrix.png")
-    log_summary(output_dir)
+    logger.info("all in %s:\n%s", output_dir, format_files(output_dir))
     return content
 
 
+def _write_extras(
+    cfg: CfgNode, cache: FeatureCache, protocols: tuple[Protocol, ...], output_dir: Path, *, weight: str
+) -> None:
+    """Writes what cfg.TEST asks for beside the results: features, thresholds, ranked lists, attention maps."""
+    test, data = cfg.TEST, cache.data
+    if test.SAVE_FEATURES:
+        save_features(cache, protocols, output_dir / "features", weight=weight, seed=cfg.SEED)
+    if test.THRESHOLDS:
+        report_thresholds(cache, protocols, output_dir / "thresholds.csv", metric=test.METRIC)
+    if test.RANKED_QUERIES:
+        path = output_dir / "ranked_list.png"
+        plot_ranked_lists(cache, path, queries=spread_queries(data, test.RANKED_QUERIES), metric=test.METRIC)
+        logger.info("ranked lists: %s", path)
+    if test.ATTENTION_QUERIES:
+        queries = spread_queries(data, test.ATTENTION_QUERIES)
+        save_attention_maps(cache.model, data, output_dir / "attention.png", queries=queries, device=cache.device)
+
+
 def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
-    """Logs the corruption matrix of a results.json and draws it."""
+    """Logs the corruption matrix of a results.json and plots it."""
     families, matrix, summary = data.corruptions.families, content["matrix"], content["summary"]
-    logger.info("%s on %s, %s: mAP in percent, types in rows, severities in columns:\n%s",
-                content["weight"], data.splits.title, matrix["setting"], format_matrix(content, families))  # fmt: skip
+    title, table = f"{data.splits.title}, {matrix['setting']}: mAP in percent", format_matrix(content, families)
+    logger.info("%s on %s, types in rows, severities in columns:\n%s", content["weight"], title, table)
     clean, corrupted = summary["clean"]["mAP"], summary["matrix"]["mean_corrupted"]["mAP"]
-    title = (
-        f"{printable(data.splits.title)}, {matrix['setting']}: mAP in percent\n"
-        f"clean {100 * clean:.1f}, mean corrupted {100 * corrupted:.1f}"
-    )
+    title = f"{printable(title)}\nclean {100 * clean:.1f}, mean corrupted {100 * corrupted:.1f}"
     save_corruption_matrix(path, matrix["mAP"], matrix["severities"], families, clean=clean, title=title)
     logger.info("corruption matrix: %s", path)
 
 
 def save_features(
-    bank: FeatureBank, protocols: tuple[Protocol, ...], directory: Path, *, weight: str, seed: int
+    cache: FeatureCache, protocols: tuple[Protocol, ...], directory: Path, *, weight: str, seed: int
 ) -> None:
-    """Writes the features of every set that the settings test, first draws only: query_clean.npz and the like.
+    """Writes the features of every tested set, of the first repeat only: query_clean.npz and so on.
 
     Each holds `features` (N, D) float32, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and `seed`.
     """
     sides = {("query", p.query) for p in protocols} | {("gallery", p.gallery) for p in protocols}
     files = {}
     for split, condition in sorted(sides, key=str):
-        found = bank.get(split, condition, 0)
-        arrays = {
-            "features": found.features.numpy(), "pids": found.pids, "camids": found.camids,
-            "paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed),
-        }  # fmt: skip
+        found = cache.get(split, condition, 0)
+        arrays = {"features": found.features.numpy(), "pids": found.pids, "camids": found.camids}
+        texts = {"paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed)}
         name = "clean" if condition.is_clean else "corrupted"
-        files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays)
+        files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays | texts)
     make_output_dir(directory)
     write_files(files)
     logger.info("features: %s", ", ".join(map(str, files)))
@@ -159,16 +145,16 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez(handle, allow_pickle=False, **arrays)
 
 
-def report_thresholds(bank: FeatureBank, protocols: tuple[Protocol, ...], path: Path, *, metric: str) -> None:
-    """Logs and writes, for every setting's first draw, which distance means the same person."""
+def report_thresholds(cache: FeatureCache, protocols: tuple[Protocol, ...], path: Path, *, metric: str) -> None:
+    """Logs and writes, for the first repeat of every protocol, which distance means the same person."""
     found = {
         protocol.name: verify(
-            bank.get("query", protocol.query, 0), bank.get("gallery", protocol.gallery, 0), metric=metric
+            cache.get("query", protocol.query, 0), cache.get("gallery", protocol.gallery, 0), metric=metric
         )
         for protocol in protocols
     }
     tables = "\n".join(f"{name}: {format_verification(result)}" for name, result in found.items())
-    logger.info("%s distance that means the same person, first draw\n%s", metric, tables)
+    logger.info("%s distance that means the same person, first repeat\n%s", metric, tables)
     write_text(path, make_threshold_csv(found, metric))
     logger.info("thresholds: %s", path)
 
@@ -178,23 +164,21 @@ def spread_queries(data: DataBundle, num_queries: int) -> list[int]:
     return np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int)).tolist()
 
 
-def draw_ranked_lists(bank: FeatureBank, data: DataBundle, path: Path, *, num_queries: int, metric: str) -> None:
-    """Draws the best answers of some queries, without re-ranking, spread evenly over the query set, clean and
-    corrupted."""
-    rows = []
-    for index in spread_queries(data, num_queries):
+def plot_ranked_lists(cache: FeatureCache, path: Path, *, queries: list[int], metric: str) -> None:
+    """Plots the top-10 of some queries, clean and corrupted, without re-ranking."""
+    data, rows = cache.data, []
+    for index in queries:
         for condition in (Condition(), Condition("random")):
-            query, gallery = bank.get("query", condition, 0), bank.get("gallery", condition, 0)
+            query, gallery = cache.get("query", condition, 0), cache.get("gallery", condition, 0)
             distances = distance_rows(query.features[index : index + 1], gallery.features, metric=metric)[0].numpy()
             pid, camid = query.pids[index], query.camids[index]
-            best = rank_gallery(distances, pid, camid, gallery.pids, gallery.camids)[:ANSWERS]
-            rows.append(
-                RankedRow(
-                    title=f"pid {pid}, {'clean' if condition.is_clean else 'corrupted'}",
-                    query=data.read_test_image("query", index, condition, 0),
-                    answers=[data.read_test_image("gallery", int(i), condition, 0) for i in best],
-                    correct=[bool(gallery.pids[i] == pid) for i in best],
-                )
+            ranked = rank_gallery(distances, pid, camid, gallery.pids, gallery.camids)[:TOP_K]
+            row = RankedRow(
+                title=f"pid {pid}, {'clean' if condition.is_clean else 'corrupted'}",
+                query=data.read_test_image("query", index, condition, 0),
+                gallery=[data.read_test_image("gallery", int(i), condition, 0) for i in ranked],
+                correct=[bool(gallery.pids[i] == pid) for i in ranked],
             )
-    title = f"{printable(data.splits.title)}: queries and their first {ANSWERS} answers, {metric}, not re-ranked"
+            rows.append(row)
+    title = f"{printable(data.splits.title)}: queries and their top-{TOP_K}, {metric}, not re-ranked"
     save_ranked_lists(path, rows, title=title)

@@ -1,7 +1,8 @@
-"""train.py and test.py in processes of their own, forked from one that has imported them: imports take seconds."""
+"""Scripts in processes of their own, forked from one that has imported the project: imports take seconds."""
 
 import multiprocessing
 import os
+import resource
 import runpy
 import subprocess
 import sys
@@ -16,31 +17,65 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
 TIMEOUT = 300  # seconds
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["train", "test"])
+_context.set_forkserver_preload(["tests.preloaded"])
+
+
+class Command:
+    """A running `python script arguments`, in the repository.
+
+    Args:
+        script: file to run.
+        arguments: converted to str.
+        stdout, stderr: files that its output is appended to.
+        environment: variables beside this process's own.
+        max_file_bytes: writing fails where a file would become larger, as on a full disk; None: no limit.
+    """
+
+    def __init__(
+        self, script, *arguments, stdout: Path, stderr: Path, environment=None, max_file_bytes: int | None = None
+    ) -> None:
+        self.command = [str(script), *map(str, arguments)]
+        variables = {**os.environ, **ENVIRONMENT, **(environment or {})}
+        options = (self.command, (stdout, stderr), variables, max_file_bytes)
+        self._process = _context.Process(target=_become, args=options)
+        with mock.patch.dict(os.environ, ENVIRONMENT):
+            self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, minus the number of the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            self._process.kill()
+            raise subprocess.TimeoutExpired(self.command, timeout)
+        return self.returncode
 
 
 def run(script, *arguments) -> subprocess.CompletedProcess:
-    """What `python script arguments`, in the repository, leaves on its way: status, stdout and stderr."""
-    arguments = [str(argument) for argument in arguments]
+    """Runs `python script arguments` to its end."""
     with tempfile.TemporaryDirectory() as directory:
-        output = Path(directory)
-        process = _context.Process(target=_be, args=(script, arguments, output, {**os.environ, **ENVIRONMENT}))
-        with mock.patch.dict(os.environ, ENVIRONMENT):
-            process.start()
-        process.join(TIMEOUT)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired([script, *arguments], TIMEOUT)
-        texts = [(output / name).read_text() for name in ("1", "2")]
-    return subprocess.CompletedProcess([script, *arguments], process.exitcode, *texts)
+        outputs = {name: Path(directory) / name for name in ("stdout", "stderr")}
+        command = Command(script, *arguments, **outputs)
+        status = command.wait()
+        texts = {name: path.read_text() for name, path in outputs.items()}
+    return subprocess.CompletedProcess(command.command, status, **texts)
 
 
-def _be(script: str, arguments: list[str], output: Path, environment: dict[str, str]) -> None:
+def _become(command: list[str], outputs: tuple[Path, Path], environment: dict[str, str], max_file_bytes) -> None:
     """Turns this process into the command."""
-    for descriptor in (1, 2):
-        os.dup2(os.open(output / str(descriptor), os.O_WRONLY | os.O_CREAT), descriptor)
+    for descriptor, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    if max_file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     os.chdir(REPOSITORY)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name="__main__")
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")

@@ -2,8 +2,7 @@
 
 python tests/kill_runs.py [--kills 20] [--seed 0] [--out DIR]        by hand: minutes
 
-Every kill is SIGKILL to the run and its workers, after a random time; the next start goes on with SOLVER.RESUME
-auto. At the end the tensors of every checkpoint must be the same to the last bit; the status is 1 where they are not.
+Every kill is SIGKILL to the run and its workers, after a random time; the next start resumes with SOLVER.RESUME auto. At the end the tensors of every checkpoint must be the same to the last bit; the status is 1 where they are not.
 """
 
 import argparse
@@ -35,7 +34,7 @@ def start(root: Path, out: Path) -> subprocess.Popen:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """The run, and the workers that it started, which have process groups of their own."""
+    """Kills the run and its workers, which have process groups of their own."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for pid in [process.pid, *map(int, children)]:
         try:
@@ -74,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         if kills >= arguments.kills:
             break
-        for path in (directory / "killed" / "checkpoints").iterdir():  # done too early: once more from the beginning
+        for path in (directory / "killed" / "checkpoints").iterdir():  # finished too early: start over
             path.unlink()
     check_equal(weights(directory / "killed"), weights(directory / "whole"))
     print(f"{kills} kills: every checkpoint is the same to the last bit")

@@ -1,31 +1,41 @@
-"""Runs that are killed, asked to stop, or cannot write, and what SOLVER.RESUME auto makes of them."""
+"""Runs that are killed, interrupted, or cannot write, and resumed with SOLVER.RESUME auto."""
 
 import json
 import os
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from datasets.synthetic.generate import SyntheticSettings, synthesize
-from tests.helpers import REPOSITORY
+from tests import commands
 from utils.checkpoints import load_checkpoint
 
 SETTINGS = {
-    "MODEL.PRETRAIN_PATH": "", "MODEL.DROP_PATH": 0.1, "MODEL.DEVICE": "cpu", "MODEL.IF_WITH_CENTER": True,
-    "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID", "INPUT.SIZE_TRAIN": [32, 32],
-    "INPUT.SIZE_TEST": [32, 32], "INPUT.AUGMIX": True, "DATASETS.CHECK_COUNTS": False, "DATALOADER.NUM_INSTANCE": 2,
-    "DATALOADER.NUM_WORKERS": 0, "SOLVER.IMS_PER_BATCH": 8, "SOLVER.MAX_EPOCHS": 3, "SOLVER.OPTIMIZER_NAME": "AdamW",
-    "SOLVER.BASE_LR": 0.001, "SOLVER.EMA_DECAY": 0.9, "SOLVER.CENTER_LR": 0.01, "TEST.REPEATS": 1,
+    "MODEL.PRETRAIN_PATH": "",
+    "MODEL.DROP_PATH": 0.1,
+    "MODEL.DEVICE": "cpu",
+    "MODEL.IF_WITH_CENTER": True,
+    "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID",
+    "INPUT.SIZE_TRAIN": [32, 32],
+    "INPUT.SIZE_TEST": [32, 32],
+    "INPUT.AUGMIX": True,
+    "DATASETS.CHECK_COUNTS": False,
+    "DATALOADER.NUM_INSTANCE": 2,
+    "DATALOADER.NUM_WORKERS": 0,
+    "SOLVER.IMS_PER_BATCH": 8,
+    "SOLVER.MAX_EPOCHS": 3,
+    "SOLVER.OPTIMIZER_NAME": "AdamW",
+    "SOLVER.BASE_LR": 0.001,
+    "SOLVER.EMA_DECAY": 0.9,
+    "SOLVER.CENTER_LR": 0.01,
+    "TEST.REPEATS": 1,
     "TEST.PROTOCOLS": ["clean"],
-}  # fmt: skip
+}
+pytestmark = pytest.mark.xdist_group("resume")
 STEPS = 12  # of an epoch, at most
 
 
@@ -36,25 +46,18 @@ def root(tmp_path_factory):
     return root
 
 
-def limit_files(largest: int | None) -> None:
-    """Lets writing fail where a file would become larger, as on a full disk."""
-    if largest is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-
-
 class Run:
     """`python train.py` into a directory, its output in a file."""
 
-    def __init__(self, root: Path, out: Path, *opts: str, largest_file: int | None = None) -> None:
+    def __init__(self, root: Path, out: Path, *opts: str, max_file_bytes: int | None = None) -> None:
         settings = {**SETTINGS, "DATASETS.ROOT_DIR": root, "OUTPUT_DIR": out}
         flat = [str(part) for pair in settings.items() for part in pair]
         out.mkdir(exist_ok=True)
         self.out, self.log = out, out.with_suffix(f".{time.monotonic_ns()}.log")
-        with self.log.open("w") as handle:
-            self.process = subprocess.Popen(
-                [sys.executable, "train.py", *flat, *opts], cwd=REPOSITORY, stdout=handle, stderr=subprocess.STDOUT,
-                preexec_fn=partial(limit_files, largest_file),
-            )  # fmt: skip
+        self.log.touch()
+        self.process = commands.Command(
+            "train.py", *flat, *opts, stdout=self.log, stderr=self.log, max_file_bytes=max_file_bytes
+        )
 
     def wait_for(self, text: str) -> "Run":
         return self.wait_until(lambda: text in self.log.read_text())
@@ -62,7 +65,7 @@ class Run:
     def wait_until(self, happened) -> "Run":
         deadline = time.monotonic() + 120
         while not happened():
-            assert self.process.poll() is None, f"ended before it happened:\n{self.log.read_text()}"
+            assert self.process.returncode is None, f"ended before it happened:\n{self.log.read_text()}"
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.001)
         return self
@@ -104,30 +107,30 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(root, expected, tm
     def writing(name: str) -> bool:
         return checkpoints.is_dir() and any(path.startswith(f".{name}") for path in os.listdir(checkpoints))
 
-    def go_on(*opts: str) -> Run:
+    def resume(*opts: str) -> Run:
         return Run(root, out, "SOLVER.RESUME", "auto", *opts)
 
     Run(root, out).wait_for("stage clean: 3 epochs").end(signal.SIGKILL)  # before anything is on disk
-    go_on().wait_until(lambda: writing("clean_last")).end(signal.SIGKILL)  # the first state half written
-    go_on("DATALOADER.NUM_WORKERS", "1").wait_for("stage clean epoch 2/3").end(signal.SIGKILL)
-    go_on().wait_for("stage clean: done").end(signal.SIGKILL)  # between stages
-    go_on().wait_for("stage bridge epoch 1/3").end(signal.SIGKILL)
-    go_on().wait_until(lambda: writing("align.pth")).end(signal.SIGKILL)  # what is to be tested half written
-    run = go_on("DATALOADER.NUM_WORKERS", "2")
+    resume().wait_until(lambda: writing("clean_last")).end(signal.SIGKILL)  # the first state half written
+    resume("DATALOADER.NUM_WORKERS", "1").wait_for("stage clean epoch 2/3").end(signal.SIGKILL)
+    resume().wait_for("stage clean: done").end(signal.SIGKILL)  # between stages
+    resume().wait_for("stage bridge epoch 1/3").end(signal.SIGKILL)
+    resume().wait_until(lambda: writing("align.pth")).end(signal.SIGKILL)  # what is to be tested half written
+    run = resume("DATALOADER.NUM_WORKERS", "2")
     assert run.end() == 0, run.log.read_text()
     log = run.log.read_text()
-    assert "stage clean: done by an earlier run" in log
-    assert "stage align: goes on from" in log
+    assert "stage clean: finished by an earlier run" in log
+    assert "stage align: resumed from" in log
     assert sorted(os.listdir(checkpoints)) == sorted(
         os.listdir(expected / "checkpoints")
     )  # nothing half written is left
     check_equal(weights(out), weights(expected))
-    results = [json.loads((place / "results.json").read_text())["protocols"] for place in (out, expected)]
+    results = [json.loads((directory / "results.json").read_text())["protocols"] for directory in (out, expected)]
     assert results[0] == results[1]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_asked_to_stop_it_writes_its_state_first(root, expected, tmp_path, number, status):
+def test_an_interrupted_run_saves_its_state_first(root, expected, tmp_path, number, status):
     out = tmp_path / "stopped"
     last = out / "checkpoints" / "clean_last.pth"
     run = Run(root, out, "CFAT.STAGES", "['clean']", "DATALOADER.NUM_WORKERS", "1").wait_until(last.exists)
@@ -135,8 +138,8 @@ def test_asked_to_stop_it_writes_its_state_first(root, expected, tmp_path, numbe
     assert run.end(number) == status, run.log.read_text()
     progress = load_checkpoint(last)["training"]["progress"]
     assert 0 < progress["updates"] < 3 * STEPS
-    told = f"asked to stop; what is done, {progress['epoch']} epochs and {progress['step']} steps, is in {last}"
-    assert told in run.log.read_text()
+    message = f"interrupted; the state after {progress['epoch']} epochs and {progress['step']} steps is in {last}"
+    assert message in run.log.read_text()
     assert "Traceback" not in run.log.read_text()
     resumed = Run(root, out, "CFAT.STAGES", "['clean']", "SOLVER.RESUME", "auto")
     assert resumed.end() == 0, resumed.log.read_text()
@@ -151,7 +154,7 @@ def half(root, tmp_path_factory):
     return run.out
 
 
-def test_states_that_do_not_fit_are_told(root, half, tmp_path):
+def test_states_that_do_not_fit_are_errors(root, half, tmp_path):
     out = shutil.copytree(half, tmp_path / "other")
     last = out / "checkpoints" / "clean_last.pth"
     options = ["CFAT.STAGES", "['clean']", "SOLVER.RESUME", "auto"]
@@ -173,7 +176,7 @@ def test_a_full_disk_loses_nothing(root, half, tmp_path):
     out = shutil.copytree(half, tmp_path / "full")
     last = out / "checkpoints" / "clean_last.pth"
     before = last.read_bytes()
-    full = Run(root, out, "CFAT.STAGES", "['clean']", "SOLVER.RESUME", "auto", largest_file=len(before) // 4)
+    full = Run(root, out, "CFAT.STAGES", "['clean']", "SOLVER.RESUME", "auto", max_file_bytes=len(before) // 4)
     assert full.end() == 1, full.log.read_text()
     assert "could not be written" in full.log.read_text()
     assert "what was there before is not lost" in full.log.read_text()

@@ -41,6 +41,7 @@ TOP_LEVEL = {
     *FLOORS,
     *MAINS,
     *("configs", "tests", "docs", "requirements.txt", "setup.py", "pyproject.toml", "Makefile", "README.md"),
+    "CHANGELOG.md",
     *(".gitignore", ".ci"),
 }
 

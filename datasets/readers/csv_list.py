@@ -7,14 +7,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from datasets.readers.custom import ALL, TEST, make_splits
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import explain_missing
 from datasets.readers.numbering import CustomImage
 from utils.errors import UserError
+from utils.escaping import read_cell
 from utils.files import MIB, read_text
 from utils.structures import SPLIT_NAMES, DatasetSplits
-from utils.text import read_cell
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ MAX_LIST = 512 * MIB  # five million rows
 SPLITS = (*SPLIT_NAMES, TEST)
 
 
-def read(cfg, root: Path, errors: FileErrors) -> DatasetSplits:
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     split = cfg.DATASETS.SPLIT
     return read_csv(root, errors, file=cfg.DATASETS.CSV.FILE, seed=split.SEED, train_share=split.TRAIN_SHARE)
 

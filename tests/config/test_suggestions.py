@@ -51,6 +51,9 @@ def test_suggestions_for_the_keys_of_relatives_are_right(texts):
     ("key", "suggested"),
     [
         ("SOLVER.NAME", ""),
+        ("seed", "SEED"),
+        ("--SEED", "SEED"),
+        ("MODEL.SEED", ""),
         ("SOLVER.WEIGHT", ""),
         ("MODEL.PRETRAIN_PATH_T", ""),
         ("MODEL.BATCH_DROP_RATE", ""),

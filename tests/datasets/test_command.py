@@ -8,12 +8,12 @@ import zipfile
 
 import pytest
 
-from config import ConfigError
 from datasets.__main__ import main
 from datasets.report import Finding, Level, Report, format_report
 from tests.datasets.test_validate import QUERY, write_image, write_subset
 from tests.helpers import REPOSITORY
-from utils.errors import UserError, run_main
+from utils.command_line import run_main
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def another_case(tree):
 def test_a_data_set_in_another_place(tree, misplace, capsys, monkeypatch):
     root, message = misplace(tree)
     monkeypatch.setattr(sys, "argv", ["datasets", "check", "DATASETS.ROOT_DIR", str(root)])
-    assert run_main(main, ConfigError) == 1
+    assert run_main(main) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert re.match(f"error: Market-1501 not found: {message}", err)

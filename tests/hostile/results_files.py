@@ -1,4 +1,4 @@
-"""results.json files that a stranger may hand over, made afresh from a seed; the good one differs in a place each."""
+"""results.json files from an untrusted source: generated from a seed, each a good one with one wrong value."""
 
 import copy
 import json
@@ -18,12 +18,12 @@ def good_results() -> dict:
     }  # fmt: skip
 
 
-def _changed(place: list[str], value: object) -> str:
+def _changed(keys: list[str], value: object) -> str:
     content = copy.deepcopy(good_results())
     inner = content
-    for key in place[:-1]:
+    for key in keys[:-1]:
         inner = inner[key]
-    inner[place[-1]] = value
+    inner[keys[-1]] = value
     return json.dumps(content)
 
 
@@ -31,7 +31,7 @@ MEAN = ["protocols", "clean", "mAP", "mean"]
 
 
 def hostile_contents(seed: int) -> dict[str, bytes]:
-    """Kind -> content of a results.json that is no good."""
+    """Kind -> content of a results.json that must be refused."""
     rng = np.random.default_rng(seed)
     deep = int(rng.integers(20_000, 60_000))
     wrong = [None, "0.5", [0.5], {"mean": 0.5}, True]
@@ -51,7 +51,7 @@ def hostile_contents(seed: int) -> dict[str, bytes]:
         "evaluation too long": _changed(["evaluation"], {"metric": "x" * 10**5}),
         "name too long": _changed(["protocols"], {"x" * 10**5: {}}),
         "deep lists": "[" * deep + "]" * deep,
-        "deep in a place": _changed(["evaluation"], 77).replace("77", '{"a":' * deep + "1" + "}" * deep),
+        "deep in a value": _changed(["evaluation"], 77).replace("77", '{"a":' * deep + "1" + "}" * deep),
         "a number": "1", "a text": '"protocols"', "nothing": "",
         "half": json.dumps(good_results())[: int(rng.integers(5, 90))],
     }  # fmt: skip
@@ -67,8 +67,8 @@ def _sparse(path: Path) -> None:
         handle.truncate(100 * 2**20)
 
 
-# What else may stand at the name of a file.
-PLACES: dict[str, Callable[[Path], None]] = {
+# What else a path may be: kind -> function that creates it.
+NO_FILES: dict[str, Callable[[Path], None]] = {
     "nothing": lambda path: None,
     "FIFO": os.mkfifo,
     "directory": Path.mkdir,

@@ -1,4 +1,4 @@
-"""Every bad results.json of TEST.COMPARE is one error that names it, soon and in little memory."""
+"""Every bad results.json of TEST.COMPARE is one error that names it, at once and in little memory."""
 
 import json
 import time
@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from processor.comparisons import read_results
-from tests.hostile.results_files import PLACES, good_results, hostile_contents
+from tests.hostile.results_files import NO_FILES, good_results, hostile_contents
 from utils.errors import UserError
 
 CONTENTS = hostile_contents(seed=16)
@@ -36,13 +36,13 @@ def test_a_bad_content(tmp_path, kind):
     refused(tmp_path)
 
 
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_no_regular_file(tmp_path, kind):
-    PLACES[kind](tmp_path / "results.json")
+    NO_FILES[kind](tmp_path / "results.json")
     refused(tmp_path)
 
 
-def test_the_message_names_the_place(tmp_path):
+def test_the_message_names_the_key(tmp_path):
     (tmp_path / "results.json").write_bytes(CONTENTS["a percentage"])
     assert "results.json: protocols.clean.mAP.mean: Input should be less than or equal to 1" in refused(tmp_path)
 

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from processor import do_train
-from processor.resume import Generators, can_go_on, load_state, save_state
-from processor.train import _Stage
+from processor.resume import can_resume
+from processor.train import StageTrainer
+from processor.train_state import GlobalRNGs, load_state, save_state
 from solver import make_scheduler
 from tests.hostile.states import broken_metas, broken_states
-from tests.processor.test_processor import CPU, build, make_cfg, make_data
+from tests.processor.small_run import CPU, build, make_cfg, make_data
 from utils.errors import UserError
 from utils.stage_identity import StageIdentity, settings_of_stage
 from utils.structures import TrainState
@@ -29,13 +30,13 @@ def stage(tmp_path_factory):
     loss(model(torch.ones(2, 4))).sum().backward()
     optimizer.step()
     parts = {"model": model, "loss": loss, "optimizer": optimizer, "scheduler": make_scheduler(cfg, optimizer),
-             "scaler": torch.amp.GradScaler("cpu", enabled=False), "generators": Generators(CPU)}  # fmt: skip
+             "scaler": torch.amp.GradScaler("cpu", enabled=False), "generators": GlobalRNGs(CPU)}  # fmt: skip
     state = TrainState("clean", epoch=2, step=1, updates=5, history=[{"loss": 1.0}, {"loss": 0.5}])
     identity = StageIdentity("clean", settings_of_stage(cfg), {"images": 12, "sha256": "a"}, {})
     meta = {"identity": identity.describe(), "config": cfg.dump(), "versions": {}}
     save_state(directory / "clean_last.pth", parts, state, {"loss": torch.tensor(1.5)}, meta)
     load_state(directory / "clean_last.pth", parts, TrainState("clean"), epochs=3)
-    assert can_go_on(cfg, directory / "clean_last.pth", identity)
+    assert can_resume(cfg, directory / "clean_last.pth", identity)
     return cfg, parts, identity, torch.load(directory / "clean_last.pth", weights_only=True)
 
 
@@ -78,7 +79,7 @@ def test_states(stage, tmp_path, seed):
 def test_metas(stage, tmp_path, seed):
     cfg, _, identity, content = stage
     path = tmp_path / "clean.pth"
-    texts = refused_all(path, broken_metas(content, seed), lambda: can_go_on(cfg, path, identity))
+    texts = refused_all(path, broken_metas(content, seed), lambda: can_resume(cfg, path, identity))
     assert len(texts) > 25
 
 
@@ -86,11 +87,11 @@ def test_metas(stage, tmp_path, seed):
 def test_a_run_ends_at_once(tmp_path, name, value):
     cfg, (data, _) = make_cfg(tmp_path, "SOLVER.RESUME", "auto"), make_data()
     parts = build(cfg, data)
-    stage = _Stage(cfg, data, *parts, CPU, (), None)
-    stage.last.parent.mkdir()
-    stage._save_state()
-    content = torch.load(stage.last, weights_only=True)
+    trainer = StageTrainer(cfg, data, *parts, device=CPU)
+    trainer.last.parent.mkdir()
+    trainer._save_state()
+    content = torch.load(trainer.last, weights_only=True)
     content["training"]["progress"][name] = value
-    text = refused(stage.last, content, lambda: do_train(cfg, data, *parts, device=CPU))
+    text = refused(trainer.last, content, lambda: do_train(cfg, data, *parts, device=CPU))
     assert "not the state of this stage" in text
     assert name in text

@@ -50,7 +50,7 @@ def test_lines_of_our_own_stay_lines():
 
 
 def test_an_indented_list_stays_as_it_is():
-    assert printable_lines("2 faults:\n  first\n  second") == "2 faults:\n  first\n  second"
+    assert printable_lines("2 errors:\n  first\n  second") == "2 errors:\n  first\n  second"
 
 
 def test_a_name_cannot_cut_the_message_of_an_error():

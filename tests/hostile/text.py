@@ -1,8 +1,8 @@
-"""Texts that a stranger may put into a file name, a field, a key or a message, made afresh from a seed."""
+"""Texts from an untrusted source for file names, fields, keys and messages, generated from a seed."""
 
 import numpy as np
 
-# kind -> what stands inside a text of that kind
+# kind -> the hostile part of a text
 INSIDE = {
     "escape code": "\x1b[2J\x1b[1;31m",
     "title of the terminal": "\x1b]0;owned\x07",
@@ -60,5 +60,5 @@ def hostile_texts(seed: int) -> list[str]:
 
 
 def hostile_names(seed: int) -> list[str]:
-    """Those that a file can have as its name."""
+    """Hostile texts that can be file names."""
     return [f"{text.replace('/', '').strip()}.jpg" for text in hostile_texts(seed) if "\0" not in text]

@@ -26,27 +26,27 @@ def make_output(views=1, rows=4, parts=0, augmented=0):
     """Random outputs; logits are in [-1, 1], so that they may stand for cosines."""
     torch.manual_seed(0)
 
-    def draw(*shape):
+    def sample(*shape):
         return torch.randn(*shape, requires_grad=True)
 
     def draw_cosines(*shape):
         return (2 * torch.rand(*shape) - 1).requires_grad_()
 
     bridge = BridgeOutput(
-        *(draw(rows, DIMENSIONS) for _ in range(3)),
-        *(Gaussian(draw(rows, LATENT), draw(rows, LATENT)) for _ in range(3)),
+        *(sample(rows, DIMENSIONS) for _ in range(3)),
+        *(Gaussian(sample(rows, LATENT), sample(rows, LATENT)) for _ in range(3)),
         draw_cosines(rows, CLASSES),
     )
     return ModelOutput(
-        embedding=draw(views * rows, DIMENSIONS),
-        features=draw(views * rows, DIMENSIONS),
+        embedding=sample(views * rows, DIMENSIONS),
+        features=sample(views * rows, DIMENSIONS),
         logits=draw_cosines(views * rows, CLASSES),
-        clean_embedding=draw(rows, DIMENSIONS),
-        clean_patch_tokens=draw(rows, 5, DIMENSIONS),
-        corrupted_embedding=draw(rows, DIMENSIONS),
-        corrupted_patch_tokens=draw(rows, 5, DIMENSIONS),
+        clean_embedding=sample(rows, DIMENSIONS),
+        clean_patch_tokens=sample(rows, 5, DIMENSIONS),
+        corrupted_embedding=sample(rows, DIMENSIONS),
+        corrupted_patch_tokens=sample(rows, 5, DIMENSIONS),
         bridge=bridge,
-        local_embeddings=tuple(draw(views * rows, DIMENSIONS) for _ in range(parts)),
+        local_embeddings=tuple(sample(views * rows, DIMENSIONS) for _ in range(parts)),
         local_logits=tuple(draw_cosines(views * rows, CLASSES) for _ in range(parts)),
         augmented_logits=draw_cosines(augmented, rows, CLASSES) if augmented else None,
     )
@@ -71,13 +71,33 @@ def test_terms_of_a_stage(stage):
 
 
 def test_weights_reach_the_total():
-    opts = ["CFAT.COARSE.WEIGHT", "2", "CFAT.FINE.KL_WEIGHT", "0.5", "CFAT.FINE.IDENTITY_WEIGHT", "0",
-            "CFAT.FINE.RECONSTRUCTION_WEIGHT", "3", "CFAT.COSINE.CLASS_WEIGHT", "5", "CFAT.COSINE.PATCH_WEIGHT", "7",
-            "MODEL.TRIPLET_LOSS_WEIGHT", "0.25"]  # fmt: skip
+    opts = [
+        "CFAT.COARSE.WEIGHT",
+        "2",
+        "CFAT.FINE.KL_WEIGHT",
+        "0.5",
+        "CFAT.FINE.IDENTITY_WEIGHT",
+        "0",
+        "CFAT.FINE.RECONSTRUCTION_WEIGHT",
+        "3",
+        "CFAT.COSINE.CLASS_WEIGHT",
+        "5",
+        "CFAT.COSINE.PATCH_WEIGHT",
+        "7",
+        "MODEL.TRIPLET_LOSS_WEIGHT",
+        "0.25",
+    ]
     v = build(*opts)(make_output(), BATCH)
     assert "fine_id_loss" not in v
-    expected = (v["id_loss"] + 0.25 * v["triplet_loss"] + 2 * v["coarse_loss"] + 0.5 * v["bridge_kl_loss"]
-                + 3 * v["reconstruction_loss"] + 5 * v["cosine_class_loss"] + 7 * v["cosine_patch_loss"])  # fmt: skip
+    expected = (
+        v["id_loss"]
+        + 0.25 * v["triplet_loss"]
+        + 2 * v["coarse_loss"]
+        + 0.5 * v["bridge_kl_loss"]
+        + 3 * v["reconstruction_loss"]
+        + 5 * v["cosine_class_loss"]
+        + 7 * v["cosine_patch_loss"]
+    )
     assert v["loss"].item() == pytest.approx(expected.item())
 
 
@@ -150,7 +170,7 @@ def test_a_width_of_zero_checks_the_configuration_alone(stage):
 
 @pytest.mark.parametrize(("id_type", "scale"), [("softmax", 1.0), ("arcface", 20.0), ("circle", 20.0)])
 def test_consistency_reads_the_clean_rows_on_the_scale_of_the_identity_loss(id_type, scale):
-    output = make_output(views=2, augmented=2)  # of 8 rows the first 4 are the pictures
+    output = make_output(views=2, augmented=2)  # of 8 rows the first 4 are the images
     opts = ["CFAT.STAGE", "clean", "INPUT.SELF_ID", "True", "MODEL.ID_LOSS_TYPE", id_type, "SOLVER.COSINE_SCALE", "20"]
     values = build(*opts)(output, BATCH)
     expected = ConsistencyLoss(scale=scale)(output.logits[:4], output.augmented_logits)

@@ -49,10 +49,23 @@ def seeded_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def make(pool: int, stride: int, gem: bool, feature: str, *opts: str):
-    cfg = load_cfg(opts=[
-        "MODEL.NAME", "resnet50", "MODEL.STEM_POOL", str(pool), "MODEL.LAST_STRIDE", str(stride), "MODEL.GEM_POOL",
-        str(gem), "TEST.FEATURE", feature, "CFAT.STAGE", "clean", *opts,
-    ])  # fmt: skip
+    cfg = load_cfg(
+        opts=[
+            "MODEL.NAME",
+            "resnet50",
+            "MODEL.STEM_POOL",
+            str(pool),
+            "MODEL.LAST_STRIDE",
+            str(stride),
+            "MODEL.GEM_POOL",
+            str(gem),
+            "TEST.FEATURE",
+            feature,
+            "CFAT.STAGE",
+            "clean",
+            *opts,
+        ]
+    )
     model = make_model(cfg, num_classes=4, num_cameras=1, num_views=1).eval()
     model.load_state_dict(seeded_weights(model.state_dict()))
     return model

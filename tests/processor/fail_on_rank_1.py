@@ -1,4 +1,4 @@
-"""One process ends while the others wait for it.
+"""One process ends while the others wait at a barrier.
 
 python fail_on_rank_1.py error|crash|kill
 """
@@ -20,7 +20,7 @@ def main() -> None:
         if rank() == 1:
             if "kill" in sys.argv:
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("CUDA out of memory") if "crash" in sys.argv else UserError("picture broken.jpg: broken")
+            raise RuntimeError("CUDA out of memory") if "crash" in sys.argv else UserError("image broken.jpg: damaged")
         barrier()
 
 

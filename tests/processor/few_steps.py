@@ -16,7 +16,7 @@ from datasets import make_dataloader
 from loss import make_loss
 from model import make_model
 from processor.batches import to_device
-from processor.train import _Stage
+from processor.train import StageTrainer
 from solver import make_optimizer, make_scheduler
 from utils.distributed import is_main, process_group
 from utils.seeds import set_global_seeds
@@ -25,14 +25,26 @@ STEPS = 3
 CPU = torch.device("cpu")
 
 
+SETTINGS = {
+    "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID",
+    "MODEL.PRETRAIN_PATH": "",
+    "MODEL.DROP_PATH": 0.2,
+    "MODEL.DEVICE": "cpu",
+    "INPUT.SIZE_TRAIN": [32, 32],
+    "INPUT.SIZE_TEST": [32, 32],
+    "DATASETS.CHECK_COUNTS": False,
+    "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.NUM_INSTANCE": 2,
+    "SOLVER.IMS_PER_BATCH": 8,
+    "SOLVER.OPTIMIZER_NAME": "SGD",
+    "SOLVER.MOMENTUM": 0.9,
+    "SOLVER.BASE_LR": 0.001,
+    "SOLVER.WARMUP_EPOCHS": 0,
+}
+
+
 def configure(root: str, stage: str, *opts: str):
-    settings = {
-        "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID", "MODEL.PRETRAIN_PATH": "", "MODEL.DROP_PATH": 0.2,
-        "MODEL.DEVICE": "cpu", "INPUT.SIZE_TRAIN": [32, 32], "INPUT.SIZE_TEST": [32, 32], "DATASETS.ROOT_DIR": root,
-        "DATASETS.CHECK_COUNTS": False, "DATALOADER.NUM_WORKERS": 0, "DATALOADER.NUM_INSTANCE": 2,
-        "SOLVER.IMS_PER_BATCH": 8, "SOLVER.OPTIMIZER_NAME": "SGD", "SOLVER.MOMENTUM": 0.9, "SOLVER.BASE_LR": 0.001,
-        "SOLVER.WARMUP_EPOCHS": 0, "CFAT.STAGE": stage, "OUTPUT_DIR": root,
-    }  # fmt: skip
+    settings = {**SETTINGS, "DATASETS.ROOT_DIR": root, "CFAT.STAGE": stage, "OUTPUT_DIR": root}
     return load_cfg(opts=[*(str(part) for pair in settings.items() for part in pair), *opts])
 
 
@@ -44,13 +56,13 @@ def run(root: str, stage: str, *opts: str) -> dict:
     loss_fn = make_loss(cfg, num_classes=data.num_classes, feat_dim=model.embed_dim)
     optimizer = make_optimizer(cfg, model, loss_fn)
     scheduler = make_scheduler(cfg, optimizer)
-    stage = _Stage(cfg, data, model, loss_fn, optimizer, scheduler, CPU, (), None)
+    trainer = StageTrainer(cfg, data, model, loss_fn, optimizer, scheduler, device=CPU)
     model.train()
     losses = []
     batches = iter(data.train)
     for number in range(STEPS):
         scheduler.step(number / STEPS)
-        values = stage.step(to_device(next(batches), CPU))
+        values = trainer.step(to_device(next(batches), CPU))
         losses.append({name: value.item() for name, value in values.items()})
     return {"losses": losses, "model": model.state_dict(), "loss": loss_fn.state_dict()}
 

@@ -41,12 +41,12 @@ def make(data_root, output, *opts):
 
 
 @pytest.mark.parametrize("wanted", [2, 50])
-def test_a_test_leaves_a_picture_and_the_mean_correlation(data_root, tmp_path, caplog, monkeypatch, wanted):
+def test_a_test_writes_the_figure_and_the_mean_correlation(data_root, tmp_path, caplog, monkeypatch, wanted):
     caplog.set_level("INFO")
-    drawn = []
+    plotted = []
     save = processor.attention.save_attention
     monkeypatch.setattr(
-        processor.attention, "save_attention", lambda path, rows, **k: drawn.extend(rows) or save(path, rows, **k)
+        processor.attention, "save_attention", lambda path, rows, **k: plotted.extend(rows) or save(path, rows, **k)
     )
     cfg, data, model = make(data_root, tmp_path, "TEST.ATTENTION_QUERIES", str(wanted))
     attend, modes = model.attend, []
@@ -54,27 +54,27 @@ def test_a_test_leaves_a_picture_and_the_mean_correlation(data_root, tmp_path, c
     model.train()
     do_test(cfg, data, model, (PROTOCOLS["clean"],), device=CPU, weight="a.pth")
     assert model.training
-    assert modes == [False] * len(drawn)
+    assert modes == [False] * len(plotted)
     count = len(data.splits.query)
-    assert [row.title for row in drawn] == [
+    assert [row.title for row in plotted] == [
         f"pid {data.splits.query[index].pid}, {data.splits.query[index].path.rsplit('/', 1)[1]}"
         for index in ((0, count - 1) if wanted == 2 else range(count))
     ]
-    for row in drawn:
-        assert [picture.shape for picture in row.pictures] == [(128, 64, 3)] * 2  # at their own size
-        assert not np.array_equal(*row.pictures)
-    correlations = [np.corrcoef(*(attention.ravel() for attention in row.maps))[0, 1] for row in drawn]
-    for row, expected in zip(drawn, correlations, strict=True):
+    for row in plotted:
+        assert [image.shape for image in row.images] == [(128, 64, 3)] * 2  # at their own size
+        assert not np.array_equal(*row.images)
+    correlations = [np.corrcoef(*(attention.ravel() for attention in row.maps))[0, 1] for row in plotted]
+    for row, expected in zip(plotted, correlations, strict=True):
         assert float(row.caption.split(": ")[1]) == pytest.approx(expected, abs=0.006)
-    found = re.search(r"attention.png; .* of (\d+) queries correlate by (-?[\d.]+)", caplog.text)
-    assert int(found[1]) == len(drawn)
+    found = re.search(r"attention.png; .* (\d+) queries, mean correlation (-?[\d.]+)", caplog.text)
+    assert int(found[1]) == len(plotted)
     assert float(found[2]) == pytest.approx(np.mean(correlations), abs=0.006)
-    with Image.open(tmp_path / "attention.png") as picture:
-        assert 500 < picture.width < 3000
-        assert 300 < picture.height < 3000
+    with Image.open(tmp_path / "attention.png") as figure:
+        assert 500 < figure.width < 3000
+        assert 300 < figure.height < 3000
 
 
-def test_maps_are_those_of_the_pictures_that_are_tested(data_root, tmp_path):
+def test_maps_are_of_the_tested_images(data_root, tmp_path):
     _, data, model = make(data_root, tmp_path)
     model.eval()
     index = len(data.splits.query) - 1
@@ -94,7 +94,7 @@ def test_correlation():
     expected = np.corrcoef(first.ravel(), second.ravel())[0, 1]
     assert correlation(torch.tensor(first), torch.tensor(second)) == pytest.approx(expected)
     assert correlation(torch.tensor(first), torch.tensor(3 - 2 * first)) == pytest.approx(-1)
-    assert correlation(torch.tensor(first), torch.ones(4, 2)) == 0  # no pattern to compare with
+    assert correlation(torch.tensor(first), torch.ones(4, 2)) == 0  # a constant map
 
 
 def test_queries_are_spread_evenly(data_root, tmp_path):

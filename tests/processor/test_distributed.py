@@ -1,17 +1,19 @@
 """Two processes over gloo train like one with the whole batch."""
 
-import os
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from datasets.synthetic.generate import SyntheticSettings, synthesize
+from tests import commands
 from tests.helpers import REPOSITORY
 
+pytestmark = pytest.mark.xdist_group("distributed")
 SCRIPT = REPOSITORY / "tests" / "processor" / "few_steps.py"
 FAILING = REPOSITORY / "tests" / "processor" / "fail_on_rank_1.py"
 CASES = [
@@ -23,8 +25,8 @@ CASES = [
     "align CFAT.STUDENT_VIEWS both CFAT.FINE.BRIDGE_T image CFAT.COSINE.PATCH_WEIGHT 0.5 SOLVER.GRAD_CLIP 1.0",
     "align DATALOADER.SAMPLER softmax",
 ]
-IN_PARTS = {case: f"{case} SOLVER.ACCUMULATE 3" for case in (CASES[1], CASES[5])}  # of 3, 3 and 2 rows, with drop path
-CASES += IN_PARTS.values()
+CHECKPOINTED = {case: f"{case} SOLVER.GRAD_CHECKPOINT True" for case in (CASES[1], CASES[5])}  # with drop path
+CASES += CHECKPOINTED.values()
 
 
 def free_port() -> int:
@@ -33,16 +35,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(number: int, *arguments: str, script=SCRIPT) -> list[subprocess.Popen]:
-    """Processes as torchrun starts them, without its seconds of start-up."""
+def run_processes(directory: Path, number: int, *arguments, script=SCRIPT) -> list[tuple[int, str]]:
+    """Runs processes as torchrun starts them, without its start-up time; their exit statuses and outputs."""
     common = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, str(script), *arguments]
+    logs = [directory / f"rank{rank}.{time.monotonic_ns()}.log" for rank in range(number)]
     started = []
-    for rank in range(number):
-        environment = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(command, cwd=REPOSITORY, env=environment, **streams))
-    return started
+    for rank, log in enumerate(logs):
+        environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        started.append(commands.Command(script, *arguments, stdout=log, stderr=log, environment=environment))
+    statuses = [process.wait() for process in started]
+    return [(status, log.read_text()) for status, log in zip(statuses, logs, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def results(root):
     found = {}
     for number in (1, 2):
         out = root / f"{number}.pth"
-        outputs = [process.communicate(timeout=240)[0] for process in start(number, str(out), str(root), *CASES)]
+        outputs = run_processes(root, number, out, root, *CASES)
         assert out.exists(), outputs
         found[number] = torch.load(out, weights_only=True)
     return found
@@ -73,20 +75,20 @@ def test_losses_and_weights_of_two_processes_are_those_of_one(results, case):
             torch.testing.assert_close(two[part][name], weights, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("case", IN_PARTS)
-def test_parts_of_a_batch_give_the_weights_of_the_whole(results, case):
-    expected, found = results[1][case], results[1][IN_PARTS[case]]
-    for alone, parts in zip(expected["losses"], found["losses"], strict=True):
-        assert parts == pytest.approx(alone, abs=1e-5, rel=1e-5)
-    for part in ("model", "loss"):
-        for name, weights in expected[part].items():
-            torch.testing.assert_close(found[part][name], weights, atol=1e-5, rtol=0)
+@pytest.mark.parametrize("case", CHECKPOINTED)
+def test_gradient_checkpointing_changes_no_weight(results, case):
+    """Not by a bit, in one process and under DistributedDataParallel."""
+    for alone_or_two in results.values():
+        expected, found = alone_or_two[case], alone_or_two[CHECKPOINTED[case]]
+        assert found["losses"] == expected["losses"]
+        for part in ("model", "loss"):
+            assert all(torch.equal(found[part][name], weights) for name, weights in expected[part].items())
 
 
-def test_local_losses_are_others(root, results):
+def test_local_losses_differ(root, results):
     case = "align SOLVER.GLOBAL_LOSS False"
     out = root / "local.pth"
-    outputs = [process.communicate(timeout=120)[0] for process in start(2, str(out), str(root), case)]
+    outputs = run_processes(root, 2, out, root, case)
     assert out.exists(), outputs
     local, whole = torch.load(out, weights_only=True)[case]["losses"][0], results[1]["align"]["losses"][0]
     assert local["coarse_loss"] != pytest.approx(whole["coarse_loss"], abs=1e-3)
@@ -94,28 +96,25 @@ def test_local_losses_are_others(root, results):
 
 def test_a_failing_process_ends_all_within_a_minute(root):
     started = time.monotonic()
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()),
-        str(FAILING), "error",
-    ]  # fmt: skip
+    options = ["--nproc_per_node", "2", "--master_port", str(free_port())]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, str(FAILING), "error"]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode != 0
-    assert "picture broken.jpg" in ended.stderr
+    assert "image broken.jpg" in ended.stderr
     assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
-        ("error", "process 1 ended with an error: picture broken.jpg: broken; its log is log_rank1.txt in OUTPUT_DIR"),
+        ("error", "process 1 ended with an error: image broken.jpg: damaged; its log is log_rank1.txt in OUTPUT_DIR"),
         ("kill", "process 1 was killed, perhaps for lack of memory"),
     ],
 )
-def test_those_that_are_left_say_which_process_ended(how, told):
+def test_the_remaining_processes_say_which_one_ended(tmp_path, how, message):
     started = time.monotonic()
-    processes = start(2, how, script=FAILING)
-    text, _ = [process.communicate(timeout=60)[0] for process in processes]
+    (status, text), _ = run_processes(tmp_path, 2, how, script=FAILING)
     assert time.monotonic() - started < 60
-    assert processes[0].returncode == 1, text
-    assert text.strip().splitlines()[-1].startswith(f"error: {told}"), text
+    assert status == 1, text
+    assert text.strip().splitlines()[-1].startswith(f"error: {message}"), text
     assert "Traceback" not in text

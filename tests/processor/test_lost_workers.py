@@ -13,7 +13,7 @@ from datasets.samplers import RandomBatchSampler
 from processor import do_train
 from processor.batches import LostWorker, loading
 from processor.evaluate import extract_features
-from tests.processor.test_processor import CPU, Identity, Loader, Numbers, build, make_cfg, make_data
+from tests.processor.small_run import CPU, Identity, Loader, Numbers, build, make_cfg, make_data
 from utils.errors import UserError
 
 
@@ -41,7 +41,7 @@ def train_data(trap):
     return data
 
 
-def test_training_goes_on_bit_identically_after_a_worker_was_killed(tmp_path):
+def test_training_resumes_to_the_same_bits_after_a_worker_was_killed(tmp_path):
     trap, found = tmp_path / "trap", {}
     for run in ("whole", "killed"):
         cfg = make_cfg(tmp_path / run, "SOLVER.MAX_EPOCHS", "2")
@@ -56,7 +56,7 @@ def test_training_goes_on_bit_identically_after_a_worker_was_killed(tmp_path):
             assert "a worker process of the loader ended with SIGKILL" in text
             assert "lower DATALOADER.NUM_WORKERS or SOLVER.IMS_PER_BATCH" in text
             last = tmp_path / "killed" / "checkpoints" / "clean_last.pth"
-            assert re.search(rf"after 1 epochs and [01] steps is in {last}; SOLVER.RESUME auto goes on", text)
+            assert re.search(rf"after 1 epochs and [01] steps is in {last}; SOLVER.RESUME auto resumes", text)
             trap.unlink()
             cfg, data = make_cfg(tmp_path / run, "SOLVER.MAX_EPOCHS", "2", "SOLVER.RESUME", "auto"), train_data(trap)
         parts = build(cfg, data)
@@ -66,14 +66,14 @@ def test_training_goes_on_bit_identically_after_a_worker_was_killed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "message"),
     [(signal.SIGKILL, "ended with SIGKILL"), (signal.SIGSEGV, "ended with SIGSEGV"), (signal.SIGBUS, "/dev/shm")],
 )
-def test_a_worker_killed_in_a_test(tmp_path, number, told):
+def test_a_worker_killed_in_a_test(tmp_path, number, message):
     (tmp_path / "trap").touch()
     dataset = Killed(Numbers(), tmp_path / "trap", at=lambda index: index == 9, number=number)
     handler = signal.getsignal(signal.SIGCHLD)
-    with pytest.raises(LostWorker, match=told):
+    with pytest.raises(LostWorker, match=message):
         extract_features(Identity(), DataLoader(dataset, batch_size=1, num_workers=2), device=CPU)
     if handler not in (signal.SIG_DFL, None):
         assert signal.getsignal(signal.SIGCHLD) == handler
@@ -90,6 +90,9 @@ class Broken(Numbers):
 
 
 def test_full_shared_memory_and_other_errors_of_a_worker():
-    for dataset, kind, told in ((Full(), LostWorker, "docker run --shm"), (Broken(), RuntimeError, "data set's own")):
-        with loading(DataLoader(dataset, num_workers=1)) as batches, pytest.raises(kind, match=told):
+    for dataset, kind, message in (
+        (Full(), LostWorker, "docker run --shm"),
+        (Broken(), RuntimeError, "data set's own"),
+    ):
+        with loading(DataLoader(dataset, num_workers=1)) as batches, pytest.raises(kind, match=message):
             next(batches)

@@ -8,7 +8,8 @@ import pytest
 
 from processor.comparisons import read_results
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
-from processor.results import ResultFiles, format_matrix, format_table, make_results, make_rows
+from processor.results import ResultFiles, make_results, make_rows
+from processor.tables import format_matrix, format_table
 from utils.metrics.evaluate import Evaluation, mean_metrics
 from utils.seeds import derive_generator, derive_seed
 from utils.structures import Condition, CorruptionSet, Protocol, RetrievalMetrics
@@ -39,16 +40,16 @@ CORRUPTIONS = CorruptionSet(
 
 
 def matrix_rows():
-    """Settings and a matrix of two draws, with figures that are all different."""
+    """Rows of two protocols and of a matrix with two repeats; all metrics differ."""
     cells = {
-        cell.name: mean_metrics([make_metrics(0.1 + 0.05 * place + 0.02 * repeat) for repeat in range(2)])
-        for place, cell in enumerate(CELLS)
+        cell.name: mean_metrics([make_metrics(0.1 + 0.05 * number + 0.02 * repeat) for repeat in range(2)])
+        for number, cell in enumerate(CELLS)
     }
     tested = {"dataset": "msmt17", "dataset_version": "MSMT17_V2", "seed": 7, "evaluation": EVALUATION}
     return make_rows(RESULTS, PROTOCOLS, **tested) + make_rows(cells, CELLS, **tested)
 
 
-def test_every_figure_of_the_summary_follows_from_the_rows(tmp_path):
+def test_the_summary_follows_from_the_rows(tmp_path):
     content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     assert (content["dataset"], content["dataset_version"]) == ("msmt17", "MSMT17_V2")
     ResultFiles(tmp_path).write(content, matrix_rows())
@@ -118,7 +119,7 @@ def test_seen_and_unseen_need_both():
     assert not {"seen", "unseen"} & matrix.keys()
 
 
-def test_the_matrix_as_text_and_picture(tmp_path):
+def test_the_matrix_as_table_and_figure(tmp_path):
     content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     lines = format_matrix(content, CORRUPTIONS.families).splitlines()
     assert lines[2].split() == ["noise", "shot_noise", "11.00", "16.00", "13.50"]
@@ -129,12 +130,12 @@ def test_the_matrix_as_text_and_picture(tmp_path):
     assert ["unseen", "11.75", "23.50", "23.50"] in [line.split() for line in lines]
     path = tmp_path / "m.png"
     save_corruption_matrix(path, content["matrix"]["mAP"], [1, 3], CORRUPTIONS.families, clean=0.8, title="t")
-    picture = matplotlib.image.imread(path)
-    assert min(picture.shape[:2]) > 200
-    assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 20
+    figure = matplotlib.image.imread(path)  # (H, W, 4)
+    assert min(figure.shape[:2]) > 200
+    assert len(np.unique(figure.reshape(-1, figure.shape[2]), axis=0)) > 20
 
 
-def test_files_of_one_test_replace_each_other_and_keep_those_of_earlier_tests(tmp_path):
+def test_files_of_one_test_replace_each_other_and_back_up_those_of_earlier_tests(tmp_path):
     def write(files, *maps):
         rows = [{**row, "mAP": value} for row, value in zip(matrix_rows(), maps, strict=False)]
         files.write(make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION), rows)
@@ -149,20 +150,20 @@ def test_files_of_one_test_replace_each_other_and_keep_those_of_earlier_tests(tm
         "results.json", "results.csv", "results.1.json", "results.1.csv"}  # fmt: skip
     assert (tmp_path / "results.1.csv").read_bytes() == earlier
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
-    again = ResultFiles(tmp_path)  # the same test once more: nothing new to keep
+    again = ResultFiles(tmp_path)  # the same test once more: nothing new to back up
     write(again, 0.2)
     write(again, 0.2, 0.3)
     assert {path.name for path in tmp_path.iterdir()} == {
         "results.json", "results.csv", "results.1.json", "results.1.csv"}  # fmt: skip
 
 
-def test_files_that_another_test_wrote_meanwhile_are_kept(tmp_path):
+def test_files_that_another_test_wrote_meanwhile_are_backed_up(tmp_path):
     files = ResultFiles(tmp_path)
-    files.write({"text": "settings"}, [])
+    files.write({"text": "protocols"}, [])
     ResultFiles(tmp_path).write({"text": "other"}, [])
     files.write({"text": "whole"}, [])
     texts = {path.name: json.loads(path.read_text())["text"] for path in tmp_path.glob("*.json")}
-    assert texts == {"results.json": "whole", "results.1.json": "settings", "results.2.json": "other"}
+    assert texts == {"results.json": "whole", "results.1.json": "protocols", "results.2.json": "other"}
 
 
 def test_files_and_table(tmp_path):
@@ -190,13 +191,13 @@ def test_files_and_table(tmp_path):
     assert [line.split("  ")[0] for line in twice[2::2]] == ["a.pth in logs/a", "a.pth in logs/b"]
 
 
-def test_ranked_list_marks_right_and_wrong(tmp_path):
+def test_ranked_list_marks_correct_and_wrong_matches(tmp_path):
     grey = np.full((128, 64, 3), 128, np.uint8)
     save_ranked_lists(tmp_path / "r.png", [RankedRow("pid 1", grey, [grey, grey], [True, False])], title="t")
-    picture = (matplotlib.image.imread(tmp_path / "r.png")[..., :3] * 255).round().astype(int)
+    figure = (matplotlib.image.imread(tmp_path / "r.png")[..., :3] * 255).round().astype(int)
 
     def count(colour):
-        return int((np.abs(picture - np.array(colour)).max(axis=2) < 3).sum())
+        return int((np.abs(figure - np.array(colour)).max(axis=2) < 3).sum())
 
     assert count((0x1A, 0x96, 0x41)) > 100
     assert count((0xD7, 0x19, 0x1C)) > 100

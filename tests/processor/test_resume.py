@@ -1,4 +1,4 @@
-"""What a run goes on from, and with which settings; killed processes are in tests/test_resume.py."""
+"""Which files a run resumes from, and with which settings; killed processes are in tests/test_resume.py."""
 
 import dataclasses
 import random
@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from config import load_cfg, stage_cfg
-from datasets.fingerprint import TrainingSet
-from processor import Run, do_train
-from processor.resume import Generators, can_go_on, library_versions, load_state, save_state
-from tests.processor.test_processor import CPU, build, make_cfg, make_data
+from processor import RunPlan, do_train
+from processor.resume import can_resume, library_versions
+from processor.train_state import GlobalRNGs, load_state, save_state
+from tests.processor.small_run import CPU, build, make_cfg, make_data
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.stage_identity import make_identity
@@ -60,11 +60,11 @@ def write_checkpoint(request, tmp_path):
 )
 def test_settings_that_change_no_weight_of_the_stage(write_checkpoint, stage, opts):
     path, cfg = write_checkpoint(staged(stage)), staged(stage, *opts)
-    assert can_go_on(cfg, path, identity_of(cfg))
+    assert can_resume(cfg, path, identity_of(cfg))
 
 
 @pytest.mark.parametrize(
-    ("stage", "opts", "told"),
+    ("stage", "opts", "message"),
     [
         ("clean", ["CFAT.CLEAN.MAX_EPOCHS", "4"], "SOLVER.MAX_EPOCHS 3 there, 4 here"),
         ("clean", ["SEED", "2", "INPUT.PADDING", "3"], "INPUT.PADDING 10 there, 3 here; SEED 1234 there, 2 here"),
@@ -73,20 +73,20 @@ def test_settings_that_change_no_weight_of_the_stage(write_checkpoint, stage, op
         ("bridge", ["CFAT.FINE.PRIOR_WEIGHT", "0.5"], "CFAT.FINE.PRIOR_WEIGHT 0.001 there, 0.5 here"),
     ],
 )
-def test_settings_that_do(write_checkpoint, stage, opts, told):
+def test_settings_that_do(write_checkpoint, stage, opts, message):
     path, cfg = write_checkpoint(staged(stage)), staged(stage, *opts)
-    with pytest.raises(UserError, match=rf"a\.pth was trained with other settings: {told}\. Give the same ones"):
-        can_go_on(cfg, path, identity_of(cfg))
+    with pytest.raises(UserError, match=rf"a\.pth was trained with other settings: {message}\. Give the same ones"):
+        can_resume(cfg, path, identity_of(cfg))
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"), [({"images": 37}, "images 36 there, 37 here"), ({"cameras": 6}, "cameras 3 there, 6 here")]
+    ("facts", "message"), [({"images": 37}, "images 36 there, 37 here"), ({"cameras": 6}, "cameras 3 there, 6 here")]
 )
-def test_another_training_set(write_checkpoint, facts, told):
+def test_another_training_set(write_checkpoint, facts, message):
     cfg = staged("clean")
     path = write_checkpoint(cfg)
-    with pytest.raises(UserError, match=f"was trained with other training set: {told}. Give the same"):
-        can_go_on(cfg, path, identity_of(cfg, facts=FACTS | facts))
+    with pytest.raises(UserError, match=f"was trained with other training set: {message}. Give the same"):
+        can_resume(cfg, path, identity_of(cfg, facts=FACTS | facts))
 
 
 def test_images_of_other_content_under_the_same_names(write_checkpoint, request):
@@ -94,20 +94,20 @@ def test_images_of_other_content_under_the_same_names(write_checkpoint, request)
     path = write_checkpoint(cfg)
     other = identity_of(cfg, facts=FACTS | {"sha256": "b" * 64})
     if "earlier version" in request.node.name:  # which knows the counts alone
-        assert can_go_on(cfg, path, other)
+        assert can_resume(cfg, path, other)
         return
     with pytest.raises(UserError, match="other training set: sha256 aaaaaaaaaaaa... there, bbbbbbbbbbbb... here"):
-        can_go_on(cfg, path, other)
+        can_resume(cfg, path, other)
 
 
-def test_what_an_earlier_version_was_trained_with_is_told_by_its_keys(tmp_path, caplog):
+def test_the_training_set_of_an_earlier_version_is_compared_by_its_keys(tmp_path, caplog):
     caplog.set_level("INFO")
     cfg, other = staged("clean"), staged("clean", "DATASETS.SPLIT.SEED", "1")
     save_checkpoint(tmp_path / "a.pth", {}, {"config": cfg.dump(), **EARLIER})
-    assert can_go_on(cfg, tmp_path / "a.pth", identity_of(cfg))
+    assert can_resume(cfg, tmp_path / "a.pth", identity_of(cfg))
     assert "a.pth is of an earlier version, which kept settings and counts" in caplog.text
     with pytest.raises(UserError, match="other settings: DATASETS.SPLIT.SEED 0 there, 1 here"):
-        can_go_on(other, tmp_path / "a.pth", identity_of(other))
+        can_resume(other, tmp_path / "a.pth", identity_of(other))
 
 
 def test_a_file_given_as_weights_and_an_earlier_stage_trained_again(tmp_path, caplog):
@@ -115,37 +115,37 @@ def test_a_file_given_as_weights_and_an_earlier_stage_trained_again(tmp_path, ca
     given = staged("align", "OUTPUT_DIR", str(tmp_path), "CFAT.CLEAN.WEIGHT", str(tmp_path / "given.pth"))
     own = staged("align", "OUTPUT_DIR", str(tmp_path))
     save_checkpoint(tmp_path / "a.pth", {}, {"identity": identity_of(given, initial=there).describe()})
-    assert can_go_on(given, tmp_path / "a.pth", identity_of(given, initial=there))
+    assert can_resume(given, tmp_path / "a.pth", identity_of(given, initial=there))
     with pytest.raises(UserError, match="other initial weights: CFAT.CLEAN.WEIGHT aaaaaaaaaaaa... there, bbbb"):
-        can_go_on(given, tmp_path / "a.pth", identity_of(given, initial=here))
-    assert not can_go_on(own, tmp_path / "a.pth", identity_of(own, initial=here))
-    assert "stage align is trained anew" in caplog.text
+        can_resume(given, tmp_path / "a.pth", identity_of(given, initial=here))
+    assert not can_resume(own, tmp_path / "a.pth", identity_of(own, initial=here))
+    assert "stage align is trained again" in caplog.text
     assert "CFAT.CLEAN.WEIGHT aaaaaaaaaaaa... there, bbbbbbbbbbbb... here" in caplog.text
 
 
-def test_a_run_that_begins_anew_keeps_the_state_of_one_that_did_not_end(tmp_path, caplog):
+def test_a_run_that_starts_over_backs_up_an_earlier_state(tmp_path, caplog):
     cfg = make_cfg(tmp_path)
     data, _ = make_data()
     last = tmp_path / "checkpoints" / "clean_last.pth"
     last.parent.mkdir(parents=True)
     last.write_bytes(b"the only copy of a week")
     do_train(cfg, data, *build(cfg, data), device=CPU)
-    assert "begins anew; an earlier run that did not end left" in caplog.text
+    assert "starts over; an earlier run that did not end left" in caplog.text
     assert (last.parent / "clean_last.1.pth").read_bytes() == b"the only copy of a week"
     assert sorted(path.name for path in last.parent.iterdir()) == ["clean.pth", "clean_last.1.pth"]
 
 
-def test_a_stage_that_is_done_is_not_trained_again(tmp_path):
+def test_a_finished_stage_is_not_trained_again(tmp_path):
     data, _ = make_data()
-    training_set = TrainingSet({**FACTS, "images": 12}, {})
+    training_set = {**FACTS, "images": 12}
     cfg = make_cfg(tmp_path, "SOLVER.RESUME", "auto")
-    run = Run([cfg], lambda cfg: {}, training_set)
-    assert not run.finished(cfg)
-    do_train(cfg, data, *build(cfg, data), device=CPU, identity=run.identity(cfg))
-    assert run.finished(cfg)
-    assert not run.finished(make_cfg(tmp_path))
+    plan = RunPlan([cfg], training_set, lambda cfg: {})
+    assert not plan.finished(cfg)
+    do_train(cfg, data, *build(cfg, data), device=CPU, identity=plan.identity(cfg))
+    assert plan.finished(cfg)
+    assert not plan.finished(make_cfg(tmp_path))
     with pytest.raises(UserError, match=r"clean\.pth was trained with other settings: SEED"):
-        Run([make_cfg(tmp_path, "SOLVER.RESUME", "auto", "SEED", "9")], lambda cfg: {}, training_set)
+        RunPlan([make_cfg(tmp_path, "SOLVER.RESUME", "auto", "SEED", "9")], training_set, lambda cfg: {})
 
 
 def test_what_a_checkpoint_says(tmp_path):
@@ -153,38 +153,38 @@ def test_what_a_checkpoint_says(tmp_path):
     cfg = make_cfg(tmp_path)
     do_train(cfg, data, *build(cfg, data), device=CPU)
     meta = load_checkpoint(tmp_path / "checkpoints" / "clean.pth")["meta"]
-    assert (meta["stage"], meta["epoch"], meta["num_classes"], meta["dataset"]) == ("clean", 3, 4, "drawn")
+    assert (meta["stage"], meta["epoch"], meta["num_classes"], meta["dataset"]) == ("clean", 3, 4, "rendered")
     assert {"python", "torch", "timm", "numpy", "imagecorruptions"} <= set(meta["versions"])
 
 
-def test_other_versions_of_libraries_are_told(tmp_path, caplog):
+def test_other_versions_of_libraries_are_logged(tmp_path, caplog):
     cfg = staged("clean")
     meta = {"identity": identity_of(cfg).describe(), "versions": library_versions() | {"torch": "2.0.0"}}
     save_state(tmp_path / "a_last.pth", {}, TrainState("clean", epoch=2, history=[{}, {}]), {}, meta)
-    assert can_go_on(cfg, tmp_path / "a_last.pth", identity_of(cfg))
+    assert can_resume(cfg, tmp_path / "a_last.pth", identity_of(cfg))
     assert f"torch 2.0.0 there, {torch.__version__.split('+')[0]}" in caplog.text
     assert "weights may differ" in caplog.text
     load_state(tmp_path / "a_last.pth", {}, state := TrainState("clean"), epochs=3)
     assert state.epoch == 2
 
 
-def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path):
-    place = tmp_path / "mount"
-    place.mkdir()
+def test_a_full_disk_is_reported_with_the_space_needed_and_free(tmp_path):
+    mount = tmp_path / "mount"
+    mount.mkdir()
     save_checkpoint(tmp_path / "small.pth", {"model": {"a": torch.zeros(3)}}, {})
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(mount)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("no file system can be mounted")
     try:
-        shutil.copy(tmp_path / "small.pth", place / "a.pth")
+        shutil.copy(tmp_path / "small.pth", mount / "a.pth")
         with pytest.raises(UserError) as raised:
-            save_checkpoint(place / "a.pth", {"model": {"a": torch.rand(2**18)}}, {}, replace=True)
-        assert (place / "a.pth").read_bytes() == (tmp_path / "small.pth").read_bytes()
-        assert [path.name for path in place.iterdir()] == ["a.pth"]
+            save_checkpoint(mount / "a.pth", {"model": {"a": torch.rand(2**18)}}, {}, replace=True)
+        assert (mount / "a.pth").read_bytes() == (tmp_path / "small.pth").read_bytes()
+        assert [path.name for path in mount.iterdir()] == ["a.pth"]
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(mount)], check=True)
     text = str(raised.value)
-    assert text.startswith(f"{place / 'a.pth'}: could not be written")
+    assert text.startswith(f"{mount / 'a.pth'}: could not be written")
     assert "the disk is full: the file takes about 1.0 MiB, 0.2 MiB are free in" in text
     assert "unexpected pos" not in text
 
@@ -193,15 +193,15 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 
 
 @pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
-def test_generators_go_on_where_they_were(name):
-    def draw():
+def test_rngs_are_resumed(name):
+    def sample():
         numbers = torch.rand(3).tolist(), torch.rand(3, device=name).tolist()
         return *numbers, np.random.rand(3).tolist(), random.random(), np.random.standard_normal()
 
-    draw()
-    generators = Generators(torch.device(name))
-    states = generators.state_dict()
-    expected = draw()
-    draw()
-    generators.load_state_dict(states)
-    assert draw() == expected
+    sample()
+    rngs = GlobalRNGs(torch.device(name))
+    states = rngs.state_dict()
+    expected = sample()
+    sample()
+    rngs.load_state_dict(states)
+    assert sample() == expected

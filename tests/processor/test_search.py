@@ -1,4 +1,4 @@
-"""Features of any pictures and their ranking, recomputed the plain way."""
+"""Features of any images and their ranking, recomputed by definition."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 class MeanColours(nn.Module):
-    """Mean colours of the picture's quarters, 12 numbers; a broken one gives NaN for a black picture."""
+    """Mean colours of the image's quarters, 12 numbers; a broken model gives NaN for a black image."""
 
     test_feature, feat_norm = "class_token", False
 
@@ -34,8 +34,8 @@ class MeanColours(nn.Module):
         return feature / feature.amax(dim=1, keepdim=True) if self.broken else feature
 
 
-def draw(path, seed, size=(16, 32)):
-    """A picture of four quarters, in a seeded colour each."""
+def save_image(path, seed, size=(16, 32)):
+    """Writes an image of four quarters, each in a seeded colour."""
     quarters = np.random.default_rng(seed).integers(20, 236, (2, 2, 3)).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(quarters).resize(size, Image.Resampling.NEAREST).save(path)
@@ -45,8 +45,8 @@ def draw(path, seed, size=(16, 32)):
 @pytest.fixture
 def directory(tmp_path):
     for number in range(12):
-        draw(tmp_path / "pictures" / f"{number % 3}" / f"{number}.png", number)
-    return tmp_path / "pictures"
+        save_image(tmp_path / "images" / f"{number % 3}" / f"{number}.png", number)
+    return tmp_path / "images"
 
 
 def search(directory, output, *opts, query=None, model=None):
@@ -54,12 +54,12 @@ def search(directory, output, *opts, query=None, model=None):
         "INPUT.SIZE_TRAIN", "[32, 16]", "INPUT.SIZE_TEST", "[32, 16]", "DATALOADER.NUM_WORKERS", "0",
         "TEST.IMS_PER_BATCH", "2", "TEST.WEIGHT", "some.pth", "OUTPUT_DIR", str(output), *opts,
     ])  # fmt: skip
-    pictures = make_image_loader(cfg, str(directory), query=None if query is None else str(query))
-    do_search(cfg, pictures, model or MeanColours(), device=CPU)
+    images = make_image_loader(cfg, str(directory), query=None if query is None else str(query))
+    do_search(cfg, images, model or MeanColours(), device=CPU)
 
 
 def feature_of(path):
-    """Mean colours of a picture's quarters in float64; the pictures here have the size that the model wants."""
+    """Mean colours of an image's quarters in float64; the images have the model's input size."""
     with Image.open(path) as file:
         image = np.asarray(file.convert("RGB")).transpose(2, 0, 1) / 255
     return image.reshape(3, 2, 16, 2, 8).mean(axis=(2, 4)).flatten()
@@ -70,9 +70,9 @@ def read_ranking(output):
         return list(csv.DictReader(handle))
 
 
-@pytest.mark.parametrize("block", [1, 2, 64])
-def test_the_file_holds_what_numpy_would_have_written(directory, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(processor.search, "BLOCK", block)
+@pytest.mark.parametrize("chunk", [1, 2, 64])
+def test_the_file_holds_what_numpy_would_have_written(directory, tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(processor.search, "CHUNK", chunk)
     search(directory, tmp_path / "out")
     with np.load(tmp_path / "out" / "features.npz", allow_pickle=False) as arrays:
         found = dict(arrays)
@@ -90,7 +90,7 @@ def test_the_file_holds_what_numpy_would_have_written(directory, tmp_path, monke
 
 
 def test_features_do_not_stay_in_memory(directory, tmp_path, monkeypatch):
-    monkeypatch.setattr(processor.search, "BLOCK", 1)
+    monkeypatch.setattr(processor.search, "CHUNK", 1)
     extract, alive, most = processor.search.extract_features, weakref.WeakSet(), []
 
     def watched(*args, **options):
@@ -102,13 +102,13 @@ def test_features_do_not_stay_in_memory(directory, tmp_path, monkeypatch):
     monkeypatch.setattr(processor.search, "extract_features", watched)
     search(directory, tmp_path / "out", query=directory / "0" / "0.png")
     assert len(most) == 7  # the query, and six batches of two
-    assert max(most) <= 4  # the query, the first block, the one being written and the next one
+    assert max(most) <= 4  # the query, the first chunk, the one being written and the next one
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_the_ranking_is_that_of_the_definition(directory, tmp_path, metric, caplog):
     caplog.set_level("INFO")
-    query = draw(tmp_path / "who.png", 100)
+    query = save_image(tmp_path / "who.png", 100)
     search(directory, tmp_path / "out", "TEST.METRIC", metric, query=query)
     wanted = feature_of(query)
     distances = {}
@@ -125,13 +125,13 @@ def test_the_ranking_is_that_of_the_definition(directory, tmp_path, metric, capl
     shown = [line.split() for line in caplog.text.splitlines() if line.endswith(".png") and line[:4].strip().isdigit()]
     assert [line[2] for line in shown] == [row["path"] for row in rows[:10]]
     assert float(shown[0][1]) == pytest.approx(float(rows[0]["distance"]), abs=1e-4)
-    assert f"first 10 of 12 pictures, {metric} distance" in caplog.text
+    assert f"top-10 of 12 images, {metric} distance" in caplog.text
 
 
-def test_like_pictures_rank_in_the_order_of_their_paths(directory, tmp_path):
+def test_equal_distances_rank_in_the_order_of_paths(directory, tmp_path):
     for name in ("2/c.png", "0/b.png", "a.png"):
-        draw(directory / name, 100)
-    query = draw(tmp_path / "who.png", 100)
+        save_image(directory / name, 100)
+    query = save_image(tmp_path / "who.png", 100)
     search(directory, tmp_path / "out", query=query)
     assert [(row["path"], float(row["distance"])) for row in read_ranking(tmp_path / "out")[:3]] == [
         ("0/b.png", 0),
@@ -140,11 +140,11 @@ def test_like_pictures_rank_in_the_order_of_their_paths(directory, tmp_path):
     ]
 
 
-def test_the_query_is_not_its_own_answer_but_its_copy_is(directory, tmp_path):
+def test_the_query_itself_is_not_ranked_but_its_copy_is(directory, tmp_path):
     query = directory / "0" / "0.png"
     (directory / "link.png").symlink_to(query)
-    draw(directory / "copy.png", 0)
-    search(directory, tmp_path / "out", query=tmp_path / "pictures" / "1" / ".." / "0" / "0.png")
+    save_image(directory / "copy.png", 0)
+    search(directory, tmp_path / "out", query=tmp_path / "images" / "1" / ".." / "0" / "0.png")
     rows = read_ranking(tmp_path / "out")
     assert len(rows) == 12
     assert rows[0] == {"rank": "1", "path": "copy.png", "distance": "0"}
@@ -154,19 +154,19 @@ def test_the_query_is_not_its_own_answer_but_its_copy_is(directory, tmp_path):
 
 
 def test_nothing_to_rank(tmp_path):
-    query = draw(tmp_path / "pictures" / "a.png", 0)
-    with pytest.raises(UserError, match="no picture below it but the query itself"):
+    query = save_image(tmp_path / "images" / "a.png", 0)
+    with pytest.raises(UserError, match="no image below it but the query itself"):
         search(query.parent, tmp_path / "out", query=query)
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_feature_that_is_not_finite_names_its_picture_and_costs_no_earlier_file(directory, tmp_path, monkeypatch):
-    monkeypatch.setattr(processor.search, "BLOCK", 1)
+def test_a_feature_that_is_not_finite_names_its_image_and_costs_no_earlier_file(directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(processor.search, "CHUNK", 1)
     search(directory, tmp_path / "out")
     before = (tmp_path / "out" / "features.npz").read_bytes()
     black = directory / "2" / "5.png"
     Image.new("RGB", (16, 32)).save(black)
-    with pytest.raises(UserError, match=f"picture {black}: its feature is not finite"):
+    with pytest.raises(UserError, match=f"image {black}: its feature is not finite"):
         search(directory, tmp_path / "out", model=MeanColours(broken=True))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"features.npz"}
     assert (tmp_path / "out" / "features.npz").read_bytes() == before
@@ -177,7 +177,7 @@ def test_the_same_features_are_written_once_and_others_beside_them(directory, tm
         search(directory, tmp_path / "out", query=query)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"features.npz", "ranked.csv", "ranked.1.csv", "ranked.png", "ranked.1.png"}
-    draw(directory / "new.png", 50)
+    save_image(directory / "new.png", 50)
     search(directory, tmp_path / "out")
     with np.load(tmp_path / "out" / "features.npz") as new, np.load(tmp_path / "out" / "features.1.npz") as old:
         assert len(new["features"]) == len(old["features"]) + 1 == 13
@@ -186,12 +186,12 @@ def test_the_same_features_are_written_once_and_others_beside_them(directory, tm
 def test_names_of_any_bytes(tmp_path, caplog):
     caplog.set_level("INFO")
     names = [b"caf\xe9.png", "größe 大.png".encode(), b"two\nlines, and $a comma$.png", b"$x_$.png"]
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for number, name in enumerate(names):
-        draw(tmp_path / "drawn.png", number).rename(tmp_path / "pictures" / os.fsdecode(name))
+        save_image(tmp_path / "drawn.png", number).rename(tmp_path / "images" / os.fsdecode(name))
     for number, name in enumerate(names):
         output = tmp_path / f"out{number}"
-        search(tmp_path / "pictures", output, query=tmp_path / "pictures" / os.fsdecode(name))
+        search(tmp_path / "images", output, query=tmp_path / "images" / os.fsdecode(name))
         with np.load(output / "features.npz", allow_pickle=False) as arrays:
             assert [os.fsencode(path) for path in arrays["paths"].tolist()] == sorted(names)
         found = {os.fsencode(row["path"]) for row in read_ranking(output)}
@@ -202,20 +202,20 @@ def test_names_of_any_bytes(tmp_path, caplog):
     assert r"two\nlines, and $a comma$.png" in caplog.text
 
 
-def test_ranked_png_shows_the_first_ten_framed_grey_with_their_distances(directory, tmp_path, monkeypatch):
+def test_ranked_png_shows_the_top_10_in_grey_frames_with_their_distances(directory, tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(processor.plots.plt, "close", figures.append)
-    query = draw(tmp_path / "who.png", 100, size=(640, 1280))
+    query = save_image(tmp_path / "who.png", 100, size=(640, 1280))
     search(directory, tmp_path / "out", query=query)
     monkeypatch.undo()
     processor.plots.plt.close(figures[0])
     rows = read_ranking(tmp_path / "out")
-    first, *answers = figures[0].axes
-    assert first.images[0].get_array().shape == (512, 256, 3)  # scaled down
-    assert [axis.get_title() for axis in answers] == [
+    query_axis, *axes = figures[0].axes
+    assert query_axis.images[0].get_array().shape == (512, 256, 3)  # scaled down
+    assert [axis.get_title() for axis in axes] == [
         f"{rank}\n{float(row['distance']):.3f}" for rank, row in enumerate(rows[:10], start=1)
     ]
-    for axis, row in zip(answers, rows, strict=False):
+    for axis, row in zip(axes, rows, strict=False):
         np.testing.assert_array_equal(axis.images[0].get_array(), np.asarray(Image.open(directory / row["path"])))
         assert {patch.get_edgecolor() for patch in axis.patches} == {(96 / 255, 96 / 255, 96 / 255, 1.0)}
-    assert figures[0].get_suptitle() == "who.png\nfirst 10 of 12 pictures, euclidean distance"
+    assert figures[0].get_suptitle() == "who.png\ntop-10 of 12 images, euclidean distance"

@@ -7,7 +7,7 @@ from processor.signals import stop_requests
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_first_is_noted_and_handlers_come_back(number, status):
+def test_the_first_signal_is_noted_and_handlers_are_restored(number, status):
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with stop_requests() as stop:
         assert stop.signal == 0
@@ -16,7 +16,7 @@ def test_the_first_is_noted_and_handlers_come_back(number, status):
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_second_sigterm_changes_nothing_and_a_second_ctrl_c_acts():
+def test_a_second_sigterm_changes_nothing_and_a_second_ctrl_c_interrupts():
     with stop_requests() as stop:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -13,7 +13,7 @@ from processor import do_train
 from processor.batches import to_device
 from processor.step import TrainStep, resolve_amp
 from solver import make_optimizer
-from tests.processor.test_processor import CPU, build, make_cfg, make_data
+from tests.processor.small_run import CPU, build, make_cfg, make_data
 from utils.checkpoints import load_checkpoint
 from utils.seeds import set_global_seeds
 
@@ -32,7 +32,7 @@ def make(tmp_path, *opts):
 
 
 class Spy(nn.Module):
-    """A loss that keeps the types of what it saw."""
+    """A loss that keeps the dtypes of its inputs."""
 
     def __init__(self, loss_fn, factor=1.0):
         super().__init__()
@@ -47,7 +47,7 @@ class Spy(nn.Module):
         return {**losses, "loss": losses["loss"] * self.factor}
 
 
-def test_what_auto_stands_for(monkeypatch):
+def test_auto_precision(monkeypatch):
     cuda = torch.device("cuda")
     assert resolve_amp("auto", CPU) == "off"
     for has_bf16, expected in ((True, "bf16"), (False, "fp16")):
@@ -60,7 +60,7 @@ def test_what_auto_stands_for(monkeypatch):
 
 @pytest.mark.parametrize("stage", ["clean", "align"])
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_losses_are_float32_and_near_those_in_full_precision(tmp_path, batch, stage, amp):
+def test_losses_are_float32_and_close_to_full_precision(tmp_path, batch, stage, amp):
     found = {}
     for precision in ("off", amp):
         model, loss_fn, optimizer = make(tmp_path, "CFAT.STAGE", stage)
@@ -82,21 +82,21 @@ def test_losses_are_float32_and_near_those_in_full_precision(tmp_path, batch, st
     assert found[amp].item() != found["off"].item()
 
 
-def test_a_step_that_overflows_is_left_out_and_counted(tmp_path, batch):
+def test_a_step_that_overflows_is_skipped_and_counted(tmp_path, batch):
     model, loss_fn, optimizer = make(tmp_path)
     step = TrainStep(model, spy := Spy(loss_fn, factor=1e36), optimizer, device=CPU, amp="fp16")
-    weights, left_out = dict(model.named_parameters()), 0
+    weights, skipped = dict(model.named_parameters()), 0
     for factor in (1e36, 1.0, 1.0, 1.0, 1.0):
         spy.factor, before = factor, copy.deepcopy(model.state_dict())
         assert math.isfinite(step(batch)["loss"])  # the scaled one may not be
         same = [torch.equal(value, before[name]) for name, value in weights.items() if value.requires_grad]
         assert any(same) == all(same)
-        left_out += all(same)
-        assert step.overflows == left_out
-    assert 1 <= left_out < 5  # the scale has come down
+        skipped += all(same)
+        assert step.overflows == skipped
+    assert 1 <= skipped < 5  # the scale has come down
 
 
-def test_long_gradients_are_cut(tmp_path, batch):
+def test_large_gradients_are_clipped(tmp_path, batch):
     norms = {}
     for limit in (0.0, 0.5):
         model, loss_fn, optimizer = make(tmp_path)
@@ -104,7 +104,7 @@ def test_long_gradients_are_cut(tmp_path, batch):
         gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).double()
         norms[limit] = (norm.item(), gradients.norm().item())
     assert norms[0.0][0] == pytest.approx(norms[0.0][1], rel=1e-5)
-    assert norms[0.5][0] == pytest.approx(norms[0.0][0], rel=1e-5)  # told as it was
+    assert norms[0.5][0] == pytest.approx(norms[0.0][0], rel=1e-5)  # before clipping
     assert norms[0.5][1] == pytest.approx(0.5, rel=1e-4)
     assert norms[0.0][0] > 0.5
 
@@ -149,14 +149,14 @@ def test_the_moving_average_is_tested_and_kept(tmp_path):
     assert make_ema(make_cfg(tmp_path), model) is None
 
 
-def test_nothing_waits_for_the_device_but_at_the_log_period(tmp_path, monkeypatch):
-    """On a device that is not the CPU, values are looked at every LOG_PERIOD steps alone."""
+def test_losses_are_checked_at_the_log_period(tmp_path, monkeypatch):
+    """On a GPU, losses are read every LOG_PERIOD steps only."""
     data, _ = make_data()
     cfg = make_cfg(tmp_path, "SOLVER.LOG_PERIOD", "2")
-    looked = []
-    monkeypatch.setattr("processor.train.check_finite", lambda values, *rest: looked.append(len(values)))
+    checked = []
+    monkeypatch.setattr("processor.train.check_finite", lambda values, *rest: checked.append(len(values)))
     do_train(cfg, data, *build(cfg, data), device=CPU)
-    assert looked == [1] * 6  # a CPU has nothing to wait for
+    assert checked == [1] * 6  # a CPU has nothing to wait for
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

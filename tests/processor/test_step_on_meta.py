@@ -1,5 +1,5 @@
-"""The step on a meta device, which stands in for a GPU: what would wait for that to look at a value is an error there,
-and so are values of the CPU among those of the device."""
+"""The step on a meta device in place of a GPU: reading a value, which would wait for the GPU, is an error there, and so
+is mixing tensors of the CPU with those of the device."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from model import make_model
 from processor.batches import to_device
 from processor.step import TrainStep
 from solver import make_optimizer
-from tests.processor.test_processor import CPU, make_cfg, make_data
+from tests.processor.small_run import CPU, make_cfg, make_data
 
 META = torch.device("meta")
 NUM_VIEWS = 2
@@ -53,19 +53,19 @@ def step_on_meta(cfg, make_loss_fn=lambda loss_fn: loss_fn):
     return values
 
 
-def test_a_step_looks_at_no_value(cfg):
+def test_a_step_reads_no_value(cfg):
     values = step_on_meta(cfg)
     assert {"loss", "grad_norm", "accuracy"} <= set(values)
     assert {value.device for value in values.values()} == {META}
 
 
-def test_a_step_in_parts_looks_at_no_value(tmp_path):
-    cfg = make_cfg(tmp_path, "MODEL.DROP_PATH", "0.2", "SOLVER.ACCUMULATE", "2", *SETTINGS["align_both"])
+def test_a_checkpointed_step_looks_at_no_value(tmp_path):
+    cfg = make_cfg(tmp_path, "MODEL.DROP_PATH", "0.2", "SOLVER.GRAD_CHECKPOINT", "True", *SETTINGS["align_both"])
     assert {value.device for value in step_on_meta(cfg).values()} == {META}
 
 
-def test_a_loss_that_looks_at_a_value_is_noticed(tmp_path):
-    class Looking(torch.nn.Module):
+def test_a_loss_that_reads_a_value_is_noticed(tmp_path):
+    class Reading(torch.nn.Module):
         def __init__(self, loss_fn):
             super().__init__()
             self.loss_fn = loss_fn
@@ -75,4 +75,4 @@ def test_a_loss_that_looks_at_a_value_is_noticed(tmp_path):
             return losses if losses["loss"] > 0 else {}
 
     with pytest.raises(RuntimeError, match="meta tensors"):
-        step_on_meta(make_cfg(tmp_path, *SETTINGS["clean"]), Looking)
+        step_on_meta(make_cfg(tmp_path, *SETTINGS["clean"]), Reading)

@@ -15,9 +15,15 @@ from utils.errors import UserError
 from utils.structures import ModelOutput
 
 SETTINGS = [
-    "SOLVER.BASE_LR", "0.02", "SOLVER.BIAS_LR_FACTOR", "2", "SOLVER.WEIGHT_DECAY", "0.1", "SOLVER.WEIGHT_DECAY_BIAS",
+    "SOLVER.BASE_LR",
+    "0.02",
+    "SOLVER.BIAS_LR_FACTOR",
+    "2",
+    "SOLVER.WEIGHT_DECAY",
+    "0.1",
+    "SOLVER.WEIGHT_DECAY_BIAS",
     "0.2",
-]  # fmt: skip
+]
 ALL = timm.optim.list_optimizers(exclude_filters=["bnb*", "fused*", "kron*", "adahessian"])
 
 
@@ -55,8 +61,11 @@ def assert_same_bits(found, expected):
         (["SGD", "SOLVER.MOMENTUM", "0.0"], torch.optim.SGD, {}),
         (["SGD", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9}),
         (["sgd", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9}),
-        (["SGD", "SOLVER.MOMENTUM", "0.9", "SOLVER.NESTEROV", "True"], torch.optim.SGD,
-         {"momentum": 0.9, "nesterov": True}),
+        (
+            ["SGD", "SOLVER.MOMENTUM", "0.9", "SOLVER.NESTEROV", "True"],
+            torch.optim.SGD,
+            {"momentum": 0.9, "nesterov": True},
+        ),
         (["Adam", "SOLVER.MOMENTUM", "0.9"], torch.optim.Adam, {}),
         (["AdamW"], torch.optim.AdamW, {}),
         (["lamb"], timm.optim.Lamb, {}),
@@ -65,7 +74,7 @@ def assert_same_bits(found, expected):
         (["sgdw", "SOLVER.MOMENTUM", "0.8"], timm.optim.SGDW, {"momentum": 0.8, "nesterov": True}),
         (["lambcd"], timm.optim.Lamb, {"lr": 0.02, "decoupled_decay": True, "corrected_weight_decay": True}),
     ],
-)  # fmt: skip
+)
 def test_weights_after_three_steps_are_those_of_the_optimizer_made_by_hand(opts, kind, options):
     net, twin = seeded_net(), seeded_net()
     before = copy.deepcopy(net.state_dict())
@@ -78,7 +87,7 @@ def test_weights_after_three_steps_are_those_of_the_optimizer_made_by_hand(opts,
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_optimizer_that_timm_lists_learns_and_goes_on_from_its_state(name):
+def test_every_optimizer_that_timm_lists_learns_and_resumes_from_its_state(name):
     opts = ["MODEL.DEVICE", "cpu", "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9"]
     net = seeded_net()
     optimizer = make(net, *opts)
@@ -105,7 +114,7 @@ def test_every_optimizer_that_timm_lists_learns_and_goes_on_from_its_state(name)
         ("kronw", "kronw: it needs opt_einsum, which requirements.txt does not have"),
         ("lookahead_adamw", "lookahead_adamw: the training loop does not average .*EMA_DECAY .* near it are adamw"),
     ],
-)  # fmt: skip
+)
 def test_names_that_cannot_work(name, message):
     with pytest.raises(UserError, match=message):
         make(seeded_net(), "SOLVER.OPTIMIZER_NAME", name)
@@ -114,19 +123,21 @@ def test_names_that_cannot_work(name, message):
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (["SOLVER.NESTEROV", "True"],
-         "SOLVER.MOMENTUM 0.0: Nesterov's way of SGD needs a momentum; .* or SOLVER.NESTEROV to False"),
+        (
+            ["SOLVER.NESTEROV", "True"],
+            "SOLVER.MOMENTUM 0.0: Nesterov's way of SGD needs a momentum; .* or SOLVER.NESTEROV to False",
+        ),
         (["SOLVER.OPTIMIZER_NAME", "sgdw"], "MOMENTUM 0.0: Nesterov's way of sgdw needs a momentum; .* to 0.9$"),
         (["SOLVER.OPTIMIZER_NAME", "Adam", "SOLVER.NESTEROV", "True"], "NESTEROV True: it is for SGD, not for Adam; "),
         (["SOLVER.OPTIMIZER_NAME", "lamb", "SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0.9"], "not for lamb"),
     ],
-)  # fmt: skip
+)
 def test_momentum_that_does_not_go_together(opts, message):
     with pytest.raises(UserError, match=message):
         make(seeded_net(), *opts)
 
 
-def test_an_optimizer_without_its_momentum_is_told_in_the_log(caplog):
+def test_an_optimizer_without_its_momentum_is_logged(caplog):
     make(seeded_net(), "SOLVER.OPTIMIZER_NAME", "lars")
     assert caplog.messages == ["SOLVER.MOMENTUM 0.0: lars usually has one, e.g. 0.9"]
     caplog.clear()
@@ -187,14 +198,29 @@ class TestFused:
 
 
 def center_moves(name, weight, steps=3):
-    """How far the centers of three identities go, of which the last has no pictures."""
+    """How far the centers of three identities go, of which the last has no images."""
     cfg = load_cfg(
         opts=[
-            "CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.CENTER_LR", "0.01", "MODEL.DEVICE", "cpu",
-            "MODEL.ID_LOSS_WEIGHT", "0", "MODEL.TRIPLET_LOSS_WEIGHT", "0", "SOLVER.CENTER_LOSS_WEIGHT", str(weight),
-            "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9",
+            "CFAT.STAGE",
+            "clean",
+            "MODEL.IF_WITH_CENTER",
+            "True",
+            "SOLVER.CENTER_LR",
+            "0.01",
+            "MODEL.DEVICE",
+            "cpu",
+            "MODEL.ID_LOSS_WEIGHT",
+            "0",
+            "MODEL.TRIPLET_LOSS_WEIGHT",
+            "0",
+            "SOLVER.CENTER_LOSS_WEIGHT",
+            str(weight),
+            "SOLVER.OPTIMIZER_NAME",
+            name,
+            "SOLVER.MOMENTUM",
+            "0.9",
         ]
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     loss_fn = make_loss(cfg, num_classes=3, feat_dim=4)
     optimizer = make_optimizer(cfg, make_net(), loss_fn)

@@ -75,7 +75,7 @@ def write_mat(path: Path, images: dict[str, dict[str, np.ndarray]], testsets: li
 
 
 def protocol_arrays(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The new protocol's variables: the first TRAINED people are training identities; one query per test identity and camera."""
+    """The new protocol's variables: the first TRAINED identities train; one query per test identity and camera."""
     names = sorted(images)
     labels = np.array([KEYS.index(key_of(name)) + 1 for name in names])
     views = np.array([int(name[6]) for name in names])

@@ -10,7 +10,7 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.registry import read_dataset
 from tests.datasets.readers.test_custom import paths, write
 from utils.errors import UserError
-from utils.text import format_csv
+from utils.escaping import format_csv
 
 IMAGES = [f"p/{name}.png" for name in "abcdefgh"]
 
@@ -138,7 +138,7 @@ def test_no_list(tmp_path, text, message):
 
 def test_no_file(tmp_path):
     (tmp_path / "data.csv").touch()
-    with pytest.raises(UserError, match=r"CSV\.FILE date\.csv: .*/date\.csv does not exist; nearest: data\.csv; "):
+    with pytest.raises(UserError, match=r"CSV\.FILE date\.csv: .*/date\.csv does not exist; .*did you mean data\.csv"):
         read_csv(tmp_path, FileErrors(), file="date.csv", seed=0, train_share=0.5)
     with pytest.raises(UserError, match=r"CSV\.FILE \.: .* is a directory"):
         read_csv(tmp_path, FileErrors(), file=".", seed=0, train_share=0.5)

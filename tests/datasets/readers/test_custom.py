@@ -220,10 +220,10 @@ def test_directories(tmp_path):
     (root / "empty").mkdir()
     holds = "holds empty, test, train"
     with pytest.raises(
-        UserError, match=rf"FOLDER\.TRAIN trian: {root}/trian does not exist; nearest: train; .*{holds}"
+        UserError, match=rf"FOLDER\.TRAIN trian: {root}/trian does not exist; .*{holds}; did you mean train\?"
     ):
         read(root, {"train": "trian", "query": "", "gallery": "test"})
-    with pytest.raises(UserError, match=f"{tmp_path}/potos does not exist; nearest: photos; {tmp_path} holds photos"):
+    with pytest.raises(UserError, match=f"{tmp_path}/potos does not exist; {tmp_path} holds photos; did you mean ph"):
         read(tmp_path / "potos")
     with pytest.raises(UserError, match=f"{root}/train/1/a.png is a file"):
         read(root, {"train": "train/1/a.png", "query": "", "gallery": "test"})

@@ -1,0 +1,93 @@
+"""Tables for the log: metrics by protocol, the corruption matrix with its summary, the files of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from utils.text import printable
+
+# Files that a run may leave in OUTPUT_DIR -> what they hold.
+FILES = {
+    "results.json": "means and standard deviations",
+    "results.csv": "one row for every evaluation",
+    "checkpoints": "checkpoints of the stages",
+    "tensorboard": "training curves: tensorboard --logdir {path}",
+    "schedule_*.png": "learning rates",
+    "ranked_list.png": "queries and their ranked galleries",
+    "attention.png": "where the model looks",
+    "corruption_matrix.png": "every type at every severity",
+    "features": "features of the test sets",
+    "thresholds.csv": "which distance means the same person",
+    "config.yml": "the configuration, to run again",
+    "log.txt": "this log",
+}
+COLUMNS = {"mINP": "mINP", "mAP": "mAP", "rank1": "Rank-1"}  # metric -> its title, in the order of the columns
+
+
+def format_table(contents: Mapping[str, dict]) -> str:
+    """One line per result and protocol: mINP, mAP and Rank-1 in percent, mean ± standard deviation over the repeats.
+
+    Args:
+        contents: output directory -> content of its results.json; directories tell apart results of one checkpoint.
+    """
+    weights = [content["weight"] for content in contents.values()]
+    labels = [
+        printable(weight if weights.count(weight) == 1 else f"{weight} in {directory}")
+        for directory, weight in zip(contents, weights, strict=True)
+    ]
+    width = max(len("checkpoint"), *map(len, labels))
+
+    def line(label: str, protocol: str, cells: list[str], repeats: object) -> str:
+        columns = "  ".join(f"{cell:>13}" for cell in cells)
+        return f"{label:<{width}}  {protocol:<{len('corrupted_gallery')}}  {columns}  {repeats:>7}"
+
+    header = line("checkpoint", "protocol", list(COLUMNS.values()), "repeats")
+    lines = [header, "-" * len(header)]
+    for label, content in zip(labels, contents.values(), strict=True):
+        for protocol, row in content["protocols"].items():
+            cells = [f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in COLUMNS]
+            lines.append(line(label, printable(protocol), cells, row["repeats"]))
+    return "\n".join(lines)
+
+
+def format_matrix(content: dict, families: Mapping[str, tuple[str, ...]]) -> str:
+    """The corruption matrix, mAP in percent: types in rows by family, severities in columns; below, its summary."""
+    matrix, summary = content["matrix"], content["summary"]["matrix"]
+    header = f"{'family':<7}  {'type':<17}" + "".join(f"{s:>7}" for s in matrix["severities"]) + f"{'mean':>8}"
+    rule = "-" * len(header)
+
+    def line(family: str, name: str, values: list[float], mean: float) -> str:
+        return f"{family:<7}  {name:<17}" + "".join(f"{100 * v:7.2f}" for v in values) + f"{100 * mean:8.2f}"
+
+    lines = [header, rule]
+    for family, names in families.items():
+        for position, name in enumerate(names):
+            values = matrix["mAP"][name]
+            lines.append(line("" if position else family, name, values, float(np.mean(values))))
+        lines.append(rule)
+    severities = [means["mAP"] for means in summary["severity"].values()]
+    lines += [line("", "mean", severities, summary["mean_corrupted"]["mAP"]), ""]
+    return "\n".join(lines + _format_summary(content["summary"]))
+
+
+def _format_summary(summary: dict) -> list[str]:
+    """The lines below the corruption matrix: mINP, mAP and Rank-1 in percent, of the drop in points."""
+    matrix = summary["matrix"]
+    rows = {"clean": summary["clean"], "mean corrupted": matrix["mean_corrupted"], "drop, points": matrix["drop"]}
+    rows |= {"relative to clean": matrix["relative"], "relative drop": matrix["relative_drop"]}
+    rows |= matrix["family"] | {name: matrix[name] for name in ("seen", "unseen") if name in matrix}
+    lines = [f"{'':<17}" + "".join(f"{title:>8}" for title in COLUMNS.values())]
+    for title, means in rows.items():
+        values = [means[metric] for metric in COLUMNS]
+        lines.append(f"{title:<17}" + "".join(f"{'-' if v is None else f'{100 * v:.2f}':>8}" for v in values))
+    return lines
+
+
+def format_files(output_dir: str | Path) -> str:
+    """One line for every file of FILES that is in `output_dir`."""
+    return "\n".join(
+        f"  {printable(path)}  {meaning.format(path=printable(path))}"
+        for pattern, meaning in FILES.items()
+        for path in sorted(Path(output_dir).glob(pattern))
+    )

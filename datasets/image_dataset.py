@@ -1,6 +1,7 @@
 """Training and test images as torch data sets: read, corrupt, transform."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from utils.structures import Condition, ImageRecord
 NUM_AUGMENTED_VIEWS = 2
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TrainImages(Dataset):
     """Training images, indexed by SampleKey; each sample has a new corruption and geometry.
 
@@ -35,21 +37,14 @@ class TrainImages(Dataset):
         read: reads the image at a path, (H, W, 3) uint8 RGB, which is not written to.
     """
 
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        labels: Sequence[int],
-        transform: TrainTransform,
-        policy: CorruptionPolicy | None,
-        *,
-        with_augmented: bool = False,
-        augmix: bool = False,
-        seed: int,
-        read: Callable[[str], np.ndarray] = read_image,
-    ) -> None:
-        self.records, self.labels = records, labels
-        self.transform, self.policy, self.read = transform, policy, read
-        self.with_augmented, self.augmix, self.seed = with_augmented, augmix, seed
+    records: Sequence[ImageRecord]
+    labels: Sequence[int]
+    transform: TrainTransform
+    policy: CorruptionPolicy | None
+    seed: int
+    with_augmented: bool = False
+    augmix: bool = False
+    read: Callable[[str], np.ndarray] = read_image
 
     def __len__(self) -> int:
         return len(self.records)
@@ -73,6 +68,7 @@ class TrainImages(Dataset):
         return self.transform.view(augmix(image, rng) if self.augmix else image, rng)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TestImages(Dataset):
     """Test images under a condition; an image's corruption is a pure function of (seed, split, path, repeat).
 
@@ -90,21 +86,15 @@ class TestImages(Dataset):
 
     __test__ = False  # pytest would collect it by its name
 
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        root: str,
-        transform: TestTransform,
-        policy: CorruptionPolicy,
-        *,
-        split: str,
-        condition: Condition,
-        repeat: int,
-        seed: int,
-        read: Callable[[str], np.ndarray] = read_image,
-    ) -> None:
-        self.records, self.root, self.transform, self.policy = records, root, transform, policy
-        self.split, self.condition, self.repeat, self.seed, self.read = split, condition, repeat, seed, read
+    records: Sequence[ImageRecord]
+    root: str
+    transform: TestTransform
+    policy: CorruptionPolicy
+    split: str
+    condition: Condition
+    repeat: int
+    seed: int
+    read: Callable[[str], np.ndarray] = read_image
 
     def __len__(self) -> int:
         return len(self.records)

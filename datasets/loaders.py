@@ -68,10 +68,10 @@ class TestLoaders:
 
     def _images(self, split: str, condition: Condition, repeat: int) -> TestImages:
         return TestImages(
-            getattr(self.splits, split),
-            self.splits.root,
-            self.transform,
-            self.policy,
+            records=getattr(self.splits, split),
+            root=self.splits.root,
+            transform=self.transform,
+            policy=self.policy,
             split=split,
             condition=condition,
             repeat=repeat,

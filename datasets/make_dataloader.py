@@ -70,10 +70,10 @@ def _make_train_loader(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> Dat
     )
     with_augmented = stage.trains == "model" and cfg.INPUT.SELF_ID
     images = TrainImages(
-        splits.train,
-        labels,
-        transform,
-        make_train_policy(cfg) if stage.sees_corrupted else None,
+        records=splits.train,
+        labels=labels,
+        transform=transform,
+        policy=make_train_policy(cfg) if stage.sees_corrupted else None,
         with_augmented=with_augmented,
         augmix=cfg.INPUT.AUGMIX and (with_augmented or not cfg.INPUT.SELF_ID),
         seed=seed,

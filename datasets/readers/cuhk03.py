@@ -176,7 +176,9 @@ def _load_classic(
             f"DATASETS.CUHK03.CLASSIC_SPLIT {classic_split}: expected 0 or 1 to {len(contents.testsets)}, the splits "
             f"of {MAT}"
         )
-    identities = [(pair, person) for pair, size in enumerate(contents.people, 1) for person in range(1, size + 1)]
+    identities = [
+        (pair, person) for pair, size in enumerate(contents.num_identities, 1) for person in range(1, size + 1)
+    ]
     pid_of = {identity: pid for pid, identity in enumerate(identities, 1)}
     tested = set(contents.testsets[classic_split - 1])
     named: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
@@ -184,8 +186,8 @@ def _load_classic(
         identity = parse_name(name)[:2]
         if identity not in pid_of:
             raise UserError(
-                f"{directory / CONTENTS}: {name} is of a person beyond the {contents.people} of the camera pairs. "
-                f"Rename or delete {directory}: it is extracted again from {MAT}"
+                f"{directory / CONTENTS}: {name} is of a person beyond the {contents.num_identities} of the camera "
+                f"pairs. Rename or delete {directory}: it is extracted again from {MAT}"
             )
         named["test" if identity in tested else "train"].append((name, pid_of[identity]))
     without = sorted(pid_of.keys() - {parse_name(name)[:2] for name in contents.images})

@@ -21,7 +21,7 @@ MAT, CONTENTS = "cuhk-03.mat", "contents.json"
 # Every number from 1, as in cuhk-03.mat.
 IMAGE_NAME = re.compile(r"(?P<pair>\d{1,9})_(?P<person>\d{1,9})_(?P<view>[12])_(?P<number>\d{1,9})\.png", re.ASCII)
 IMAGES_PER_PERSON, IMAGES_PER_VIEW = 10, 5
-MAX_CONTENTS, MAX_PEOPLE = 64 * MIB, 10_000  # of contents.json; in a camera pair: the release has at most 843
+MAX_CONTENTS, MAX_SIZE = 64 * MIB, 10_000  # of contents.json; of a camera pair: the release has at most 843
 
 
 class ImageName(NamedTuple):
@@ -44,12 +44,12 @@ class Contents(NamedTuple):
     """contents.json.
 
     Attributes:
-        people: number of people in each camera pair.
+        num_identities: in each camera pair.
         images: file names.
         testsets: the test identities of each classic split, (camera pair, person) from 1.
     """
 
-    people: list[int]
+    num_identities: list[int]
     images: list[str]
     testsets: list[list[tuple[int, int]]]
 
@@ -62,7 +62,7 @@ def load_contents(directory: Path) -> Contents:
     """
     try:
         values = read_json_object(directory / CONTENTS, max_bytes=MAX_CONTENTS)
-        people = _list_of(values, "people", lambda size: _is_number(size) and size <= MAX_PEOPLE, "numbers of people")
+        sizes = _list_of(values, "people", lambda size: _is_number(size) and size <= MAX_SIZE, "numbers of identities")
         images = _list_of(values, "pictures", _is_image_name, "names of images")
         testsets = _list_of(values, "testsets", _is_testset, "lists of pairs")
     except UserError as error:
@@ -70,7 +70,7 @@ def load_contents(directory: Path) -> Contents:
             f"{directory}: its {CONTENTS}, with the classic splits, cannot be read ({error}); another program writes "
             f"none. Rename or delete the directory: it is extracted again from {MAT}"
         ) from error
-    return Contents(people, images, [[(pair, person) for pair, person in testset] for testset in testsets])
+    return Contents(sizes, images, [[(pair, person) for pair, person in testset] for testset in testsets])
 
 
 def _list_of(values: dict, key: str, is_valid: Callable[[Any], bool], expected: str) -> list:
@@ -129,8 +129,8 @@ def _write_images(mat: Path, boxes: str, directory: Path) -> None:
             file.references(reference, f"{boxes!r}, camera pair {pair}", columns=IMAGES_PER_PERSON)
             for pair, reference in enumerate(file.references(boxes, repr(boxes)).ravel(), 1)
         ]
-        people, images = [len(pair) for pair in pairs], []
-        testsets = _read_testsets(file, people)
+        sizes, images = [len(pair) for pair in pairs], []
+        testsets = _read_testsets(file, sizes)
         rows = [(pair, person, row) for pair, cells in enumerate(pairs, 1) for person, row in enumerate(cells, 1)]
         for pair, person, row in tqdm(rows, f"extracting {boxes} images", leave=False, disable=None):
             for number, reference in enumerate(row, 1):
@@ -139,21 +139,21 @@ def _write_images(mat: Path, boxes: str, directory: Path) -> None:
                 if image is not None:
                     Image.fromarray(image).save(directory / name)
                     images.append(name)
-    contents = {"people": people, "testsets": testsets, "pictures": images}
+    contents = {"people": sizes, "testsets": testsets, "pictures": images}
     (directory / CONTENTS).write_text(json.dumps(contents) + "\n", encoding="utf-8")
 
 
-def _read_testsets(file: MatFile, people: list[int]) -> list[list[list[int]]]:
-    """Test identities of each classic split, (camera pair, person) from 1; `people` are in the pairs."""
+def _read_testsets(file: MatFile, sizes: list[int]) -> list[list[list[int]]]:
+    """Test identities of each classic split, (camera pair, person) from 1; `sizes` are those of the pairs."""
     testsets = [
         file.numbers(reference, f"'testsets', split {split}", columns=2).astype(int).tolist()
         for split, reference in enumerate(file.references("testsets", "'testsets'").ravel(), 1)
     ]
     for split, testset in enumerate(testsets, 1):
         for pair, person in testset:
-            if not (1 <= pair <= len(people) and 1 <= person <= people[pair - 1]):
+            if not (1 <= pair <= len(sizes) and 1 <= person <= sizes[pair - 1]):
                 raise UserError(
                     f"{file.path}: 'testsets', split {split}: person {person} of camera pair {pair}; expected one "
-                    f"of the people of the pairs, {people}. Unpack or download it again"
+                    f"of the identities of the pairs, {sizes}. Unpack or download it again"
                 )
     return testsets

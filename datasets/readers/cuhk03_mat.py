@@ -113,7 +113,7 @@ def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
             f"<pair>_<person>_<view>_<number>.png, e.g. 1_001_1_01.png. {advice}"
         )
     if wrong := labels[(pids != labels) | (pids < 0)].tolist():
-        raise UserError(f"{path}: labels has {wrong[0]}; expected numbers of people, from 0. {advice}")
+        raise UserError(f"{path}: labels has {wrong[0]}; expected pids from 0. {advice}")
     twice = set(indexes["train"].tolist()) & {*indexes["query"].tolist(), *indexes["gallery"].tolist()}
     if twice:
         raise UserError(f"{path}: {names[min(twice)]} is in train_idx and tested; expected one of the two. {advice}")

@@ -225,9 +225,9 @@ def of_contents(**changes: object) -> str:
 CONTENTS = [
     *(Hostile(name, contents(text), r"contents\.json, .* cannot be read") for name, text in JSON_TEXTS.items()),
     Hostile("a FIFO", contents(special=os.mkfifo), "no regular file"),
-    Hostile("a billion people", contents(of_contents(people=[10**9])), "expected numbers of people"),
-    Hostile("people as text", contents(of_contents(people=["2"])), "expected numbers of people"),
-    Hostile("true people", contents(of_contents(people=[True])), "expected numbers of people"),
+    Hostile("a billion people", contents(of_contents(people=[10**9])), "expected numbers of identities"),
+    Hostile("people as text", contents(of_contents(people=["2"])), "expected numbers of identities"),
+    Hostile("true people", contents(of_contents(people=[True])), "expected numbers of identities"),
     Hostile("no people", contents(of_contents(people=None)), "no list 'people'"),
     Hostile("a name out of the directory", contents(of_contents(pictures=["../../a.png"])), "names of images"),
     Hostile("a name of 5000 digits", contents(of_contents(pictures=["9" * 5000 + "_1_1_1.png"])), "names of images"),

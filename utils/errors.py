@@ -12,7 +12,7 @@ from utils.text import printable_lines
 # How a DataLoader's worker sends its exception: as text, with the traceback in front.
 _OF_WORKER = re.compile(r"\ACaught \w+ in DataLoader worker process \d+\.\n.*^utils\.errors\.UserError: ", re.M | re.S)
 
-_MAX_COMPARED = 80  # characters; difflib is slow on longer texts, and no name is longer
+_MAX_COMPARED = 80  # characters; difflib takes time that grows with the square of the length
 
 
 class UserError(ValueError):
@@ -29,31 +29,22 @@ class ArgumentParser(argparse.ArgumentParser):
         super().error(printable_lines(message))
 
 
-def nearest_names(name: object, known: Iterable[str], *, max_names: int = 1, cutoff: float = 0.6) -> list[str]:
-    """The known names that `name` may be a misspelling or the beginning of, the nearest first. Case does not count.
+def did_you_mean(name: object, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
+    """The end of an error message about an unknown name: "; did you mean A or B?", or "" where no known name is near.
+
+    Case does not count. A known name that begins with `name` is near, too.
 
     Args:
-        name: what was found.
-        known: names to choose from.
-        max_names: of the returned list.
-        cutoff: likeness from 0 to 1 (difflib's ratio) from which a name counts as near.
+        name: what the user wrote.
+        known: names that are valid.
+        count: names to suggest, at most.
+        cutoff: similarity from 0 to 1 that a suggestion needs, see difflib.get_close_matches.
     """
-    wanted = str(name).lower()[:_MAX_COMPARED]
-    by_lower = {each.lower(): each for each in known}
-    # The beginning of a long name (vit_tiny) is not alike enough for difflib.
-    begun = [each for each in by_lower if wanted and each.startswith(wanted)]
-    alike = difflib.get_close_matches(wanted, by_lower, n=max_names, cutoff=cutoff)
-    return [by_lower[each] for each in dict.fromkeys((*begun, *alike))][:max_names]
-
-
-def did_you_mean(name: object, known: Iterable[str], *, max_names: int = 1, cutoff: float = 0.6) -> str:
-    """The end of an error message on an unknown name: "; did you mean NAME?", or "" where none is near.
-
-    Args:
-        name, known, max_names, cutoff: as of `nearest_names`.
-    """
-    near = nearest_names(name, known, max_names=max_names, cutoff=cutoff)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    lower = str(name).lower()[:_MAX_COMPARED]
+    by_lower = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(lower, by_lower, n=count, cutoff=cutoff)
+    near = near or [other for other in by_lower if lower and other.startswith(lower)][:count]
+    return f"; did you mean {' or '.join(by_lower[other] for other in near)}?" if near else ""
 
 
 def run_main(main, *errors: type[Exception]) -> int:

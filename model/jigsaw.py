@@ -74,14 +74,18 @@ class JigsawReID(TransformerReID):
 
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
         tokens = self.base.forward_trunk(images, camids, viewids)
-        whole = self.b1(tokens)
+        whole = self._run_branch(self.b1, tokens)
         class_token, patches = tokens[:, :1], tokens[:, 1:]
         if self.settings.rearrange:
             patches = rearrange_patches(patches, shift=self.settings.shift, groups=self.settings.groups)
         starts = range(0, self.settings.parts * self.part_length, self.part_length)
         parts = (patches[:, start : start + self.part_length] for start in starts)
-        local = tuple(self.b2(torch.cat([class_token, part], dim=1))[:, 0] for part in parts)
+        local = tuple(self._run_branch(self.b2, torch.cat([class_token, part], dim=1))[:, 0] for part in parts)
         return Embedded(whole[:, 0], whole[:, 1:], local)
+
+    def _run_branch(self, branch: nn.Sequential, tokens: torch.Tensor) -> torch.Tensor:
+        block, norm = branch
+        return norm(self.base.run_block(block, tokens))
 
     @property
     def path_to_embedding(self) -> list[nn.Module]:

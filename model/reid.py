@@ -13,10 +13,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from model.attention_rollout import attention_rollout
-from model.drop_path import PartMasks
 from model.vit import TransReIDViT
 from utils import distributed
 from utils.structures import ModelOutput
@@ -98,12 +96,9 @@ class ReIDModel(nn.Module, ABC):
 
     Attributes:
         gather: set where several processes train it and the losses see the whole batch.
-        batch_parts: parts that the backbone takes a training batch in, to save memory; nothing else changes where rows
-            do not act on one another in it (a transformer; BatchNorm of a ResNet does).
     """
 
     gather: Gather | None = None
-    batch_parts: int = 1
 
     def __init__(
         self,
@@ -161,7 +156,7 @@ class ReIDModel(nn.Module, ABC):
             images, camids, viewids: the rows.
             gather: what makes the rows of all processes of those of this one; the heads then work on all.
         """
-        embedded = self._embed_in_parts(self.normalize(images), camids, viewids)
+        embedded = self.embed(self.normalize(images), camids, viewids)
         if autocasts(images.device):
             embedded = in_float32(embedded)
         with full_precision(images.device):
@@ -179,28 +174,6 @@ class ReIDModel(nn.Module, ABC):
             local_features=tuple(neck for neck, _ in local),
             local_logits=tuple(scores for _, scores in local if scores is not None),
         )
-
-    def _embed_in_parts(
-        self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None
-    ) -> Embedded:
-        """`embed`, in `batch_parts` parts, each computed again on the way back: activations of one part are in memory
-        at a time, and what follows still sees all rows at once (Gao et al., GradCache, arXiv 2101.06983)."""
-        if self.batch_parts == 1 or not torch.is_grad_enabled():
-            return self.embed(images, camids, viewids)
-        rows = [None if side is None else side.chunk(self.batch_parts) for side in (images, camids, viewids)]
-        masks, parts, first = PartMasks(len(images)), [], 0
-
-        def embed(first: int, *part: torch.Tensor | None) -> Embedded:
-            with masks.part(first), distributed.views(1):
-                return self.embed(*part)
-
-        for number in range(len(rows[0])):
-            part = [None if side is None else side[number] for side in rows]
-            parts.append(checkpoint(embed, first, *part, use_reentrant=False))
-            first += len(part[0])
-        whole = [torch.cat(tensors) for tensors in zip(*(part[:2] for part in parts), strict=True)]
-        local = tuple(torch.cat(tensors) for tensors in zip(*(part.local_embeddings for part in parts), strict=True))
-        return Embedded(*whole, local)
 
     def _heads(self, embedding: torch.Tensor, ending: str = "") -> tuple[torch.Tensor, torch.Tensor | None]:
         neck, classifier = getattr(self, f"bottleneck{ending}"), getattr(self, f"classifier{ending}")

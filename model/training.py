@@ -18,7 +18,7 @@ Model = TypeVar("Model", ReIDModel, CFAT)
 
 
 def set_up_training(cfg, model: Model) -> Model:
-    """Applies SOLVER.ACCUMULATE, COMPILE and GLOBAL_LOSS to `model`, and returns it.
+    """Applies SOLVER.GRAD_CHECKPOINT, COMPILE and GLOBAL_LOSS to `model`, and returns it.
 
     Raises:
         UserError: SOLVER.ACCUMULATE with a ResNet, whose BatchNorm would see parts of the batch.
@@ -30,15 +30,11 @@ def set_up_training(cfg, model: Model) -> Model:
         if not isinstance(part, ReIDModel):
             continue
         if isinstance(part, ResNetReID):
-            if solver.ACCUMULATE > 1:
-                raise UserError(
-                    f"SOLVER.ACCUMULATE {solver.ACCUMULATE}: the BatchNorm layers of a ResNet need the whole batch; "
-                    "set it to 1, or take a transformer"
-                )
             if several:
                 part.base = nn.SyncBatchNorm.convert_sync_batchnorm(part.base)
                 logger.warning("the BatchNorm layers of the ResNet are synchronised on GPUs, on CPUs each is alone")
-        part.batch_parts = solver.ACCUMULATE
+        elif solver.GRAD_CHECKPOINT:
+            part.base.set_grad_checkpointing()
         if solver.COMPILE:
             torch.compiler.config.cache_key_tag = solver.AMP  # its cache on disk does not tell half precisions apart
             part.base.compile()

@@ -29,6 +29,9 @@ SHOWN_DIGITS = 12  # of a sha256, in messages
 
 CLEAN, CORRUPTED, BRIDGE, ALIGN = ALL = tuple(STAGES)
 
+# Keys that checkpoints of earlier versions record, and that determine no weight.
+RETIRED = ("SOLVER.ACCUMULATE",)
+
 
 class Row(NamedTuple):
     """Keys of one section that some stages read, where the configuration makes `when` true."""
@@ -84,7 +87,7 @@ KEYS = (
     Row(ALL, "DATALOADER", "NUM_INSTANCE", _is("DATALOADER", "SAMPLER", "softmax_triplet")),
     Row(ALL, "SOLVER",
         "OPTIMIZER_NAME MAX_EPOCHS BASE_LR MOMENTUM NESTEROV WEIGHT_DECAY WEIGHT_DECAY_BIAS BIAS_LR_FACTOR LARGE_FC_LR "
-        "LAYER_DECAY SCHEDULER WARMUP_FACTOR WARMUP_EPOCHS IMS_PER_BATCH AMP COMPILE GRAD_CLIP ACCUMULATE EMA_DECAY "
+        "LAYER_DECAY SCHEDULER WARMUP_FACTOR WARMUP_EPOCHS IMS_PER_BATCH AMP COMPILE GRAD_CLIP EMA_DECAY "
         "GLOBAL_LOSS DETERMINISTIC"),
     Row(ALL, "SOLVER", "STEPS GAMMA", _is("SOLVER", "SCHEDULER", "multistep")),
     Row((CORRUPTED,), "CFAT.CORRUPTED", "INIT"),
@@ -209,7 +212,8 @@ def _parse(described: Any) -> StageIdentity:
     for name, kind in kinds.items():
         if not (isinstance(described, dict) and name in described and isinstance(described[name], kind)):
             raise ValueError(f"identity, {name}: missing, or of another type")
-    return StageIdentity(**{name: described[name] for name in kinds})
+    settings = {key: value for key, value in described["settings"].items() if key not in RETIRED}
+    return StageIdentity(**{**{name: described[name] for name in kinds}, "settings": settings})
 
 
 def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

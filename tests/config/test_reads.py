@@ -19,7 +19,7 @@ ALWAYS_READ = {
     *(f"DATALOADER.{name}" for name in ("NUM_WORKERS", "CACHE", "SAMPLER")),
     *(f"SOLVER.{name}" for name in ("OPTIMIZER_NAME", "NESTEROV", "WEIGHT_DECAY", "WEIGHT_DECAY_BIAS")),
     *(f"SOLVER.{name}" for name in ("BIAS_LR_FACTOR", "LARGE_FC_LR", "SCHEDULER", "WARMUP_EPOCHS", "IMS_PER_BATCH")),
-    *(f"SOLVER.{name}" for name in ("AMP", "COMPILE", "GRAD_CLIP", "ACCUMULATE", "EMA_DECAY", "GLOBAL_LOSS")),
+    *(f"SOLVER.{name}" for name in ("AMP", "COMPILE", "GRAD_CLIP", "GRAD_CHECKPOINT", "EMA_DECAY", "GLOBAL_LOSS")),
     *(f"SOLVER.{name}" for name in ("DETERMINISTIC", "RESUME", "LOG_PERIOD", "EVAL_PERIOD", "CHECKPOINT_PERIOD")),
     *(f"TEST.{name}" for name in ("WEIGHT", "IMS_PER_BATCH", "FEATURE", "FEAT_NORM", "PROTOCOLS", "MATRIX", "METRIC")),
     *(f"TEST.{name}" for name in ("AP", "CMC", "RE_RANKING", "SAVE_FEATURES", "THRESHOLDS", "RANKED_QUERIES")),

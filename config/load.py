@@ -30,7 +30,7 @@ _MERGED_SHARE = 0.75
 _DEFAULTS: dict[str, Any] = {name: key.default for name, key in SCHEMA.items()}
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """The configuration cannot be used; the message lists every error, one per line."""
 
 

@@ -123,7 +123,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "it is for MODEL.SIE_CAMERA or SIE_VIEW True of a transformer",
         lambda values: values["MODEL.SIE_CAMERA"] or values["MODEL.SIE_VIEW"],
     ),
-    **_needs("MODEL", "PRETRAIN_PATH", _NOT_INITIAL, _needs_pretrained),
+    **_needs("MODEL", "PRETRAIN_PATH", "no stage that is trained starts from it", _needs_pretrained),
     **_needs(
         "MODEL",
         "PRETRAIN_SIZE",
@@ -209,7 +209,9 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs("CFAT.CLEAN", "WEIGHT", _NOT_INITIAL, _needs_clean),
     **_needs("CFAT.CORRUPTED", "WEIGHT", _NOT_INITIAL, _needs_corrupted),
     **_needs("CFAT.BRIDGE", "WEIGHT", _NOT_INITIAL, _needs_bridge),
-    **_needs("CFAT.ALIGN", "WEIGHT", _NOT_INITIAL, lambda values: "align" in _stages(values)),
+    **_needs(
+        "CFAT.ALIGN", "WEIGHT", "it is for stage align, not in CFAT.STAGES", lambda values: "align" in _stages(values)
+    ),
     **_needs(
         "CFAT.COARSE",
         "TEMPERATURE DETACH_WEIGHT EXCLUDE_SAME_IDENTITY",

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from utils.checkpoint_files import check_legacy, check_zip, kind_of
+from utils.checkpoint_integrity import check_legacy, check_zip, kind_of
 from utils.errors import UserError
 from utils.files import MIB, open_regular, write_files
 

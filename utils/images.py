@@ -15,9 +15,9 @@ from PIL import Image, UnidentifiedImageError
 
 from utils.errors import UserError
 from utils.files import MIB, open_regular
+from utils.image_depth import read_colours, read_grey, read_pnm, widen_palette
 from utils.image_integrity import check_content, check_directory, check_head
 from utils.logging import warn_once
-from utils.sample_depth import read_colours, read_grey, read_pnm, widen_palette
 
 # PIL's names of the formats that the suffixes of datasets.readers.locate stand for. Others are not tried, whatever a file
 # begins with: PostScript would start Ghostscript.
@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
 
     Grey, palette and CMYK pictures become RGB; of transparent ones the colours stay and the opacity goes, as PIL and
-    torchvision have it; of 16-bit values the upper 8 bits of the file's own depth stay (utils.sample_depth); of several
+    torchvision have it; of 16-bit values the upper 8 bits of the file's own depth stay (utils.image_depth); of several
     frames the first is read, which is logged once.
 
     Raises:

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from utils import listing
+from utils import image_listing
 from utils.errors import UserError
-from utils.listing import is_machine_made, list_images
+from utils.image_listing import is_machine_made, list_images
 
 as_user = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 

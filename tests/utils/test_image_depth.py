@@ -11,7 +11,7 @@ from PIL import Image
 from tests.hostile.images import chunk, grey_tags, png, tiff
 from utils import logging as project_logging
 from utils.images import image_size, read_image
-from utils.sample_depth import upper_bits
+from utils.image_depth import upper_bits
 
 HEIGHT, WIDTH = 23, 17
 DEPTHS = (10, 12, 14, 16)
@@ -19,7 +19,7 @@ DEPTHS = (10, 12, 14, 16)
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(project_logging, "_said", set())
+    monkeypatch.setattr(project_logging, "_warned", set())
 
 
 @pytest.fixture

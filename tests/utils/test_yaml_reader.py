@@ -7,7 +7,7 @@ import yaml
 
 from config import get_defaults
 from utils.errors import UserError
-from utils.yaml_text import MAX_DEPTH, NotYamlError, load_mapping, load_yaml, read_scalar
+from utils.yaml_reader import MAX_DEPTH, NotYamlError, load_mapping, load_yaml, read_scalar
 
 
 @pytest.mark.parametrize(

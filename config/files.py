@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError, did_you_mean
-from utils.files import read_text
-from utils.user_paths import expand_path
-from utils.yaml_text import MAX_CHARACTERS, load_yaml
+from utils.files import expand_path, read_text
+from utils.yaml_reader import MAX_CHARACTERS, load_yaml
 
 _ROOT = Path(__file__).resolve().parent.parent
 MAX_FILES = 32
@@ -126,7 +125,7 @@ class _FileReader:
 
 def _missing_file(path: Path, why: str) -> str:
     known = sorted(str(file.relative_to(_ROOT)) for file in (_ROOT / "configs").rglob("*.yml"))
-    hint = did_you_mean(path, known, cutoff=0.8)
+    hint = did_you_mean(path, known, cutoff=0.85)
     return f"{_show(path)}: no such file{why}{hint}; {_ROOT} has {', '.join(known) or 'none in configs/'}"
 
 

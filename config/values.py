@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.schema import Key
-from utils.user_paths import expand_path
-from utils.yaml_text import NotYamlError, load_yaml
+from utils.files import expand_path
+from utils.yaml_reader import NotYamlError, load_yaml
 
 _TYPE_NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
 _PLURALS = {int: "integers", float: "numbers", str: "strings"}
@@ -32,7 +32,7 @@ def parse_text(text: str) -> Any:
     A tuple's text with one element and no comma, such as ('0'), is that element. Any other text is returned unchanged.
 
     Raises:
-        UserError: a number is too large, or the text exceeds the limits of utils.yaml_text.
+        UserError: a number is too large, or the text exceeds the limits of utils.yaml_reader.
     """
     inside = _TUPLE.fullmatch(text)
     quoted = bool(inside) or text.lstrip()[:1] in ("'", '"')

@@ -109,7 +109,7 @@ def write_copy(arguments: argparse.Namespace) -> None:
     policy = CorruptionPolicy(names, severities, backend=arguments.backend)
     data, out = arguments.data, arguments.out
     report = export_copy(Export(data, out, policy, arguments.seed, arguments.repeat), workers=arguments.workers)
-    counts = report.pictures
+    counts = report.images
     print(
         f"{printable(out)}: whole; {counts['query']} query and {counts['gallery']} gallery pictures corrupted, "
         f"{counts.get('train', 0)} training pictures copied; {report.num_written} files written by this run"

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 TINY = {
     "MODEL.PRETRAIN_PATH": "", "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID", "MODEL.DEVICE": "cpu",
     "INPUT.SIZE_TRAIN": [16, 16], "INPUT.SIZE_TEST": [16, 16], "DATASETS.CHECK_COUNTS": False,
-    "DATASETS.CHECK_PICTURES": False, "DATALOADER.NUM_WORKERS": 0, "DATALOADER.NUM_INSTANCE": 2,
+    "DATASETS.CHECK_IMAGES": False, "DATALOADER.NUM_WORKERS": 0, "DATALOADER.NUM_INSTANCE": 2,
     "SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_EPOCHS": 1, "SOLVER.OPTIMIZER_NAME": "SGD", "SOLVER.BASE_LR": 0.01,
 }  # fmt: skip
 # Configurations that between them make every row of the table true.

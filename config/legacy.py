@@ -74,7 +74,7 @@ def _switch(value: Any) -> Any:
 
 
 def _more_than_one(value: Any) -> Any:
-    """Whether a whole number of parts is above 1; any other value unchanged, for the check to refuse."""
+    """True for an integer above 1, False for 1; any other value unchanged, for the check to refuse."""
     meant = plain(value)
     return meant > 1 if type(meant) is int and meant >= 1 else value
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +132,14 @@ def settings_of_stage(cfg: Any) -> dict[str, Any]:
                 section = section[name]
             found |= {f"{row.section}.{name}".lstrip("."): section[name] for name in row.names.split()}
     return dict(sorted(found.items()))
+
+
+@cache
+def stages_that_read(key: str) -> tuple[str, ...]:
+    """The stages that have a dotted key in KEYS, whatever the configuration; () for a key that determines no weight."""
+    section, _, name = key.rpartition(".")
+    rows = [row for row in KEYS if row.section == section and name in row.names.split()]
+    return tuple(stage for stage in ALL if any(stage in row.stages for row in rows))
 
 
 def initial_weights(files: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Every hostile configuration ends in one clear error, soon and in little memory, and none is ever run."""
+"""Every hostile configuration ends in one clear error, within a second and 100 MiB, and none runs code."""
 
 import random
 import resource

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import ArgumentParser, UserError, run_main
+from utils.command_line import ArgumentParser, run_main
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     from datasets.validate import DeepCheck
@@ -69,7 +70,7 @@ def synthesize(args: argparse.Namespace) -> int:
     """Renders the synthetic set unless it exists, and prints where it is."""
     from datasets.synthetic.generate import SyntheticSettings
     from datasets.synthetic.generate import synthesize as render
-    from utils.text import printable
+    from utils.escaping import printable
 
     names = ("num_identities", "num_cameras", "images_per_camera", "seed")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -81,8 +82,8 @@ def synthesize(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from datasets.validate import DeepCheck
+    from utils.command_line import expand_arguments
     from utils.logging import setup_logging
-    from utils.user_paths import expand_arguments
 
     expand_arguments(args, "out")
     setup_logging()

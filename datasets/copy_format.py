@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from datasets.readers.market_layout import IMAGE_SUFFIXES, SPLIT_DIRECTORIES
 from utils.errors import UserError
-from utils.files import MIB, read_bytes
+from utils.files import MIB, read_bytes, read_json_object
+from utils.image_listing import is_machine_made, list_images
 from utils.images import MAX_BYTES
-from utils.json_files import read_json_object
-from utils.listing import is_machine_made, list_images
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
 SPLIT_OF = {directory: split for split, directory in SPLIT_DIRECTORIES.items()}

@@ -12,8 +12,7 @@ from pathlib import Path
 from datasets.copy_format import SHA256
 from datasets.readers.validation import seed_label
 from utils.errors import UserError
-from utils.files import MIB, write_files
-from utils.json_files import read_json_object
+from utils.files import MIB, read_json_object, write_files
 
 RECORD = ".digests.json"  # in the data set's root; hidden, so that no reader lists it
 FORMAT_VERSION = 1

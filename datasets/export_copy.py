@@ -32,10 +32,9 @@ from datasets.copy_format import (
     sha256,
 )
 from utils.errors import UserError
-from utils.files import MIB, read_bytes, written_beside
+from utils.files import MIB, read_bytes, read_json_object, written_beside
+from utils.image_listing import is_machine_made
 from utils.images import MAX_BYTES, read_image
-from utils.json_files import read_json_object
-from utils.listing import is_machine_made
 from utils.locks import LOCK, lock
 from utils.structures import Condition
 from utils.workers import worker_pool

@@ -9,8 +9,8 @@ from datasets.decoding import find_unreadable
 from datasets.loaders import make_test_loaders
 from datasets.readers.file_errors import FileErrors
 from utils.errors import UserError
+from utils.image_listing import SUFFIXES, list_images
 from utils.images import read_image
-from utils.listing import SUFFIXES, list_images
 from utils.structures import Condition, DatasetSplits, ImageRecord
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from corruption import CorruptionPolicy, make_test_policy
 from datasets.image_dataset import TestImages
 from datasets.transforms import TestTransform
-from utils import distributed
+from utils import sharding
 from utils.images import read_image
 from utils.structures import Condition, DatasetSplits
 
@@ -80,7 +80,7 @@ class TestLoaders:
 
     def __call__(self, split: str, condition: Condition, repeat: int) -> DataLoader:
         images = self._images(split, condition, repeat)
-        shard = distributed.shard(len(images))
+        shard = sharding.shard(len(images))
         return make_loader(images, self.num_workers, batch_size=self.batch_size, sampler=shard)
 
     def image(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:

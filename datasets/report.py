@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
 
-from utils.text import printable
+from utils.escaping import printable
 
 SHOWN = 20  # findings of a kind that a report names
 NOT_OPENED = "not opened (--fast)"

@@ -12,9 +12,9 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import explain_missing
 from datasets.readers.numbering import CustomImage
 from utils.errors import UserError
+from utils.escaping import read_cell
 from utils.files import MIB, read_text
 from utils.structures import SPLIT_NAMES, DatasetSplits
-from utils.text import read_cell
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import check_inside, find_by_content, find_directory
 from datasets.readers.market_layout import SPLIT_DIRECTORIES, FileNames, has_names, read_market_layout
 from utils.errors import UserError
-from utils.listing import list_images
+from utils.image_listing import list_images
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)

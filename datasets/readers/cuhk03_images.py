@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from datasets.readers.cuhk03_hdf5 import MatFile
 from utils.errors import UserError
-from utils.files import MIB
-from utils.json_files import read_json_object
+from utils.files import MIB, read_json_object
 from utils.locks import lock
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import explain_missing
 from datasets.readers.numbering import CustomImage
 from utils.errors import UserError
-from utils.listing import SUFFIXES, list_images
+from utils.image_listing import SUFFIXES, list_images
 from utils.structures import DatasetSplits
 
 GROUPS = ("pid", "camid", "viewid")

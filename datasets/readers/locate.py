@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.listing import SUFFIXES, is_machine_made
+from utils.image_listing import SUFFIXES, is_machine_made
 
 logger = logging.getLogger(__name__)
 

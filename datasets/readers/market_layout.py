@@ -16,7 +16,7 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import check_inside
 from datasets.readers.validation import MAX_CAMERAS, MAX_PID, report_spellings
 from utils.errors import UserError
-from utils.listing import list_images
+from utils.image_listing import list_images
 from utils.metrics.ranking import JUNK_PID
 from utils.structures import Counts, DatasetSplits, ImageRecord
 

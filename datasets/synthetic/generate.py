@@ -24,7 +24,7 @@ import cv2
 from datasets.readers.market1501 import SPLIT_DIRECTORIES as DIRECTORIES
 from datasets.synthetic.render import Shot, render_image
 from utils.errors import UserError
-from utils.listing import list_images
+from utils.image_listing import list_images
 from utils.locks import lock
 from utils.workers import worker_pool
 

@@ -10,7 +10,7 @@ from typing import Any
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
-from utils.yaml_text import NotYamlError, load_yaml
+from utils.yaml_reader import NotYamlError, load_yaml
 
 logger = logging.getLogger(__name__)
 

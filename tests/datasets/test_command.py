@@ -13,7 +13,8 @@ from datasets.__main__ import main
 from datasets.validate import Finding, Level, Report, format_report
 from tests.datasets.test_validate import QUERY, draw, draw_subset
 from tests.helpers import REPOSITORY
-from utils.errors import UserError, run_main
+from utils.command_line import run_main
+from utils.errors import UserError
 
 
 @pytest.fixture

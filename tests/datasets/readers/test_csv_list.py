@@ -10,7 +10,7 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.registry import read_dataset
 from tests.datasets.readers.test_custom import paths, write
 from utils.errors import UserError
-from utils.text import format_csv
+from utils.escaping import format_csv
 
 PICTURES = [f"p/{name}.png" for name in "abcdefgh"]
 

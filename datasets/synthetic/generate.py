@@ -252,7 +252,7 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """Removes what killed runs left beside `directory`; call it with its lock held.
+    """Removes what killed runs left next to `directory`; call it with its lock held.
 
     Earlier versions put a process id into the name.
     """

@@ -1,4 +1,4 @@
-"""What kind of file a checkpoint is by its first bytes, and whether it is whole, before anything in it is read."""
+"""Tells the format of a checkpoint by its first bytes, and finds damage and decompression bombs before it is loaded."""
 
 import io
 import pickle
@@ -11,22 +11,22 @@ from typing import BinaryIO
 from utils.errors import UserError
 
 MIB = 2**20
-# Names, shapes and plain values of a checkpoint; those of a ViT-H with its optimizer take less than 1 MiB.
+# Bytes of the pickle with names, shapes and plain values; of a ViT-H with its optimizer it has less than 1 MiB.
 MAX_PICKLE = 8 * MIB
 MAX_MEMBERS = 100_000
-MAX_DIRECTORY = 32 * MIB  # list of a zip archive's members, about 90 bytes each
+MAX_DIRECTORY = 32 * MIB  # a zip archive's list of members, about 90 bytes each
 CHUNK = 4 * MIB
 
 _LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # torch.save before 1.6: the number 0x1950a86a20f9469cfc6c, pickled
-# Callables that torch.load may call and that make large objects of small files.
+# Callables that torch.load allows, and that make large objects from small files.
 _BOMBS = {"builtins bytearray", "__builtin__ bytearray"}
-_ENCODE = "_codecs encode"  # of texts to bytes; codecs from bytes to bytes, one after the other, grow without bound
+_ENCODE = "_codecs encode"  # harmless from text to bytes; codecs from bytes to bytes can be chained to a bomb
 _BYTE_CODEC = re.compile(r"(?i)\W*(hex|base64|bz2|quopri|quoted|uu|zlib|zip|rot)[\w\s.-]*")
 
 _SAVE_STATE = "where it comes from, save the model's state_dict() with torch.save, and give that file"
 _UNPACK = "unpack it and give the checkpoint in it"
 _ASK_AGAIN = "what was downloaded is not the file itself; fetch it from a browser or with the site's own tool"
-# First bytes, what such a file is, what to do about it.
+# First bytes, kind of file, what to do.
 _KINDS = (
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file that it stands for with git lfs pull"),
     (b"\x93NUMPY", "a NumPy array (.npy)", _SAVE_STATE),
@@ -49,11 +49,11 @@ def kind_of(handle: BinaryIO, path: str) -> str:
     """The format of a checkpoint: "zip" (torch.save), "legacy" (torch.save before 1.6) or "safetensors".
 
     Args:
-        handle: the file, open at any place; left at its start.
+        handle: the file, at any position; left at the start.
         path: for messages.
 
     Raises:
-        UserError: names what the file is instead, and what to do.
+        UserError: another kind of file; the message says which, and what to do.
     """
     handle.seek(0)
     head = handle.read(4096)
@@ -69,7 +69,7 @@ def kind_of(handle: BinaryIO, path: str) -> str:
 
 
 def _foreign_kind(head: bytes) -> tuple[str, str]:
-    """What a file that begins with `head` is, and what to do about it."""
+    """The kind of file that begins with `head`, and what to do."""
     for start, what, advice in _KINDS:
         if head.startswith(start):
             return what, advice
@@ -97,13 +97,12 @@ def _foreign_kind(head: bytes) -> tuple[str, str]:
 
 
 def check_zip(handle: BinaryIO, path: str) -> None:
-    """Makes sure that a zip file is a whole one of torch.save: its list of members is true, none is compressed, every
-    check sum is right, and its pickle makes no large object of few bytes.
+    """Checks a zip file of torch.save: its list of members, that none is compressed, the checksums, and the pickle.
 
-    Takes about 0.25 s for 350 MB. Where the file was written without check sums, they cannot be compared.
+    Takes about 0.25 s for 350 MB. torch can write files without checksums; those are not compared.
 
     Raises:
-        UserError: another kind of archive, a damaged or a made-up one.
+        UserError: another kind of archive, damage, or a decompression bomb.
     """
     try:
         if _directory_size(handle) > MAX_DIRECTORY:
@@ -116,7 +115,7 @@ def check_zip(handle: BinaryIO, path: str) -> None:
     members = archive.infolist()
     _check_is_of_torch([member.filename for member in members], path)
     _check_members(members, handle.seek(0, io.SEEK_END), path)
-    checked = any(member.CRC for member in members)  # torch writes 0 everywhere if it is told to compute none
+    checked = any(member.CRC for member in members)  # torch writes 0 everywhere where it computes none
     for member in members:
         pickled = member.filename.endswith("data.pkl")
         if pickled and member.file_size > MAX_PICKLE:
@@ -132,15 +131,16 @@ def check_zip(handle: BinaryIO, path: str) -> None:
 
 
 def _directory_size(handle: BinaryIO) -> int:
-    """Bytes of a zip archive's list of members, as the records at its end tell them; 0 where there are none."""
+    """Bytes of a zip archive's list of members, from the records at its end; 0 where there are none."""
     handle.seek(max(0, handle.seek(0, io.SEEK_END) - 2**17))
     tail = handle.read()
     short, long = tail.rfind(b"PK\x05\x06"), tail.rfind(b"PK\x06\x06")
-    told = [int.from_bytes(tail[short + 12 : short + 16], "little")] if short >= 0 and long < 0 else []
-    return max([*told, int.from_bytes(tail[long + 40 : long + 48], "little") if long >= 0 else 0])
+    sizes = [int.from_bytes(tail[short + 12 : short + 16], "little")] if short >= 0 and long < 0 else []
+    return max([*sizes, int.from_bytes(tail[long + 40 : long + 48], "little") if long >= 0 else 0])
 
 
 def _check_is_of_torch(names: list[str], path: str) -> None:
+    """Raises UserError for other zip archives: TorchScript, torch.export, NumPy and the like."""
     endings = {name.rsplit("/", 1)[-1] for name in names}
     other = ""
     if "constants.pkl" in endings or any("/code/" in name for name in names):
@@ -159,31 +159,31 @@ def _check_is_of_torch(names: list[str], path: str) -> None:
 
 
 def _check_members(members: list[zipfile.ZipInfo], file_size: int, path: str) -> None:
-    """Makes sure that the members lie one after the other in the file, each under its own name."""
-    faults = []
+    """Checks that the members lie one after the other in the file, uncompressed, each under its own name."""
+    errors = []
     if len(members) > MAX_MEMBERS:
-        faults = [f"has {len(members)} members, expected at most {MAX_MEMBERS}"]
+        errors = [f"has {len(members)} members, expected at most {MAX_MEMBERS}"]
     elif len({member.filename for member in members}) < len(members):
-        faults = ["has two members of one name"]
+        errors = ["has two members of one name"]
     end = 0
     for member in sorted(members, key=lambda member: member.header_offset):
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            faults.append(f"compresses {member.filename}, which torch never does")
+            errors.append(f"compresses {member.filename}, which torch never does")
         elif member.header_offset < end or member.header_offset + member.file_size > file_size:
-            faults.append(f"tells a false place or size of {member.filename}")
+            errors.append(f"tells a false place or size of {member.filename}")
         end = member.header_offset + member.file_size
-    if faults:
+    if errors:
         raise UserError(
-            f"checkpoint {path}: cannot be read (the zip archive {faults[0]}); it is not as torch.save wrote it, fetch "
+            f"checkpoint {path}: cannot be read (the zip archive {errors[0]}); it is not as torch.save wrote it, fetch "
             "it anew"
         )
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str, *, checked: bool) -> bytes:
-    """Reads a member against its check sum; returns what it holds where it is the pickle."""
+    """Reads a member and verifies its checksum; returns the content of the pickle, b"" for others."""
     try:
         if not checked:
-            member.CRC = None  # zipfile then compares none
+            member.CRC = None  # type: ignore[assignment]  # zipfile then compares nothing
         with archive.open(member) as stream:
             if member.filename.endswith("data.pkl"):
                 return stream.read()
@@ -198,7 +198,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str, *
 
 
 def check_pickle(stream: BinaryIO, path: str) -> None:
-    """Makes sure that a pickle calls nothing that makes large objects of few bytes; torch.load refuses other calls.
+    """Checks that a pickle calls nothing that makes large objects from few bytes. torch.load refuses other calls.
 
     Raises:
         UserError: it does, or it is damaged.
@@ -211,7 +211,7 @@ def check_pickle(stream: BinaryIO, path: str) -> None:
                 calls.add(str(argument))
             elif isinstance(argument, str):
                 texts.add(argument)
-            elif opcode.name in ("LONG_BINPUT", "LONG_BINGET") and argument > MAX_PICKLE:
+            elif opcode.name in ("LONG_BINPUT", "LONG_BINGET") and int(argument or 0) > MAX_PICKLE:
                 raise ValueError(f"memo {argument}")
     except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError, pickle.UnpicklingError) as error:
         raise UserError(
@@ -227,7 +227,7 @@ def check_pickle(stream: BinaryIO, path: str) -> None:
 
 
 def check_legacy(handle: BinaryIO, path: str) -> None:
-    """`check_pickle` for the five pickles in front of a file of torch.save before 1.6, which has no check sums."""
+    """`check_pickle` for the five pickles at the start of a file of torch.save before 1.6, which has no checksums."""
     handle.seek(0)
     head = io.BytesIO(handle.read(MAX_PICKLE))
     for _ in range(5):

@@ -35,12 +35,13 @@ def run_main(main: Callable[[], int | None], *errors: type[Exception]) -> int:
 
     UserError and the types `errors` print one message and give 1, Ctrl-C gives 130.
     """
+    caught: tuple[type[Exception], ...] = (UserError, *errors)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # for characters that the terminal's encoding lacks
     try:
         return main() or 0
-    except (UserError, *errors) as error:
+    except caught as error:
         print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

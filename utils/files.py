@@ -16,8 +16,9 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 from utils.distributed import is_main
 from utils.errors import UserError
@@ -163,7 +164,7 @@ def make_output_dir(path: str | Path) -> Path:
     return directory
 
 
-def open_log(path: Path) -> TextIO:
+def open_log(path: Path) -> TextIOWrapper:
     """Opens a log file for appending. A link or a FIFO in its place is refused.
 
     Raises:

@@ -1,31 +1,32 @@
-"""The depth of 16-bit images: which value is white, and the upper 8 bits of what it gives.
+"""Reduces 16-bit images to 8 bits: finds the actual depth, that is, which value is white, and keeps its upper 8 bits.
 
-A 16-bit container often holds 10, 12 or 14 bits of a camera. White is, in this order:
+A 16-bit file often holds the 10, 12 or 14 bits of a camera. The depth is, in this order:
 
 1. what the file states: maxval of PGM and PPM, BitsPerSample and MaxSampleValue of TIFF, the sBIT chunk of PNG, the
-   precision of JPEG 2000. PNG wants the values of fewer bits spread over 16, which many writers do not do: where a
-   value exceeds what sBIT allows, they are spread.
-2. 16 bits, where every low byte is 0 or repeats the high byte: 8 bits that were spread.
-3. the smallest depth of 8, 10, 12, 14 and 16 bits that holds the largest value of the image. That is a guess for each
-   image by itself, a dark image may come out too bright; where it is below 16 bits, one warning is logged.
+   precision of JPEG 2000. The PNG standard scales values of fewer bits to 16, which many programs do not do: where a
+   value exceeds sBIT, the values are taken as scaled.
+2. 16 bits, where every low byte is 0 or repeats the high byte: 8 bits scaled to 16.
+3. the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value of the image. This is a guess for each image,
+   and a dark image may come out too bright; below 16 bits, one warning is logged.
 """
 
 import io
 import struct
 import zlib
-from typing import BinaryIO
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from utils.logging import warn_once
 
 DEPTHS = (8, 10, 12, 14, 16)
-_PLAIN_BYTES = 2**22  # of a PNM file in digits, which PIL reads one by one
+_PLAIN_BYTES = 2**22  # of a PNM file with ASCII digits, which PIL reads one by one
 _BITS, _PHOTOMETRIC, _PLANES, _LARGEST, _COLOURS = 258, 262, 284, 281, 320  # TIFF tags
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
 
-# What PIL's TIFF reader could decode, but does not know: 12-bit grey and inverted 16-bit grey.
+# Modes that PIL's TIFF reader can decode, but does not list: 12-bit grey and inverted 16-bit grey.
 for _order in (b"II", b"MM"):
     for _photometric in (0, 1):
         TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (12,), ()), ("I;16", "I;12"))
@@ -33,30 +34,35 @@ TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "
 
 
 def upper_bits(values: np.ndarray, white: int) -> np.ndarray:
-    """Values of 0 to `white`, at least 255, as uint8: of 2^n - 1 the upper 8 bits; what exceeds it is white."""
+    """Scales values from 0..`white` (at least 255) to uint8; for 2^n - 1 these are the upper 8 bits. Clips at white."""
     return np.minimum(values.astype(np.uint32) * 256 // (white + 1), 255).astype(np.uint8)
 
 
 def read_grey(image: Image.Image, values: np.ndarray, significant: int, path: object) -> np.ndarray:
-    """Grey of more than 8 bits as uint8, black 0.
+    """Reduces grey values of more than 8 bits to uint8, black 0.
 
     Args:
-        image: where the values are from.
-        values: (H, W) as PIL gives them.
+        image: the image that PIL opened.
+        values: (H, W), its values.
         significant: bits that a PNG states, 0 for none.
-        path: for the warning.
+        path: file, for the warning.
     """
-    if image.format in ("PPM", "JPEG2000"):  # PIL has spread the values over 16 bits
+    if image.format in ("PPM", "JPEG2000"):  # PIL has scaled the values to 16 bits
         return upper_bits(values, 2**16 - 1)
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = _tiff_tags(image)
     bits = tags.get(_BITS, (16,))[0]
     white = 2 ** (bits if bits < 16 else _find_depth(values, significant or _stated(tags), path)) - 1
     grey = upper_bits(values, white)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 
-def _stated(tags) -> int:
-    """Depth by the MaxSampleValue of a TIFF, 0 where it has none."""
+def _tiff_tags(image: Image.Image) -> Mapping:
+    """Tags of a TIFF; none for other formats."""
+    return image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+
+
+def _stated(tags: Mapping) -> int:
+    """Depth from the MaxSampleValue of a TIFF; 0 without one."""
     largest = tags.get(_LARGEST, (0,))
     return _smallest_depth(largest[0] if isinstance(largest, tuple) else largest)
 
@@ -66,7 +72,7 @@ def _smallest_depth(largest: int) -> int:
 
 
 def _find_depth(values: np.ndarray, stated: int, path: object) -> int:
-    """Bits of 16-bit values, as the module says."""
+    """Actual depth of 16-bit values, see the top of the file."""
     largest = int(values.max())
     low, high = values & 255, values >> 8
     if largest >= 2 ** DEPTHS[-2] or np.array_equal(low, np.where(low, high, 0)):
@@ -87,17 +93,17 @@ def _find_depth(values: np.ndarray, stated: int, path: object) -> int:
 
 
 def read_colours(image: Image.Image, handle: BinaryIO, significant: int, path: object) -> np.ndarray | None:
-    """Colours of 16 bits that hold fewer, as (H, W, 3) uint8; None where PIL's own reading, the high bytes, is right.
+    """Reduces 16-bit colours to (H, W, 3) uint8; None where PIL's result, the high bytes, is right.
 
     Args:
-        image: loaded by PIL.
-        handle: the file, read from its start.
+        image: the image that PIL has loaded.
+        handle: its file.
         significant, path: see `read_grey`.
 
     Raises:
-        ValueError: a layout that PIL misreads.
+        ValueError: a layout that PIL reads wrongly.
     """
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = _tiff_tags(image)
     deep = _png_header(handle)[0] == 16 if image.format == "PNG" else tags.get(_BITS, (8,))[0] == 16
     if not deep or image.mode not in ("RGB", "RGBA"):
         return None
@@ -118,33 +124,35 @@ def _png_header(handle: BinaryIO) -> bytes:
 
 
 def _low_bytes(image: Image.Image, handle: BinaryIO) -> np.ndarray:
-    """The low bytes of 16-bit colours, (H, W, 3) uint8: PIL reads the high ones, so it is told another byte order."""
-    grey_with_opacity = image.format == "PNG" and _png_header(handle)[1] == 4
+    """The low bytes of 16-bit colours, (H, W, 3) uint8. PIL reads the high bytes, so the byte order is swapped."""
+    grey_with_alpha = image.format == "PNG" and _png_header(handle)[1] == 4
     handle.seek(0)
-    if grey_with_opacity:  # as four bytes a pixel: grey high and low, opacity high and low
+    if grey_with_alpha:  # read as 8-bit RGBA: high and low byte of grey, high and low byte of alpha
         content = bytearray(handle.read())
         content[24:26] = 8, 6  # depth, colour type RGBA
         content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as spread:
-            return np.repeat(np.asarray(spread)[:, :, 1:2], 3, axis=2)
-    with Image.open(handle, formats=[image.format]) as again:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as as_bytes:
+            return np.repeat(np.asarray(as_bytes)[:, :, 1:2], 3, axis=2)
+    with Image.open(handle, formats=[str(image.format)]) as again:
         again.tile = [tile._replace(args=_other_order(tile.args)) for tile in again.tile]
         return np.asarray(again.convert("RGB"))
 
 
-def _other_order(arguments):
+def _other_order(arguments: Any) -> Any:
+    """The arguments of PIL's raw decoder, with the other byte order."""
     rawmode = arguments if isinstance(arguments, str) else arguments[0]
     other = rawmode[:-1] + {"L": "B", "B": "L", "N": "B"}[rawmode[-1]]
     return other if isinstance(arguments, str) else (other, *arguments[1:])
 
 
-def read_pnm(image: Image.Image, handle: BinaryIO) -> np.ndarray | None:
-    """A PGM or PPM of another maxval than 255 as (H, W) or (H, W, 3) uint8; None for those that PIL reads at once.
+def read_pnm(image: ImageFile.ImageFile, handle: BinaryIO) -> np.ndarray | None:
+    """Reads a binary PGM or PPM as (H, W) or (H, W, 3) uint8; None for the other forms, which PIL reads.
 
     Raises:
-        ValueError: in digits and large, or truncated.
+        ValueError: the file is truncated, or large and in ASCII digits.
     """
-    codec, _, offset, arguments = image.tile[0]
+    tile: Any = image.tile[0]
+    codec, _, offset, arguments = tile
     if codec == "ppm_plain" and handle.seek(0, io.SEEK_END) > _PLAIN_BYTES:
         raise ValueError(f"a PNM in digits of more than {_PLAIN_BYTES >> 20} MiB; convert it to binary")
     if codec != "ppm":
@@ -165,7 +173,7 @@ def read_pnm(image: Image.Image, handle: BinaryIO) -> np.ndarray | None:
 
 
 def widen_palette(image: Image.Image) -> None:
-    """Mends the palette of a TIFF that was written with 8 bits a value: PIL takes the upper 8 of 16, all 0."""
-    colours = image.tag_v2.get(_COLOURS, (256,))
+    """Corrects the palette of a TIFF with 8-bit palette values: PIL takes the upper 8 of 16 bits, which are all 0."""
+    colours = _tiff_tags(image).get(_COLOURS, (256,))
     if max(colours) < 256:
         image.putpalette(np.array(colours, np.uint8).reshape(3, -1).T.tobytes())

@@ -1,7 +1,7 @@
-"""Which entries of a directory are images: one listing for readers, validation, export, corrupted copies and --images.
+"""Lists the images of a directory, for readers, validation, export, corrupted copies and --images.
 
-Passed over, whatever they hold, are hidden entries (a name that begins with a dot) and what machines leave among files:
-MACHINE_MADE, and names that `_LEFT_BY_MACHINES` matches. The directory that a user names is read whatever its name.
+Hidden entries (names that begin with a dot) and entries that programs leave among files (MACHINE_MADE and
+_LEFT_BY_MACHINES) are skipped. The directory that a user names is read whatever its name is.
 """
 
 import logging
@@ -17,17 +17,25 @@ from utils.files import in_kernel_directory
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2",
-            ".ppm", ".pgm")  # fmt: skip
-# Whole names, in any case: storage systems (Synology, QNAP, Asustor, NetApp), Windows, macOS, file systems, Python.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2"),
+    *(".ppm", ".pgm"),
+)
+# Names in lower case.
 MACHINE_MADE = frozenset(
-    ("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@syno", "@synoeastream", "@synoresource",
-     "@database", "@appstore", "@transcode", "#recycle", "#snapshot", "~snapshot",
-     "$recycle.bin", "recycler", "recycled", "system volume information", "thumbs.db", "ehthumbs.db",
-     "ehthumbs_vista.db", "desktop.ini", "__macosx", "network trash folder", "temporary items",
-     "thevolumesettingsfolder", "icon\r", "lost+found", "lost.dir", "__pycache__")
-)  # fmt: skip
-# Snapshots and rescued files; locks and unfinished copies; backups; copies that a synchronisation could not merge
+    [
+        # storage systems: Synology, QNAP, Asustor, NetApp
+        *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@syno", "@synoeastream", "@synoresource"),
+        *("@database", "@appstore", "@transcode", "#recycle", "#snapshot", "~snapshot"),
+        # Windows, macOS
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "thumbs.db", "ehthumbs.db"),
+        *("ehthumbs_vista.db", "desktop.ini", "__macosx", "network trash folder", "temporary items"),
+        *("thevolumesettingsfolder", "icon\r"),
+        # file systems, Python
+        *("lost+found", "lost.dir", "__pycache__"),
+    ]
+)
+# Snapshots and recovered files; locks and incomplete copies; backups; conflicting copies of a synchronisation
 # (Syncthing, Dropbox, Nextcloud); Synology's thumbnails outside of @eaDir.
 _LEFT_BY_MACHINES = re.compile(
     r"^(@gmt-\d{4}\.|found\.\d{3}$|trash-\d+$|~\$|~syncthing~|syno(file|photo)_thumb_)"
@@ -35,14 +43,14 @@ _LEFT_BY_MACHINES = re.compile(
     r"|\.sync-conflict-\d|\([^()]*conflicted copy|\(case conflict",
     re.ASCII | re.IGNORECASE,
 )
-SHOWN = 20  # names that the log quotes
-# Bounds, far above those of any data set: depth of directories, entries in all, and how often links may lead to the
-# same directory, beyond which directories that are linked crosswise would be read without end.
+SHOWN = 20  # names in a line of the log
+# Bounds, far above any data set: depth of directories, number of entries, and how often links may lead to the same
+# directory (directories that link to one another would be read forever).
 MAX_DEPTH, MAX_ENTRIES, MAX_VISITS = 64, 5_000_000, 8
 
 
 def is_machine_made(name: str) -> bool:
-    """Whether an entry of this name is hidden or left by a machine, and passed over."""
+    """Whether an entry of this name is hidden or left by a program, and so skipped."""
     return name.startswith(".") or name.lower() in MACHINE_MADE or _LEFT_BY_MACHINES.search(name) is not None
 
 
@@ -53,17 +61,17 @@ def list_images(
     suffixes: Iterable[str] = SUFFIXES,
     recursive: bool = True,
 ) -> Iterator[str]:
-    """Paths of the images in `directory`, relative to it, with forward slashes, in the order of their names.
+    """Yields the paths of the images in `directory`, relative to it, with forward slashes, sorted by name.
 
-    What is passed over is counted in the log: hidden and machine-made entries by name, other files by suffix. Symbolic
-    links are followed.
+    The log counts what is skipped: hidden and machine-made entries by name, other files by suffix. Symbolic links are
+    followed.
 
     Args:
         directory: where to look.
-        report: takes the errors of single entries: links in loops, directories that cannot be read or lie in /proc or
-            /sys, and names of images that are no files.
-        suffixes: what the names of images end in, in lower case.
-        recursive: also below it.
+        report: called with the error message of an entry: a link in a loop, a directory that cannot be read or lies in
+            /proc or /sys, an image name that is no file.
+        suffixes: endings of image names, in lower case.
+        recursive: whether to read the directories below, too.
 
     Raises:
         UserError: more than MAX_ENTRIES entries, or links that lead to one directory more than MAX_VISITS times.
@@ -74,20 +82,24 @@ def list_images(
 
 
 class _Listing:
+    """The state of one walk: counts of skipped entries and of visits."""
+
     def __init__(self, report: Callable[[str], None], suffixes: tuple[str, ...], recursive: bool) -> None:
         self.report, self.suffixes, self.recursive = report, suffixes, recursive
-        self.passed_over, self.others, self.visits = Counter(), Counter(), Counter()
+        self.machine_made: Counter[str] = Counter()  # by name
+        self.others: Counter[str] = Counter()  # by suffix
+        self.visits: Counter[str] = Counter()  # by path without links
         self.num_entries = 0
 
     def walk(self, place: str, prefix: str, real: str, above: tuple[str, ...]) -> Iterator[str]:
-        """Images below `place`, whose path is `real` without links and `prefix` below the directory that is listed."""
+        """Images below `place`: `real` is its path without links, `prefix` its path below the listed directory."""
         if real in above:
             self.report(f"{place}: a symbolic link that leads back to {real}, a loop. Remove the link")
             return
         for entry in self._entries(place, real, len(above)):
             name = entry.name
             if is_machine_made(name):
-                self.passed_over["._*" if name.startswith("._") else name] += 1
+                self.machine_made["._*" if name.startswith("._") else name] += 1
                 continue
             try:
                 is_directory = entry.is_dir()
@@ -108,7 +120,7 @@ class _Listing:
                 self.report(f"{entry.path}: no file, or a link to none. Remove it")
 
     def _entries(self, place: str, real: str, depth: int) -> list[os.DirEntry]:
-        """Sorted by name; none, and a report, where the directory cannot be read."""
+        """The entries of a directory, sorted by name; none where it cannot be read, which is reported."""
         self.visits[real] += 1
         if self.visits[real] > MAX_VISITS:
             raise UserError(
@@ -133,11 +145,12 @@ class _Listing:
         return entries
 
     def log(self, directory: str | Path) -> None:
-        if self.passed_over:
-            names = sorted(self.passed_over)
-            quoted = ", ".join(f"{self.passed_over[name]} {name}" for name in names[:SHOWN])
+        """Logs what was skipped."""
+        if self.machine_made:
+            names = sorted(self.machine_made)
+            quoted = ", ".join(f"{self.machine_made[name]} {name}" for name in names[:SHOWN])
             more = f" and {len(names) - SHOWN} more names" if len(names) > SHOWN else ""
-            logger.info("%s: passed over as hidden or machine-made: %s%s", directory, quoted, more)
+            logger.info("%s: skipped as hidden or machine-made: %s%s", directory, quoted, more)
         if self.others:
             kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(self.others.items()))
-            logger.info("%s: passed over %s; images end in %s", directory, kinds, ", ".join(sorted(self.suffixes)))
+            logger.info("%s: skipped %s; images end in %s", directory, kinds, ", ".join(sorted(self.suffixes)))

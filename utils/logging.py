@@ -3,8 +3,8 @@
 import logging
 import logging.handlers
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
 
 from utils.distributed import is_main, rank
 from utils.escaping import printable_lines
@@ -26,7 +26,7 @@ class _LogFile(logging.FileHandler):
 
     failed = False
 
-    def _open(self) -> TextIO:
+    def _open(self) -> TextIOWrapper:
         return open_log(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord | None) -> None:
@@ -52,7 +52,7 @@ def setup_logging(output_dir: Path | None = None) -> None:
     """
     root = logging.getLogger()
     main = is_main()
-    waiting = []
+    waiting: list[logging.LogRecord] = []
     for handler in [handler for handler in root.handlers if getattr(handler, "of_project", False)]:
         waiting += getattr(handler, "buffer", [])
         root.removeHandler(handler)

@@ -1,5 +1,4 @@
-"""The model's state dict in a checkpoint: under which entries and prefixes it lies, and which one where there are
-several, as with averages of the weights (EMA)."""
+"""Finds the model's state dict in a checkpoint, under entries and name prefixes, also beside averaged weights (EMA)."""
 
 import logging
 import re
@@ -14,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 State = dict[str, torch.Tensor]
 
-WRAPPERS = ("module", "_orig_mod")  # what DataParallel and torch.compile put into names, anywhere
-# First parts of names that say where a model was used, not what it is.
+WRAPPERS = ("module", "_orig_mod")  # parts that DataParallel and torch.compile insert anywhere in a name
+# First parts of names that say how a training code uses the model, not what the model is.
 PREFIXES = (
-    "model", "net", "network", "backbone", "encoder", "base_encoder", "encoder_q", "encoder_k", "momentum_encoder",
-    "target_encoder", "student", "teacher", "ema", "model_ema", "ema_model",
-)  # fmt: skip
-# Names by which models are found, most telling first: those of re-identification, bare backbones, CFAT's bridge.
+    *("model", "net", "network", "backbone", "encoder", "base_encoder", "encoder_q", "encoder_k"),
+    *("momentum_encoder", "target_encoder", "student", "teacher", "ema", "model_ema", "ema_model"),
+)
+# Names that every model of a kind has: re-identification models, bare backbones, CFAT's bridge; searched in this order.
 ANCHORS = (
     ("base.cls_token", "base.layer1.0.conv1.weight"),
     ("cls_token", "layer1.0.conv1.weight"),
@@ -33,12 +32,12 @@ SHOWN = 8  # names in a message
 
 
 def num_rows(value: torch.Tensor | None) -> int:
-    """Length of a tensor's first dimension; 0 for none and for a 0-dim tensor."""
+    """Length of a tensor's first dimension; 0 for None and for a 0-dim tensor."""
     return len(value) if value is not None and value.ndim else 0
 
 
 def model_state(content: dict, path: str | Path, *, entry: str = "") -> State:
-    """`find_model`, with a log line where an entry was chosen or a prefix taken off."""
+    """`find_model`, which logs where it chose an entry or removed a prefix."""
     state, note = find_model(content, path, entry=entry)
     if note:
         logger.info("checkpoint %s: %s", path, note)
@@ -46,21 +45,21 @@ def model_state(content: dict, path: str | Path, *, entry: str = "") -> State:
 
 
 def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[State, str]:
-    """Finds the model's state dict: bare, in dicts, or under a prefix that says nothing of the model.
+    """Finds the model's state dict: at the top level, in an entry, or under one of PREFIXES.
 
-    Where there are several, the trained weights come before their average, and of a bare backbone's student and
-    teacher (DINO) the teacher, as the code of such files has it.
+    Of several models, the trained weights come before their average; of a bare backbone's student and teacher (DINO),
+    the teacher comes first, as in the code that writes such files.
 
     Args:
         content: what `load_checkpoint` returned.
         path: for messages.
-        entry: name of an entry or prefix, MODEL.CHECKPOINT_ENTRY; "" chooses as said.
+        entry: name of an entry or prefix, MODEL.CHECKPOINT_ENTRY; "" chooses as above.
 
     Returns:
-        The state dict, and a note on what was chosen; "" where there was nothing to choose or to take off.
+        The state dict, and a note on what was chosen; "" where there was nothing to choose or to remove.
 
     Raises:
-        UserError: no tensors, two of one name, several models, or no such entry.
+        UserError: no tensors, two tensors of one name, several models, or no such entry.
     """
     boxes = dict(_boxes(content, path))
     if not boxes:
@@ -74,14 +73,14 @@ def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[Sta
             f"checkpoint {path}: the state of a training that goes on; continue it with SOLVER.RESUME auto, or give "
             "the checkpoint that it leaves at its end"
         )
-    if not models:  # of another kind: whoever wants a certain one says what is missing
+    if not models:  # another kind of model; the caller reports what it misses
         return max(boxes.values(), key=len), ""
     label = _choose(models, path, entry)
     return models[label], _note(content, models, label)
 
 
 def _boxes(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
-    """The tensors of every dict in `content`, by the dotted keys that lead to the dict; each dict once."""
+    """The tensors of every dict in `content`, with the dotted keys that lead to the dict; each dict once."""
     waiting, seen = [("", content, 0)], {id(content)}
     while waiting:
         label, box, depth = waiting.pop(0)
@@ -102,7 +101,7 @@ def _boxes(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
 
 
 def _models(boxes: dict[str, State]) -> dict[str, State]:
-    """The models of the most telling kind, by the entries and the prefix that lead to each."""
+    """The models of the first kind of ANCHORS that is there, by the entries and the prefix of each."""
     for anchors in ANCHORS:
         found: dict[str, State] = {}
         for label, state in boxes.items():
@@ -118,7 +117,7 @@ def _models(boxes: dict[str, State]) -> dict[str, State]:
 
 
 def _prefixes(state: State, anchors: tuple[str, ...]) -> set[str]:
-    """Prefixes, each with its dot, under which one of `anchors` stands and which say nothing of the model."""
+    """Prefixes of names in `state`, with their dot, before one of `anchors`; each made of PREFIXES."""
     prefixes = {name.removesuffix(anchor) for name in state for anchor in anchors if name.endswith(anchor)}
     return {
         prefix
@@ -128,6 +127,7 @@ def _prefixes(state: State, anchors: tuple[str, ...]) -> set[str]:
 
 
 def _choose(models: dict[str, State], path: str | Path, entry: str) -> str:
+    """The label of the model to read."""
     if len(models) == 1:
         return next(iter(models))
     if entry:
@@ -146,16 +146,17 @@ def _choose(models: dict[str, State], path: str | Path, entry: str) -> str:
 
 
 def _rank(label: str, state: State) -> int:
-    """Which of several models comes first; of re-identification models' students and teachers neither does."""
+    """The smallest rank is read; students and teachers of re-identification models have the same one."""
     if _STUDENT.search(label):
         return 1 if any(name.startswith("base.") for name in state) else 2
     return 1 if _AVERAGED.search(label) else 0
 
 
 def _note(content: dict, models: dict[str, State], label: str) -> str:
+    """What was chosen and what was not read, for the log."""
     others = [other for other in models if other != label]
-    unread = [key for key in content if isinstance(key, str) and _AVERAGED.search(key) and not any(
-        other.split(".")[0] == key for other in models)]  # fmt: skip
+    entries = {other.split(".")[0] for other in models}
+    unread = [key for key in content if isinstance(key, str) and _AVERAGED.search(key) and key not in entries]
     note = f"the weights of {label or 'its top level'!r} are read" if others or label not in ("", "model") else ""
     if others:
         note += f", not those of {', '.join(map(repr, others))} (MODEL.CHECKPOINT_ENTRY chooses)"

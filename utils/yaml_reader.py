@@ -1,9 +1,9 @@
-"""YAML read in one bounded way: configuration files, values of the command line and configurations in checkpoints.
+"""Reads YAML within bounds: configuration files, values of the command line and configurations in checkpoints.
 
 Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), so 010 is 10, 0o17 is 15,
 1e3 is a number, and yes, no, on, off, 1:30, 1_000 and dates are text. PyYAML's own loaders follow YAML 1.1, where 010
-is 8; here PyYAML only splits the text into events. Its Python parser is used even where libyaml is there: events come
-one by one, so a bomb is refused as soon as it exceeds a limit, and messages are the same everywhere.
+is 8, so PyYAML only splits the text into events here. Its Python parser yields them one by one: a text that expands to
+too many values is refused as soon as it exceeds a limit. Messages do not depend on whether libyaml is installed.
 """
 
 import math
@@ -17,7 +17,7 @@ from utils.errors import UserError
 
 # A merged configuration has about 200 values, 4 levels and 6,000 characters.
 MAX_CHARACTERS = 2**18
-MAX_VALUES = 5_000  # each time that an alias stands for it; 100 characters of text count as one more
+MAX_VALUES = 5_000  # with every alias expanded; 100 characters of text count as one more
 MAX_DEPTH = 16
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -41,18 +41,18 @@ def load_yaml(text: str, where: str, *, as_text: Collection[str] = ()) -> Any:
     """Reads one YAML document.
 
     Args:
-        text: at most MAX_CHARACTERS characters; a byte order mark is passed over.
-        where: file name or the like, which every message begins with.
-        as_text: dotted keys whose plain scalars stay text, so that `OUTPUT_DIR: 2024` is a name.
+        text: at most MAX_CHARACTERS characters; a byte order mark is skipped.
+        where: file name or the like, the beginning of every message.
+        as_text: dotted keys whose plain scalars stay text, e.g. `OUTPUT_DIR: 2024`.
 
     Returns:
-        dict (keys are text), list, str, int of at most 64 bits, float, bool or None; None for an empty text. Values
-        behind aliases are shared.
+        dict (keys are text), list, str, int of at most 64 bits, float, bool or None; None for an empty text. Aliases
+        of one anchor share one value.
 
     Raises:
         NotYamlError: not valid YAML.
-        UserError: a key given twice, several documents, a tag, an alias without an anchor, a number that is too large,
-            or more characters, values or levels than a configuration has.
+        UserError: a repeated key, several documents, a tag, an alias without an anchor, a number that is too large, or
+            more characters, values or levels than the limits.
     """
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"{where}: {len(text)} characters, expected at most {MAX_CHARACTERS}; is it the right text?")
@@ -68,10 +68,10 @@ def load_yaml(text: str, where: str, *, as_text: Collection[str] = ()) -> Any:
 
 
 def load_mapping(text: Any, where: str) -> dict[str, Any]:
-    """Reads a text of sections of keys, e.g. the configuration that a checkpoint keeps; {} for an empty one.
+    """Reads a mapping, e.g. the configuration in a checkpoint; {} for an empty text.
 
     Raises:
-        UserError: as of `load_yaml`; `text` is no text, or holds something else.
+        UserError: see `load_yaml`; or `text` is no str, or not a mapping.
     """
     content = load_yaml(text, where) if isinstance(text, str) else text
     if content is None and isinstance(text, str):
@@ -84,10 +84,10 @@ def load_mapping(text: Any, where: str) -> dict[str, Any]:
 
 
 def read_scalar(text: str) -> bool | int | float | str | None:
-    """The value of a plain scalar after YAML 1.2's core schema.
+    """The value of a plain scalar by YAML 1.2's core schema.
 
     Raises:
-        ValueError: a number that its type cannot hold; the message says so.
+        ValueError: the number does not fit into its type.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -98,17 +98,17 @@ def read_scalar(text: str) -> bool | int | float | str | None:
             raise ValueError(f"the integer {text:.24}{'...' * (len(text) > 24)} has more than 64 bits")
         return number
     if _FLOAT.fullmatch(text):
-        number = float(text)
-        if math.isinf(number):
+        value = float(text)
+        if math.isinf(value):
             raise ValueError(f"the number {text:.24} is too large; infinity is written .inf")
-        if not number and re.search("[1-9]", re.split("[eE]", text)[0]):
+        if not value and re.search("[1-9]", re.split("[eE]", text)[0]):
             raise ValueError(f"the number {text:.24} is too small, it would be 0")
-        return number
+        return value
     return text
 
 
 class _Reader:
-    """Values from the events of one document, counted while they come."""
+    """Builds the values of one document from its events, and counts them."""
 
     def __init__(self, events: Iterator[yaml.Event], where: str, as_text: frozenset[str]) -> None:
         self.events, self.where, self.as_text = events, where, as_text
@@ -137,7 +137,7 @@ class _Reader:
             raise self.error(event, f"nested more than {MAX_DEPTH} deep, which no configuration is")
 
     def value(self, event: yaml.Event, path: tuple[str, ...]) -> tuple[Any, int]:
-        """The value that begins with `event`, and how many levels it has."""
+        """The value that begins with `event`, and its number of levels."""
         before = self.count
         self.check(event, values=1 + len(getattr(event, "value", "")) // 100, depth=len(path))
         if isinstance(event, yaml.AliasEvent):
@@ -199,14 +199,14 @@ class _Reader:
         return merged | values, height
 
     def merge(self, key: yaml.Event, merged: dict[str, Any], path: tuple[str, ...]) -> int:
-        """Puts what `<<` names into `merged`; of several mappings, earlier ones win."""
+        """Adds the mappings that `<<` names to `merged`; earlier ones win."""
         named, height = self.value(next(self.events), path)
         for mapping in named if isinstance(named, list) else [named]:
             if not isinstance(mapping, dict):
                 raise self.error(key, f"<<: found {mapping!r:.60}, expected a section, or a list of sections")
             for name, value in mapping.items():
                 merged.setdefault(name, value)
-        return height - (2 if isinstance(named, list) else 1)  # the entries of the mappings stand here themselves
+        return height - (2 if isinstance(named, list) else 1)  # the entries, not the mappings, are at this level
 
     def check_tag(self, event: yaml.CollectionStartEvent, kind: str) -> None:
         if event.tag not in (None, "!", f"{_TAG}{kind}"):

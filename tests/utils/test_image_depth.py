@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.hostile.images import chunk, grey_tags, png, tiff
 from utils import logging as project_logging
-from utils.images import image_size, read_image
 from utils.image_depth import upper_bits
+from utils.images import image_size, read_image
 
 HEIGHT, WIDTH = 23, 17
 DEPTHS = (10, 12, 14, 16)

@@ -1,4 +1,4 @@
-"""One listing for all: what is an image, what is passed over, and where it ends."""
+"""What is listed as an image, what is skipped, and the bounds."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ def write(directory, *names):
         (directory / name).touch()
 
 
-def test_lists_pictures_in_the_order_of_their_names(tmp_path):
+def test_images_are_sorted_by_name(tmp_path):
     write(tmp_path, "b.jpg", "a/2.png", "a/10.JPEG", "c/d/e.webp", "B.bmp", "a.tif", "ä.tiff")
     expected = ["B.bmp", "a/10.JPEG", "a/2.png", "a.tif", "b.jpg", "c/d/e.webp", "ä.tiff"]
     assert images(tmp_path) == (expected, [])
@@ -34,10 +34,8 @@ def test_passes_over_other_and_hidden_files(tmp_path, caplog):
     write(tmp_path, "a.jpg", "._a.jpg", ".git/b.jpg", "Thumbs.db", "notes.txt", "jpg", "c.jpg.part", "c.heic")
     caplog.set_level(logging.INFO)
     assert images(tmp_path) == (["a.jpg"], [])
-    assert (
-        f"{tmp_path}: passed over as hidden or machine-made: 1 ._*, 1 .git, 1 Thumbs.db, 1 c.jpg.part\n" in caplog.text
-    )
-    assert f"{tmp_path}: passed over 1 .heic, 1 .txt, 1 no suffix; images end in .avif, .bmp" in caplog.text
+    assert f"{tmp_path}: skipped as hidden or machine-made: 1 ._*, 1 .git, 1 Thumbs.db, 1 c.jpg.part\n" in caplog.text
+    assert f"{tmp_path}: skipped 1 .heic, 1 .txt, 1 no suffix; images end in .avif, .bmp" in caplog.text
     assert images(tmp_path, suffixes={".heic", ".txt"}) == (["c.heic", "notes.txt"], [])
 
 
@@ -45,7 +43,7 @@ def test_not_below(tmp_path, caplog):
     write(tmp_path, "a.jpg", "b/c.jpg", "d.jpg/e.jpg")
     caplog.set_level(logging.INFO)
     assert images(tmp_path, recursive=False) == (["a.jpg"], [])
-    assert "passed over 2 directories; images end in" in caplog.text
+    assert "skipped 2 directories; images end in" in caplog.text
     assert images(tmp_path) == (["a.jpg", "b/c.jpg", "d.jpg/e.jpg"], [])
 
 
@@ -60,22 +58,22 @@ def test_follows_links(tmp_path):
     assert images(tmp_path / "link")[0][0] == "c.jpg"
 
 
-def test_names_of_pictures_that_are_no_files_are_faults(tmp_path):
+def test_image_names_that_are_no_files_are_errors(tmp_path):
     write(tmp_path, "b.jpg")
     (tmp_path / "a.jpg").symlink_to("nowhere.jpg")
     os.mkfifo(tmp_path / "c.jpg")  # who reads it waits for ever
-    told = [f"{tmp_path / name}: no file, or a link to none. Remove it" for name in ("a.jpg", "c.jpg")]
-    assert images(tmp_path) == (["b.jpg"], told)
+    expected = [f"{tmp_path / name}: no file, or a link to none. Remove it" for name in ("a.jpg", "c.jpg")]
+    assert images(tmp_path) == (["b.jpg"], expected)
 
 
-def test_links_in_loops_are_faults(tmp_path):
+def test_links_in_loops_are_errors(tmp_path):
     write(tmp_path, "a/b.jpg", "c.jpg")
     (tmp_path / "a" / "up").symlink_to("..")
     (tmp_path / "a" / "here").symlink_to(".")
-    found, faults = images(tmp_path)
+    found, errors = images(tmp_path)
     assert found == ["a/b.jpg", "c.jpg"]
     loop = "{}: a symbolic link that leads back to {}, a loop. Remove the link"
-    assert faults == [
+    assert errors == [
         loop.format(tmp_path / "a" / "here", tmp_path / "a"),
         loop.format(tmp_path / "a" / "up", tmp_path),
     ]
@@ -83,30 +81,30 @@ def test_links_in_loops_are_faults(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["self", "self.jpg"])
-def test_a_link_to_itself_is_a_fault(tmp_path, name):
+def test_a_link_to_itself_is_an_error(tmp_path, name):
     write(tmp_path, "a.jpg")
     (tmp_path / name).symlink_to(name)
-    found, (fault,) = images(tmp_path)
+    found, (error,) = images(tmp_path)
     assert found == ["a.jpg"]
-    assert fault.startswith(f"{tmp_path / name}: cannot be read (Too many levels of symbolic links)")
+    assert error.startswith(f"{tmp_path / name}: cannot be read (Too many levels of symbolic links)")
 
 
-def test_a_directory_that_is_not_there_is_a_fault(tmp_path):
-    found, (fault,) = images(tmp_path / "a")
+def test_a_directory_that_is_not_there_is_an_error(tmp_path):
+    found, (error,) = images(tmp_path / "a")
     assert found == []
-    assert fault.startswith(f"{tmp_path / 'a'}: cannot be read (No such file or directory).")
+    assert error.startswith(f"{tmp_path / 'a'}: cannot be read (No such file or directory).")
 
 
 @as_user
-def test_a_directory_that_must_not_be_read_is_a_fault(tmp_path):
+def test_a_directory_that_must_not_be_read_is_an_error(tmp_path):
     write(tmp_path, "a.jpg", "closed/b.jpg")
     (tmp_path / "closed").chmod(0)
     try:
-        found, faults = images(tmp_path)
+        found, errors = images(tmp_path)
     finally:
         (tmp_path / "closed").chmod(0o700)
     assert found == ["a.jpg"]
-    assert faults == [f"{tmp_path / 'closed'}: cannot be read (Permission denied). Mend its permissions, or remove it"]
+    assert errors == [f"{tmp_path / 'closed'}: cannot be read (Permission denied). Mend its permissions, or remove it"]
 
 
 MACHINE_MADE = [
@@ -152,7 +150,7 @@ def test_what_is_passed_over_is_counted_by_name(tmp_path, caplog):
     write(tmp_path, *(f"{pid}/{prefix}a.jpg" for pid in range(3) for prefix in ("", "._")))
     caplog.set_level(logging.INFO)
     assert images(tmp_path) == (["0/a.jpg", "1/a.jpg", "2/a.jpg"], [])
-    assert "passed over as hidden or machine-made: 1 #recycle, 3 ._*, 3 @eaDir\n" in caplog.text
+    assert "skipped as hidden or machine-made: 1 #recycle, 3 ._*, 3 @eaDir\n" in caplog.text
     write(tmp_path, *(f".a.jpg.{number:06d}" for number in range(40)))
     caplog.clear()
     images(tmp_path)
@@ -178,11 +176,11 @@ def test_links_into_the_kernels_directories_are_errors(tmp_path, kernel):
 
 
 def test_bounds(tmp_path, monkeypatch):
-    deep = "/".join(["d"] * (listing.MAX_DEPTH + 1))
+    deep = "/".join(["d"] * (image_listing.MAX_DEPTH + 1))
     write(tmp_path, f"{deep}/a.jpg", "b.jpg")
     found, (error,) = images(tmp_path)
     assert found == ["b.jpg"]
     assert "more than 64 directories deep" in error
-    monkeypatch.setattr(listing, "MAX_ENTRIES", 50)
+    monkeypatch.setattr(image_listing, "MAX_ENTRIES", 50)
     with pytest.raises(UserError, match="more than 50 entries were found; is it the right directory?"):
         images(tmp_path)

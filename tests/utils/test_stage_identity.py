@@ -22,28 +22,77 @@ from utils.stage_identity import ALL, StageIdentity, initial_weights, make_ident
 
 CPU = torch.device("cpu")
 TINY = {
-    "MODEL.PRETRAIN_PATH": "", "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID", "MODEL.DEVICE": "cpu",
-    "INPUT.SIZE_TRAIN": [16, 16], "INPUT.SIZE_TEST": [16, 16], "DATASETS.CHECK_COUNTS": False,
-    "DATASETS.CHECK_IMAGES": False, "DATALOADER.NUM_WORKERS": 0, "DATALOADER.NUM_INSTANCE": 2,
-    "SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_EPOCHS": 1, "SOLVER.OPTIMIZER_NAME": "SGD", "SOLVER.BASE_LR": 0.01,
-}  # fmt: skip
+    "MODEL.PRETRAIN_PATH": "",
+    "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID",
+    "MODEL.DEVICE": "cpu",
+    "INPUT.SIZE_TRAIN": [16, 16],
+    "INPUT.SIZE_TEST": [16, 16],
+    "DATASETS.CHECK_COUNTS": False,
+    "DATASETS.CHECK_IMAGES": False,
+    "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.NUM_INSTANCE": 2,
+    "SOLVER.IMS_PER_BATCH": 4,
+    "SOLVER.MAX_EPOCHS": 1,
+    "SOLVER.OPTIMIZER_NAME": "SGD",
+    "SOLVER.BASE_LR": 0.01,
+}
 # Configurations that between them make every row of the table true.
 CASES = {
     "transformer": [],
-    "jigsaw": ["MODEL.JPM", "True", "MODEL.STRIDE_SIZE", "[8, 8]", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST",
-               "[32, 32]", "MODEL.NO_MARGIN", "False", "SOLVER.SCHEDULER", "multistep", "INPUT.ERASING_TYPE", "self"],
+    "jigsaw": [
+        "MODEL.JPM",
+        "True",
+        "MODEL.STRIDE_SIZE",
+        "[8, 8]",
+        "INPUT.SIZE_TRAIN",
+        "[32, 32]",
+        "INPUT.SIZE_TEST",
+        "[32, 32]",
+        "MODEL.NO_MARGIN",
+        "False",
+        "SOLVER.SCHEDULER",
+        "multistep",
+        "INPUT.ERASING_TYPE",
+        "self",
+    ],
     "resnet": ["MODEL.NAME", "resnet50", "INPUT.SELF_ID", "True", "MODEL.METRIC_LOSS_TYPE", "wrtriplet"],
-    "margins": ["MODEL.ID_LOSS_TYPE", "arcface", "MODEL.IF_WITH_CENTER", "True", "INPUT.AUGMIX", "True",
-                "DATALOADER.SAMPLER", "softmax", "SOLVER.EMA_DECAY", "0.9"],
-}  # fmt: skip
+    "margins": [
+        "MODEL.ID_LOSS_TYPE",
+        "arcface",
+        "MODEL.IF_WITH_CENTER",
+        "True",
+        "INPUT.AUGMIX",
+        "True",
+        "DATALOADER.SAMPLER",
+        "softmax",
+        "SOLVER.EMA_DECAY",
+        "0.9",
+    ],
+}
 # Read while a stage is built and trained, and of no influence on its weights: HARMLESS below proves it.
 NO_WEIGHTS = {
-    "CFAT.STAGE", "DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "OUTPUT_DIR", "SOLVER.RESUME", "SOLVER.LOG_PERIOD",
-    "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.GRAD_CHECKPOINT", "TEST.FEATURE", "TEST.FEAT_NORM",
+    "CFAT.STAGE",
+    "DATALOADER.NUM_WORKERS",
+    "MODEL.DEVICE",
+    "OUTPUT_DIR",
+    "SOLVER.RESUME",
+    "SOLVER.LOG_PERIOD",
+    "SOLVER.EVAL_PERIOD",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.GRAD_CHECKPOINT",
+    "TEST.FEATURE",
+    "TEST.FEAT_NORM",
     "TEST.ATTENTION_QUERIES",
-}  # fmt: skip
+}
 # In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
-READ_ELSEWHERE = {"MODEL.CHECKPOINT_ENTRY", "MODEL.PRETRAIN_SIZE", "SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT", "CFAT.COSINE.PATCH_WEIGHT"}
+READ_ELSEWHERE = {
+    "MODEL.CHECKPOINT_ENTRY",
+    "MODEL.PRETRAIN_SIZE",
+    "SOLVER.DETERMINISTIC",
+    "CFAT.CORRUPTED.INIT",
+    "CFAT.STUDENT_INIT",
+    "CFAT.COSINE.PATCH_WEIGHT",
+}
 # Read by the stage's code, which then ignores it, since it is one of another stage.
 IGNORED = {
     "clean": {"INPUT.PAIRED_GEOMETRY"},
@@ -52,24 +101,59 @@ IGNORED = {
 }
 # Other values of what no stage but the named one reads, all at once.
 HARMLESS = {
-    "OUTPUT_DIR": "", "TEST.FEATURE": "neck", "TEST.FEAT_NORM": False, "TEST.IMS_PER_BATCH": 3, "TEST.REPEATS": 2,
-    "TEST.METRIC": "cosine", "TEST.RE_RANKING": True, "TEST.PROTOCOLS": ["clean"], "SOLVER.LOG_PERIOD": 1,
-    "SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.EVAL_PERIOD": 1, "CORRUPTION.TEST": ["fog"], "DATALOADER.NUM_WORKERS": 1,
-    "DATALOADER.CACHE": "ram", "SOLVER.STEPS": [7], "SOLVER.GAMMA": 0.5, "SOLVER.MARGIN": 0.9,
+    "OUTPUT_DIR": "",
+    "TEST.FEATURE": "neck",
+    "TEST.FEAT_NORM": False,
+    "TEST.IMS_PER_BATCH": 3,
+    "TEST.REPEATS": 2,
+    "TEST.METRIC": "cosine",
+    "TEST.RE_RANKING": True,
+    "TEST.PROTOCOLS": ["clean"],
+    "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.EVAL_PERIOD": 1,
+    "CORRUPTION.TEST": ["fog"],
+    "DATALOADER.NUM_WORKERS": 1,
+    "DATALOADER.CACHE": "ram",
+    "SOLVER.STEPS": [7],
+    "SOLVER.GAMMA": 0.5,
+    "SOLVER.MARGIN": 0.9,
     "SOLVER.GRAD_CHECKPOINT": True,
-    "SOLVER.COSINE_SCALE": 9.0, "SOLVER.CENTER_LR": 0.1, "MODEL.SHIFT_NUM": 2, "MODEL.LAST_STRIDE": 2,
-    "MODEL.CONSISTENCY_LOSS_WEIGHT": 3.0, "INPUT.MIXING_COEFF": [2.0, 3.0], "DATASETS.SPLIT.SEED": 5,
-    "DATASETS.FOLDER.TRAIN": "other", "CFAT.STAGES": ["clean", "corrupted", "bridge", "align"],
-}  # fmt: skip
+    "SOLVER.COSINE_SCALE": 9.0,
+    "SOLVER.CENTER_LR": 0.1,
+    "MODEL.SHIFT_NUM": 2,
+    "MODEL.LAST_STRIDE": 2,
+    "MODEL.CONSISTENCY_LOSS_WEIGHT": 3.0,
+    "INPUT.MIXING_COEFF": [2.0, 3.0],
+    "DATASETS.SPLIT.SEED": 5,
+    "DATASETS.FOLDER.TRAIN": "other",
+    "CFAT.STAGES": ["clean", "corrupted", "bridge", "align"],
+}
 OF_OTHER_STAGES = {
-    "clean": {"CORRUPTION.TRAIN": ["fog"], "CORRUPTION.SEVERITIES": [2], "CORRUPTION.CLEAN_PROB": 0.5,
-              "CORRUPTION.BACKEND": "imagecorruptions", "INPUT.PAIRED_GEOMETRY": False, "CFAT.COARSE.WEIGHT": 3.0,
-              "CFAT.FINE.LATENT_DIM": 4, "CFAT.STUDENT_VIEWS": "both", "CFAT.CORRUPTED.INIT": "clean"},
-    "bridge": {"INPUT.SELF_ID": True, "CFAT.STUDENT_VIEWS": "both", "CFAT.COARSE.WEIGHT": 3.0,
-               "CFAT.COSINE.CLASS_WEIGHT": 1.0, "CFAT.FINE.IDENTITY_WEIGHT": 4.0, "MODEL.TRIPLET_LOSS_WEIGHT": 2.0,
-               "MODEL.IF_LABELSMOOTH": True, "MODEL.IF_WITH_CENTER": True, "CFAT.CLEAN.BASE_LR": 0.3},
+    "clean": {
+        "CORRUPTION.TRAIN": ["fog"],
+        "CORRUPTION.SEVERITIES": [2],
+        "CORRUPTION.CLEAN_PROB": 0.5,
+        "CORRUPTION.BACKEND": "imagecorruptions",
+        "INPUT.PAIRED_GEOMETRY": False,
+        "CFAT.COARSE.WEIGHT": 3.0,
+        "CFAT.FINE.LATENT_DIM": 4,
+        "CFAT.STUDENT_VIEWS": "both",
+        "CFAT.CORRUPTED.INIT": "clean",
+    },
+    "bridge": {
+        "INPUT.SELF_ID": True,
+        "CFAT.STUDENT_VIEWS": "both",
+        "CFAT.COARSE.WEIGHT": 3.0,
+        "CFAT.COSINE.CLASS_WEIGHT": 1.0,
+        "CFAT.FINE.IDENTITY_WEIGHT": 4.0,
+        "MODEL.TRIPLET_LOSS_WEIGHT": 2.0,
+        "MODEL.IF_LABELSMOOTH": True,
+        "MODEL.IF_WITH_CENTER": True,
+        "CFAT.CLEAN.BASE_LR": 0.3,
+    },
     "align": {"INPUT.SELF_ID": True, "CFAT.FINE.PRIOR_WEIGHT": 3.0, "CFAT.BRIDGE.MAX_EPOCHS": 7},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +229,12 @@ def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
     other = {key for key in known - used if not key.startswith(("DATASETS.", "TEST."))}
     assert used <= known
     assert other == NO_WEIGHTS - {key for key in NO_WEIGHTS if key.startswith("TEST.")} | {
-        "CFAT.STAGES", "CORRUPTION.TEST", "DATALOADER.CACHE", "MODEL.PRETRAIN_PATH",
+        "CFAT.STAGES",
+        "CORRUPTION.TEST",
+        "DATALOADER.CACHE",
+        "MODEL.PRETRAIN_PATH",
         *(f"CFAT.{stage.upper()}.{name}" for stage in ALL for name in ("BASE_LR", "MAX_EPOCHS", "WEIGHT")),
-    }  # fmt: skip
+    }
 
 
 def train(cfg):

@@ -56,10 +56,18 @@ def test_prefixes_of_backbones_are_taken_off_and_told_once(prefix, caplog):
 @pytest.mark.parametrize("make", [reid, bare])
 @pytest.mark.parametrize(
     ("raw", "average"),
-    [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("model", "ema"), ("net", "ema_state_dict"),
-     ("model", "teacher"), ("state_dict", "swa_model"), ("model", "averaged_model"), ("encoder_q", "encoder_k"),
-     ("model", "momentum_encoder")],
-)  # fmt: skip
+    [
+        ("state_dict", "state_dict_ema"),
+        ("model", "model_ema"),
+        ("model", "ema"),
+        ("net", "ema_state_dict"),
+        ("model", "teacher"),
+        ("state_dict", "swa_model"),
+        ("model", "averaged_model"),
+        ("encoder_q", "encoder_k"),
+        ("model", "momentum_encoder"),
+    ],
+)
 def test_averages_beside_raw_weights(make, raw, average, caplog):
     for content in ({raw: make(1), average: make(2)}, {average: below("module", make(2)), raw: make(1)}):
         caplog.clear()

@@ -62,15 +62,17 @@ def test_numbers_that_no_type_holds(text):
         ("\ufeffa: 1\r\nb: [x, 'y', \"z\"]\r\n", {"a": 1, "b": ["x", "y", "z"]}),
         ("1: 2\nyes: 3\n~: 4\n", {"1": 2, "yes": 3, "~": 4}),
         ("a: '010'\nb: !!str 010\nc: !!int '3'\n", {"a": "010", "b": "010", "c": 3}),
-        ("x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}\nz: {<<: [{a: 0}, *x]}\n",
-         {"x": {"a": 1, "b": 2}, "y": {"a": 1, "b": 3}, "z": {"a": 0, "b": 2}}),
+        (
+            "x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}\nz: {<<: [{a: 0}, *x]}\n",
+            {"x": {"a": 1, "b": 2}, "y": {"a": 1, "b": 3}, "z": {"a": 0, "b": 2}},
+        ),
         ("'<<': 1", {"<<": 1}),
         ("", None),
         ("# nothing\n", None),
         ("---\na: 1\n...\n", {"a": 1}),
         ("%YAML 1.1\n---\na: 010\n", {"a": 10}),
     ],
-)  # fmt: skip
+)
 def test_documents(text, value):
     assert load_yaml(text, "a.yml") == value
 
@@ -103,8 +105,11 @@ def test_what_is_wrong_is_said_with_its_line(text, message):
 def test_keys_of_texts_keep_them_as_written():
     text = "a: 1e3\nb: {c: 010, d: [no, 0x1]}\ne: 010\nf:\n"
     assert load_yaml(text, "", as_text=("a", "b.c", "b.d.[]", "f")) == {
-        "a": "1e3", "b": {"c": "010", "d": ["no", "0x1"]}, "e": 10, "f": None,
-    }  # fmt: skip
+        "a": "1e3",
+        "b": {"c": "010", "d": ["no", "0x1"]},
+        "e": 10,
+        "f": None,
+    }
 
 
 def test_dumps_of_earlier_versions_mean_the_same():

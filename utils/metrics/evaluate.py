@@ -143,7 +143,7 @@ def evaluate_features(
         rows = _ranking_blocks(*sides, blocks, metric)
     else:
         if metric == "cosine":
-            sides = tuple(torch.nn.functional.normalize(features, dim=1) for features in sides)
+            sides = (torch.nn.functional.normalize(sides[0], dim=1), torch.nn.functional.normalize(sides[1], dim=1))
         rows = re_ranking_blocks(*sides, re_ranking, blocks=blocks, memory_limit=memory_limit)
     scores = Scores(len(query.pids), Gallery(gallery.pids, gallery.camids), conventions)
     for start, distances in rows:

@@ -7,7 +7,7 @@ same integers. utils.metrics.reference defines what is computed.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from utils.seeds import derive_generator
 from utils.structures import JUNK_PID, RetrievalMetrics
 
 EXTENSION = "utils.metrics.rank_cylib"
-rank_cylib = load_extension(EXTENSION)
+rank_cylib: Any = load_extension(EXTENSION)
 
 BACKENDS = ("auto", "cython", "numpy")
 AP_CONVENTIONS = ("step", "trapezoid")

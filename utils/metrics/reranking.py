@@ -8,6 +8,7 @@ with N and not with N x N.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from utils.extensions import load_extension, warn_not_built
 from utils.metrics.checks import MEMORY_LIMIT, check_features, query_blocks
 
 EXTENSION = "utils.metrics.rerank_cylib"
-rerank_cylib = load_extension(EXTENSION)
+rerank_cylib: Any = load_extension(EXTENSION)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def _weights(
     return (mean @ weights).tocsr()
 
 
-def _mix_numpy(queries: sparse.csr_array, lists: sparse.csc_array, scales: np.ndarray, share: float, distances) -> None:
+def _mix_numpy(
+    queries: sparse.csr_array, lists: sparse.csc_array, scales: np.ndarray, share: float, distances: np.ndarray
+) -> None:
     """rerank_cylib.mix_jaccard in NumPy, query by query."""
     for row, own in enumerate(distances):
         overlap = np.zeros(len(own), np.float32)

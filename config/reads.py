@@ -1,9 +1,9 @@
-"""Which keys an experiment reads: a key that is given in vain gets a warning.
+"""Which keys an experiment reads. A key that is given and not read gets a warning.
 
-The experiment is the training of the stages of CFAT.STAGES and the test, whichever command runs: a file serves both.
-utils/stage_identity.py knows which keys determine the weights of a stage; a stage that does not have a key there does
-not read it. NEEDS has what is left to say: the purpose of those keys, for the warning, with what narrows their use
-further, and all conditions of the other keys. A key in neither table is always read.
+The experiment is the training of the stages of CFAT.STAGES and the test, whichever command runs: one file serves both.
+utils/stage_identity.py lists the keys that determine the weights of each stage; such a key is read if a stage of the
+experiment has it there. NEEDS adds conditions to some of these keys, has the conditions of other keys, and says in the
+warning what a key is for. A key in neither table is always read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -231,10 +231,13 @@ READ_BY_TEST: dict[str, Condition] = {
 
 
 def unread_keys(values: Values) -> dict[str, str]:
-    """The keys that nothing reads in an experiment, with what each is for.
+    """The keys that nothing in the experiment reads.
 
     Args:
         values: the merged and checked configuration, by dotted key.
+
+    Returns:
+        Key -> what it is for, in the order of config/defaults.py.
     """
     from utils.stage_identity import stages_that_read  # imports torch, which --help can do without
 

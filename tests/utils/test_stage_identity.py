@@ -282,6 +282,12 @@ def test_digests():
     assert [list(other.differences(one.describe())) for other in changed] == [[kind] for kind in kinds]
 
 
+def test_keys_of_earlier_versions_that_determine_no_weight_are_not_compared():
+    here = StageIdentity("clean", {"SEED": 1})
+    before = StageIdentity("clean", {"SEED": 1, "SOLVER.ACCUMULATE": 4})
+    assert here.differences(before.describe()) == {}
+
+
 @pytest.mark.parametrize(
     "described", [None, [], "text", {}, {"settings": 3}, {"settings": {}, "data": {}, "initial": 5, "version": "x"}]
 )

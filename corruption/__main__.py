@@ -113,11 +113,10 @@ def export(args: argparse.Namespace) -> None:
 
     severities = SEVERITIES if args.severity == "random" else (int(args.severity),)
     policy = CorruptionPolicy(resolve_names(args.types or ["all"]), severities, backend=args.backend)
-    report = export_copy(Export(args.data, args.out, policy, args.seed, args.repeat), workers=args.workers)
-    counts = report.images
+    counts, num_written = export_copy(Export(args.data, args.out, policy, args.seed, args.repeat), workers=args.workers)
     print(
         f"{printable(args.out)}: complete; {counts['query']} query and {counts['gallery']} gallery images corrupted, "
-        f"{counts.get('train', 0)} training images copied; {report.num_written} files written by this run"
+        f"{counts.get('train', 0)} training images copied; {num_written} files written by this run"
     )
     source, copy = args.data.resolve().name, args.out.resolve()
     readable = source in _DATASETS and counts.get("train")  # the reader needs training images as well

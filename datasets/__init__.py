@@ -6,25 +6,16 @@ make_dataloader    its loaders for training and testing
 make_image_loader  a loader of any images below a directory
 read_training_set  the fingerprint of a training set, which checkpoints keep
 
-Nothing is imported before it is used. Import `make_dataloader` from here: the file of that name holds nothing else for
-others.
+A name is imported on first use; `__init__.pyi` lists all names with their modules. Import `make_dataloader` from here:
+importing the module of that name first would hide the function.
 """
 
 import os
 
 import lazy_loader
 
-import utils  # noqa: F401  sets up the environment before torchvision or albumentations are imported
+import utils  # noqa: F401  first: completes the environment of users whom the system does not know
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer version over the network
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "config_check": ["check"],
-        "fingerprint": ["read_training_set"],
-        "image_loader": ["make_image_loader"],
-        "make_dataloader": ["make_dataloader"],
-        "readers.registry": ["read_dataset"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.command_line import ArgumentParser, run_main
+from utils.command_line import ArgumentParser, expand_arguments, run_main
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,12 +80,9 @@ def synthesize(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    from datasets.validate import DeepCheck
-    from utils.command_line import expand_arguments
+    args = expand_arguments(parse_args(argv), "out")  # first, so that --help imports nothing heavy
     from utils.logging import setup_logging
 
-    expand_arguments(args, "out")
     setup_logging()
     if args.command == "synthesize":
         return synthesize(args)
@@ -93,17 +90,11 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--fast opens no image, --deep reads them all; give one of the two")
     if (args.digests or args.record) and not args.deep:
         raise UserError("--digests and --record say what --deep compares with; give --deep too")
+    from datasets.validate import DeepCheck
+
     deep = DeepCheck(args.digests, args.record) if args.deep else None
     return check(args.config_file, args.opts, fast=args.fast, deep=deep)
 
 
-def run() -> int:
-    parse_args()  # first, so that --help imports nothing heavy
-
-    from config import ConfigError
-
-    return run_main(main, ConfigError)
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run_main(main))

@@ -1,5 +1,9 @@
 """Checks the keys of a configuration that this package reads, before anything is read or built."""
 
+from collections.abc import Callable
+
+from yacs.config import CfgNode
+
 from datasets.readers.folder import compile_pattern
 from datasets.readers.registry import find_reader
 from datasets.readers.validation import labels_of
@@ -9,7 +13,7 @@ from utils.errors import UserError
 from utils.structures import DatasetSplits
 
 
-def check(cfg, splits: DatasetSplits | None = None) -> None:
+def check(cfg: CfgNode, splits: DatasetSplits | None = None) -> None:
     """Checks the data set's name, the batch size and keys that contradict each other.
 
     Args:
@@ -19,16 +23,13 @@ def check(cfg, splits: DatasetSplits | None = None) -> None:
     Raises:
         UserError: names every key that is wrong, one per line.
     """
-    checks = [
+    checks: list[Callable[[], object]] = [
         lambda: find_reader(cfg.DATASETS.NAMES),
         lambda: _check_batch(cfg),
         lambda: _check_bad_images(cfg),
+        lambda: cfg.DATASETS.NAMES == "folder" and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),
+        lambda: splits and make_batch_sampler(cfg, labels_of(splits), cfg.SEED),
     ]
-    if cfg.DATASETS.NAMES == "folder":
-        checks.append(lambda: compile_pattern(cfg.DATASETS.FOLDER.PATTERN))
-    if splits is not None:
-        label_of = labels_of(splits)
-        checks.append(lambda: make_batch_sampler(cfg, [label_of[record.pid] for record in splits.train], cfg.SEED))
     errors = []
     for run in checks:
         try:
@@ -39,7 +40,7 @@ def check(cfg, splits: DatasetSplits | None = None) -> None:
         raise UserError("\n".join(dict.fromkeys(errors)))
 
 
-def _check_batch(cfg) -> None:
+def _check_batch(cfg: CfgNode) -> None:
     with_triplets = cfg.DATALOADER.SAMPLER == "softmax_triplet"
     if with_triplets and cfg.DATALOADER.NUM_INSTANCE == 1:
         raise UserError(
@@ -49,7 +50,7 @@ def _check_batch(cfg) -> None:
     check_batch_size(cfg.SOLVER.IMS_PER_BATCH, world_size(), cfg.DATALOADER.NUM_INSTANCE if with_triplets else 1)
 
 
-def _check_bad_images(cfg) -> None:
+def _check_bad_images(cfg: CfgNode) -> None:
     if cfg.DATASETS.ON_BAD_IMAGE == "skip" and not cfg.DATASETS.CHECK_IMAGES:
         raise UserError(
             "DATASETS.ON_BAD_IMAGE skip: DATASETS.CHECK_IMAGES False looks for no damaged images; expected "

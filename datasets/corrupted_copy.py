@@ -8,6 +8,8 @@ their files are unchanged.
 from pathlib import Path
 from typing import NamedTuple
 
+from yacs.config import CfgNode
+
 from datasets.copy_format import CORRUPTED_SPLITS, SETTINGS, check_files
 from datasets.readers import cuhk03, market1501
 from datasets.readers.file_errors import FileErrors
@@ -50,7 +52,7 @@ def original_of(name: str) -> str | None:
     return original if original in COPIED and hyphen and suffix and Path(name).name == name else None
 
 
-def read_corrupted_copy(cfg, root: Path, errors: FileErrors) -> DatasetSplits:
+def read_corrupted_copy(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     """Reads the copy cfg.DATASETS.NAMES below `root`.
 
     Raises:

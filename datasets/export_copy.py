@@ -10,11 +10,10 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 from PIL import Image
@@ -32,15 +31,14 @@ from datasets.copy_format import (
     sha256,
 )
 from utils.errors import UserError
-from utils.files import MIB, read_bytes, read_json_object, written_beside
+from utils.files import MIB, read_bytes, read_json_object, remove_leftovers, written_beside
 from utils.image_listing import is_machine_made
 from utils.images import MAX_BYTES, read_image
 from utils.locks import LOCK, lock
 from utils.structures import Condition
 from utils.workers import worker_pool
 
-Result = TypeVar("Result")
-RESUME_ADVICE = "run the same command again with fewer --workers: it goes on where it stopped"
+RESUME_ADVICE = "run the same command again with fewer --workers: it resumes where it stopped"
 # Raised with every change that changes an image or a file: a copy that another version began is not resumed.
 FORMAT_VERSION = 1
 MAX_SETTINGS = MIB  # of export.json
@@ -91,10 +89,11 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
     data, out = export.data, export.out
     _check_places(data, out)
     files = _list_files(data)
+    progress = partial(tqdm, total=len(files), leave=False, disable=None)
     # 0, not 1 thread: with 1, OpenCV would wait for threads that the parent had and a forked worker has not
     with worker_pool(workers, len(files), init=partial(cv2.setNumThreads, 0), advice=RESUME_ADVICE) as pool:
         sources = [data / file.source for file in files]
-        sums = _with_progress(pool.map(_sha256_of_source, sources), "reading", len(files))
+        sums = list(progress(pool.map(_sha256_of_source, sources), "reading"))
         settings = _describe(export, files, sums)
         _make_directory(out)
         targets = [file.target for file in files]
@@ -103,8 +102,8 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
             manifest = _find_earlier(out, settings, targets)
             if manifest is not None:
                 settings["versions"] = manifest["versions"]
-            for leftover in _list_partials(out) if held else []:
-                leftover.unlink(missing_ok=True)
+            for directory in (out, *(out / folder for folder in SPLIT_OF)) if held else ():
+                remove_leftovers(directory)
             if not (out / SETTINGS).exists():
                 _write(out / SETTINGS, _to_json(settings))
             for folder in {file.target.split("/")[0] for file in files}:
@@ -115,16 +114,11 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
                 for file, digest in zip(files, sums, strict=True)
             ]
             make = partial(_make_file, export, settings["versions"])
-            made = _with_progress(pool.map(make, files), "exporting", len(files))
+            made = list(progress(pool.map(make, files), "exporting"))
             if manifest is None:
                 listed = {file.target: digest for file, (digest, _) in zip(files, made, strict=True)}
                 _write(out / MANIFEST, _to_json({**settings, "files": dict(sorted(listed.items()))}))
     return ExportReport(settings["pictures"], sum(written for _, written in made))
-
-
-def _with_progress(results: Iterable[Result], title: str, total: int) -> list[Result]:
-    """All results, with a progress bar on a terminal."""
-    return list(tqdm(results, title, total, leave=False, disable=None))
 
 
 def _check_places(data: Path, out: Path) -> None:
@@ -244,12 +238,6 @@ def _name_differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
         for key in sorted({*found, *expected})
         if found.get(key) != expected.get(key)
     )
-
-
-def _list_partials(out: Path) -> list[Path]:
-    """Incomplete files of a killed export."""
-    patterns = (f".{SETTINGS}.*.partial", f".{MANIFEST}.*.partial", *(f"{folder}/.*.partial" for folder in SPLIT_OF))
-    return [path for pattern in patterns for path in out.glob(pattern)]
 
 
 def _make_file(export: Export, versions: dict[str, str], file: CopiedFile) -> tuple[str, bool]:

@@ -59,13 +59,12 @@ def read_training_set(splits: DatasetSplits) -> TrainingSet:
     labels = labels_of(splits)
     digests = once_per_node(partial(map_images, _sha256_of, paths, "reading images"))
     total = hashlib.sha256()
-    for record in splits.train:
-        line = f"{digests[record.path]} {labels[record.pid]} {record.camid} {record.viewid}\n"
-        total.update(line.encode())
+    for record, label in zip(splits.train, labels, strict=True):
+        total.update(f"{digests[record.path]} {label} {record.camid} {record.viewid}\n".encode())
     records = all_records(splits)
     facts = {
         "images": len(paths),
-        "identities": len(labels),
+        "identities": len(set(labels)),
         "cameras": 1 + max(record.camid for record in records),
         "views": 1 + max(record.viewid for record in records),
         "sha256": total.hexdigest(),

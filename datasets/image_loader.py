@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, replace
 
 from torch.utils.data import DataLoader
+from yacs.config import CfgNode
 
 from datasets.decoding import find_unreadable
 from datasets.loaders import make_test_loaders
@@ -34,7 +35,7 @@ class ImageLoader:
     query_loader: DataLoader | None = None
 
 
-def make_image_loader(cfg, directory: str, *, query: str | None = None) -> ImageLoader:
+def make_image_loader(cfg: CfgNode, directory: str, *, query: str | None = None) -> ImageLoader:
     """Lists the images below `directory`, of any size and mode, and makes their loader.
 
     Unless DATASETS.CHECK_IMAGES is False each is decoded first; a damaged one is an error or is left out, as

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from yacs.config import CfgNode
 
 from corruption import CorruptionPolicy, make_test_policy
 from datasets.image_dataset import TestImages
 from datasets.transforms import TestTransform
-from utils import sharding
 from utils.images import read_image
+from utils.sharding import shard
 from utils.structures import Condition, DatasetSplits
 
 Reader = Callable[[str], np.ndarray]
@@ -38,7 +39,7 @@ def _start_worker(worker_id: int) -> None:
     os.setpgid(0, 0)
 
 
-def make_test_loaders(cfg, splits: DatasetSplits, read: Reader = read_image) -> "TestLoaders":
+def make_test_loaders(cfg: CfgNode, splits: DatasetSplits, read: Reader = read_image) -> "TestLoaders":
     """The test loaders of a configuration."""
     return TestLoaders(
         splits=splits,
@@ -80,8 +81,8 @@ class TestLoaders:
 
     def __call__(self, split: str, condition: Condition, repeat: int) -> DataLoader:
         images = self._images(split, condition, repeat)
-        shard = sharding.shard(len(images))
-        return make_loader(images, self.num_workers, batch_size=self.batch_size, sampler=shard)
+        sampler = shard(len(images))
+        return make_loader(images, self.num_workers, batch_size=self.batch_size, sampler=sampler)
 
     def image(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:
         """One image under a condition, at its own size, (H, W, 3) uint8 RGB."""

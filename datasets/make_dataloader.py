@@ -3,6 +3,7 @@
 import logging
 
 from torch.utils.data import DataLoader
+from yacs.config import CfgNode
 
 from corruption import make_corruption_set, make_train_policy
 from datasets.corrupted_copy import original_of
@@ -21,7 +22,7 @@ from utils.structures import DataBundle, DatasetSplits
 logger = logging.getLogger(__name__)
 
 
-def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | None = None) -> DataBundle:
+def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSplits | None = None) -> DataBundle:
     """Makes the loaders for cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty) and for testing.
 
     Args:
@@ -43,23 +44,21 @@ def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | Non
     used = records if with_train else (*splits.query, *splits.gallery)
     read: Reader = cached([record.path for record in used]) if cfg.DATALOADER.CACHE == "ram" else read_image
     test_loaders = make_test_loaders(cfg, splits, read)
-    label_of = labels_of(splits)
     return DataBundle(
         splits=splits,
-        train=_make_train_loader(cfg, splits, label_of, read) if with_train else None,
+        train=_make_train_loader(cfg, splits, read) if with_train else None,
         test_loader=test_loaders,
         read_test_image=test_loaders.image,
-        num_classes=len(label_of),
+        num_classes=len({record.pid for record in splits.train}),
         num_cameras=1 + max(record.camid for record in records),
         num_views=1 + max(record.viewid for record in records),
         corruptions=make_corruption_set(cfg, test_loaders.policy),
     )
 
 
-def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], read: Reader) -> DataLoader:
+def _make_train_loader(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> DataLoader:
     stage = current_stage(cfg)
-    seed = derive_seed(cfg.SEED, stage.name)
-    labels = [label_of[record.pid] for record in splits.train]
+    seed, labels = derive_seed(cfg.SEED, stage.name), labels_of(splits)
     transform = TrainTransform(
         tuple(cfg.INPUT.SIZE_TRAIN),
         flip_prob=cfg.INPUT.PROB,

@@ -7,17 +7,18 @@ augmented as it would be there: results do not depend on which process an image 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
+from yacs.config import CfgNode
 
 from utils import distributed
 from utils.errors import UserError
 from utils.seeds import derive_generator
 
 
-class SampleKey(NamedTuple):
+@dataclass(frozen=True)
+class SampleKey:
     """What a sampler asks a data set for: image `index`, as sample number `position` of `epoch`."""
 
     index: int
@@ -33,7 +34,7 @@ class Shard:
     world_size: int = 1
 
 
-def make_batch_sampler(cfg, labels: Sequence[int], seed: int) -> "EpochBatchSampler":
+def make_batch_sampler(cfg: CfgNode, labels: Sequence[int], seed: int) -> "EpochBatchSampler":
     """The sampler of DATALOADER.SAMPLER for this process; `labels` is the identity of every training image, from 0.
 
     Raises:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from datasets.readers.custom import ALL, TEST, make_splits
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import explain_missing
@@ -26,7 +28,7 @@ MAX_LIST = 512 * MIB  # five million rows
 SPLITS = (*SPLIT_NAMES, TEST)
 
 
-def read(cfg, root: Path, errors: FileErrors) -> DatasetSplits:
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     split = cfg.DATASETS.SPLIT
     return read_csv(root, errors, file=cfg.DATASETS.CSV.FILE, seed=split.SEED, train_share=split.TRAIN_SHARE)
 

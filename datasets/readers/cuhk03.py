@@ -28,6 +28,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from datasets.copy_format import SETTINGS
 from datasets.readers.cuhk03_images import CONTENTS, MAT, extract_images, load_contents, parse_name
 from datasets.readers.cuhk03_mat import URL, find_protocol, load_protocol
@@ -57,7 +59,7 @@ PUBLISHED = {
 PUBLISHED_CLASSIC = {"train": Counts(None, 1367), "query": Counts(None, 100), "gallery": Counts(None, 100)}
 
 
-def read(cfg, root: Path, errors: FileErrors) -> DatasetSplits:
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     cuhk03 = cfg.DATASETS.CUHK03
     return read_cuhk03(root, errors, boxes=cuhk03.BOXES, classic_split=cuhk03.CLASSIC_SPLIT)
 

@@ -3,8 +3,6 @@
 import json
 import logging
 import re
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ from tqdm import tqdm
 
 from datasets.readers.cuhk03_hdf5 import MatFile
 from utils.errors import UserError
-from utils.files import MIB, read_json_object
+from utils.files import MIB, directory_written_beside, read_json_object, remove_leftovers
 from utils.locks import lock
 
 logger = logging.getLogger(__name__)
@@ -105,7 +103,6 @@ def extract_images(mat: Path, boxes: str, directory: Path) -> None:
     Raises:
         UserError: `mat` is damaged, or the images cannot be written.
     """
-    building = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.partial")
     try:
         directory.parent.mkdir(exist_ok=True)
         other = f"another process that extracts the images to {directory}"
@@ -113,15 +110,10 @@ def extract_images(mat: Path, boxes: str, directory: Path) -> None:
             if directory.is_dir():
                 logger.info("using %s, which another process extracted meanwhile", directory)
                 return
-            for leftover in directory.parent.glob(f".{directory.name}.*.partial") if held else []:
-                logger.info("removing %s, left by an interrupted extraction", leftover)
-                shutil.rmtree(leftover)
-            try:
-                building.mkdir()
+            if held:
+                remove_leftovers(directory.parent, name=directory.name, trees=True)
+            with directory_written_beside(directory) as building:
                 _write_images(mat, boxes, building)
-                building.rename(directory)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
     except OSError as error:
         raise UserError(
             f"cannot extract the images of {mat} to {directory}: {error}. Nothing incomplete is left there; make "
@@ -161,7 +153,7 @@ def _read_testsets(file: MatFile, people: list[int]) -> list[list[list[int]]]:
         for pair, person in testset:
             if not (1 <= pair <= len(people) and 1 <= person <= people[pair - 1]):
                 raise UserError(
-                    f"{file.path}: 'testsets', split {split}: person {person} of camera pair {pair}; the pairs have "
-                    f"{people} people. Unpack or download it again"
+                    f"{file.path}: 'testsets', split {split}: person {person} of camera pair {pair}; expected one "
+                    f"of the people of the pairs, {people}. Unpack or download it again"
                 )
     return testsets

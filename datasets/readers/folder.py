@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from datasets.readers.custom import ALL, TEST, make_splits
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import explain_missing
@@ -18,7 +20,7 @@ from utils.structures import DatasetSplits
 GROUPS = ("pid", "camid", "viewid")
 
 
-def read(cfg, root: Path, errors: FileErrors) -> DatasetSplits:
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     folder, split = cfg.DATASETS.FOLDER, cfg.DATASETS.SPLIT
     directories = {"train": folder.TRAIN, "query": folder.QUERY, "gallery": folder.GALLERY}
     return read_folder(

@@ -1,12 +1,11 @@
 """Finds the directory of a data set below DATASETS.ROOT_DIR."""
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 from utils.image_listing import SUFFIXES, is_machine_made
 
 logger = logging.getLogger(__name__)
@@ -153,9 +152,7 @@ def explain_missing(path: Path) -> str:
         return f"{path} does not exist"
     missing = path.relative_to(above).parts[0]
     names = [name for name in _names_in(above) if not is_machine_made(name)]
-    near = difflib.get_close_matches(missing, names, n=1)
-    nearest = f"nearest: {near[0]}; " if near else ""
-    return f"{path} does not exist; {nearest}{above} holds {_quote(names)}"
+    return f"{path} does not exist; {above} holds {_quote(names)}{did_you_mean(missing, names)}"
 
 
 def holds(directory: Path, inside: Sequence[str]) -> bool:

@@ -16,6 +16,8 @@ Names are <pid>_c<camera>s<sequence>_<frame>_<box>.jpg, cameras 1 to 6.
 
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from datasets.copy_format import MANIFEST, SETTINGS
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import find_directory
@@ -27,7 +29,7 @@ PUBLISHED = {"train": Counts(12936, 751), "query": Counts(3368, 750), "gallery":
 NUM_CAMERAS, LAST_PID = 6, 1501
 
 
-def read(cfg, root: Path, errors: FileErrors) -> DatasetSplits:
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     return read_market1501(root, errors, own_subset=not cfg.DATASETS.CHECK_COUNTS)
 
 

@@ -17,8 +17,7 @@ from datasets.readers.locate import check_inside
 from datasets.readers.validation import MAX_CAMERAS, MAX_PID, report_spellings
 from utils.errors import UserError
 from utils.image_listing import list_images
-from utils.metrics.ranking import JUNK_PID
-from utils.structures import Counts, DatasetSplits, ImageRecord
+from utils.structures import JUNK_PID, Counts, DatasetSplits, ImageRecord
 
 SPLIT_DIRECTORIES = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}

@@ -24,6 +24,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import check_inside, content_of, find_by_content, find_directory, holds
 from datasets.readers.validation import report_spellings
@@ -49,7 +51,7 @@ LINE = re.compile(
 EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0"
 
 
-def read(cfg, root: Path, errors: FileErrors) -> DatasetSplits:
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     return read_msmt17(root, errors, version=cfg.DATASETS.MSMT17.VERSION, with_val=cfg.DATASETS.MSMT17.WITH_VAL)
 
 

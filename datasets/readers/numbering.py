@@ -14,8 +14,7 @@ from typing import NamedTuple
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.validation import DISTRACTOR_PID, MAX_CAMERAS, MAX_PID
 from utils.errors import UserError
-from utils.metrics.ranking import JUNK_PID
-from utils.structures import ImageRecord
+from utils.structures import JUNK_PID, ImageRecord
 
 logger = logging.getLogger(__name__)
 

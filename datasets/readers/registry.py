@@ -6,13 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from yacs.config import CfgNode
+
 from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
 from datasets.decoding import find_unreadable, leave_out
 from datasets.readers import csv_list, cuhk03, folder, market1501, msmt17, synthetic
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.validation import check_counts, check_matches, check_not_empty, count
 from utils.distributed import once_per_node
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 from utils.structures import SPLIT_NAMES, DatasetSplits
 
 logger = logging.getLogger(__name__)
@@ -36,13 +38,14 @@ def find_reader(name: str) -> Reader:
         return READERS[name]
     if original_of(name):
         return read_corrupted_copy
+    copies = [f"{original}-C" for original in COPIED]
     raise UserError(
         f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
-        f"{', '.join(f'{original}-C' for original in COPIED)} (or another suffix)"
+        f"{', '.join(copies)} (or another suffix){did_you_mean(name, [*READERS, *copies])}"
     )
 
 
-def read_unchecked(cfg, errors: FileErrors) -> DatasetSplits:
+def read_unchecked(cfg: CfgNode, errors: FileErrors) -> DatasetSplits:
     """Reads the data set that cfg.DATASETS names from its file names and lists; no image is opened.
 
     Raises:
@@ -58,7 +61,7 @@ def read_unchecked(cfg, errors: FileErrors) -> DatasetSplits:
         ) from error
 
 
-def read_dataset(cfg, *, with_train: bool = True) -> DatasetSplits:
+def read_dataset(cfg: CfgNode, *, with_train: bool = True) -> DatasetSplits:
     """Reads the data set that cfg.DATASETS names, and checks counts, matches and images as the keys there say.
 
     Args:

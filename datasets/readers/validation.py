@@ -27,9 +27,10 @@ def all_records(splits: DatasetSplits) -> tuple[ImageRecord, ...]:
     return (*splits.train, *splits.query, *splits.gallery)
 
 
-def labels_of(splits: DatasetSplits) -> dict[int, int]:
-    """pid -> label from 0 of the training identities."""
-    return {pid: label for label, pid in enumerate(sorted({record.pid for record in splits.train}))}
+def labels_of(splits: DatasetSplits) -> list[int]:
+    """The label from 0, in the order of pids, of every training image."""
+    label_of = {pid: label for label, pid in enumerate(sorted({record.pid for record in splits.train}))}
+    return [label_of[record.pid] for record in splits.train]
 
 
 def seed_label(path: str, root: str) -> str:

@@ -192,8 +192,7 @@ def read_keys(root):
         cfg = configure(root, stage, *CASES[case])
         data, read = make_dataloader(cfg), set()
         recorded = RecordingNode(cfg, read)
-        label_of = {pid: label for label, pid in enumerate(sorted({record.pid for record in data.splits.train}))}
-        _make_train_loader(recorded, data.splits, label_of, data.test_loader.read)
+        _make_train_loader(recorded, data.splits, data.test_loader.read)
         build(recorded, data)
         return cfg, read
 
@@ -328,7 +327,7 @@ def test_a_training_set_is_its_content(root, tmp_path, caplog):
     assert facts(copied)["sha256"] != expected["sha256"]
     images[1].write_bytes(images[2].read_bytes())
     training_set.warn_of_changes()
-    assert f"1 training images changed on disk while they were trained with, the first is {images[1]}" in caplog.text
+    assert f"1 training images changed on disk during training, the first is {images[1]}" in caplog.text
     test_image = next((copied / "market1501" / "query").iterdir())
     before = facts(copied)
     test_image.write_bytes(images[2].read_bytes())

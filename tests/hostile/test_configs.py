@@ -9,7 +9,7 @@ import pytest
 
 from config import ConfigError, load_cfg
 from model.weights.model_file import stored_config
-from processor.state_records import flat_config
+from processor.state_checks import flat_config
 from tests.hostile.configs import Hostile, alias_bombs, hostile_configs
 from utils.errors import UserError
 

@@ -34,8 +34,6 @@ DIRECTORIES = ("market1501", "Market-1501-v15.09.15")
 SPLIT_DIRECTORIES = {split: directory for directory, split in SPLITS.items()}
 PUBLISHED = {"train": Counts(12936, 751), "query": Counts(3368, 750), "gallery": Counts(15913, 750)}
 NUM_CAMERAS, LAST_PID = 6, 1501
-# What corrupted copies and synthetic sets hold beside the same directories.
-NO_ORIGINAL = (SETTINGS, MANIFEST)
 FIRST_NAMES = 20  # of a split, by which a data set is recognised
 
 
@@ -74,12 +72,19 @@ def read_market1501(root_dir: str | Path, faults: Faults, *, own_subset: bool = 
         download=f"Download Market-1501-v15.09.15.zip from the data set's page, unpack it into {root_dir}/ (or point "
         "DATASETS.ROOT_DIR to where it is).\nTo try the framework without any download, use the synthetic set: "
         "--config_file configs/Synthetic/cfat.yml",
-        fits=lambda place: not any((place / name).exists() for name in NO_ORIGINAL) and has_names(place, FILE_NAMES),
+        fits=lambda place: _may_be_original(place) and has_names(place, FILE_NAMES),
     )
     names = FILE_NAMES if own_subset else FILE_NAMES._replace(last_pid=LAST_PID, num_cameras=NUM_CAMERAS)
     return read_market_layout(
         directory, faults, name="market1501", names=names, published=PUBLISHED, cameras=NUM_CAMERAS
     )
+
+
+def _may_be_original(directory: Path) -> bool:
+    """Whether a directory is no corrupted copy and no synthetic set, unless its name says that this one stands for
+    Market-1501."""
+    is_synthetic = (directory / MANIFEST).exists() and "market" not in directory.name.lower()
+    return not (is_synthetic or (directory / SETTINGS).exists())
 
 
 def has_names(directory: Path, names: FileNames) -> bool:

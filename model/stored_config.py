@@ -57,14 +57,15 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def stored_config(content: dict, path: str) -> dict[str, Any]:
     """Values by dotted key, those of CHECKS that the checkpoint's configuration has; {} where it keeps none.
 
-    Others, too, call something `meta` or `config`: what is no configuration with a MODEL section is theirs.
+    Others, too, call something `meta` or `config`: what is no configuration with a MODEL section is theirs, and of
+    theirs with one, values that none of ours can have are left out, with a warning.
 
     Args:
         content: what `load_checkpoint` returned.
         path: for messages.
 
     Raises:
-        UserError: the configuration has a value that no configuration of this project can have.
+        UserError: the configuration of a file of this project has a value that none can have.
     """
     meta = content.get("meta")
     text = meta.get("config") if isinstance(meta, dict) else None
@@ -73,19 +74,21 @@ def stored_config(content: dict, path: str) -> dict[str, Any]:
     tree = _parse(text, path, ours="stage" in meta)
     if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
         return {}
+    ours = "stage" in meta or "CFAT" in tree
     values = {key: value for key in CHECKS if (value := value_of(tree, key)) is not None}
-    faults = [
-        f"{key} {str(value)[:60]!r}, expected {expected}"
+    faults = {
+        key: f"{key} {str(value)[:60]!r}, expected {expected}"
         for key, value in values.items()
         for expected, accepts in [CHECKS[key]]
         if not accepts(value)
-    ]
+    }
+    found = f"checkpoint {path}: the configuration in it has {'; '.join(faults.values())}"
+    if faults and ours:
+        raise UserError(f"{found}; the file is damaged or was changed, fetch it anew")
     if faults:
-        raise UserError(
-            f"checkpoint {path}: the configuration in it has {'; '.join(faults)}; the file is damaged or was changed, "
-            "fetch it anew"
-        )
-    return OLDER_VALUES | values
+        logger.warning("%s; what the run's configuration says is used instead", found)
+        return {key: value for key, value in values.items() if key not in faults}
+    return OLDER_VALUES | values if ours else values
 
 
 def value_of(node: Any, key: str) -> Any:

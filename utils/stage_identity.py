@@ -142,6 +142,11 @@ def stages_that_read(key: str) -> tuple[str, ...]:
     return tuple(stage for stage in ALL if any(stage in row.stages for row in rows))
 
 
+def _keys_of_stage(stage: str) -> set[str]:
+    """Every key that the stage may read."""
+    return {f"{row.section}.{name}".lstrip(".") for row in KEYS if stage in row.stages for name in row.names.split()}
+
+
 def initial_weights(files: Mapping[str, str]) -> dict[str, str]:
     """sha256 of the weights in each file, by the key that names it.
 
@@ -220,8 +225,10 @@ class StageIdentity:
             ValueError: `described` is no description of an identity.
         """
         before = _parse(described)
+        # What a switch leaves unread here: where it was read there, the switch itself differs.
+        unread = _keys_of_stage(self.stage) - self.settings.keys()
         found = {
-            "settings": _differences(before.settings, self.settings),
+            "settings": _differences({k: v for k, v in before.settings.items() if k not in unread}, self.settings),
             "training set": _differences(*_common(before.data, self.data)),
             "format": _differences({"version": before.version}, {"version": self.version}),
         }

@@ -287,6 +287,17 @@ def test_keys_of_earlier_versions_that_determine_no_weight_are_not_compared():
     assert here.differences(before.describe()) == {}
 
 
+def test_what_is_unread_here_alone_is_no_difference():
+    """As in a checkpoint of a time when the table had such a key always; the switch is compared by itself."""
+    one = make_identity(load_cfg(opts=["CFAT.STAGE", "clean", "SOLVER.WARMUP_EPOCHS", "0"]), {}, {})
+    older = dataclasses.replace(one, settings=one.settings | {"SOLVER.WARMUP_FACTOR": 0.5})
+    assert one.differences(older.describe()) == {}
+    switched = dataclasses.replace(older, settings=older.settings | {"SOLVER.WARMUP_EPOCHS": 5})
+    assert one.differences(switched.describe()) == {"settings": ["SOLVER.WARMUP_EPOCHS 5 there, 0 here"]}
+    of_another_stage = dataclasses.replace(one, settings=one.settings | {"CORRUPTION.TRAIN": ["all"]})
+    assert list(one.differences(of_another_stage.describe())) == ["settings"]
+
+
 @pytest.mark.parametrize(
     "described", [None, [], "text", {}, {"settings": 3}, {"settings": {}, "data": {}, "initial": 5, "version": "x"}]
 )

@@ -105,7 +105,7 @@ def _models(boxes: dict[str, State]) -> dict[str, State]:
     for anchors in ANCHORS:
         found: dict[str, State] = {}
         for label, state in boxes.items():
-            prefixes = sorted(_prefixes(state, anchors), key=len, reverse=True)
+            prefixes = sorted(_prefixes(state, anchors), key=lambda prefix: (-len(prefix), prefix))
             taken: set[str] = set()
             for prefix in prefixes:
                 names = [name for name in state if name.startswith(prefix) and name not in taken]

@@ -17,24 +17,9 @@ from solver import make_optimizer, make_scheduler
 from tests.solver.test_layer_decay import make_vit
 
 OPTS = [
-    "CFAT.STAGE",
-    "clean",
-    "MODEL.IF_WITH_CENTER",
-    "True",
-    "SOLVER.MAX_EPOCHS",
-    "6",
-    "SOLVER.WARMUP_EPOCHS",
-    "2",
-    "SOLVER.OPTIMIZER_NAME",
-    "AdamW",
-    "SOLVER.CENTER_LR",
-    "0.01",
-    "SOLVER.BASE_LR",
-    "0.04",
-    "MODEL.DEVICE",
-    "cpu",
-    "SOLVER.STEPS",
-    "[3, 4]",
+    *("CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.MAX_EPOCHS", "6"),
+    *("SOLVER.WARMUP_EPOCHS", "2", "SOLVER.OPTIMIZER_NAME", "AdamW", "SOLVER.CENTER_LR", "0.01"),
+    *("SOLVER.BASE_LR", "0.04", "MODEL.DEVICE", "cpu", "SOLVER.STEPS", "[3, 4]"),
 ]
 
 

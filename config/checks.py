@@ -31,7 +31,11 @@ def check_value(name: str, value: Any, key: Key) -> Any:
     except TypeError as error:
         expected = describe_type(key)
         choices = f": {rule.expected}" if rule.choices else ""
-        hint = number_hint(value, is_list=isinstance(key.default, list)) if expected.endswith(("integer", "number", "integers", "numbers")) else ""
+        hint = (
+            number_hint(value, is_list=isinstance(key.default, list))
+            if expected.endswith(("integer", "number", "integers", "numbers"))
+            else ""
+        )
         raise UserError(f"{found}, expected {expected}{choices}{hint}") from error
     except UserError as error:
         raise UserError(re.sub(rf"^({re.escape(name)}|value): (line \d+: )?", "", str(error))) from error

@@ -216,11 +216,7 @@ def center_moves(name, weight, steps=3):
         opts=[
             *("CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.CENTER_LR", "0.01"),
             *("MODEL.DEVICE", "cpu", "MODEL.ID_LOSS_WEIGHT", "0", "MODEL.TRIPLET_LOSS_WEIGHT", "0"),
-            str(weight),
-            "SOLVER.OPTIMIZER_NAME",
-            name,
-            "SOLVER.MOMENTUM",
-            "0.9",
+            *("SOLVER.CENTER_LOSS_WEIGHT", str(weight), "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9"),
         ]
     )
     torch.manual_seed(0)

@@ -30,9 +30,9 @@ def test_rounded_values_become_exact(pair, dtype, caplog):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("pair", [IMAGENET, CLIP, OWN])
-def test_only_what_is_rounded_is_told(pair, dtype, caplog):
+def test_rounded_statistics_are_logged(pair, dtype, caplog):
     with caplog.at_level(logging.INFO):
-        pixels_of_file(CFG, state_of(pair, dtype, dtype), "a.pth")
+        with_pixel_stats(CFG, state_of(pair, dtype, dtype), "a.pth")
     assert ("are rounded to half precision" in caplog.text) == (dtype == torch.float16)
 
 

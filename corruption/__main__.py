@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corruption.names import BACKENDS, CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
-from utils.errors import ArgumentParser, UserError, run_main
-from utils.text import printable
-from utils.user_paths import expand_arguments
+from utils.command_line import ArgumentParser, expand_arguments, run_main
+from utils.errors import UserError
+from utils.escaping import printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -46,7 +46,7 @@ def _frost_photograph(index: int) -> np.ndarray:
     return photograph
 
 
-# Images smaller than a photograph share one size of it; each larger size is computed anew.
+# Images smaller than a photograph share one size of it; each larger size is computed for its image.
 @functools.lru_cache(maxsize=10)
 def _enlarged_frost(index: int, scale: float) -> np.ndarray:
     """A photograph enlarged by `scale`, uint8 RGB."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from model.bridge import BridgeVAE
 from model.reid import Gather, ReIDModel, full_precision
-from utils.distributed import views
+from utils.sharding import views
 from utils.structures import ModelOutput
 
 STUDENT_VIEWS = ("corrupted", "both")

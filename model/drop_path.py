@@ -6,7 +6,7 @@ Huang et al., Deep Networks with Stochastic Depth, ECCV 2016, https://arxiv.org/
 import torch
 from timm.layers import DropPath as TimmDropPath
 
-from utils import distributed
+from utils import sharding
 
 
 class DropPath(TimmDropPath):
@@ -21,5 +21,5 @@ class DropPath(TimmDropPath):
         def sample(rows: int) -> torch.Tensor:
             return x.new_empty((rows,) + (1,) * (x.ndim - 1)).bernoulli_(keep)
 
-        mask = distributed.sample_shard(sample, len(x))
+        mask = sharding.sample_shard(sample, len(x))
         return x * (mask / keep if keep > 0.0 and self.scale_by_keep else mask)

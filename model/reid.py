@@ -16,7 +16,7 @@ from torch import nn
 
 from model.attention_rollout import attention_rollout
 from model.vit import TransReIDViT
-from utils import distributed
+from utils import sharding
 from utils.structures import ModelOutput
 
 TEST_FEATURES = ("patch_mean", "class_token", "neck")
@@ -57,7 +57,7 @@ class Gather:
     """How the losses get the rows of all processes.
 
     Attributes:
-        rows: gathers a tensor; see utils.distributed.all_gather_rows.
+        rows: gathers a tensor; see utils.sharding.all_gather_rows.
         patch_tokens: gather patch tokens too, which takes most of the time and which few losses need.
     """
 
@@ -205,7 +205,7 @@ class ReIDModel(nn.Module, ABC):
         num_views = views.shape[1]
         everything = torch.cat([images, *views.unbind(dim=1)])  # ((1 + V) B, 3, H, W), view by view
         camids, viewids = camids.repeat(1 + num_views), viewids.repeat(1 + num_views)
-        with distributed.views(1 + num_views):
+        with sharding.views(1 + num_views):
             output = self.encode(everything, camids, viewids, gather=self.gather)
         assert output.logits is not None
         count = len(output.logits) // (1 + num_views)

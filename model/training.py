@@ -9,7 +9,7 @@ from torch import nn
 from model.cfat import CFAT
 from model.reid import Gather, ReIDModel
 from model.resnet import ResNetReID
-from utils import distributed
+from utils import distributed, sharding
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def set_up_training(cfg, model: Model) -> Model:
     """Applies SOLVER.GRAD_CHECKPOINT, COMPILE and GLOBAL_LOSS to `model` and returns it."""
     solver, several = cfg.SOLVER, distributed.world_size() > 1
     if several and solver.GLOBAL_LOSS:
-        model.gather = Gather(distributed.all_gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
+        model.gather = Gather(sharding.all_gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
     for reid in [module for module in model.modules() if isinstance(module, ReIDModel)]:
         if solver.GRAD_CHECKPOINT:
             reid.base.set_grad_checkpointing()

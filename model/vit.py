@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.drop_path import DropPath
 from model.vit_sizes import ViTSize, grid_of
-from utils import distributed
+from utils import sharding
 
 
 class PatchEmbed(layers.PatchEmbed):
@@ -138,10 +138,10 @@ class TransReIDViT(VisionTransformer):
         activations (Chen et al., 2016, https://arxiv.org/abs/1604.06174); gradients are the same to the last bit."""
         if not (self.grad_checkpointing and torch.is_grad_enabled()):
             return block(tokens)
-        num_views = distributed.num_views()
+        num_views = sharding.num_views()
 
         def run(tokens: torch.Tensor) -> torch.Tensor:
-            with distributed.views(num_views):  # drop path samples the same mask again in backward
+            with sharding.views(num_views):  # drop path samples the same mask again in backward
                 return block(tokens)
 
         return checkpoint(run, tokens, use_reentrant=False)

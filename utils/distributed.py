@@ -221,11 +221,3 @@ def once_per_node(work: Callable[[], T]) -> T:
     if failed:
         raise UserError(failed)
     return outcomes[rank() - local_rank()][0]  # type: ignore[return-value]
-
-
-def __getattr__(name: str) -> object:  # until every import is moved to utils.sharding
-    if name in ("shard", "num_views", "views", "all_gather_rows", "sample_shard"):
-        from utils import sharding
-
-        return getattr(sharding, name)
-    raise AttributeError(name)

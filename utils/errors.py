@@ -33,11 +33,3 @@ def did_you_mean(name: object, known: Iterable[str], *, count: int = 1, cutoff: 
     near = difflib.get_close_matches(lower, by_lower, n=count, cutoff=cutoff)
     near = near or [other for other in by_lower if lower and other.startswith(lower)][:count]
     return f"; did you mean {' or '.join(by_lower[other] for other in near)}?" if near else ""
-
-
-def __getattr__(name: str) -> object:  # until every import is moved to utils.command_line
-    if name in ("ArgumentParser", "run_main"):
-        from utils import command_line
-
-        return getattr(command_line, name)
-    raise AttributeError(name)

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,6 +134,19 @@ def settings_of_stage(cfg: Any) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
+@cache
+def stages_that_read(key: str) -> tuple[str, ...]:
+    """The stages that have a dotted key in KEYS, whatever the configuration; () for a key that determines no weight."""
+    section, _, name = key.rpartition(".")
+    rows = [row for row in KEYS if row.section == section and name in row.names.split()]
+    return tuple(stage for stage in ALL if any(stage in row.stages for row in rows))
+
+
+def _keys_of_stage(stage: str) -> set[str]:
+    """Every key that the stage may read."""
+    return {f"{row.section}.{name}".lstrip(".") for row in KEYS if stage in row.stages for name in row.names.split()}
+
+
 def initial_weights(files: Mapping[str, str]) -> dict[str, str]:
     """sha256 of the weights in each file, by the key that names it.
 
@@ -212,8 +225,10 @@ class StageIdentity:
             ValueError: `described` is no description of an identity.
         """
         before = _parse(described)
+        # What a switch leaves unread here: where it was read there, the switch itself differs.
+        unread = _keys_of_stage(self.stage) - self.settings.keys()
         found = {
-            "settings": _differences(before.settings, self.settings),
+            "settings": _differences({k: v for k, v in before.settings.items() if k not in unread}, self.settings),
             "training set": _differences(*_common(before.data, self.data)),
             "format": _differences({"version": before.version}, {"version": self.version}),
         }

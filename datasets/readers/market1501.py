@@ -61,5 +61,9 @@ def read_market1501(root: str | Path, errors: FileErrors, *, own_subset: bool = 
 
 
 def _is_original(directory: Path) -> bool:
-    """Whether it is no corrupted copy and no synthetic set, which have the same layout."""
-    return not any((directory / name).exists() for name in (SETTINGS, MANIFEST)) and has_names(directory, FILE_NAMES)
+    """Whether a directory in Market-1501's layout is neither a corrupted copy nor a synthetic set.
+
+    A synthetic set whose directory is named after Market-1501 is taken for it.
+    """
+    is_synthetic = (directory / MANIFEST).exists() and "market" not in directory.name.lower()
+    return not (is_synthetic or (directory / SETTINGS).exists()) and has_names(directory, FILE_NAMES)

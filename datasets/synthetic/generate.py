@@ -24,7 +24,7 @@ import cv2
 from datasets.readers.market1501 import SPLIT_DIRECTORIES as DIRECTORIES
 from datasets.synthetic.render import Shot, render_image
 from utils.errors import UserError
-from utils.listing import list_images
+from utils.image_listing import list_images
 from utils.locks import lock
 from utils.workers import worker_pool
 
@@ -252,7 +252,7 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """Removes what killed runs left beside `directory`; call it with its lock held.
+    """Removes what killed runs left next to `directory`; call it with its lock held.
 
     Earlier versions put a process id into the name.
     """

@@ -52,8 +52,8 @@ def render_person(
     parts = [*_arms(canvas, person), *_bags(canvas, person)]
     _render_far_to_near([part for part in parts if part.depth < 0])
     _render_far_to_near(_legs(canvas, person))
-    _torso(canvas, person)
-    _head(canvas, person)
+    _render_torso(canvas, person)
+    _render_head(canvas, person)
     _render_far_to_near([part for part in parts if part.depth >= 0])
 
 
@@ -100,7 +100,7 @@ def _legs(canvas: Canvas, person: Appearance) -> list[Part]:
     return parts
 
 
-def _torso(canvas: Canvas, person: Appearance) -> None:
+def _render_torso(canvas: Canvas, person: Appearance) -> None:
     """Renders skirt, upper garment with straps, and neck."""
     width, cut, shoulder = person.width, person.upper.cut, 0.815
     top, bag = 0.5 * person.legs, person.bag
@@ -205,7 +205,7 @@ def _bags(canvas: Canvas, person: Appearance) -> list[Part]:
     return [Part(canvas.depth(centre), render)]
 
 
-def _head(canvas: Canvas, person: Appearance) -> None:
+def _render_head(canvas: Canvas, person: Appearance) -> None:
     """Renders head, hair and hat."""
     style, hair = person.hair_style, person.hair
     centre = (0.0, 0.918, 0.012)

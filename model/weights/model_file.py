@@ -10,7 +10,7 @@ from typing import Any
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
-from utils.yaml_text import NotYamlError, load_yaml
+from utils.yaml_reader import NotYamlError, load_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
     """Reads the configuration in a checkpoint.
 
     Checkpoints of other projects have entries named `meta` or `config` too: an entry without a MODEL section is not
-    read.
+    read, and of one with it, values that no configuration of this project can have are left out, with a warning.
 
     Args:
         content: as of `load_checkpoint`.
@@ -104,7 +104,7 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
         Values by dotted key, those of CHECKS that it has; {} where the file keeps no configuration.
 
     Raises:
-        UserError: a value that no configuration of this project can have.
+        UserError: the configuration of a file of this project has a value that none can have.
     """
     meta = content.get("meta")
     if not isinstance(meta, dict) or not isinstance(text := meta.get("config"), str):
@@ -112,19 +112,21 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
     tree = _parse(text, path, ours="stage" in meta)
     if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
         return {}
+    ours = "stage" in meta or "CFAT" in tree
     values = {key: value for key in CHECKS if (value := _value_of(tree, key)) is not None}
-    errors = [
-        f"{key} {str(value)[:60]!r}, expected {expected}"
+    errors = {
+        key: f"{key} {str(value)[:60]!r}, expected {expected}"
         for key, value in values.items()
         for expected, accepts in [CHECKS[key]]
         if not accepts(value)
-    ]
+    }
+    found = f"checkpoint {path}: the configuration in it has {'; '.join(errors.values())}"
+    if errors and ours:
+        raise UserError(f"{found}; the file is damaged or was changed, fetch it anew")
     if errors:
-        raise UserError(
-            f"checkpoint {path}: the configuration in it has {'; '.join(errors)}; the file is damaged or was changed, "
-            "fetch it anew"
-        )
-    return VALUES_BEFORE_KEY | values
+        logger.warning("%s; the values of this run's configuration are used instead", found)
+        return {key: value for key, value in values.items() if key not in errors}
+    return VALUES_BEFORE_KEY | values if ours else values
 
 
 def _value_of(node: Any, key: str) -> Any:

@@ -41,7 +41,7 @@ def with_pixel_stats(cfg, state: State, path: str) -> State:
     if min(std) <= 0:
         raise UserError(f"checkpoint {path}: normalize.std {list(std)}, expected numbers above 0; fetch the file anew")
     exact = next((pair for pair in (own, IMAGENET, HALF, CLIP) if _is_rounded((mean, std), pair)), (mean, std))
-    if exact != (mean, std):
+    if not torch.equal(torch.tensor(exact), torch.tensor((mean, std))):  # both at float32, as the model has them
         logger.info(
             "checkpoint %s: pixel mean %s and deviation %s are rounded to half precision, of %s and %s, which are used",
             path,

@@ -94,7 +94,7 @@ def _models(state_dicts: dict[str, State]) -> dict[str, State]:
     for anchors in ANCHORS:
         found: dict[str, State] = {}
         for label, state in state_dicts.items():
-            prefixes = sorted(_prefixes(state, anchors), key=len, reverse=True)
+            prefixes = sorted(_prefixes(state, anchors), key=lambda prefix: (-len(prefix), prefix))
             taken: set[str] = set()
             for prefix in prefixes:
                 names = [name for name in state if name.startswith(prefix) and name not in taken]

@@ -2,8 +2,8 @@
 
 python tests/benchmarks/evaluator.py [--skip_msmt17]
 
-Market-1501 (3,368 x 15,913): evaluate_rank against numpy.argsort of the same matrix, the least that an evaluator that sorts
-rows needs. MSMT17 (11,659 x 82,161, 768 dimensions): evaluate_features against the bare matrix product by the
+Market-1501 (3,368 x 15,913): evaluate_rank against numpy.argsort of the same matrix, the least that an evaluator that
+sorts rows needs. MSMT17 (11,659 x 82,161, 768 dimensions): evaluate_features against the bare matrix product by the
 same blocks, with the memory that each takes beside the features. Features are random.
 """
 

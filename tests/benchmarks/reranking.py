@@ -2,7 +2,7 @@
 
 python tests/benchmarks/reranking.py [--query 3368 --gallery 15913 --dimensions 256]
 
-Compared with the least that any implementation needs: the products of all pairs by blocks, and the nearest neighbours of each.
+Compared with the least that any implementation needs: the products of all pairs by blocks, and the nearest neighbours.
 """
 
 import argparse

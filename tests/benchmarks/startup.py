@@ -20,7 +20,6 @@ COMMANDS = {
     "python train.py --help": ["train.py", "--help"],
     "python test.py --help": ["test.py", "--help"],
     "python -m datasets check --help": ["-m", "datasets", "check", "--help"],
-    "python -m processor --help": ["-m", "processor", "--help"],
 }
 HEAVY = ("torch", "torchvision", "timm", "numpy", "scipy", "cv2", "PIL", "matplotlib", "imagecorruptions", "pydantic")
 

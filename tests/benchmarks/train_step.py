@@ -1,13 +1,13 @@
-"""Training steps of CFAT's align stage (teacher, student and bridge), ours against one as the TransReID codebase has it.
+"""Training steps of CFAT's align stage (teacher, student and bridge), ours against the TransReID codebase's way.
 
 python tests/benchmarks/train_step.py                          ViT-B/16 at 256 x 128; on a GPU batches of 64 and more
 python tests/benchmarks/train_step.py --device cpu --batch 8 --steps 3
 
 TransReID's step: half precision (fp16 on a GPU) around model and loss, attention written out, pixels converted to
 float on the host, optimizer not fused, .item() and a synchronisation in every step. Images wait in (pinned) memory;
-the last column trains from JPEGs on disk with the share of the time spent waiting for data. Model FLOP utilisation: FLOPs
-that the step needs (counted by torch, recomputation left out) over the time and the rate of a large product of
-matrices, measured in the same run.
+the last line is training from JPEGs on disk, with the share of the time that waits for data. Model FLOP utilisation:
+FLOPs of the step (counted by torch, without recomputation) over the time and the rate of a large matrix product,
+measured in the same run.
 """
 
 import argparse
@@ -202,7 +202,7 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}: matrix products at {rate / 1e12:.2f} TFLOP/s; torch {torch.__version__}\n")
     print(
-        "| batch | TransReID, images/s | ours | ratio | utilisation, TransReID | ours | compiled, images/s | utilisation |"
+        "| batch | TransReID images/s | ours | ratio | TransReID utilisation | ours | compiled images/s | utilisation |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for batch in (args.batch, *(LARGER if device.type == "cuda" else ())):

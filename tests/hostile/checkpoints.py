@@ -28,16 +28,8 @@ from model.weights.pretrained import load_pretrained
 from utils.errors import UserError
 
 SMALL = [
-    "MODEL.TRANSFORMER_TYPE",
-    "test_vit",
-    "INPUT.SIZE_TRAIN",
-    "[32, 32]",
-    "INPUT.SIZE_TEST",
-    "[32, 32]",
-    "MODEL.PRETRAIN_PATH",
-    "",
-    "CFAT.STAGE",
-    "clean",
+    *("MODEL.TRANSFORMER_TYPE", "test_vit", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST", "[32, 32]"),
+    *("MODEL.PRETRAIN_PATH", "", "CFAT.STAGE", "clean"),
 ]
 WIDTH = 64  # of that backbone, the smallest
 COUNTS = {"num_cameras": 3, "num_views": 1}

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from config import load_cfg
-from loss import make_loss
+from loss import check, make_loss
 from loss.alignment import gaussian_kl
 from loss.center import CenterLoss
 from loss.consistency import ConsistencyLoss
 from loss.identity import IdentityLoss
 from loss.make_loss import CombinedLoss
 from loss.margins import MARGINS
+from loss.terms import term_weights
 from loss.triplet import BatchHardTripletLoss, WeightedTripletLoss
 from utils.errors import UserError
 from utils.structures import BridgeOutput, Gaussian, ModelOutput
@@ -72,20 +73,9 @@ def test_terms_of_a_stage(stage):
 
 def test_weights_reach_the_total():
     opts = [
-        "CFAT.COARSE.WEIGHT",
-        "2",
-        "CFAT.FINE.KL_WEIGHT",
-        "0.5",
-        "CFAT.FINE.IDENTITY_WEIGHT",
-        "0",
-        "CFAT.FINE.RECONSTRUCTION_WEIGHT",
-        "3",
-        "CFAT.COSINE.CLASS_WEIGHT",
-        "5",
-        "CFAT.COSINE.PATCH_WEIGHT",
-        "7",
-        "MODEL.TRIPLET_LOSS_WEIGHT",
-        "0.25",
+        *("CFAT.COARSE.WEIGHT", "2", "CFAT.FINE.KL_WEIGHT", "0.5", "CFAT.FINE.IDENTITY_WEIGHT", "0"),
+        *("CFAT.FINE.RECONSTRUCTION_WEIGHT", "3", "CFAT.COSINE.CLASS_WEIGHT", "5"),
+        *("CFAT.COSINE.PATCH_WEIGHT", "7", "MODEL.TRIPLET_LOSS_WEIGHT", "0.25"),
     ]
     v = build(*opts)(make_output(), BATCH)
     assert "fine_id_loss" not in v
@@ -164,8 +154,13 @@ def test_center_term_is_that_of_the_embedding_and_moves_with_the_loss():
 
 
 @pytest.mark.parametrize("stage", TERMS)
-def test_a_width_of_zero_checks_the_configuration_alone(stage):
-    build("CFAT.STAGE", stage, *ALL_TERMS, feat_dim=0)
+def test_check_names_the_terms_that_are_built(stage):
+    cfg = load_cfg(opts=["CFAT.STAGE", stage, *ALL_TERMS])
+    check(cfg)
+    terms = make_loss(cfg, num_classes=0, feat_dim=0).terms
+    assert {name: weight for name, weight in term_weights(cfg).items() if weight} == {
+        name: weight for name, (weight, _) in terms.items()
+    }
 
 
 @pytest.mark.parametrize(("id_type", "scale"), [("softmax", 1.0), ("arcface", 20.0), ("circle", 20.0)])
@@ -221,3 +216,5 @@ def test_no_term_left():
     opts = ["CFAT.STAGE", "clean", "MODEL.ID_LOSS_WEIGHT", "0", "MODEL.TRIPLET_LOSS_WEIGHT", "0"]
     with pytest.raises(UserError, match="stage clean: every loss weight is 0"):
         make_loss(load_cfg(opts=opts), num_classes=CLASSES, feat_dim=DIMENSIONS)
+    with pytest.raises(UserError, match="stage clean: every loss weight is 0"):
+        check(load_cfg(opts=opts))

@@ -9,16 +9,8 @@ from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 
 SMALL = [
-    "MODEL.TRANSFORMER_TYPE",
-    "vit_tiny_patch16_128_TransReID",
-    "INPUT.SIZE_TRAIN",
-    "[32, 32]",
-    "INPUT.SIZE_TEST",
-    "[32, 32]",
-    "MODEL.PRETRAIN_PATH",
-    "",
-    "MODEL.DROP_PATH",
-    "0.5",
+    *("MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID", "INPUT.SIZE_TRAIN", "[32, 32]"),
+    *("INPUT.SIZE_TEST", "[32, 32]", "MODEL.PRETRAIN_PATH", "", "MODEL.DROP_PATH", "0.5"),
 ]
 COUNTS = {"num_classes": 5, "num_cameras": 3, "num_views": 1}
 

@@ -126,6 +126,16 @@ def test_a_checkpoint_of_this_project_records_it(trained, tmp_path, caplog, reco
         check_stages([stage_cfg(load_cfg(opts=[*OWN, *now, *weight]), "corrupted")])
 
 
+def test_a_configuration_of_others_tells_no_pooling(trained, tmp_path, caplog):
+    config = "MODEL:\n  NAME: resnet50\n  NECK: bnneck\nINPUT:\n  SIZE_TEST: [256, 128]\n"
+    save_checkpoint(tmp_path / "a.pth", trained, {"config": config})
+    now = load_cfg(opts=[*OWN, "MODEL.STEM_POOL", "2"])
+    with caplog.at_level(logging.WARNING):
+        loaded = load_model(now, str(tmp_path / "a.pth"), num_cameras=1, num_views=1)
+    assert loaded.base.maxpool.kernel_size == 2
+    assert "does not tell the pooling of its stem: MODEL.STEM_POOL 2 of the configuration is used" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("lines", "pool"),
     [

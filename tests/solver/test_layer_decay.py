@@ -12,8 +12,7 @@ from model.reid import TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
 from model.vit import TransReIDViT
 from model.vit_sizes import ViTSize
-from solver import make_optimizer, make_scheduler
-from tests.solver.test_solver import make_net
+from solver import check, make_optimizer, make_scheduler
 from utils.errors import UserError
 
 DECAY = 0.5
@@ -147,10 +146,12 @@ def test_without_decay_groups_have_no_scale():
     assert weights.keys() == biases.keys() == plain.keys()
 
 
-@pytest.mark.parametrize("make_model", [lambda: ResNetReID(ResNetTrunk(), num_classes=2), make_net])
-def test_a_model_without_blocks_has_no_layers_to_decay(make_model):
-    with pytest.raises(UserError, match="LAYER_DECAY 0.9: it goes by the blocks .* set it to 1.0, or MODEL"):
-        make_optimizer(load_cfg(opts=["SOLVER.LAYER_DECAY", "0.9"]), make_model(), nn.Module())
+def test_a_model_without_blocks_has_no_layers_to_decay():
+    cfg = load_cfg(opts=["SOLVER.LAYER_DECAY", "0.9", "MODEL.NAME", "resnet50"])
+    model = ResNetReID(ResNetTrunk(), num_classes=2)
+    for call in (lambda: check(cfg), lambda: make_optimizer(cfg, model, nn.Module())):
+        with pytest.raises(UserError, match="LAYER_DECAY 0.9: it goes by the blocks .* set it to 1.0, or MODEL"):
+            call()
 
 
 def test_the_schedule_starts_from_the_lrs_of_the_groups():

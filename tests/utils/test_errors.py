@@ -29,4 +29,4 @@ def test_suggestions(name, expected):
 
 
 def test_several_suggestions():
-    assert did_you_mean("adamv", ["adamw", "adam", "sgd"], count=2) == "; did you mean adamw or adam?"
+    assert did_you_mean("adamv", ["adamw", "adam", "sgd"], count=2) == "; did you mean adam or adamw?"

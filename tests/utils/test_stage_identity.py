@@ -107,6 +107,7 @@ HARMLESS = {
     "SOLVER.STEPS": [7],
     "SOLVER.GAMMA": 0.5,
     "SOLVER.MARGIN": 0.9,
+    "SOLVER.GRAD_CHECKPOINT": True,
     "SOLVER.COSINE_SCALE": 9.0,
     "SOLVER.CENTER_LR": 0.1,
     "MODEL.SHIFT_NUM": 2,
@@ -278,6 +279,23 @@ def test_digests():
     assert len({one.digest, *(other.digest for other in changed)}) == 5
     kinds = ["settings", "training set", "initial weights", "format"]
     assert [list(other.differences(one.describe())) for other in changed] == [[kind] for kind in kinds]
+
+
+def test_keys_of_earlier_versions_that_determine_no_weight_are_not_compared():
+    here = StageIdentity("clean", {"SEED": 1})
+    before = StageIdentity("clean", {"SEED": 1, "SOLVER.ACCUMULATE": 4})
+    assert here.differences(before.describe()) == {}
+
+
+def test_what_is_unread_here_alone_is_no_difference():
+    """As in a checkpoint of a time when the table had such a key always; the switch is compared by itself."""
+    one = make_identity(load_cfg(opts=["CFAT.STAGE", "clean", "SOLVER.WARMUP_EPOCHS", "0"]), {}, {})
+    older = dataclasses.replace(one, settings=one.settings | {"SOLVER.WARMUP_FACTOR": 0.5})
+    assert one.differences(older.describe()) == {}
+    switched = dataclasses.replace(older, settings=older.settings | {"SOLVER.WARMUP_EPOCHS": 5})
+    assert one.differences(switched.describe()) == {"settings": ["SOLVER.WARMUP_EPOCHS 5 there, 0 here"]}
+    of_another_stage = dataclasses.replace(one, settings=one.settings | {"CORRUPTION.TRAIN": ["all"]})
+    assert list(one.differences(of_another_stage.describe())) == ["settings"]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,17 @@ def test_reads_a_directory_of_another_name(tmp_path, name):
     assert [r.path for r in splits.query] == [str(directory / "query" / file) for file in NAMES["query"]]
 
 
+@pytest.mark.parametrize("name", ["market", "Market-1501", "my_market_subset"])
+def test_a_synthetic_set_stands_for_it_by_its_name(tmp_path, name):
+    directory = write_tree(tmp_path, name)
+    (directory / "manifest.json").touch()
+    (write_tree(tmp_path, "synthetic") / "manifest.json").touch()
+    assert read(tmp_path).root == str(directory)
+    (directory / "export.json").touch()  # a corrupted copy of one
+    with pytest.raises(UserError, match="the images of another data set"):
+        read(tmp_path)
+
+
 def test_the_layout_with_other_names_is_another_data_set(tmp_path):
     duke = {folder: ["0002_c1_f0044158.jpg", "0002_c2_f0044158.jpg"] for folder in NAMES}
     directory = write_tree(tmp_path, "DukeMTMC-reID", duke)

@@ -233,6 +233,18 @@ class TestWhatTheFileHolds:
         torch.save({"model": make("clean").state_dict(), "meta": meta}, tmp_path / "a.pth")
         assert load(tmp_path / "a.pth", *SMALL, num_cameras=3).base.sie_embed.shape == (3, 1, 192)
 
+    @pytest.mark.parametrize("line", ["STRIDE_SIZE: (16, 16)", "JPM: 'no'", "NAME: ResNet-50", "SIE_COE: None"])
+    def test_values_of_a_configuration_of_others_are_left_out(self, tmp_path, caplog, line):
+        for meta in ({}, {"stage": "clean"}):
+            content = {"model": make("clean").state_dict(), "meta": {"config": f"MODEL:\n  {line}\n", **meta}}
+            torch.save(content, tmp_path / "a.pth")
+            if meta:  # of this project
+                with pytest.raises(UserError, match=f"has MODEL.{line.split(':')[0]} .*damaged or was changed"):
+                    load(tmp_path / "a.pth", *SMALL, num_cameras=3)
+            else:
+                assert load(tmp_path / "a.pth", *SMALL, num_cameras=3).base.sie_embed.shape == (3, 1, 192)
+                assert f"has MODEL.{line.split(':')[0]} " in caplog.text
+
     def test_another_seed_is_logged(self, tmp_path, caplog):
         save_checkpoint(tmp_path / "a.pth", make("clean").export_state(), {"config": load_cfg(opts=SMALL).dump()})
         load(tmp_path / "a.pth", *SMALL, "SEED", "7", num_cameras=3)

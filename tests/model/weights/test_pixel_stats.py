@@ -28,6 +28,14 @@ def test_rounded_values_become_exact(pair, dtype, caplog):
     assert ("which are used, not the configured" in caplog.text) == (pair is not OWN)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("pair", [IMAGENET, CLIP, OWN])
+def test_rounded_statistics_are_logged(pair, dtype, caplog):
+    with caplog.at_level(logging.INFO):
+        with_pixel_stats(CFG, state_of(pair, dtype, dtype), "a.pth")
+    assert ("are rounded to half precision" in caplog.text) == (dtype == torch.float16)
+
+
 def test_others_stay_as_they_are():
     near = ((0.484375, 0.456, 0.4), IMAGENET[1])  # one of three as bfloat16 rounds it
     state = with_pixel_stats(CFG, state_of(near, torch.float32), "a.pth")

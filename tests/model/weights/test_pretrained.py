@@ -1,9 +1,6 @@
 """Pretrained weights: files of TransReID, timm and torchvision, and what does not fit."""
 
 import logging
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,10 +11,9 @@ from config import load_cfg, stage_cfg
 from model import load_initial_weights, make_model
 from model.resnet import ResNetTrunk
 from model.vit import TransReIDViT
-from model.vit_sizes import ViTSize
+from model.vit_sizes import ViTSize, vit_size
 from model.weights.position_embeddings import find_grid, resize_position_embedding
 from model.weights.pretrained import load_pretrained
-from tests.helpers import REPOSITORY
 from tests.model.test_cfat import COUNTS, SMALL
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
@@ -286,19 +282,12 @@ def test_missing_and_unfitting_files(tmp_path):
         load_pretrained(base, str(tmp_path / "more.pth"))
 
 
-def test_the_hub_without_a_network_says_which_file_to_put_where():
-    code = (
-        "from model.weights.pretrained import load_pretrained\nfrom model.vit import TransReIDViT\n"
-        "from model.vit_sizes import vit_size\nfrom utils.errors import UserError\n"
-        "base = TransReIDViT((32, 32), vit_size('test_vit'))\n"
-        "try:\n    load_pretrained(base, 'timm:test_vit.r160_in1k')\nexcept UserError as error:\n    print(error)\n"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert "MODEL.PRETRAIN_PATH timm:test_vit.r160_in1k: cannot be fetched" in done.stdout
-    assert "put it to pretrained/test_vit.r160_in1k.safetensors" in done.stdout
+def test_the_hub_without_a_network_says_which_file_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    base = TransReIDViT((32, 32), vit_size("test_vit"))
+    with pytest.raises(UserError, match=r"MODEL.PRETRAIN_PATH timm:test_vit.r160_in1k: cannot be fetched") as caught:
+        load_pretrained(base, "timm:test_vit.r160_in1k")
+    assert "put it to pretrained/test_vit.r160_in1k.safetensors" in str(caught.value)
     with pytest.raises(UserError, match="timm:vit_unheard_of: timm has no model of this name"):
         load_pretrained(make_base(), "timm:vit_unheard_of")

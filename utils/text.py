@@ -1,7 +1,0 @@
-"""Old name of utils.escaping, until every import is moved."""
-
-import sys
-
-from utils import escaping
-
-sys.modules[__name__] = escaping

@@ -1,4 +1,0 @@
-"""Old name, until every import is moved."""
-
-from utils.command_line import expand_arguments as expand_arguments
-from utils.files import expand_path as expand_path

@@ -1,7 +1,9 @@
-# make demo    set-up and the main job on the synthetic set, on a CPU: train every stage, test, table and two pictures
-# make test    set-up and the tests
-# make setup   virtual environment .venv, dependencies, extensions (the others call it)
-# make lint    ruff        make bench   the benchmarks, by hand        make clean   remove the environment and builds
+# make demo    train every stage on the synthetic set, on a CPU, and test: a table of results and two figures
+# make test    the tests, one process for each core; make test TESTS=tests/utils runs a part
+# make lint    ruff and mypy
+# make bench   the benchmarks
+# make setup   virtual environment .venv with dependencies and extensions; the others call it
+# make clean   remove the environment and what was built
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,20 +12,22 @@ READY := $(VENV)/.ready
 CONFIG := configs/Synthetic/cfat.yml
 DEMO := logs/demo
 SEED ?= 1
+TESTS ?=
+PYX := $(shell find corruption utils -name "*.pyx")
 
 .PHONY: demo test setup lint bench clean
 
 setup: $(READY)
 
-# imagecorruptions brings opencv-python beside the headless build; both own the directory cv2 and the former needs libGL,
-# so one is removed and the other laid down again. Without a C compiler slower code stands in for the extensions.
-$(READY): requirements.txt setup.py $(wildcard */*.pyx)
+# imagecorruptions requires opencv-python, which needs libGL, and the headless build is installed beside it. Both own the
+# directory cv2, so the former is removed and the latter installed again.
+$(READY): requirements.txt setup.py $(PYX)
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
 		$$(grep -o '^opencv-python-headless==[^ ]*' requirements.txt)
-	$(BIN)/python setup.py --quiet build_ext --inplace || echo "extensions not built: slower code stands in"
+	$(BIN)/python setup.py --quiet build_ext --inplace || echo "no C compiler: extensions not built, slower code is used"
 	touch $@
 
 demo: setup
@@ -33,13 +37,16 @@ demo: setup
 		TEST.WEIGHT $(DEMO)/checkpoints/clean.pth TEST.COMPARE $(DEMO)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto $(TESTS)
 
 lint: setup
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 bench: setup
 	for script in $(filter-out %/measure.py,$(wildcard tests/benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) build */*.so */*.c
+	rm -rf $(VENV) build
+	find corruption utils -name "*.so" -delete -o -name "*.c" -delete

@@ -1,25 +1,24 @@
 """Builds the Cython extensions in place: python setup.py build_ext --inplace"""
 
+from pathlib import Path
+
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-SOURCES = [
-    "corruption/_kernels.pyx",
-    "utils/metrics/rank_cylib.pyx",
-    "utils/metrics/rerank_cylib.pyx",
-]
+ROOT = Path(__file__).parent
+PACKAGES = ("corruption", "utils")  # not all of the tree, which may hold a virtual environment
 
 
-def make_extension(source: str) -> Extension:
-    """The extension of one .pyx file; its module is named like its path.
+def make_extension(source: Path) -> Extension:
+    """The extension of one .pyx file, whose module is named like its path.
 
-    Results stay exact: no -ffast-math and no fused multiply-add. -fno-trapping-math changes no value; with it the
-    compiler vectorises clipping.
+    Results are exact: no -ffast-math and no fused multiply-add. -fno-trapping-math changes no value, and lets the
+    compiler vectorise clipping.
     """
     return Extension(
-        source.removesuffix(".pyx").replace("/", "."),
-        [source],
+        ".".join(source.with_suffix("").parts),
+        [source.as_posix()],
         include_dirs=[np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=["-O3", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math"],
@@ -27,8 +26,9 @@ def make_extension(source: str) -> Extension:
     )
 
 
+sources = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.pyx"))]
 setup(
     name="cfat",
     packages=[],
-    ext_modules=cythonize([make_extension(source) for source in SOURCES], compiler_directives={"language_level": "3"}),
+    ext_modules=cythonize([make_extension(source) for source in sources], compiler_directives={"language_level": "3"}),
 )

@@ -15,8 +15,7 @@ TEST.WEIGHT, FEATURE, FEAT_NORM, IMS_PER_BATCH and METRIC; every image gets the 
 import argparse
 import sys
 
-from utils.errors import ArgumentParser, run_main
-from utils.user_paths import expand_arguments
+from utils.command_line import ArgumentParser, expand_arguments, run_main
 
 # What needs torch is imported inside the functions, after the arguments are parsed, so that --help is immediate.
 

@@ -10,7 +10,7 @@ torchrun --nproc_per_node 2 train.py --config_file FILE     the same over severa
 import argparse
 import sys
 
-from utils.errors import ArgumentParser, run_main
+from utils.command_line import ArgumentParser, run_main
 
 # What needs torch is imported inside the functions, after the arguments are parsed, so that --help is immediate.
 

@@ -1,7 +1,10 @@
-"""Configuration: one schema with every key (defaults.py), YAML files and command-line pairs merged over it and checked.
+"""Configuration: every key with its default and rule, and the YAML files and command-line pairs that change them.
 
-`load_cfg` gives a frozen node or one `ConfigError` that lists every fault; `stages_to_run` and `stage_cfg` turn it into
-the stages of CFAT. Only the mains import this folder: every `make_*` takes the node, and no class sees it.
+load_cfg              defaults, a YAML file with its `_BASE_`s and KEY VALUE pairs -> a checked and frozen CfgNode
+get_defaults          the defaults alone, to be modified          ConfigError   lists every error of a configuration
+stages_to_run         the stages of CFAT that train.py trains     stage_cfg     the configuration of one of them
+
+Only command lines import this package: every `make_*` takes the CfgNode, and classes take plain arguments.
 """
 
 from config.load import ConfigError, get_defaults, load_cfg

@@ -1,323 +1,398 @@
-"""Every configuration key: meaning, unit and options. The defaults are CFAT on Market-1501 as released.
+"""Every configuration key: its meaning and unit, its default, and the rule that a value must keep.
 
-Names of the TransReID family are kept where the family has the key. CORRUPTION and CFAT are this project's own.
-Read it with `config.load_cfg`; nothing else touches these objects. ~, $NAME and ${NAME} in paths are expanded
-(config/values.py, PATH_KEYS); config/reads.py lists the keys that only some experiments read.
+The defaults are CFAT on Market-1501 as released. Keys of the TransReID codebase keep their names; CORRUPTION and CFAT
+are this project's own. A key takes values of its default's type; `key(default, rule)` narrows them down, and `path`
+expands ~ and environment variables. config/reads.py lists the keys that only some experiments read.
 """
 
-from yacs.config import CfgNode as CN
+import re
 
-_C = CN()
+from config.schema import (
+    BELOW_ONE,
+    NOT_EMPTY,
+    POSITIVE,
+    PROBABILITY,
+    Rule,
+    Section,
+    at_least,
+    each_once,
+    flatten,
+    in_order,
+    key,
+    list_of,
+    one_of,
+    path,
+    some_of,
+)
+from utils.stages import STAGES
+
+_SIDES = ("corrupted", "corrupted_query", "corrupted_gallery")
+_DEVICE = Rule(
+    "auto, cpu, cuda or cuda:N",
+    lambda value: re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
+    ("auto", "cuda"),
+)
+_IMAGE_SIZE = list_of("a height and a width of at least 16 pixels", lambda pixels: pixels >= 16, length=2)
+
+
+def _has_group_pid(pattern: str) -> bool:
+    try:
+        return "pid" in re.compile(pattern).groupindex
+    except (re.error, RecursionError, OverflowError):
+        return False
+
+
+_C = Section()
 
 # The one seed: weights, sampling, augmentation and corruption derive from it.
-_C.SEED = 1234
+_C.SEED = key(1234, at_least(0))
 # Directory of config.yml, log.txt, checkpoints/, tensorboard/, results.json and results.csv.
-_C.OUTPUT_DIR = "logs/market1501/cfat"
+_C.OUTPUT_DIR = path("logs/market1501/cfat", NOT_EMPTY)
 
 # ---------------------------------------------------------------- MODEL
-_C.MODEL = CN()
-# auto (cuda where there is one), cpu, cuda or cuda:N.
-_C.MODEL.DEVICE = "auto"
-# transformer or resnet50.
-_C.MODEL.NAME = "transformer"
-# Backbone: vit_base_patch16_224_TransReID (768 wide, 12 deep), deit_small_patch16_224_TransReID (384, 12),
-# vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), or any of timm's vision
-# transformers of the same structure by its name there, e.g. vit_large_patch16_224.
-_C.MODEL.TRANSFORMER_TYPE = "vit_base_patch16_224_TransReID"
+_C.MODEL = Section()
+# auto is cuda where there is a GPU, else cpu.
+_C.MODEL.DEVICE = key("auto", _DEVICE)
+_C.MODEL.NAME = key("transformer", one_of("transformer", "resnet50"))
+# Vision transformer: vit_base_patch16_224_TransReID (width 768, depth 12), deit_small_patch16_224_TransReID (384, 12),
+# vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), or the timm name of any
+# vision transformer with the same structure, e.g. vit_large_patch16_224.
+_C.MODEL.TRANSFORMER_TYPE = key("vit_base_patch16_224_TransReID", NOT_EMPTY)
 # Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12].
-_C.MODEL.STRIDE_SIZE = [16, 16]
-# Weights to start from: a file of the family's, of timm or torchvision, or timm:NAME, which asks timm's hub for it;
-# "" starts from random weights.
-_C.MODEL.PRETRAIN_PATH = "pretrained/jx_vit_base_p16_224-80ecf9dd.pth"
+_C.MODEL.STRIDE_SIZE = key([16, 16], list_of("two strides of at least 1 pixel", lambda pixels: pixels >= 1, length=2))
+# Initial weights: a file of the TransReID codebase, of timm or of torchvision, or timm:NAME to fetch them from timm's
+# hub; "": random weights.
+_C.MODEL.PRETRAIN_PATH = path("pretrained/jx_vit_base_p16_224-80ecf9dd.pth")
 # Height and width in pixels of the images that PRETRAIN_PATH was trained on, for a file whose position embeddings fit
-# several grids of patches; [0, 0]: as the file tells.
-_C.MODEL.PRETRAIN_SIZE = [0, 0]
-# Which weights are read of a file that holds several models, by the name of the entry or prefix, e.g. state_dict_ema or
-# teacher; "": the trained ones rather than their average.
+# several patch grids; [0, 0]: read from the file.
+_C.MODEL.PRETRAIN_SIZE = key(
+    [0, 0], list_of("a height and a width in pixels, or [0, 0]", lambda pixels: pixels >= 0, length=2)
+)
+# Which weights to read from a file with several models: the name of the entry or prefix, e.g. state_dict_ema or
+# teacher; "": the trained weights rather than their moving average.
 _C.MODEL.CHECKPOINT_ENTRY = ""
 # Side information embedding: a learned vector per camera and/or viewpoint, times SIE_COE, added to every token.
 _C.MODEL.SIE_CAMERA = True
 _C.MODEL.SIE_VIEW = False
-_C.MODEL.SIE_COE = 3.0
-# Probability of dropping a residual branch in the last block (linear from 0 in the first), of dropping an activation
-# and of dropping an attention weight.
-_C.MODEL.DROP_PATH = 0.1
-_C.MODEL.DROP_OUT = 0.0
-_C.MODEL.ATT_DROP_RATE = 0.0
-# Jigsaw patch module of TransReID: the last block once for the whole picture and once for each of DEVIDE_LENGTH groups
-# of patches, with heads of their own.
+_C.MODEL.SIE_COE = key(3.0, at_least(0))
+# Drop probabilities: of the residual branches (stochastic depth; this in the last block, linear from 0 in the first),
+# of activations, and of attention weights.
+_C.MODEL.DROP_PATH = key(0.1, PROBABILITY)
+_C.MODEL.DROP_OUT = key(0.0, PROBABILITY)
+_C.MODEL.ATT_DROP_RATE = key(0.0, PROBABILITY)
+# Jigsaw patch module of TransReID: the last block runs on the whole image and on each of DEVIDE_LENGTH patch groups,
+# each with its own head.
 _C.MODEL.JPM = False
-# Shift the patches by SHIFT_NUM and deal them out to SHUFFLE_GROUP groups before they are divided; False divides them
+# Shift the patches by SHIFT_NUM and shuffle them into SHUFFLE_GROUP groups before they are divided; False divides them
 # in reading order.
 _C.MODEL.RE_ARRANGE = True
-_C.MODEL.SHIFT_NUM = 5
-_C.MODEL.SHUFFLE_GROUP = 2
-_C.MODEL.DEVIDE_LENGTH = 4
-# resnet50: stride of the last stage, 1 or 2.
-_C.MODEL.LAST_STRIDE = 1
-# resnet50: generalised mean pooling with a learned exponent (AGW, CIL-ReID) in place of the average.
+_C.MODEL.SHIFT_NUM = key(5, at_least(1))
+_C.MODEL.SHUFFLE_GROUP = key(2, at_least(1))
+_C.MODEL.DEVIDE_LENGTH = key(4, at_least(1))
+# resnet50: stride of the last stage.
+_C.MODEL.LAST_STRIDE = key(1, one_of(1, 2))
+# resnet50: generalised mean pooling with a learned exponent (AGW, CIL-ReID) in place of average pooling.
 _C.MODEL.GEM_POOL = False
-# resnet50: ReLU after the first convolution, as torchvision has it; the code of BoT and TransReID leaves it out.
+# resnet50: ReLU after the first convolution, as in torchvision; BoT and TransReID leave it out.
 _C.MODEL.STEM_RELU = False
-# resnet50: kernel of the max pooling in the stem: 3 (padding 1; torchvision, BoT) or 2 (no padding; the TransReID
-# codebase, CIL-ReID among it). A checkpoint of this project knows which.
-_C.MODEL.STEM_POOL = 3
-# softmax (a linear classifier), or with a margin on cosines: arcface, cosface, amsoftmax (the same as cosface), circle.
-_C.MODEL.ID_LOSS_TYPE = "softmax"
-# triplet (batch-hard) or wrtriplet (weighted regularised, AGW).
-_C.MODEL.METRIC_LOSS_TYPE = "triplet"
-_C.MODEL.ID_LOSS_WEIGHT = 1.0
-_C.MODEL.TRIPLET_LOSS_WEIGHT = 1.0
-# Weight of the Jensen-Shannon consistency between a picture and its two augmented views (INPUT.SELF_ID).
-_C.MODEL.CONSISTENCY_LOSS_WEIGHT = 12.0
+# resnet50: max pooling kernel of the stem: 3 with padding 1 (torchvision, BoT) or 2 without padding (the TransReID
+# codebase, including CIL-ReID). A checkpoint of this project stores its own.
+_C.MODEL.STEM_POOL = key(3, one_of(2, 3))
+# Identity loss: softmax (a linear classifier), or a margin on cosines: arcface, cosface, amsoftmax (same as cosface),
+# circle.
+_C.MODEL.ID_LOSS_TYPE = key("softmax", one_of("softmax", "arcface", "cosface", "amsoftmax", "circle"))
+# Metric loss: triplet (batch-hard) or wrtriplet (weighted regularised, AGW).
+_C.MODEL.METRIC_LOSS_TYPE = key("triplet", one_of("triplet", "wrtriplet"))
+_C.MODEL.ID_LOSS_WEIGHT = key(1.0, at_least(0))
+_C.MODEL.TRIPLET_LOSS_WEIGHT = key(1.0, at_least(0))
+# Weight of the Jensen-Shannon consistency between an image and its two augmented views (INPUT.SELF_ID).
+_C.MODEL.CONSISTENCY_LOSS_WEIGHT = key(12.0, at_least(0))
 # Label smoothing of the identity loss with epsilon 0.1.
 _C.MODEL.IF_LABELSMOOTH = False
-# Soft margin log(1 + exp(d_p - d_n)) in the triplet loss in place of the hinge with SOLVER.MARGIN.
+# Triplet loss with soft margin log(1 + exp(d_p - d_n)) in place of the hinge with SOLVER.MARGIN.
 _C.MODEL.NO_MARGIN = True
-# Center loss; SOLVER.CENTER_LOSS_WEIGHT and CENTER_LR.
+# Center loss, with SOLVER.CENTER_LOSS_WEIGHT and CENTER_LR.
 _C.MODEL.IF_WITH_CENTER = False
 
 # ---------------------------------------------------------------- INPUT
-_C.INPUT = CN()
-# Picture size (height, width) in pixels.
-_C.INPUT.SIZE_TRAIN = [256, 128]
-_C.INPUT.SIZE_TEST = [256, 128]
+_C.INPUT = Section()
+# Image size (height, width) in pixels.
+_C.INPUT.SIZE_TRAIN = key([256, 128], _IMAGE_SIZE)
+_C.INPUT.SIZE_TEST = key([256, 128], _IMAGE_SIZE)
 # Probability of a horizontal flip in training.
-_C.INPUT.PROB = 0.5
+_C.INPUT.PROB = key(0.5, PROBABILITY)
 # Zero padding in pixels on every side before the random crop.
-_C.INPUT.PADDING = 10
+_C.INPUT.PADDING = key(10, at_least(0))
 # Probability of random erasing.
-_C.INPUT.RE_PROB = 0.5
-# What an erased rectangle shows: normal (noise), soft (the picture mixed with noise) or self (mixed with another part
-# of the picture); the share of what is mixed in is drawn from Beta(MIXING_COEFF).
-_C.INPUT.ERASING_TYPE = "normal"
-_C.INPUT.MIXING_COEFF = [1.0, 1.0]
+_C.INPUT.RE_PROB = key(0.5, PROBABILITY)
+# Content of an erased rectangle: normal (noise), soft (the image mixed with noise) or self (the image mixed with
+# another part of itself); the mixing ratio is sampled from Beta(MIXING_COEFF).
+_C.INPUT.ERASING_TYPE = key("normal", one_of("normal", "soft", "self"))
+_C.INPUT.MIXING_COEFF = key([1.0, 1.0], list_of("two numbers above 0", POSITIVE.accepts, length=2))
 # Mean and standard deviation of pixels in [0, 1], per RGB channel; applied inside the model.
-_C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
-_C.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
-# Clean and corrupted views share crop, flip and erasing (False: drawn apart, as the released code does).
+_C.INPUT.PIXEL_MEAN = key([0.485, 0.456, 0.406], list_of("three numbers from 0 to 1", PROBABILITY.accepts, length=3))
+_C.INPUT.PIXEL_STD = key([0.229, 0.224, 0.225], list_of("three numbers above 0", POSITIVE.accepts, length=3))
+# The clean and the corrupted view share crop, flip and erasing (False: each has its own, as in the released code).
 _C.INPUT.PAIRED_GEOMETRY = True
-# CIL-ReID's consistent identity loss: two augmented views of every clean picture, which the classifier shall judge
-# alike (MODEL.CONSISTENCY_LOSS_WEIGHT); in stages clean and corrupted.
+# CIL-ReID's consistent identity loss: two augmented views of every clean image, for which the classifier is trained to
+# predict the same (MODEL.CONSISTENCY_LOSS_WEIGHT); in stages clean and corrupted.
 _C.INPUT.SELF_ID = False
-# AugMix, before the other augmentations: of the two augmented views with SELF_ID, else of every training picture.
+# AugMix, before the other augmentations: of the two augmented views with SELF_ID, else of every training image.
 _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
-_C.DATASETS = CN()
-# market1501, cuhk03, msmt17, synthetic; folder or csv for pictures of your own (docs/own-data.md); or a corrupted copy
+_C.DATASETS = Section()
+# market1501, cuhk03, msmt17, synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
 # (python -m corruption export): market1501-C, cuhk03-C, synthetic-C.
-_C.DATASETS.NAMES = "market1501"
-# Directory that holds the data set's own directory; of folder and csv, the directory that paths are relative to.
-_C.DATASETS.ROOT_DIR = "data"
-# Refuse a data set whose counts (pictures, identities, cameras) are not the published ones; False only warns (subsets).
+_C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
+# Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
+_C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)
+# Refuse a data set whose counts (images, identities, cameras) are not the published ones; False only warns (subsets).
 _C.DATASETS.CHECK_COUNTS = True
-# Decode every picture before the first batch, so that a damaged one comes to light then. False saves that time.
-_C.DATASETS.CHECK_PICTURES = True
-# What to do about damaged pictures, names that do not parse and entries of lists without a picture: error, or skip,
-# which leaves them out, counts and logs.
-_C.DATASETS.ON_BAD_IMAGE = "error"
-# CUHK03: boxes, detected or labeled; and the test protocol: 0 for the new one (767 and 700 identities), 1 to 20 for one
-# of the classic splits (100 test identities; their CMC is TEST.CMC single_gallery_shot).
-_C.DATASETS.CUHK03 = CN({"BOXES": "detected", "CLASSIC_SPLIT": 0})
-# MSMT17: V1, V2 or auto, the one that is there; and whether the validation set is trained with, as the family does.
-_C.DATASETS.MSMT17 = CN({"VERSION": "auto", "WITH_VAL": True})
-# folder: the directories of the sets, below ROOT_DIR, and a regular expression for the path of a picture below them,
-# with the named groups pid and, optionally, camid and viewid. An empty QUERY is drawn from GALLERY; where TRAIN and
-# GALLERY are the same directory, people are drawn for training; an empty TRAIN leaves a set for tests only.
-_C.DATASETS.FOLDER = CN({"TRAIN": "train", "QUERY": "query", "GALLERY": "gallery", "PATTERN": r"(?P<pid>[^/]+)/.+"})
+# Decode every image before the first batch, to find damaged files early. False saves that time.
+_C.DATASETS.CHECK_IMAGES = True
+# Damaged images, names that do not parse and list entries without an image: error, or skip (leave out, count and log).
+_C.DATASETS.ON_BAD_IMAGE = key("error", one_of("error", "skip"))
+_C.DATASETS.CUHK03 = Section()
+# How the boxes were made.
+_C.DATASETS.CUHK03.BOXES = key("detected", one_of("detected", "labeled"))
+# Test protocol: 0 for the new one (767 and 700 identities), 1 to 20 for one of the classic splits (100 test identities;
+# their CMC is TEST.CMC single_gallery_shot).
+_C.DATASETS.CUHK03.CLASSIC_SPLIT = key(
+    0, Rule("0 (the new protocol) or a classic split from 1 to 20", range(21).__contains__)
+)
+_C.DATASETS.MSMT17 = Section()
+# auto: the version that is there.
+_C.DATASETS.MSMT17.VERSION = key("auto", one_of("auto", "V1", "V2"))
+# Add the validation set to the training set, as the TransReID codebase does.
+_C.DATASETS.MSMT17.WITH_VAL = True
+# folder: directories of the sets, below ROOT_DIR. An empty QUERY is sampled from GALLERY; where TRAIN and GALLERY are
+# the same directory, identities are sampled for training; an empty TRAIN leaves a set for tests only.
+_C.DATASETS.FOLDER = Section()
+_C.DATASETS.FOLDER.TRAIN = path("train")
+_C.DATASETS.FOLDER.QUERY = path("query")
+_C.DATASETS.FOLDER.GALLERY = path("gallery", NOT_EMPTY)
+# Regular expression for the path of an image below its directory, with the named groups pid and, optionally, camid and
+# viewid.
+_C.DATASETS.FOLDER.PATTERN = key(
+    r"(?P<pid>[^/]+)/.+",
+    Rule("a regular expression with a named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\\d+)_.*", _has_group_pid),
+)
+_C.DATASETS.CSV = Section()
 # csv: the file, below ROOT_DIR, with columns path, pid and, optionally, camid, viewid and split.
-_C.DATASETS.CSV = CN({"FILE": "data.csv"})
-# Where a split is drawn: its own seed, so that runs with different SEEDs share it, and the share of people who train.
-_C.DATASETS.SPLIT = CN({"SEED": 0, "TRAIN_SHARE": 0.5})
+_C.DATASETS.CSV.FILE = path("data.csv", NOT_EMPTY)
+# Random splits of folder and csv: a seed of their own, so that runs with different SEEDs share the split, and the
+# fraction of identities in the training set.
+_C.DATASETS.SPLIT = Section()
+_C.DATASETS.SPLIT.SEED = key(0, at_least(0))
+_C.DATASETS.SPLIT.TRAIN_SHARE = key(0.5, Rule("a number above 0 and below 1", lambda value: 0 < value < 1))
 
 # ---------------------------------------------------------------- DATALOADER
-_C.DATALOADER = CN()
-# Worker processes for reading, corrupting and transforming; 0: in the main process. Results do not depend on it.
-_C.DATALOADER.NUM_WORKERS = 4
-# Decoded pictures in shared memory, for all workers: none, or ram, which decodes each once; its size is logged first.
-_C.DATALOADER.CACHE = "none"
-# softmax_triplet: P identities x NUM_INSTANCE pictures; softmax: pictures in random order.
-_C.DATALOADER.SAMPLER = "softmax_triplet"
-# Pictures of each identity in a batch.
-_C.DATALOADER.NUM_INSTANCE = 8
+_C.DATALOADER = Section()
+# Worker processes that read, corrupt and transform images; 0: the main process does. Results do not depend on it.
+_C.DATALOADER.NUM_WORKERS = key(4, at_least(0))
+# Cache of decoded images: none, or ram (shared memory of all workers; each image is decoded once, and the size of the
+# cache is logged first).
+_C.DATALOADER.CACHE = key("none", one_of("none", "ram"))
+# softmax_triplet: batches of P identities x NUM_INSTANCE images; softmax: images in random order.
+_C.DATALOADER.SAMPLER = key("softmax_triplet", one_of("softmax_triplet", "softmax"))
+# Images of each identity in a batch.
+_C.DATALOADER.NUM_INSTANCE = key(8, at_least(1))
 
 # ---------------------------------------------------------------- SOLVER
-_C.SOLVER = CN()
-# SGD, Adam, AdamW, or any optimizer of timm's by its name there, e.g. lamb.
-_C.SOLVER.OPTIMIZER_NAME = "SGD"
+_C.SOLVER = Section()
+# SGD, Adam, AdamW, or the name of any optimizer of timm, e.g. lamb.
+_C.SOLVER.OPTIMIZER_NAME = key("SGD", NOT_EMPTY)
 # Epochs of a stage whose own MAX_EPOCHS is 0.
-_C.SOLVER.MAX_EPOCHS = 120
+_C.SOLVER.MAX_EPOCHS = key(120, at_least(1))
 # Learning rate after warm-up of a stage whose own BASE_LR is 0.
-_C.SOLVER.BASE_LR = 0.05
+_C.SOLVER.BASE_LR = key(0.05, POSITIVE)
 # Momentum of SGD; the released schedule uses none.
-_C.SOLVER.MOMENTUM = 0.0
+_C.SOLVER.MOMENTUM = key(0.0, BELOW_ONE)
 # Nesterov momentum of SGD.
 _C.SOLVER.NESTEROV = False
 # Weight decay, and that of biases.
-_C.SOLVER.WEIGHT_DECAY = 1e-3
-_C.SOLVER.WEIGHT_DECAY_BIAS = 1e-3
-# Biases learn at BASE_LR times this.
-_C.SOLVER.BIAS_LR_FACTOR = 2.0
-# The classifier learns at twice the rate.
+_C.SOLVER.WEIGHT_DECAY = key(1e-3, at_least(0))
+_C.SOLVER.WEIGHT_DECAY_BIAS = key(1e-3, at_least(0))
+# Learning rate of biases, as a multiple of BASE_LR.
+_C.SOLVER.BIAS_LR_FACTOR = key(2.0, POSITIVE)
+# Twice the learning rate for the classifier.
 _C.SOLVER.LARGE_FC_LR = False
-# Vision transformers: the rate of a block is that of the one above it times this, down to the patch embedding; 1: off.
-_C.SOLVER.LAYER_DECAY = 1.0
-# cosine (to 0.002 BASE_LR) or multistep (times GAMMA at the epochs of STEPS).
-_C.SOLVER.SCHEDULER = "cosine"
-_C.SOLVER.STEPS = [40, 70]
-_C.SOLVER.GAMMA = 0.1
+# Vision transformers: each block's learning rate is that of the block above it times this, down to the patch embedding;
+# 1: off.
+_C.SOLVER.LAYER_DECAY = key(1.0, Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1))
+# Learning rate schedule: cosine (to 0.002 BASE_LR) or multistep (times GAMMA at the epochs of STEPS).
+_C.SOLVER.SCHEDULER = key("cosine", one_of("cosine", "multistep"))
+_C.SOLVER.STEPS = key([40, 70], list_of("epochs of at least 1", lambda epoch: epoch >= 1))
+_C.SOLVER.GAMMA = key(0.1, POSITIVE)
 # Linear warm-up from WARMUP_FACTOR * BASE_LR over WARMUP_EPOCHS epochs.
-_C.SOLVER.WARMUP_FACTOR = 0.01
-_C.SOLVER.WARMUP_EPOCHS = 5
+_C.SOLVER.WARMUP_FACTOR = key(0.01, PROBABILITY)
+_C.SOLVER.WARMUP_EPOCHS = key(5, at_least(0))
 # Hinge margin of the triplet loss where MODEL.NO_MARGIN is False.
-_C.SOLVER.MARGIN = 0.3
+_C.SOLVER.MARGIN = key(0.3, at_least(0))
 # Makes batch-hard triplets harder: distances to positives times 1 + this, to negatives times 1 - this.
-_C.SOLVER.HARD_FACTOR = 0.0
+_C.SOLVER.HARD_FACTOR = key(0.0, BELOW_ONE)
 # Margin and scale of the identity losses on cosines. The papers' margins: arcface 0.5, cosface and amsoftmax 0.35,
 # circle 0.25 (with a scale of 256).
-_C.SOLVER.COSINE_MARGIN = 0.5
-_C.SOLVER.COSINE_SCALE = 30.0
+_C.SOLVER.COSINE_MARGIN = key(0.5, at_least(0))
+_C.SOLVER.COSINE_SCALE = key(30.0, POSITIVE)
 # Weight of the center loss, and the learning rate of the centers, which does not depend on that weight and stays
-# constant. 0.5 suits SGD; Adam and AdamW move every coordinate by the rate itself, 0.01 suits them.
-_C.SOLVER.CENTER_LOSS_WEIGHT = 5e-4
-_C.SOLVER.CENTER_LR = 0.5
-# Pictures in a training batch.
-_C.SOLVER.IMS_PER_BATCH = 64
-# Backbone in half precision; heads, losses and distances are always in float32: auto (bf16 on a GPU that has it, else
-# fp16 on a GPU, off on a CPU), bf16, fp16 (with a loss scale) or off.
-_C.SOLVER.AMP = "auto"
+# constant. 0.5 suits SGD; Adam and AdamW move every coordinate by the learning rate itself, 0.01 suits them.
+_C.SOLVER.CENTER_LOSS_WEIGHT = key(5e-4, POSITIVE)
+_C.SOLVER.CENTER_LR = key(0.5, at_least(0))
+# Images in a training batch.
+_C.SOLVER.IMS_PER_BATCH = key(64, at_least(1))
+# Mixed precision of the backbone: auto (bf16 on a GPU that has it, else fp16 on a GPU, off on a CPU), bf16, fp16 (with
+# a loss scale) or off. Heads, losses and distances are always in float32.
+_C.SOLVER.AMP = key("auto", one_of("auto", "bf16", "fp16", "off"))
 # torch.compile the backbone.
 _C.SOLVER.COMPILE = False
-# Largest norm of the model's gradient, longer ones are cut; 0: off. The centers of the center loss are not cut.
-_C.SOLVER.GRAD_CLIP = 0.0
-# The backbone takes a batch in so many parts, one at a time, so that larger batches fit into memory; losses still see
-# the whole batch, so that weights are those of the large batch. It costs one more forward pass. Transformers only.
-_C.SOLVER.ACCUMULATE = 1
-# Decay of a moving average of the weights, which is then what is tested and kept, e.g. 0.999; 0: off.
-_C.SOLVER.EMA_DECAY = 0.0
-# Several processes: losses see the batch of all of them; False: each sees its own share, and gradients are averaged.
+# Clip the norm of the model's gradient to this; 0: off. The centers of the center loss are not clipped.
+_C.SOLVER.GRAD_CLIP = key(0.0, at_least(0))
+# Recompute each block in backward: less memory for larger batches, one more forward pass; transformers only.
+_C.SOLVER.GRAD_CHECKPOINT = False
+# Decay of an exponential moving average of the weights, which is then tested and saved, e.g. 0.999; 0: off.
+_C.SOLVER.EMA_DECAY = key(0.0, BELOW_ONE)
+# Several processes: losses see the batch of all processes; False: each sees its own shard, and gradients are averaged.
 _C.SOLVER.GLOBAL_LOSS = True
 # Bit-identical weights from the same seed on a GPU too, slower. On a CPU they always are.
 _C.SOLVER.DETERMINISTIC = False
-# auto: go on with the run that OUTPUT_DIR holds, wherever it stopped, if what determines its weights is the same
-# (utils/stage_identity.py); "": begin anew.
-_C.SOLVER.RESUME = ""
-# Log every so many steps; evaluate (one repeat; the best is kept; not in stage bridge, which changes nothing that is
-# tested) and keep a checkpoint every so many epochs; 0: at the end only.
-_C.SOLVER.LOG_PERIOD = 50
-_C.SOLVER.EVAL_PERIOD = 0
-_C.SOLVER.CHECKPOINT_PERIOD = 0
+# auto: resume the run in OUTPUT_DIR where it stopped, if everything that determines its weights is the same
+# (utils/stage_identity.py); "": train from the beginning.
+_C.SOLVER.RESUME = key("", one_of("", "auto"))
+# Steps between two lines of the log.
+_C.SOLVER.LOG_PERIOD = key(50, at_least(1))
+# Epochs between two evaluations (one repeat; the best is kept; not in stage bridge, which does not change the tested
+# features) and between two checkpoints; 0: at the end only.
+_C.SOLVER.EVAL_PERIOD = key(0, at_least(0))
+_C.SOLVER.CHECKPOINT_PERIOD = key(0, at_least(0))
 
 # ---------------------------------------------------------------- TEST
-_C.TEST = CN()
+_C.TEST = Section()
 # Checkpoint that test.py evaluates.
-_C.TEST.WEIGHT = ""
-# Pictures in a test batch.
-_C.TEST.IMS_PER_BATCH = 128
-# patch_mean (mean of the patch tokens), class_token (what enters the neck: the class token, or a ResNet's pooled map)
-# or neck (what leaves it). JPM appends its local features to the last two, and has no patch_mean, nor has a ResNet.
-_C.TEST.FEATURE = "patch_mean"
+_C.TEST.WEIGHT = path("")
+# Images in a test batch.
+_C.TEST.IMS_PER_BATCH = key(128, at_least(1))
+# Test feature: patch_mean (mean of the patch tokens), class_token (input of the neck: the class token, or a ResNet's
+# pooled features) or neck (output of the neck). JPM appends its local features to the last two and has no patch_mean; a
+# ResNet has no patch_mean either.
+_C.TEST.FEATURE = key("patch_mean", one_of("patch_mean", "class_token", "neck"))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
-# Test settings, any of clean, corrupted, corrupted_query, corrupted_gallery.
-_C.TEST.PROTOCOLS = ["clean", "corrupted", "corrupted_query", "corrupted_gallery"]
-# Draws of the corrupted sets; results are mean and standard deviation over them.
-_C.TEST.REPEATS = 10
-# The corruption matrix, every type of CORRUPTION.TEST at every severity of its own: "" (off) or the sides that are
-# corrupted: corrupted, corrupted_query (far cheaper where the gallery is big) or corrupted_gallery. The clean setting
-# is tested with it, whatever PROTOCOLS says.
-_C.TEST.MATRIX = ""
-# Draws of every cell of the matrix.
-_C.TEST.MATRIX_REPEATS = 1
-# Distance of test features: euclidean or cosine (the same order where FEAT_NORM is True).
-_C.TEST.METRIC = "euclidean"
+# Test protocols.
+_C.TEST.PROTOCOLS = key(["clean", *_SIDES], some_of(("clean", *_SIDES)))
+# Repeats of the corrupted protocols, each with its own corruptions; results are mean and standard deviation over them.
+_C.TEST.REPEATS = key(10, at_least(1))
+# Corruption matrix, every type of CORRUPTION.TEST at every severity on its own: "" (off) or what is corrupted:
+# corrupted, corrupted_query (far cheaper for a large gallery) or corrupted_gallery. Protocol clean is always tested
+# with it, also where PROTOCOLS leaves it out.
+_C.TEST.MATRIX = key("", one_of("", *_SIDES))
+# Repeats of every cell of the matrix.
+_C.TEST.MATRIX_REPEATS = key(1, at_least(1))
+# Distance of test features: euclidean or cosine (the same ranking where FEAT_NORM is True).
+_C.TEST.METRIC = key("euclidean", one_of("euclidean", "cosine"))
 # Average precision: step, the field's usual one, or trapezoid, that of Market-1501's official script.
-_C.TEST.AP = "step"
-# CMC: standard, or single_gallery_shot, CUHK03's classic protocol (one drawn picture of every gallery identity).
-_C.TEST.CMC = "standard"
-# k-reciprocal re-ranking, with the paper's settings for Market-1501, which BoT, PASS and CLIP-ReID have too. A file of
-# the TransReID codebase means K1 50 and K2 15, as its code has them.
+_C.TEST.AP = key("step", one_of("step", "trapezoid"))
+# CMC: standard, or single_gallery_shot, CUHK03's classic protocol (one random image of every gallery identity).
+_C.TEST.CMC = key("standard", one_of("standard", "single_gallery_shot"))
+# k-reciprocal re-ranking. K1 20 and K2 6 are the paper's for Market-1501, which BoT, PASS and CLIP-ReID share; a file
+# of the TransReID codebase means K1 50 and K2 15, as in its code.
 _C.TEST.RE_RANKING = False
-_C.TEST.RE_RANKING_K1 = 20
-_C.TEST.RE_RANKING_K2 = 6
-# Share of the original distance in the re-ranked one.
-_C.TEST.RE_RANKING_LAMBDA = 0.3
-# Write the features of every tested set's first draw, with identities, cameras and paths, to features/*.npz.
+_C.TEST.RE_RANKING_K1 = key(20, at_least(1))
+_C.TEST.RE_RANKING_K2 = key(6, at_least(1))
+# Weight of the original distance in the re-ranked one.
+_C.TEST.RE_RANKING_LAMBDA = key(0.3, PROBABILITY)
+# Write the features of the first repeat of every tested set, with identities, cameras and paths, to features/*.npz.
 _C.TEST.SAVE_FEATURES = False
-# Write thresholds.csv: which distance means the same person, at the equal error rate and at three false accept rates.
+# Write thresholds.csv: distances below which two images show the same person, at the equal error rate and at three
+# false accept rates.
 _C.TEST.THRESHOLDS = False
-# Queries shown in ranked_list.png, clean and corrupted; 0: no picture.
-_C.TEST.RANKED_QUERIES = 0
-# Queries shown in attention.png: where a vision transformer's class token looks, clean and corrupted; 0: no picture.
-_C.TEST.ATTENTION_QUERIES = 0
-# Write the model that computes the test feature to this file: .onnx, or .pt2 for torch.export.
-_C.TEST.EXPORT = ""
+# Queries shown in ranked_list.png, clean and corrupted; 0: none.
+_C.TEST.RANKED_QUERIES = key(0, at_least(0))
+# Queries shown in attention.png, the attention of a vision transformer's class token, clean and corrupted; 0: none.
+_C.TEST.ATTENTION_QUERIES = key(0, at_least(0))
+# Export the model that computes the test feature to this file: .onnx, or .pt2 for torch.export.
+_C.TEST.EXPORT = path(
+    "", Rule('a file name ending in .onnx or .pt2, or ""', lambda name: not name or name.endswith((".onnx", ".pt2")))
+)
 # Directories with a results.json to show beside these results in the final table.
-_C.TEST.COMPARE = []
+_C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
 
 # ---------------------------------------------------------------- CORRUPTION
-_C.CORRUPTION = CN()
-# Corruptions drawn in training and in the corrupted test settings: "all", or names and families
-# (noise, blur, weather, digital), e.g. ["noise", "rain"]. TEST also knows "seen", the types that TRAIN stands for, and
-# "unseen", the rest of the 20.
-_C.CORRUPTION.TRAIN = ["all"]
-_C.CORRUPTION.TEST = ["all"]
-# Severities to draw from, 1 to 5.
-_C.CORRUPTION.SEVERITIES = [1, 2, 3, 4, 5]
-# Probability that a training picture stays clean; released: one of the 20 or none.
-_C.CORRUPTION.CLEAN_PROB = 1 / 21
-# What computes them: fast (compiled), or imagecorruptions (the published code). From one seed the two draw different
-# pictures, which agree in distribution. Where fast is not built, imagecorruptions takes its place, with a warning.
-_C.CORRUPTION.BACKEND = "fast"
+_C.CORRUPTION = Section()
+# Corruption types of training and of the corrupted test protocols: "all", or names and families (noise, blur, weather,
+# digital), e.g. ["noise", "rain"]. TEST also accepts "seen", the types of TRAIN, and "unseen", the rest of the 20.
+_C.CORRUPTION.TRAIN = key(["all"], each_once("all, or one or more corruptions and families, each once", bool))
+_C.CORRUPTION.TEST = key(
+    ["all"], each_once("all, or one or more corruptions and families, seen and unseen, each once", bool)
+)
+# Severities to sample from, 1 to 5.
+_C.CORRUPTION.SEVERITIES = key(
+    [1, 2, 3, 4, 5], each_once("one or more severities from 1 to 5, each once", range(1, 6).__contains__)
+)
+# Probability that a training image stays clean; released: one of the 20 or none.
+_C.CORRUPTION.CLEAN_PROB = key(1 / 21, PROBABILITY)
+# Implementation: fast (compiled), or imagecorruptions (the published code). From one seed the two give different
+# images, which agree in distribution. Where the extension is not built, fast falls back to imagecorruptions, with a
+# warning.
+_C.CORRUPTION.BACKEND = key("fast", one_of("fast", "imagecorruptions"))
 
 # ---------------------------------------------------------------- CFAT
-_C.CFAT = CN()
-# Stages that train.py runs in a row, out of clean, corrupted, bridge, align, in this order.
-_C.CFAT.STAGES = ["clean", "corrupted", "bridge", "align"]
-# Stage that make_dataloader, make_model, make_loss and make_optimizer build for; "": the last of STAGES.
-# train.py sets it.
-_C.CFAT.STAGE = ""
-# Each stage: epochs and learning rate (0: those of SOLVER) and WEIGHT, a checkpoint used in place of training it.
-_C.CFAT.CLEAN = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
-_C.CFAT.CORRUPTED = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
-_C.CFAT.BRIDGE = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
-_C.CFAT.ALIGN = CN({"MAX_EPOCHS": 0, "BASE_LR": 0.0, "WEIGHT": ""})
-# Weights that stage corrupted starts from: pretrained (MODEL.PRETRAIN_PATH) or clean (those of stage clean).
-_C.CFAT.CORRUPTED.INIT = "pretrained"
-# Weights that the student starts from in bridge and align: corrupted (stage 2) or teacher (stage 1).
-_C.CFAT.STUDENT_INIT = "corrupted"
-# Views that the student's identity terms see: corrupted, or both.
-_C.CFAT.STUDENT_VIEWS = "corrupted"
+_C.CFAT = Section()
+# Stages that train.py runs, in this order.
+_C.CFAT.STAGES = key(list(STAGES), in_order(tuple(STAGES)))
+# Stage that make_dataloader, make_model, make_loss and make_optimizer build for; "": the last of STAGES. train.py sets
+# it.
+_C.CFAT.STAGE = key("", one_of("", *STAGES))
 
-_C.CFAT.COARSE = CN()
+
+def _stage() -> Section:
+    """Epochs and learning rate of a stage (0: those of SOLVER); WEIGHT, a checkpoint used in place of training it."""
+    return Section(MAX_EPOCHS=key(0, at_least(0)), BASE_LR=key(0.0, at_least(0)), WEIGHT=path(""))
+
+
+_C.CFAT.CLEAN = _stage()
+_C.CFAT.CORRUPTED = _stage()
+_C.CFAT.BRIDGE = _stage()
+_C.CFAT.ALIGN = _stage()
+# Initial weights of stage corrupted: pretrained (MODEL.PRETRAIN_PATH) or clean (those of stage clean).
+_C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
+# Initial weights of the student in bridge and align: corrupted (stage 2) or teacher (stage 1).
+_C.CFAT.STUDENT_INIT = key("corrupted", one_of("corrupted", "teacher"))
+# Views that the student's identity terms see.
+_C.CFAT.STUDENT_VIEWS = key("corrupted", one_of("corrupted", "both"))
+
+_C.CFAT.COARSE = Section()
 # Weight d of the coarse term in the total loss; 0 leaves it out.
-_C.CFAT.COARSE.WEIGHT = 1.0
+_C.CFAT.COARSE.WEIGHT = key(1.0, at_least(0))
 # Temperature T.
-_C.CFAT.COARSE.TEMPERATURE = 0.5
+_C.CFAT.COARSE.TEMPERATURE = key(0.5, POSITIVE)
 # Stop the gradient through the per-anchor weight w_a (released: False).
 _C.CFAT.COARSE.DETACH_WEIGHT = False
-# Leave other pictures of the anchor's identity out of the sum over k (released: False).
+# Leave other images of the anchor's identity out of the sum over k (released: False).
 _C.CFAT.COARSE.EXCLUDE_SAME_IDENTITY = False
 
-_C.CFAT.FINE = CN()
+_C.CFAT.FINE = Section()
 # Weights a, b and c: identity and triplet terms on the reconstruction, bridge divergence, reconstruction.
-_C.CFAT.FINE.IDENTITY_WEIGHT = 1.0
-_C.CFAT.FINE.KL_WEIGHT = 1.0
-_C.CFAT.FINE.RECONSTRUCTION_WEIGHT = 1.0
+_C.CFAT.FINE.IDENTITY_WEIGHT = key(1.0, at_least(0))
+_C.CFAT.FINE.KL_WEIGHT = key(1.0, at_least(0))
+_C.CFAT.FINE.RECONSTRUCTION_WEIGHT = key(1.0, at_least(0))
 # Weight of the divergence to N(0, I) in stage bridge.
-_C.CFAT.FINE.PRIOR_WEIGHT = 1e-3
+_C.CFAT.FINE.PRIOR_WEIGHT = key(1e-3, at_least(0))
 # Widths of the autoencoder's hidden and latent layers.
-_C.CFAT.FINE.HIDDEN_DIM = 128
-_C.CFAT.FINE.LATENT_DIM = 16
+_C.CFAT.FINE.HIDDEN_DIM = key(128, at_least(1))
+_C.CFAT.FINE.LATENT_DIM = key(16, at_least(1))
 # One bridge position t per batch (released) or per image.
-_C.CFAT.FINE.BRIDGE_T = "batch"
+_C.CFAT.FINE.BRIDGE_T = key("batch", one_of("batch", "image"))
 # Standard deviation s of the Brownian noise on bridge points; variance s^2 t (1 - t). 0: none.
-_C.CFAT.FINE.NOISE = 0.0
+_C.CFAT.FINE.NOISE = key(0.0, at_least(0))
 # The released form of the autoencoder (an unconstrained sigma, a sigmoid at the end), which its files (BB_*.pth) need.
 _C.CFAT.FINE.RELEASED = False
 
-_C.CFAT.COSINE = CN()
+_C.CFAT.COSINE = Section()
 # Weights of 1 - cosine between teacher and student, on class tokens and (mean over positions) on patch tokens.
-_C.CFAT.COSINE.CLASS_WEIGHT = 0.0
-_C.CFAT.COSINE.PATCH_WEIGHT = 0.0
+_C.CFAT.COSINE.CLASS_WEIGHT = key(0.0, at_least(0))
+_C.CFAT.COSINE.PATCH_WEIGHT = key(0.0, at_least(0))
+
+# Dotted name -> key, in the order above.
+SCHEMA = flatten(_C)

@@ -1,14 +1,15 @@
-"""Keys and values of the TransReID codebase (TransReID, CIL-ReID, CFAT as released), translated in this one place.
+"""Keys and values of the TransReID codebase, and keys of earlier versions of this project, translated to today's.
 
-Every translation writes one log line: where, old -> new, why. What is not built is a fault, never a silent drop.
+Every translation writes one log line: source, old -> new, reason. An option that is not built here is an error, never
+dropped silently.
 
-Sources of names and defaults: config/defaults.py of https://github.com/damo-cv/TransReID and of the two projects that
-grew out of it; tests/golden/family_config_keys.json lists them.
+Sources of names and defaults: config/defaults.py of https://github.com/damo-cv/TransReID (and of CIL-ReID and CFAT,
+which are built on it); tests/golden/codebase_config_keys.json lists them.
 """
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,20 +17,22 @@ from config.values import plain
 
 _logger = logging.getLogger("config.legacy")
 
+_TUPLE_TEXT = re.compile(r"""\s*\(\s*(['"].*['"]|[-+.\d].*)\s*,?\s*\)\s*""")
 _SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
 
 
 @dataclass(frozen=True)
 class Legacy:
-    """What becomes of a key that only the family has.
+    """How an old key is translated.
 
     Attributes:
-        reason: why, for the log line or the error.
-        becomes: value -> (our key, our value); a value that is not listed here or in `drops` is a fault.
+        reason: for the log line or the error.
+        becomes: value -> (our key, our value); a value that is neither here nor in `drops` is an error.
         drops: values that are dropped; None: every value.
-        drops_beside: values that are dropped where the key beside each is given, in whichever source.
+        drops_beside: value -> key; the value is dropped where any source gives that key.
         renamed: our key that takes every value.
-        overrides: our key may be given beside it and loses; otherwise two different values are a fault.
+        convert: value of the old key -> value of `renamed`.
+        overrides: our key may be given beside it and loses; otherwise two different values are an error.
     """
 
     reason: str
@@ -37,31 +40,75 @@ class Legacy:
     drops: tuple[Any, ...] | None = ()
     drops_beside: Mapping[str, str] = field(default_factory=dict)
     renamed: str = ""
+    convert: Callable[[Any], Any] = lambda value: value
     overrides: bool = False
+
+    def target(self, value: Any) -> tuple[str, Any] | None:
+        """Our key and value; None where the value does not become one."""
+        if self.renamed:
+            return self.renamed, self.convert(value)
+        meant = plain(value)
+        return next(
+            (new for candidate in (meant, _switch(meant)) for old, new in self.becomes if old == candidate), None
+        )
+
+    def is_dropped(self, value: Any, all_given: Collection[str]) -> bool:
+        meant = plain(value)
+        if self.drops is None or any(old in (meant, _switch(meant)) for old in self.drops):
+            return True
+        return isinstance(meant, str) and self.drops_beside.get(meant) in all_given
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, for the error message."""
+        return " or ".join(repr(old) for old in (*(old for old, _ in self.becomes), *(self.drops or ())))
 
 
 def _dropped(reason: str) -> Legacy:
     return Legacy(reason, drops=None)
 
 
+def _switch(value: Any) -> Any:
+    """The boolean that a text such as 'off' or 'yes' means; any other value unchanged."""
+    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _more_than_one(value: Any) -> Any:
+    """True for an integer above 1, False for 1; any other value unchanged, for the check to refuse."""
+    meant = plain(value)
+    return meant > 1 if type(meant) is int and meant >= 1 else value
+
+
+# Keys that earlier versions of this project had. A file with one of them is not a file of the TransReID codebase.
+EARLIER_KEYS: dict[str, Legacy] = {
+    "DATASETS.CHECK_PICTURES": Legacy(
+        "an earlier name", renamed="DATASETS.CHECK_IMAGES", convert=lambda value: _switch(plain(value))
+    ),
+    "SOLVER.ACCUMULATE": Legacy(
+        "blocks recomputed in backward save the memory that parts of a batch saved",
+        renamed="SOLVER.GRAD_CHECKPOINT",
+        convert=_more_than_one,
+    ),
+}
+
 _CIL = "that option of CIL-ReID is not built here"
 
-# Keys of BoT's files alone, whose ResNet pools as torchvision's does (MODEL.STEM_POOL 3; the TransReID codebase: 2).
+# Keys of BoT's files alone. BoT's ResNet pools as torchvision's (MODEL.STEM_POOL 3; the TransReID codebase: 2).
 _UNREAD_BY_BOT = (
     "SOLVER.CLUSTER_MARGIN",
     *(f"SOLVER.RANGE_{name}" for name in ("K", "MARGIN", "ALPHA", "BETA", "LOSS_WEIGHT")),
 )
 _BOT_KEYS = {"SOLVER.WARMUP_ITERS", *_UNREAD_BY_BOT}
 
-LEGACY_KEYS: dict[str, Legacy] = {
-    "SOLVER.SEED": Legacy("the one seed stands at the top", renamed="SEED"),
+CODEBASE_KEYS: dict[str, Legacy] = {
+    "SOLVER.SEED": Legacy("the one seed is the key SEED", renamed="SEED"),
     "MODEL.DEVICE_ID": _dropped("CUDA_VISIBLE_DEVICES chooses the device"),
-    "MODEL.DIST_TRAIN": _dropped("torchrun decides about several processes"),
+    "MODEL.DIST_TRAIN": _dropped("torchrun starts several processes"),
     "MODEL.LINEAR_BLOCK": Legacy(_CIL, drops=(False,)),
     "MODEL.NECK": Legacy("bnneck is the neck that is built", drops=("bnneck",)),
     "MODEL.PRETRAIN_CHOICE": Legacy(
-        "MODEL.PRETRAIN_PATH says it all: ImageNet weights, or '' for random ones; a trained model goes into "
-        "TEST.WEIGHT or CFAT.<STAGE>.WEIGHT",
+        "MODEL.PRETRAIN_PATH names the initial weights, '' for random ones; a trained model goes into TEST.WEIGHT or "
+        "CFAT.<STAGE>.WEIGHT",
         drops=("imagenet",),
         drops_beside={"self": "TEST.WEIGHT"},
     ),
@@ -80,7 +127,7 @@ LEGACY_KEYS: dict[str, Legacy] = {
     "INPUT.MEAN_FEAT": Legacy(_CIL, drops=(False,)),
     "INPUT.FEATURE_REG": Legacy(_CIL, drops=(False,)),
     "TEST.AUGMENT": Legacy(_CIL, drops=(False,)),
-    "SOLVER.WARMUP_ITERS": Legacy("its unit was the epoch, too", renamed="SOLVER.WARMUP_EPOCHS"),
+    "SOLVER.WARMUP_ITERS": Legacy("its unit was the epoch as well", renamed="SOLVER.WARMUP_EPOCHS"),
     **dict.fromkeys(_UNREAD_BY_BOT, _dropped("no code of BoT reads it")),
     "SOLVER.WARMUP_METHOD": Legacy("'linear' is the warm-up that is built", drops=("linear",)),
     "TEST.EVAL": _dropped("test.py evaluates; during training SOLVER.EVAL_PERIOD does"),
@@ -91,16 +138,16 @@ LEGACY_KEYS: dict[str, Legacy] = {
     ),
 }
 
-# Values of our own keys that leave our default in place.
+# Values of our own keys that mean our default.
 _UNSET_VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "MODEL.TRANSFORMER_TYPE": (("", "None"), "it goes with MODEL.NAME resnet50"),
     "DATASETS.ROOT_DIR": (("",), "no directory is named"),
     "OUTPUT_DIR": (("",), "no directory is named"),
 }
 
-# What a file of TransReID or CIL-ReID means by a key that it leaves out, wherever that is another experiment than our
-# default. Left out here: devices, workers, paths and periods, which change no result, and TRANSFORMER_TYPE "None".
-FAMILY_DEFAULTS: dict[str, Any] = {
+# Defaults of TransReID and CIL-ReID, for keys that their files leave out, where they mean another experiment than our
+# defaults. Not here: devices, workers, paths and periods, which change no result, and TRANSFORMER_TYPE "None".
+CODEBASE_DEFAULTS: dict[str, Any] = {
     "MODEL.NAME": "resnet50",
     "MODEL.NO_MARGIN": False,
     "MODEL.IF_LABELSMOOTH": True,
@@ -118,17 +165,17 @@ FAMILY_DEFAULTS: dict[str, Any] = {
     "SOLVER.WEIGHT_DECAY": 5e-4,
     "SOLVER.WEIGHT_DECAY_BIAS": 5e-4,
     "TEST.FEATURE": "neck",
-    # No keys there: the arguments of re_ranking in its utils/metrics/reranking.py and utils/metrics/evaluate.py.
+    # No keys there: the arguments with which their evaluation calls re_ranking.
     "TEST.RE_RANKING_K1": 50,
     "TEST.RE_RANKING_K2": 15,
     # Plain training on clean images: neither project has stages.
     "CFAT.STAGES": ["clean"],
 }
 
-# Where BoT's code differs from it: torchvision's stem, and the arguments of re_ranking.
+# Where BoT's code differs: torchvision's stem, and the arguments of re_ranking.
 _BOT_DEFAULTS = {"MODEL.STEM_POOL": 3, "TEST.RE_RANKING_K1": 20, "TEST.RE_RANKING_K2": 6}
 
-# Keys of a vision transformer, which the ResNet of that codebase passes over.
+# Keys of a vision transformer, which the ResNet of that codebase ignores.
 _TRANSFORMER_ONLY = (
     *("TRANSFORMER_TYPE", "STRIDE_SIZE", "SIE_CAMERA", "SIE_VIEW", "SIE_COE", "DROP_PATH", "DROP_OUT"),
     *("ATT_DROP_RATE", "JPM", "RE_ARRANGE", "SHIFT_NUM", "SHUFFLE_GROUP", "DEVIDE_LENGTH"),
@@ -136,14 +183,14 @@ _TRANSFORMER_ONLY = (
 
 
 def codebase_keys(given: Collection[str]) -> list[str]:
-    """The keys that only the TransReID codebase has, which a file of it is recognised by."""
-    return [key for key in given if key in LEGACY_KEYS]
+    """The given keys that only the TransReID codebase has; a file with one of them is a file of that codebase."""
+    return [key for key in given if key in CODEBASE_KEYS]
 
 
 def translate(
     given: Mapping[str, Any], source: str, defaults: Mapping[str, Any], *, all_given: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """Translates the codebase's keys and values among those of one source.
+    """Translates the old keys and values of one source.
 
     Args:
         given: dotted key -> value, of one YAML file or of the command line.
@@ -152,46 +199,31 @@ def translate(
         all_given: keys that any source gives a value other than "".
 
     Returns:
-        The translated values, unchecked, and one text per fault.
+        The translated values, unchecked, and one text per error.
     """
     values: dict[str, Any] = {}
-    chosen: dict[str, tuple[str, Any, bool]] = {}  # our key -> the family's key, our value, whether it wins
-    faults: list[str] = []
+    chosen: dict[str, tuple[str, Any, bool]] = {}  # our key -> the old key, our value, whether it wins
+    errors: list[str] = []
     for key, value in given.items():
-        if key not in LEGACY_KEYS:
+        legacy = CODEBASE_KEYS.get(key) or EARLIER_KEYS.get(key)
+        if legacy is None:
             _translate_value(key, value, source, defaults, values)
-            continue
-        rule, meant = LEGACY_KEYS[key], plain(value)
-        target = (
-            (rule.renamed, value) if rule.renamed else next((new for old, new in rule.becomes if old == meant), None)
-        )
-        if target is None:
-            target = next((new for old, new in rule.becomes if old == _switch(meant)), None)
-        if target is not None:
-            chosen[target[0]] = (key, target[1], rule.overrides)
-            _log(source, key, value, f"{target[0]} {target[1]!r}", rule.reason)
-        elif _is_dropped(rule, meant, all_given):
-            _log(source, key, value, "dropped", rule.reason)
+        elif target := legacy.target(value):
+            chosen[target[0]] = (key, target[1], legacy.overrides)
+            _log(source, key, value, f"{target[0]} {target[1]!r}", legacy.reason)
+        elif legacy.is_dropped(value, all_given):
+            _log(source, key, value, "dropped", legacy.reason)
         else:
-            known = [repr(old) for old, _ in rule.becomes] + [repr(old) for old in rule.drops]
-            faults.append(f"{key}: found {value!r}, expected {' or '.join(known)}: {rule.reason}")
+            errors.append(f"{key}: found {value!r}, expected {legacy.expected}: {legacy.reason}")
     for key, (old, value, wins) in chosen.items():
         if key in values and not wins and plain(values[key]) != plain(value):
-            faults.append(
-                f"{old} asks for {key} {value!r} and {key} is given as {values[key]!r}; leave one of them out"
-            )
+            errors.append(f"{old} means {key} {value!r} and {key} is given as {values[key]!r}; leave one of them out")
         values[key] = value
-    return values, faults
-
-
-def _is_dropped(rule: Legacy, meant: Any, all_given: Collection[str]) -> bool:
-    if rule.drops is None or any(old in (meant, _switch(meant)) for old in rule.drops):
-        return True
-    return isinstance(meant, str) and rule.drops_beside.get(meant) in all_given
+    return values, errors
 
 
 def _translate_value(key: str, value: Any, source: str, defaults: Mapping[str, Any], values: dict[str, Any]) -> None:
-    """Puts our own key into `values`, with a value of the codebase's making translated, or leaves it out."""
+    """Puts one of our own keys into `values`; values in the codebase's notation are translated or left out."""
     unset, reason = _UNSET_VALUES.get(key, ((), ""))
     if isinstance(value, str) and value in unset:
         _log(source, key, value, f"our default {defaults[key]!r}", reason)
@@ -203,31 +235,29 @@ def _translate_value(key: str, value: Any, source: str, defaults: Mapping[str, A
         values[key] = meant
         if value.lower() not in ("true", "false"):
             _log(source, key, value, repr(meant), "booleans are booleans")
-    elif isinstance(defaults[key], str | list) and re.fullmatch(
-        r"""\s*\(\s*(['"].*['"]|[-+.\d].*)\s*,?\s*\)\s*""", value
-    ):
+    elif isinstance(defaults[key], str | list) and _TUPLE_TEXT.fullmatch(value):
         _log(source, key, value, repr(plain(value)), "the text of a Python tuple")
 
 
 def codebase_defaults(
     given: Mapping[str, Any], translated: Mapping[str, Any], source: str, defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a file of the codebase means by the keys that it leaves out; {} for other files. Log lines say so.
+    """The codebase's defaults for the keys that one of its files leaves out; {} for other files. A warning lists them.
 
     Args:
         given, source, defaults: as of `translate`; a file without `_BASE_`.
-        translated: what `translate` made of it.
+        translated: what `translate` returned for it.
     """
     signs = codebase_keys(given)
     if not signs:
         return {}
-    if translated.get("DATALOADER.SAMPLER", FAMILY_DEFAULTS["DATALOADER.SAMPLER"]) == "softmax":
+    if translated.get("DATALOADER.SAMPLER", CODEBASE_DEFAULTS["DATALOADER.SAMPLER"]) == "softmax":
         _logger.warning(
             "%s: with DATALOADER.SAMPLER softmax the TransReID codebase trains plain cross-entropy alone; here the "
             "triplet loss and label smoothing stay unless MODEL.TRIPLET_LOSS_WEIGHT is 0 and IF_LABELSMOOTH False",
             source,
         )
-    meant = FAMILY_DEFAULTS | (_BOT_DEFAULTS if _BOT_KEYS & set(given) else {})
+    meant = CODEBASE_DEFAULTS | (_BOT_DEFAULTS if _BOT_KEYS & set(given) else {})
     unset = {key: value for key, value in meant.items() if key not in translated}
     if translated.get("MODEL.NAME", meant["MODEL.NAME"]) != "resnet50":
         unset.pop("MODEL.STEM_POOL", None)
@@ -245,20 +275,20 @@ def codebase_defaults(
 
 
 def leave_out_for_resnet(values: dict[str, Any], given_by: dict[str, str], codebase_files: Collection[str]) -> None:
-    """Passes over the keys of a vision transformer that a file of the codebase gives beside a ResNet, as its code does.
+    """Ignores the keys of a vision transformer that a file of the codebase gives with a ResNet, as its code does.
 
     CIL-ReID's resnet_base.yml has JPM True, which would be an error in a file of ours.
 
     Args:
         values: the merged configuration; MODEL.JPM becomes False.
-        given_by: key -> source that gave it; the keys passed over are taken out.
+        given_by: key -> source that gave it; the ignored keys are removed.
         codebase_files: names of the sources that are files of the codebase.
     """
     keys = [f"MODEL.{name}" for name in _TRANSFORMER_ONLY if given_by.get(f"MODEL.{name}") in codebase_files]
     if values["MODEL.NAME"] != "resnet50" or not keys:
         return
     _logger.warning(
-        "%s: %s: keys of a vision transformer, which the TransReID codebase's ResNet passes over, as this one does",
+        "%s: %s: keys of a vision transformer, which the TransReID codebase's ResNet ignores, as this one does",
         given_by[keys[0]],
         ", ".join(f"{key} {values[key]!r}" for key in keys),
     )
@@ -266,11 +296,6 @@ def leave_out_for_resnet(values: dict[str, Any], given_by: dict[str, str], codeb
         values["MODEL.JPM"] = False
     for key in keys:
         del given_by[key]
-
-
-def _switch(value: Any) -> Any:
-    """The boolean behind a text such as 'off' or 'yes'; any other value as it is."""
-    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _log(source: str, key: str, old: Any, new: str, reason: str) -> None:

@@ -1,46 +1,65 @@
-"""Loads the configuration: defaults, YAML files with their `_BASE_`s, command-line pairs; checks it and freezes it.
+"""Loads a configuration: reads the sources, translates legacy keys, checks and merges the values, freezes the result.
 
-All faults of all sources are collected and reported together, each with where it came from.
+All errors of all sources are reported together, each with its source: a file, or the command line.
 """
 
-import difflib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from yacs.config import CfgNode
 
-from config.defaults import _C
-from config.files import Source, leaves, read_sources
+from config.checks import check_together, check_value
+from config.defaults import SCHEMA
+from config.files import Source, read_sources
 from config.legacy import codebase_defaults, codebase_keys, leave_out_for_resnet, translate
-from config.options import RULES, check_together
 from config.reads import unread_keys
+from config.schema import make_cfg
 from config.suggestions import foreign_schema, unknown_key
-from config.values import coerce, describe_type, number_hint, text_keys
+from config.values import text_keys
 from utils.errors import UserError
 
 _logger = logging.getLogger(__name__)
 
 _COMMAND_LINE = "command line"
-MAX_FAULTS = 50  # listed; the rest is counted
+MAX_ERRORS = 50  # listed; the rest is counted
+# A file with more than this share of all keys is a merged configuration (config.yml), not a hand-written one.
+_MERGED_SHARE = 0.75
+_DEFAULTS: dict[str, Any] = {name: key.default for name, key in SCHEMA.items()}
 
 
 class ConfigError(UserError):
-    """The configuration cannot be used; the message lists every fault, one per line."""
+    """The configuration cannot be used; the message lists every error, one per line."""
+
+
+@dataclass
+class _Merged:
+    """Values merged so far.
+
+    Attributes:
+        values: dotted key -> value.
+        given_by: key -> name of the source that gave it last; defaults, ours or the codebase's, are not given.
+        codebase_files: names of the files that use keys of the TransReID codebase.
+    """
+
+    values: dict[str, Any] = field(default_factory=lambda: dict(_DEFAULTS))
+    given_by: dict[str, str] = field(default_factory=dict)
+    codebase_files: set[str] = field(default_factory=set)
 
 
 def get_defaults() -> CfgNode:
-    """Returns a fresh clone of the defaults, which the caller may modify."""
-    return _C.clone()
+    """Returns the defaults in a new configuration, which the caller may modify."""
+    return make_cfg(_DEFAULTS)
 
 
 def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNode:
     """Merges a YAML file and command-line pairs over the defaults.
 
     A file may name others to start from, `_BASE_: ../base.yml` or a list of them, relative to itself. Keys and values
-    of the TransReID codebase are translated (config/legacy.py). A key that the file itself or the command line gives
-    and that nothing in the experiment reads is told in the log (config/reads.py).
+    of the TransReID codebase and of earlier versions are translated (config/legacy.py). A warning names each key that
+    the file itself or the command line gives and that nothing in the experiment reads (config/reads.py).
 
     Args:
         config_file: path of a YAML file; None for the defaults.
@@ -50,152 +69,107 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
         The configuration, frozen.
 
     Raises:
-        ConfigError: a file cannot be read, or a key or a value is wrong; every fault of every source is listed.
+        ConfigError: a file cannot be read, or a key or a value is wrong; every error of every source is listed.
     """
-    cfg = get_defaults()
-    defaults = dict(leaves(cfg))
-    faults: list[str] = []
-    files = [] if config_file is None else read_sources(config_file, text_keys(defaults), faults)
-    sources = [*files, Source(_COMMAND_LINE, _pairs(opts, faults), is_file=False)]
-    merger = _Merger(defaults, faults)
-    merger.merge(sources)
-    if not faults:
-        faults += check_together(merger.values)
-    if faults:
-        raise ConfigError(_listed(faults))
-    merger.finish(sources)
-    for key, value in merger.values.items():
-        *sections, leaf = key.split(".")
-        node = cfg
-        for section in sections:
-            node = node[section]
-        node[leaf] = value
+    errors: list[str] = []
+    sources = [] if config_file is None else read_sources(config_file, text_keys(SCHEMA), errors)
+    sources.append(Source(_COMMAND_LINE, _read_pairs(opts, errors), is_file=False))
+    merged = _merge(sources, errors)
+    if not errors:
+        errors += check_together(merged.values)
+    if errors:
+        raise ConfigError(_list_errors(errors))
+    leave_out_for_resnet(merged.values, merged.given_by, merged.codebase_files)
+    _log_re_ranking(merged)
+    _warn_of_unread_keys(sources, merged)
+    cfg = make_cfg(merged.values)
     cfg.freeze()
     return cfg
 
 
-def _listed(faults: Iterable[str]) -> str:
-    faults = list(dict.fromkeys(faults))
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    more = [f"... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-    return "\n  ".join([f"{count} in the configuration:", *faults[:MAX_FAULTS], *more])
-
-
-def _pairs(opts: Sequence[str], faults: list[str]) -> dict[str, Any]:
+def _read_pairs(opts: Sequence[str], errors: list[str]) -> dict[str, Any]:
+    """Keys and values of the command line."""
     given: dict[str, Any] = {}
     remaining = iter(opts)
     for key in map(str, remaining):
         if re.match(r"[\w.]+=", key):
-            faults.append(
+            errors.append(
                 f"{_COMMAND_LINE}: found {key!r:.200}, expected KEY VALUE with a space: {key.replace('=', ' ', 1):.200}"
             )
         elif key.endswith((".yml", ".yaml")):
-            faults.append(f"{_COMMAND_LINE}: found {key}, expected KEY VALUE; a file is given as --config_file {key}")
+            errors.append(f"{_COMMAND_LINE}: found {key}, expected KEY VALUE; a file is given as --config_file {key}")
         else:
             value = next(remaining, None)
             if value is None:
-                faults.append(f"{_COMMAND_LINE}: {key} has no value, expected KEY VALUE KEY VALUE ...")
+                errors.append(f"{_COMMAND_LINE}: {key} has no value, expected KEY VALUE KEY VALUE ...")
             else:
                 given[key] = value
     return given
 
 
-class _Merger:
-    """The merged values, and where each was given."""
-
-    def __init__(self, defaults: Mapping[str, Any], faults: list[str]) -> None:
-        self.defaults, self.faults = defaults, faults
-        self.values = dict(defaults)
-        self.given_by: dict[str, str] = {}  # key -> source that gave it last; codebase defaults are not given
-        self.codebase_files: set[str] = set()
-
-    def merge(self, sources: Sequence[Source]) -> None:
-        all_given = {key for source in sources for key, value in source.given.items() if value not in ("", None)}
-        foreign = [
-            fault for source in sources if source.is_file and (fault := foreign_schema(source.name, source.given))
-        ]
-        if foreign:  # one line says it all, whatever else its keys would give
-            self.faults[:] = foreign[-1:]
-            return
-        for source in sources:
-            try:
-                translated, legacy_faults = translate(source.given, source.name, self.defaults, all_given=all_given)
-            except UserError as error:
-                self.faults.append(f"{source.name}: {error}")
-                continue
-            self.faults += [f"{source.name}: {fault}" for fault in legacy_faults]
-            if source.is_file and codebase_keys(source.given):
-                self.codebase_files.add(source.name)
-            if source.is_root:
-                self.values |= codebase_defaults(source.given, translated, source.name, self.defaults)
-            for key, value in translated.items():
-                self.put(key, value, source.name)
-
-    def put(self, key: str, value: Any, source: str) -> None:
-        """Checks one value and puts it into `values`, or appends a fault."""
-        if key not in self.defaults:
-            if value in (None, {}) and any(known.startswith(f"{key}.") for known in self.defaults):
-                return  # A section whose keys are all commented out reads as None: it says nothing.
-            listed = len(self.faults) < MAX_FAULTS
-            fault = unknown_key(key, self.defaults) if listed else f"{key:.80} is not a known key"
-            self.faults.append(f"{source}: {fault}")
-            return
-        fault = self.check(key, value)
-        if fault:
-            self.faults.append(f"{source}: {key}: {fault}")
-        else:
-            self.given_by[key] = source
-
-    def check(self, key: str, value: Any) -> str:
-        """Puts the value, of the key's type, into `values`; returns what is wrong with it, or ""."""
-        rule, found = RULES.get(key), f"found {_shown(value)}"
+def _merge(sources: Sequence[Source], errors: list[str]) -> _Merged:
+    """Translates and checks the values of every source and merges them in order; later sources win."""
+    merged = _Merged()
+    foreign = [text for source in sources if source.is_file and (text := foreign_schema(source.name, source.given))]
+    if foreign:  # one line says it all, whatever else is wrong with its keys
+        errors[:] = foreign[-1:]
+        return merged
+    all_given = {key for source in sources for key, value in source.given.items() if value not in ("", None)}
+    for source in sources:
         try:
-            coerced = coerce(key, value, self.defaults[key])
-        except TypeError:
-            expected = describe_type(key, self.defaults[key])
-            options = f": {rule.expected}" if rule is not None and rule.choices else ""
-            hint = number_hint(value) if expected.endswith(("integer", "number", "integers", "numbers")) else ""
-            return f"{found}, expected {expected}{options}{hint}"
+            translated, legacy_errors = translate(source.given, source.name, _DEFAULTS, all_given=all_given)
         except UserError as error:
-            return re.sub(rf"^({re.escape(key)}|value): (line \d+: )?", "", str(error))
-        if rule is not None and not rule.holds(coerced):
-            return f"{found}, expected {rule.expected}{_nearest_choice(coerced, rule.choices)}"
-        self.values[key] = coerced
-        return ""
-
-    def finish(self, sources: Sequence[Source]) -> None:
-        """Says what the values mean where that is not plain, once they are whole and right."""
-        values = self.values
-        leave_out_for_resnet(values, self.given_by, self.codebase_files)
-        if values["TEST.RE_RANKING"] and not self.given_by.keys() & {"TEST.RE_RANKING_K1", "TEST.RE_RANKING_K2"}:
-            _logger.info(
-                "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; the TransReID codebase has 50 and 15, the "
-                "paper, BoT, PASS and CLIP-ReID 20 and 6",
-                values["TEST.RE_RANKING_K1"],
-                values["TEST.RE_RANKING_K2"],
-            )
-        own = {source.name for source in sources[-2:]}
-        merged = [source for source in sources if len(source.given) > 0.75 * len(self.defaults)]
-        for key, reads in unread_keys(values).items():
-            source = self.given_by.get(key)
-            # A merged configuration (config.yml) gives every key; only another value than the default says something.
-            says_nothing = source in [each.name for each in merged] and values[key] == self.defaults[key]
-            if source in own and not says_nothing:
-                _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, reads)
+            errors.append(f"{source.name}: {error}")
+            continue
+        errors += [f"{source.name}: {error}" for error in legacy_errors]
+        if source.is_file and codebase_keys(source.given):
+            merged.codebase_files.add(source.name)
+        if source.is_root:
+            merged.values |= codebase_defaults(source.given, translated, source.name, _DEFAULTS)
+        for key, value in translated.items():
+            _merge_value(merged, key, value, source.name, errors)
+    return merged
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
+def _merge_value(merged: _Merged, key: str, value: Any, source: str, errors: list[str]) -> None:
+    if key not in SCHEMA:
+        if value in (None, {}) and any(known.startswith(f"{key}.") for known in SCHEMA):
+            return  # a section whose keys are all commented out reads as None
+        listed = len(errors) < MAX_ERRORS
+        errors.append(f"{source}: {unknown_key(key, SCHEMA) if listed else f'{key:.80} is not a known key'}")
+        return
+    try:
+        merged.values[key] = check_value(key, value, SCHEMA[key])
+        merged.given_by[key] = source
+    except UserError as error:
+        errors.append(f"{source}: {key}: {error}")
 
 
-def _nearest_choice(value: Any, choices: Sequence[str]) -> str:
-    for name in value if isinstance(value, list) else [value]:
-        if isinstance(name, str) and name not in choices:
-            lowered = {choice.lower(): choice for choice in choices}
-            near = difflib.get_close_matches(name.lower()[:80], lowered, n=1)
-            # The beginning of a long name is not alike enough for difflib: vit_tiny.
-            near = near or [choice for choice in lowered if name and choice.startswith(name.lower())]
-            if near:
-                return f"; did you mean {lowered[near[0]]}?"
-    return ""
+def _list_errors(errors: Iterable[str]) -> str:
+    errors = list(dict.fromkeys(errors))
+    count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    more = [f"... and {len(errors) - MAX_ERRORS} more"] if len(errors) > MAX_ERRORS else []
+    return "\n  ".join([f"{count} in the configuration:", *errors[:MAX_ERRORS], *more])
+
+
+def _log_re_ranking(merged: _Merged) -> None:
+    """Says which K1 and K2 are used where none is given: projects differ."""
+    if merged.values["TEST.RE_RANKING"] and not merged.given_by.keys() & {"TEST.RE_RANKING_K1", "TEST.RE_RANKING_K2"}:
+        _logger.info(
+            "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; the TransReID codebase has 50 and 15, the paper, "
+            "BoT, PASS and CLIP-ReID 20 and 6",
+            merged.values["TEST.RE_RANKING_K1"],
+            merged.values["TEST.RE_RANKING_K2"],
+        )
+
+
+def _warn_of_unread_keys(sources: Sequence[Source], merged: _Merged) -> None:
+    """Warns of keys that the last file or the command line gives in vain; a base file may serve other experiments."""
+    own = {source.name for source in sources[-2:]}
+    # A merged configuration gives every key; only another value than the default says something.
+    complete = {source.name for source in sources if len(source.given) > _MERGED_SHARE * len(SCHEMA)}
+    for key, purpose in unread_keys(merged.values).items():
+        source = merged.given_by.get(key)
+        is_default = source in complete and merged.values[key] == _DEFAULTS[key]
+        if source in own and not is_default:
+            _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, purpose)

@@ -1,13 +1,18 @@
-"""Which keys an experiment reads: every key is always read, or stands here with the values under which it is.
+"""Which keys an experiment reads. A key that is given and not read gets a warning.
 
-The experiment is the training of the stages of CFAT.STAGES and the test, whichever command runs: a file serves both.
+The experiment is the training of the stages of CFAT.STAGES and the test, whichever command runs: one file serves both.
+utils/stage_identity.py lists the keys that determine the weights of each stage; such a key is read if a stage of the
+experiment has it there. NEEDS adds conditions to some of these keys, has the conditions of other keys, and says in the
+warning what a key is for. A key in neither table is always read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from config.schema import make_cfg
+
 Values = Mapping[str, Any]
-Condition = tuple[Callable[[Values], bool], str]
+Condition = Callable[[Values], bool]
 
 # Optimizers that take a momentum: those of timm.optim.list_optimizers() whose get_optimizer_info has one.
 MOMENTUM_OPTIMIZERS = {
@@ -16,32 +21,32 @@ MOMENTUM_OPTIMIZERS = {
     *("momentum", "muon", "nadamuon", "nesterov", "nesterovw", "nlarc", "nlars", "nmuon", "rmsprop", "rmsproptf"),
     *("rmsproptfc", "rmsproptfw", "sgd", "sgdc", "sgdp", "sgdw"),
 }
+# Keys that ask for something only where they are True: no warning for False.
+SWITCHES = {
+    *(f"MODEL.{name}" for name in ("SIE_CAMERA", "SIE_VIEW", "JPM", "GEM_POOL", "STEM_RELU")),
+    *("INPUT.SELF_ID", "INPUT.AUGMIX"),
+}
 
 
 def _stages(values: Values) -> set[str]:
-    """Stages that the experiment has."""
     return {*values["CFAT.STAGES"], values["CFAT.STAGE"]} - {""}
 
 
 def _trained(values: Values) -> set[str]:
-    """Stages that are trained, not replaced by a file."""
+    """Stages that are trained, not replaced by a checkpoint."""
     return {stage for stage in _stages(values) if not values[f"CFAT.{stage.upper()}.WEIGHT"]}
 
 
-def _transformer(values: Values) -> bool:
-    return values["MODEL.NAME"] == "transformer"
+def _always(values: Values) -> bool:
+    return True
 
 
-def _resnet(values: Values) -> bool:
-    return values["MODEL.NAME"] == "resnet50"
+def _is(key: str, value: Any) -> Condition:
+    return lambda values: values[key] == value
 
 
-def _jigsaw(values: Values) -> bool:
-    return _transformer(values) and values["MODEL.JPM"]
-
-
-def _identity_stages(values: Values) -> set[str]:
-    return _stages(values) - {"bridge"}
+def _above_zero(key: str) -> Condition:
+    return lambda values: values[key] > 0
 
 
 def _fine_identity(values: Values) -> bool:
@@ -49,243 +54,218 @@ def _fine_identity(values: Values) -> bool:
 
 
 def _identity_loss(values: Values) -> bool:
-    return bool(_identity_stages(values)) and (values["MODEL.ID_LOSS_WEIGHT"] > 0 or _fine_identity(values))
+    return bool(_stages(values) - {"bridge"}) and (values["MODEL.ID_LOSS_WEIGHT"] > 0 or _fine_identity(values))
 
 
 def _metric_loss(values: Values) -> bool:
-    return bool(_identity_stages(values)) and (values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0 or _fine_identity(values))
-
-
-def _triplet(values: Values) -> bool:
-    return _metric_loss(values) and values["MODEL.METRIC_LOSS_TYPE"] == "triplet"
-
-
-def _cosines(values: Values) -> bool:
-    return _identity_loss(values) and values["MODEL.ID_LOSS_TYPE"] != "softmax"
-
-
-def _center(values: Values) -> bool:
-    return bool(_identity_stages(values)) and values["MODEL.IF_WITH_CENTER"]
-
-
-def _self_id(values: Values) -> bool:
-    return bool(_stages(values) & {"clean", "corrupted"}) and values["INPUT.SELF_ID"]
-
-
-def _train_corrupted(values: Values) -> bool:
-    return bool(_stages(values) - {"clean"})
+    return values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0 or _fine_identity(values)
 
 
 def _tests_corrupted(values: Values) -> bool:
-    return bool(values["TEST.MATRIX"]) or list(values["TEST.PROTOCOLS"]) != ["clean"]
+    return bool(values["TEST.MATRIX"]) or values["TEST.PROTOCOLS"] != ["clean"]
 
 
-def _tests_by_training_types(values: Values) -> bool:
-    return _tests_corrupted(values) and bool({"seen", "unseen"} & set(values["CORRUPTION.TEST"]))
+def _needs_clean(values: Values) -> bool:
+    starts_from_clean = "corrupted" in _trained(values) and values["CFAT.CORRUPTED.INIT"] == "clean"
+    return bool(_stages(values) & {"clean", "bridge", "align"}) or starts_from_clean
 
 
-def _coarse(values: Values) -> bool:
-    return "align" in _stages(values) and values["CFAT.COARSE.WEIGHT"] > 0
+def _needs_corrupted(values: Values) -> bool:
+    student = bool(_trained(values) & {"bridge", "align"}) and values["CFAT.STUDENT_INIT"] == "corrupted"
+    return "corrupted" in _stages(values) or student
 
 
-def _from_bridge(values: Values) -> bool:
-    fine = ("IDENTITY_WEIGHT", "KL_WEIGHT", "RECONSTRUCTION_WEIGHT")
-    return "align" in _trained(values) and any(values[f"CFAT.FINE.{name}"] > 0 for name in fine)
+def _needs_bridge(values: Values) -> bool:
+    fine = any(values[f"CFAT.FINE.{name}"] > 0 for name in ("IDENTITY_WEIGHT", "KL_WEIGHT", "RECONSTRUCTION_WEIGHT"))
+    return "bridge" in _stages(values) or ("align" in _trained(values) and fine)
 
 
-def _dataset(*names: str) -> Condition:
-    def used(values: Values) -> bool:
-        return values["DATASETS.NAMES"].split("-")[0] in names
-
-    return used, f"it is for DATASETS.NAMES {' and '.join(names)}"
+def _needs_pretrained(values: Values) -> bool:
+    corrupted = "corrupted" in _trained(values) and values["CFAT.CORRUPTED.INIT"] == "pretrained"
+    return "clean" in _trained(values) or corrupted
 
 
-def _any_stage(*stages: str) -> Condition:
-    def has(values: Values) -> bool:
-        return bool(_stages(values) & set(stages))
-
-    return has, f"it is for {'stage' if len(stages) == 1 else 'stages'} {' and '.join(stages)}, not in CFAT.STAGES"
+def _is_dataset(*names: str) -> Condition:
+    return lambda values: values["DATASETS.NAMES"].split("-")[0] in names
 
 
-def _own(stage: str, key: str) -> Condition:
-    return lambda values: stage in _trained(values), f"{key} is for the training of stage {stage}, which is not trained"
+def _is_trained(stage: str) -> Condition:
+    return lambda values: stage in _trained(values)
 
 
-def _if_on(key: str, used: Callable[[Values], bool], reads: str) -> Condition:
-    """A switch that says nothing where it is off."""
-    return lambda values: not values[key] or used(values), reads
+def _lacks_own(key: str) -> Condition:
+    """Whether a trained stage has no CFAT.<STAGE>.<key> of its own."""
+    return lambda values: any(not values[f"CFAT.{stage.upper()}.{key}"] for stage in _trained(values))
 
 
-_OF_TRANSFORMER = "it is for MODEL.NAME transformer"
-_OF_RESNET = "it is for MODEL.NAME resnet50"
-_OF_IDENTITIES = "no stage of CFAT.STAGES has an identity or triplet loss with a weight above 0 that uses it"
-_ALIGNING = _any_stage("bridge", "align")
+_NO_LOSS = "no stage of CFAT.STAGES has an identity or triplet loss with a weight above 0 that uses it"
+_NOT_INITIAL = "no stage of CFAT.STAGES starts from it"
+_NOT_TRAINED = "it is for the training of stage {}, which is not trained"
+_OWN = "every stage that is trained has a CFAT.<STAGE>.{} of its own"
+_NOTHING_CORRUPTED = "nothing is corrupted: it is for every stage but clean, protocols other than clean and TEST.MATRIX"
 
-READ_WHEN: dict[str, Condition] = {
-    **{
-        f"MODEL.{name}": (_transformer, _OF_TRANSFORMER)
-        for name in ("TRANSFORMER_TYPE", "STRIDE_SIZE", "DROP_PATH", "DROP_OUT", "ATT_DROP_RATE")
-    },
-    **{f"MODEL.{name}": _if_on(f"MODEL.{name}", _transformer, _OF_TRANSFORMER) for name in ("SIE_CAMERA", "SIE_VIEW")},
-    "MODEL.SIE_COE": (
-        lambda values: _transformer(values) and (values["MODEL.SIE_CAMERA"] or values["MODEL.SIE_VIEW"]),
+
+def _needs(section: str, names: str, purpose: str, condition: Condition = _always) -> dict[str, tuple[str, Condition]]:
+    return {f"{section}.{name}": (purpose, condition) for name in names.split()}
+
+
+# Key -> what it is for, and what must hold beside utils/stage_identity.py for anything to read it.
+NEEDS: dict[str, tuple[str, Condition]] = {
+    **_needs(
+        "MODEL",
+        "TRANSFORMER_TYPE STRIDE_SIZE DROP_PATH DROP_OUT ATT_DROP_RATE SIE_CAMERA SIE_VIEW",
+        "it is for MODEL.NAME transformer",
+    ),
+    **_needs("MODEL", "JPM", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
+    **_needs(
+        "MODEL",
+        "SIE_COE",
         "it is for MODEL.SIE_CAMERA or SIE_VIEW True of a transformer",
+        lambda values: values["MODEL.SIE_CAMERA"] or values["MODEL.SIE_VIEW"],
     ),
-    "MODEL.PRETRAIN_PATH": (
-        lambda values: (
-            "clean" in _trained(values)
-            or ("corrupted" in _trained(values) and values["CFAT.CORRUPTED.INIT"] == "pretrained")
-        ),
-        "no stage that is trained starts from it",
-    ),
-    "MODEL.JPM": _if_on("MODEL.JPM", _transformer, _OF_TRANSFORMER),
-    **dict.fromkeys(("MODEL.RE_ARRANGE", "MODEL.DEVIDE_LENGTH"), (_jigsaw, "it is for MODEL.JPM True")),
-    **dict.fromkeys(
-        ("MODEL.SHIFT_NUM", "MODEL.SHUFFLE_GROUP"),
-        (
-            lambda values: _jigsaw(values) and values["MODEL.RE_ARRANGE"],
-            "it is for MODEL.JPM True with RE_ARRANGE True",
-        ),
-    ),
-    "MODEL.PRETRAIN_SIZE": (
-        lambda values: _transformer(values) and bool(values["MODEL.PRETRAIN_PATH"]),
+    **_needs("MODEL", "PRETRAIN_PATH", "no stage that is trained starts from it", _needs_pretrained),
+    **_needs(
+        "MODEL",
+        "PRETRAIN_SIZE",
         "it is for MODEL.PRETRAIN_PATH of a transformer",
+        lambda values: values["MODEL.NAME"] == "transformer" and values["MODEL.PRETRAIN_PATH"] != "",
     ),
-    **dict.fromkeys(("MODEL.LAST_STRIDE", "MODEL.STEM_POOL"), (_resnet, _OF_RESNET)),
-    **{f"MODEL.{name}": _if_on(f"MODEL.{name}", _resnet, _OF_RESNET) for name in ("GEM_POOL", "STEM_RELU")},
-    **{f"MODEL.{name}": (_identity_loss, _OF_IDENTITIES) for name in ("ID_LOSS_TYPE", "IF_LABELSMOOTH")},
-    "MODEL.METRIC_LOSS_TYPE": (_metric_loss, _OF_IDENTITIES),
-    **{
-        f"MODEL.{name}": (lambda values: bool(_identity_stages(values)), "it is for every stage but bridge")
-        for name in ("ID_LOSS_WEIGHT", "TRIPLET_LOSS_WEIGHT", "IF_WITH_CENTER")
-    },
-    "MODEL.CONSISTENCY_LOSS_WEIGHT": (_self_id, "it is for INPUT.SELF_ID True in stages clean and corrupted"),
-    "MODEL.NO_MARGIN": (_triplet, "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0"),
-    "INPUT.ERASING_TYPE": (lambda values: values["INPUT.RE_PROB"] > 0, "it is for INPUT.RE_PROB above 0"),
-    "INPUT.MIXING_COEFF": (
-        lambda values: values["INPUT.RE_PROB"] > 0 and values["INPUT.ERASING_TYPE"] != "normal",
+    **_needs("MODEL", "RE_ARRANGE DEVIDE_LENGTH", "it is for MODEL.JPM True"),
+    **_needs(
+        "MODEL",
+        "SHIFT_NUM SHUFFLE_GROUP",
+        "it is for MODEL.JPM True with RE_ARRANGE True",
+        _is("MODEL.RE_ARRANGE", True),
+    ),
+    **_needs("MODEL", "LAST_STRIDE STEM_POOL GEM_POOL STEM_RELU", "it is for MODEL.NAME resnet50"),
+    **_needs("MODEL", "ID_LOSS_TYPE IF_LABELSMOOTH", _NO_LOSS, _identity_loss),
+    **_needs("MODEL", "METRIC_LOSS_TYPE", _NO_LOSS, _metric_loss),
+    **_needs("MODEL", "NO_MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
+    **_needs("MODEL", "CONSISTENCY_LOSS_WEIGHT", "it is for INPUT.SELF_ID True in stages clean and corrupted"),
+    **_needs("INPUT", "ERASING_TYPE", "it is for INPUT.RE_PROB above 0", _above_zero("INPUT.RE_PROB")),
+    **_needs(
+        "INPUT",
+        "MIXING_COEFF",
         "it is for INPUT.ERASING_TYPE soft or self with RE_PROB above 0",
+        _above_zero("INPUT.RE_PROB"),
     ),
-    "INPUT.PAIRED_GEOMETRY": (_train_corrupted, "it is for stages with corrupted views: every stage but clean"),
-    "INPUT.SELF_ID": _if_on(
-        "INPUT.SELF_ID",
-        lambda values: bool(_stages(values) & {"clean", "corrupted"}),
-        "it is for stages clean and corrupted",
-    ),
-    "INPUT.AUGMIX": _if_on(
-        "INPUT.AUGMIX",
-        lambda values: not values["INPUT.SELF_ID"] or bool(_stages(values) & {"clean", "corrupted"}),
+    **_needs("INPUT", "SELF_ID", "it is for stages clean and corrupted"),
+    **_needs(
+        "INPUT",
+        "AUGMIX",
         "with INPUT.SELF_ID it is for stages clean and corrupted",
+        lambda values: not values["INPUT.SELF_ID"] or bool(_stages(values) & {"clean", "corrupted"}),
     ),
-    **{f"DATASETS.CUHK03.{name}": _dataset("cuhk03") for name in ("BOXES", "CLASSIC_SPLIT")},
-    **{f"DATASETS.MSMT17.{name}": _dataset("msmt17") for name in ("VERSION", "WITH_VAL")},
-    **{f"DATASETS.FOLDER.{name}": _dataset("folder") for name in ("TRAIN", "QUERY", "GALLERY", "PATTERN")},
-    "DATASETS.CSV.FILE": _dataset("csv"),
-    **{f"DATASETS.SPLIT.{name}": _dataset("folder", "csv") for name in ("SEED", "TRAIN_SHARE")},
-    "DATALOADER.NUM_INSTANCE": (
-        lambda values: values["DATALOADER.SAMPLER"] == "softmax_triplet",
-        "it is for DATALOADER.SAMPLER softmax_triplet",
+    **_needs("DATASETS.CUHK03", "BOXES CLASSIC_SPLIT", "it is for DATASETS.NAMES cuhk03", _is_dataset("cuhk03")),
+    **_needs("DATASETS.MSMT17", "VERSION WITH_VAL", "it is for DATASETS.NAMES msmt17", _is_dataset("msmt17")),
+    **_needs(
+        "DATASETS.FOLDER", "TRAIN QUERY GALLERY PATTERN", "it is for DATASETS.NAMES folder", _is_dataset("folder")
     ),
-    **{
-        f"SOLVER.{key}": (
-            lambda values, key=key: any(not values[f"CFAT.{stage.upper()}.{key}"] for stage in _trained(values)),
-            f"every stage that is trained has a CFAT.<STAGE>.{key} of its own",
-        )
-        for key in ("MAX_EPOCHS", "BASE_LR")
-    },
-    "SOLVER.MOMENTUM": (
-        lambda values: values["SOLVER.OPTIMIZER_NAME"].lower() in MOMENTUM_OPTIMIZERS,
+    **_needs("DATASETS.CSV", "FILE", "it is for DATASETS.NAMES csv", _is_dataset("csv")),
+    **_needs(
+        "DATASETS.SPLIT", "SEED TRAIN_SHARE", "it is for DATASETS.NAMES folder and csv", _is_dataset("folder", "csv")
+    ),
+    **_needs("DATALOADER", "NUM_INSTANCE", "it is for DATALOADER.SAMPLER softmax_triplet"),
+    **_needs("SOLVER", "MAX_EPOCHS", _OWN.format("MAX_EPOCHS"), _lacks_own("MAX_EPOCHS")),
+    **_needs("SOLVER", "BASE_LR", _OWN.format("BASE_LR"), _lacks_own("BASE_LR")),
+    **_needs(
+        "SOLVER",
+        "MOMENTUM",
         "SOLVER.OPTIMIZER_NAME is one without a momentum",
+        lambda values: values["SOLVER.OPTIMIZER_NAME"].lower() in MOMENTUM_OPTIMIZERS,
     ),
-    "SOLVER.LAYER_DECAY": (_transformer, _OF_TRANSFORMER),
-    **dict.fromkeys(
-        ("SOLVER.STEPS", "SOLVER.GAMMA"),
-        (lambda values: values["SOLVER.SCHEDULER"] == "multistep", "it is for SOLVER.SCHEDULER multistep"),
+    **_needs("SOLVER", "LAYER_DECAY", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
+    **_needs("SOLVER", "STEPS GAMMA", "it is for SOLVER.SCHEDULER multistep"),
+    **_needs("SOLVER", "WARMUP_FACTOR", "it is for SOLVER.WARMUP_EPOCHS above 0", _above_zero("SOLVER.WARMUP_EPOCHS")),
+    **_needs("SOLVER", "MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False", _metric_loss),
+    **_needs("SOLVER", "HARD_FACTOR", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
+    **_needs(
+        "SOLVER",
+        "COSINE_MARGIN COSINE_SCALE",
+        "it is for the margins of MODEL.ID_LOSS_TYPE arcface, cosface, amsoftmax and circle",
+        _identity_loss,
     ),
-    "SOLVER.WARMUP_FACTOR": (
-        lambda values: values["SOLVER.WARMUP_EPOCHS"] > 0,
-        "it is for SOLVER.WARMUP_EPOCHS above 0",
-    ),
-    "SOLVER.MARGIN": (
-        lambda values: _triplet(values) and not values["MODEL.NO_MARGIN"],
-        "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False",
-    ),
-    "SOLVER.HARD_FACTOR": (_triplet, "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0"),
-    **dict.fromkeys(
-        ("SOLVER.COSINE_MARGIN", "SOLVER.COSINE_SCALE"),
-        (_cosines, "it is for the margins of MODEL.ID_LOSS_TYPE arcface, cosface, amsoftmax and circle"),
-    ),
-    **dict.fromkeys(
-        ("SOLVER.CENTER_LOSS_WEIGHT", "SOLVER.CENTER_LR"), (_center, "it is for MODEL.IF_WITH_CENTER True")
-    ),
-    "TEST.REPEATS": (
-        lambda values: list(values["TEST.PROTOCOLS"]) != ["clean"],
+    **_needs("SOLVER", "CENTER_LOSS_WEIGHT CENTER_LR", "it is for MODEL.IF_WITH_CENTER True"),
+    **_needs(
+        "TEST",
+        "REPEATS",
         "it is for a protocol of TEST.PROTOCOLS other than clean",
+        lambda values: values["TEST.PROTOCOLS"] != ["clean"],
     ),
-    "TEST.MATRIX_REPEATS": (lambda values: bool(values["TEST.MATRIX"]), "it is for a TEST.MATRIX"),
-    **{
-        f"TEST.RE_RANKING_{name}": (lambda values: values["TEST.RE_RANKING"], "it is for TEST.RE_RANKING True")
-        for name in ("K1", "K2", "LAMBDA")
-    },
-    "CORRUPTION.TRAIN": (
-        lambda values: _train_corrupted(values) or _tests_by_training_types(values),
-        "it is for every stage but clean, and for seen and unseen in CORRUPTION.TEST",
+    **_needs("TEST", "MATRIX_REPEATS", "it is for a TEST.MATRIX", lambda values: values["TEST.MATRIX"] != ""),
+    **_needs(
+        "TEST",
+        "RE_RANKING_K1 RE_RANKING_K2 RE_RANKING_LAMBDA",
+        "it is for TEST.RE_RANKING True",
+        _is("TEST.RE_RANKING", True),
     ),
-    "CORRUPTION.TEST": (_tests_corrupted, "it is for protocols other than clean and for TEST.MATRIX"),
-    **dict.fromkeys(
-        ("CORRUPTION.SEVERITIES", "CORRUPTION.BACKEND"),
-        (
-            lambda values: _train_corrupted(values) or _tests_corrupted(values),
-            "nothing is corrupted: it is for every stage but clean, protocols other than clean and TEST.MATRIX",
-        ),
+    **_needs("CORRUPTION", "TRAIN", "it is for every stage but clean, and for seen and unseen in CORRUPTION.TEST"),
+    **_needs("CORRUPTION", "TEST", "it is for protocols other than clean and for TEST.MATRIX", _tests_corrupted),
+    **_needs("CORRUPTION", "SEVERITIES BACKEND", _NOTHING_CORRUPTED),
+    **_needs("CFAT.CLEAN", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("clean"), _is_trained("clean")),
+    **_needs("CFAT.CORRUPTED", "MAX_EPOCHS BASE_LR INIT", _NOT_TRAINED.format("corrupted"), _is_trained("corrupted")),
+    **_needs("CFAT.BRIDGE", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("bridge"), _is_trained("bridge")),
+    **_needs("CFAT.ALIGN", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("align"), _is_trained("align")),
+    **_needs("CFAT.CLEAN", "WEIGHT", _NOT_INITIAL, _needs_clean),
+    **_needs("CFAT.CORRUPTED", "WEIGHT", _NOT_INITIAL, _needs_corrupted),
+    **_needs("CFAT.BRIDGE", "WEIGHT", _NOT_INITIAL, _needs_bridge),
+    **_needs(
+        "CFAT.ALIGN", "WEIGHT", "it is for stage align, not in CFAT.STAGES", lambda values: "align" in _stages(values)
     ),
-    "CORRUPTION.CLEAN_PROB": (_train_corrupted, "it is for every stage but clean"),
-    **{
-        f"CFAT.{stage.upper()}.{key}": _own(stage, "it")
-        for stage in ("clean", "corrupted", "bridge", "align")
-        for key in ("MAX_EPOCHS", "BASE_LR")
-    },
-    "CFAT.CLEAN.WEIGHT": (
-        lambda values: (
-            bool(_stages(values) & {"clean", "bridge", "align"})
-            or ("corrupted" in _trained(values) and values["CFAT.CORRUPTED.INIT"] == "clean")
-        ),
-        "no stage of CFAT.STAGES starts from it",
+    **_needs(
+        "CFAT.COARSE",
+        "TEMPERATURE DETACH_WEIGHT EXCLUDE_SAME_IDENTITY",
+        "it is for stage align with CFAT.COARSE.WEIGHT above 0",
+        _above_zero("CFAT.COARSE.WEIGHT"),
     ),
-    "CFAT.CORRUPTED.WEIGHT": (
-        lambda values: (
-            "corrupted" in _stages(values)
-            or (bool(_trained(values) & {"bridge", "align"}) and values["CFAT.STUDENT_INIT"] == "corrupted")
-        ),
-        "no stage of CFAT.STAGES starts from it",
+}
+# Keys of the stages that the test reads too, whichever stages there are.
+READ_BY_TEST: dict[str, Condition] = {
+    "INPUT.SIZE_TEST": _always,
+    "CORRUPTION.TRAIN": lambda values: (
+        _tests_corrupted(values) and bool({"seen", "unseen"} & set(values["CORRUPTION.TEST"]))
     ),
-    "CFAT.BRIDGE.WEIGHT": (
-        lambda values: "bridge" in _stages(values) or _from_bridge(values),
-        "no stage of CFAT.STAGES starts from it",
-    ),
-    "CFAT.ALIGN.WEIGHT": _any_stage("align"),
-    "CFAT.CORRUPTED.INIT": _own("corrupted", "it"),
-    "CFAT.STUDENT_INIT": _ALIGNING,
-    "CFAT.STUDENT_VIEWS": _any_stage("align"),
-    "CFAT.COARSE.WEIGHT": _any_stage("align"),
-    **{
-        f"CFAT.COARSE.{name}": (_coarse, "it is for stage align with CFAT.COARSE.WEIGHT above 0")
-        for name in ("TEMPERATURE", "DETACH_WEIGHT", "EXCLUDE_SAME_IDENTITY")
-    },
-    "CFAT.FINE.IDENTITY_WEIGHT": _any_stage("align"),
-    "CFAT.FINE.PRIOR_WEIGHT": _any_stage("bridge"),
-    **{
-        f"CFAT.FINE.{name}": _ALIGNING
-        for name in ("KL_WEIGHT", "RECONSTRUCTION_WEIGHT", "HIDDEN_DIM", "LATENT_DIM", "BRIDGE_T", "NOISE", "RELEASED")
-    },
-    **{f"CFAT.COSINE.{name}": _any_stage("align") for name in ("CLASS_WEIGHT", "PATCH_WEIGHT")},
+    "CORRUPTION.SEVERITIES": _tests_corrupted,
+    "CORRUPTION.BACKEND": _tests_corrupted,
 }
 
 
 def unread_keys(values: Values) -> dict[str, str]:
-    """The keys that nothing reads in an experiment, with what each is for.
+    """The keys that nothing in the experiment reads.
 
     Args:
-        values: the merged configuration, flat and checked.
+        values: the merged and checked configuration, by dotted key.
+
+    Returns:
+        Key -> what it is for, in the order of config/defaults.py.
     """
-    return {key: reads for key, (is_read, reads) in READ_WHEN.items() if not is_read(values)}
+    from utils.stage_identity import stages_that_read  # imports torch, which --help can do without
+
+    read_by_stages = _read_by_stages(values)
+    unread = {}
+    for key in values:
+        purpose, condition = NEEDS.get(key, ("", _always))
+        stages = stages_that_read(key)
+        is_read = condition(values) and (key in read_by_stages or not stages)
+        is_read = is_read or (key in READ_BY_TEST and READ_BY_TEST[key](values))
+        if not is_read and not (key in SWITCHES and not values[key]):
+            unread[key] = purpose or _of_stages(stages)
+    return unread
+
+
+def _read_by_stages(values: Values) -> set[str]:
+    """The keys that determine the weights of the stages of the experiment."""
+    from utils.stage_identity import settings_of_stage
+
+    cfg = make_cfg(values)
+    read: set[str] = set()
+    for stage in _stages(values):
+        cfg.CFAT.STAGE = stage
+        read |= settings_of_stage(cfg).keys()
+    return read
+
+
+def _of_stages(stages: Sequence[str]) -> str:
+    *others, last = stages
+    names = f"stages {', '.join(others)} and {last}" if others else f"stage {last}"
+    return f"it is for {names}, not in CFAT.STAGES"

@@ -1,4 +1,4 @@
-"""The stages of CFAT as ordinary training runs: which ones to train, and the configuration of each."""
+"""Which stages of CFAT to train, and the configuration of each."""
 
 import itertools
 
@@ -9,19 +9,19 @@ from utils.stages import STAGES, stage_checkpoint
 
 
 def stages_to_run(cfg: CfgNode) -> list[str]:
-    """Lists the stages of CFAT.STAGES to train: those that are not replaced by a checkpoint in their own WEIGHT."""
+    """Lists the stages of CFAT.STAGES to train: those without a checkpoint in their own WEIGHT."""
     return [stage for stage in cfg.CFAT.STAGES if not cfg.CFAT[stage.upper()].WEIGHT]
 
 
 def stage_cfg(cfg: CfgNode, stage: str) -> CfgNode:
     """Makes the configuration of one stage.
 
-    CFAT.STAGE is set; the stage's own MAX_EPOCHS and BASE_LR, where not 0, take the place of SOLVER's; and each earlier
-    stage without a WEIGHT gets the checkpoint that training it leaves in OUTPUT_DIR. Whether the file is there is
-    checked by who loads it: an earlier run may have left it.
+    It sets CFAT.STAGE, replaces SOLVER's MAX_EPOCHS and BASE_LR by the stage's own where these are not 0, and sets the
+    WEIGHT of each earlier stage, where empty, to the checkpoint that its training saves in OUTPUT_DIR. The loader
+    checks whether that file exists: an earlier run may have saved it.
 
     Args:
-        cfg: what `load_cfg` returned; it is not modified.
+        cfg: the whole configuration; it is not modified.
         stage: clean, corrupted, bridge or align.
 
     Returns:

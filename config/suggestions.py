@@ -1,24 +1,26 @@
-"""What to say about a key that is not known: its likeliest spelling, or what it means in another project."""
+"""Error texts for keys that are not known: the likeliest spelling, or what the key means in another project."""
 
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
-from config.legacy import LEGACY_KEYS
+from config.legacy import CODEBASE_KEYS
+from config.schema import Key
 from config.values import describe_type
 
-# Likeness of two last names, of the words in them, and of two sections, from which one counts as a misspelling.
+# Similarity (0 to 1) of two last names, of the words in them, and of two sections, from which one counts as a
+# misspelling of the other.
 _LEAF, _WORD, _SECTION = 0.77, 0.6, 0.75
 _MAX_NAME = 80  # characters; no key is longer
 
-# Projects whose files have another structure: keys that only theirs have, and what that means here.
+# Projects whose files have another structure: their name, a pattern of keys that only they have, and why they do not
+# load here.
 _SCHEMAS = (
     (
         "fast-reid",
         r"MODEL\.(META_ARCHITECTURE|(BACKBONE|HEADS|LOSSES)\..+|FREEZE_LAYERS)|INPUT\.REA\..+|DATALOADER\.SAMPLER_TRAIN"
         r"|DATASETS\.TESTS|TEST\.(RERANK|AQE)\..+|SOLVER\.(OPT|SCHED)|KD\..+",
-        "its models and keys are others",
+        "its models and keys are different",
     ),
     ("CLIP-ReID", r"SOLVER\.STAGE[12]\..+|MODEL\.I2T_LOSS_WEIGHT", "its training with text prompts is not built here"),
     (
@@ -60,7 +62,7 @@ _RELATIVES = {
         "one data set, with its training and its test set, is named by DATASETS.NAMES",
     ),
     "DATALOADER.K": "images of each identity in a batch: DATALOADER.NUM_INSTANCE",
-    "AUTO_RESUME": "to go on where a run stopped: SOLVER.RESUME auto",
+    "AUTO_RESUME": "to resume where a run stopped: SOLVER.RESUME auto",
     "CUDNN.": "cuDNN needs no keys; SOLVER.DETERMINISTIC asks for the same bits every time",
     "WANDB.": "runs are logged to TensorBoard, log.txt and results.json",
     "GPUS": "CUDA_VISIBLE_DEVICES chooses GPUs",
@@ -75,24 +77,24 @@ def foreign_schema(source: str, given: Collection[str]) -> str:
         if signs:
             return (
                 f"{source}: a file of {project} ({', '.join(signs[:3])}{', ...' if len(signs) > 3 else ''}): {meaning}"
-                "; begin from a file of configs/ and see config/defaults.py for its keys"
+                "; start from a file of configs/, config/defaults.py explains its keys"
             )
     return ""
 
 
-def unknown_key(key: str, defaults: Mapping[str, Any]) -> str:
+def unknown_key(key: str, schema: Mapping[str, Key]) -> str:
     """Says that a key is not known, and what may be meant.
 
     Args:
         key: dotted.
-        defaults: our default of every key.
+        schema: every key by its dotted name.
     """
-    inside = [known for known in defaults if known.startswith(f"{key}.")]
+    inside = [known for known in schema if known.startswith(f"{key}.")]
     if inside:
         return f"{key} is a section, expected its keys, e.g. {inside[0]}"
-    parents = [known for known in defaults if key.startswith(f"{known}.")]
+    parents = [known for known in schema if key.startswith(f"{known}.")]
     if parents:
-        expected = describe_type(parents[0], defaults[parents[0]])
+        expected = describe_type(schema[parents[0]])
         return f"{key}: {parents[0]} is a key with a value, not a section; expected {expected}"
     unknown = f"{key:.80} is not a known key"
     meaning = _RELATIVES.get(key) or _RELATIVES.get(f"{key.split('.')[0]}.")
@@ -101,49 +103,49 @@ def unknown_key(key: str, defaults: Mapping[str, Any]) -> str:
             meaning = f"it is one of {project}: {reason}"
     if meaning:
         return f"{unknown}: {meaning}"
-    near = nearest_key(key, (*defaults, *LEGACY_KEYS))
+    near = nearest_key(key, (*schema, *CODEBASE_KEYS))
     if near:
         return f"{unknown}; did you mean {near}?"
-    sections = ", ".join(dict.fromkeys(known.split(".")[0] for known in defaults))
+    sections = ", ".join(dict.fromkeys(known.split(".")[0] for known in schema))
     return f"{unknown}; config/defaults.py explains every key of {sections}"
 
 
 def nearest_key(key: str, known_keys: Iterable[str]) -> str:
     """The known key that `key` is a misspelling of; "" where there is none.
 
-    The last names decide: they must be alike. So must the sections, unless one is left out, or the last name is the
-    same and tells enough by itself: MODEL.BASE_LR means SOLVER.BASE_LR, but SOLVER.NAME may mean anything.
+    The last names must be similar. So must the sections, unless one is left out, or the last name is the same and
+    specific enough: MODEL.BASE_LR means SOLVER.BASE_LR, but SOLVER.NAME may mean anything.
     """
     if len(key) > _MAX_NAME:
         return ""
     section, _, leaf = key.upper().rpartition(".")
-    found: list[tuple[float, float, str]] = []
+    found: list[tuple[float, float, bool, str]] = []
     for known in known_keys:
         known_section, _, known_leaf = known.upper().rpartition(".")
-        alike = _leaf_likeness(leaf, known_leaf)
-        if alike < _LEAF:
+        similarity = _leaf_similarity(leaf, known_leaf)
+        if similarity < _LEAF:
             continue
-        sections = _section_likeness(section, known_section)
-        if sections >= _SECTION or (alike == 1 and "_" in leaf):
-            found.append((alike, sections, known))
-    return max(found)[2] if found else ""
+        of_sections = _section_similarity(section, known_section)
+        if of_sections >= _SECTION or (similarity == 1 and "_" in leaf):
+            found.append((similarity, of_sections, section == known_section, known))  # seed is SEED before SOLVER.SEED
+    return max(found)[-1] if found else ""
 
 
-def _leaf_likeness(leaf: str, known: str) -> float:
-    """Likeness of two last names; 0 where one has whole words more: PRETRAIN_PATH_T is no misspelt PRETRAIN_PATH."""
+def _leaf_similarity(leaf: str, known: str) -> float:
+    """Similarity of two last names; 0 where one has more words: PRETRAIN_PATH_T is not a misspelt PRETRAIN_PATH."""
     if leaf == known:
         return 1.0
     if 2 * min(len(leaf), len(known)) < _LEAF * (len(leaf) + len(known)):
-        return 0.0  # of such lengths, no two names are alike enough
+        return 0.0  # names of such lengths cannot be similar enough
     words, known_words = leaf.split("_"), known.split("_")
     if set(words) < set(known_words) or set(words) > set(known_words):
         return 0.0
     if len(words) == len(known_words) and min(map(_ratio, words, known_words)) < _WORD:
-        return 0.0  # BATCH_DROP_RATE is no misspelt ATT_DROP_RATE
+        return 0.0  # BATCH_DROP_RATE is not a misspelt ATT_DROP_RATE
     return _ratio(leaf, known)
 
 
-def _section_likeness(section: str, known: str) -> float:
+def _section_similarity(section: str, known: str) -> float:
     if not section or section == known or known.startswith(f"{section}."):
         return 1.0
     return _ratio(section, known)

@@ -1,38 +1,20 @@
-"""Types of values: texts parsed as the command line gives them, and the type that a key's default asks for."""
+"""Values of the type that a key asks for, from YAML files and from the texts of the command line."""
 
 import ast
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from utils.user_paths import expand_path
-from utils.yaml_text import NotYamlError, load_yaml
-
-# Lists whose length carries meaning: (height, width), (rows, columns), (a, b) and one number per RGB channel.
-FIXED_LENGTHS = {
-    "MODEL.STRIDE_SIZE": 2,
-    "MODEL.PRETRAIN_SIZE": 2,
-    "INPUT.SIZE_TRAIN": 2,
-    "INPUT.SIZE_TEST": 2,
-    "INPUT.PIXEL_MEAN": 3,
-    "INPUT.PIXEL_STD": 3,
-    "INPUT.MIXING_COEFF": 2,
-}
-# Keys that name files and directories; ~ and environment variables in them are expanded.
-PATH_KEYS = {
-    "OUTPUT_DIR",
-    "MODEL.PRETRAIN_PATH",
-    "DATASETS.ROOT_DIR",
-    *(f"DATASETS.FOLDER.{split}" for split in ("TRAIN", "QUERY", "GALLERY")),
-    "DATASETS.CSV.FILE",
-    *(f"TEST.{name}" for name in ("WEIGHT", "EXPORT", "COMPARE")),
-    *(f"CFAT.{stage}.WEIGHT" for stage in ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")),
-}
+from config.schema import Key
+from utils.files import expand_path
+from utils.yaml_reader import NotYamlError, load_yaml
 
 _TYPE_NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
 _PLURALS = {int: "integers", float: "numbers", str: "strings"}
 
 _TUPLE = re.compile(r"\s*\((.*)\)\s*", re.DOTALL)
 _QUOTED = re.compile(r"""\s*(\(\s*)?[rRuU]?(['"]).*\2(\s*,?\s*\))?\s*""", re.DOTALL)
+_BARE_LIST = re.compile(r"\s*[-+.\w]+(\s*,\s*[-+.\w]+)+\s*")
 _MAX_HINTED = 100  # characters of a text, or elements of a list, that hints look at
 # What another notation means by a text that is no number in YAML 1.2 -> what to write instead.
 _OTHER_NUMBERS = (
@@ -46,12 +28,12 @@ _OTHER_NUMBERS = (
 
 
 def parse_text(text: str) -> Any:
-    """Reads a YAML number, boolean or list, the text of a Python tuple as a list, and what stands in quotes as text.
+    """Reads a YAML number, boolean or list, the text of a Python tuple as a list, and a quoted text without its quotes.
 
-    A tuple's text with one element and no comma, such as ('0'), is that element. Any other text is returned as it is.
+    A tuple's text with one element and no comma, such as ('0'), is that element. Any other text is returned unchanged.
 
     Raises:
-        UserError: a number that is too large, or a text beyond the limits of utils.yaml_text.
+        UserError: a number is too large, or the text exceeds the limits of utils.yaml_reader.
     """
     inside = _TUPLE.fullmatch(text)
     quoted = bool(inside) or text.lstrip()[:1] in ("'", '"')
@@ -72,16 +54,19 @@ def plain(value: Any) -> Any:
     return value
 
 
-def describe_type(key: str, default: Any) -> str:
-    """Says what a value of `key` must be, for error messages, e.g. "a list of 2 integers"."""
-    if not isinstance(default, list):
-        return _TYPE_NAMES[type(default)]
-    length = f"{FIXED_LENGTHS[key]} " if key in FIXED_LENGTHS else ""
-    return f"a list of {length}{_PLURALS[_element_type(default)]}"
+def describe_type(key: Key) -> str:
+    """What a value of the key must be, for error messages, e.g. "a list of 2 integers"."""
+    if not isinstance(key.default, list):
+        return _TYPE_NAMES[type(key.default)]
+    length = f"{key.rule.length} " if key.rule.length else ""
+    return f"a list of {length}{_PLURALS[_element_type(key.default)]}"
 
 
-def number_hint(value: Any) -> str:
-    """What to write instead, for a text that another notation than YAML 1.2 reads as a number; "" for others."""
+def number_hint(value: Any, *, is_list: bool = False) -> str:
+    """What to write instead, for a text that another notation than YAML 1.2 reads as a number, or where a list is
+    expected, as numbers; "" for others."""
+    if is_list and isinstance(value, str) and len(value) <= _MAX_HINTED and _BARE_LIST.fullmatch(value):
+        return f"; write [{value.strip()}]"
     for text in value[:_MAX_HINTED] if isinstance(value, list) else [value]:
         if not isinstance(text, str) or len(text) > _MAX_HINTED:
             continue
@@ -94,64 +79,64 @@ def number_hint(value: Any) -> str:
     return ""
 
 
-def coerce(key: str, value: Any, default: Any) -> Any:
-    """Converts `value` to the type of `default` where nothing is lost by it, and expands paths.
+def coerce(name: str, value: Any, key: Key) -> Any:
+    """Converts a value to the type of the key's default where nothing is lost by it, and expands paths.
 
-    Integers and texts such as '1e-4' become numbers, tuples become lists, and a single element stands for a list of one
+    Integers and texts such as '1e-4' become numbers, tuples become lists, and a single element becomes a list of one
     unless the length is fixed.
 
     Args:
-        key: dotted name; it decides whether a list has a fixed length, and whether texts are paths.
+        name: dotted name of the key, for messages.
         value: what a YAML file or the command line gave.
-        default: the value of `key` in the defaults.
+        key: default, rule and whether it is a path.
 
     Returns:
         The converted value.
 
     Raises:
         TypeError: it is of another type or length; `describe_type` says what was expected.
-        UserError: a number that is too large, or a path that cannot be expanded.
+        UserError: a number is too large, or a path cannot be expanded.
     """
-    if not isinstance(default, list):
-        return _scalar(key, value, type(default))
+    if not isinstance(key.default, list):
+        return _coerce_scalar(name, value, type(key.default), key.is_path)
     if isinstance(value, str):
         value = parse_text(value)
     if not isinstance(value, list | tuple):
-        if key in FIXED_LENGTHS:
-            raise TypeError(key)
         value = [value]
-    if len(value) != FIXED_LENGTHS.get(key, len(value)):
-        raise TypeError(key)
-    return [_scalar(key, element, _element_type(default)) for element in value]
+    if key.rule.length not in (None, len(value)):
+        raise TypeError(name)
+    return [_coerce_scalar(name, element, _element_type(key.default), key.is_path) for element in value]
 
 
-def text_keys(defaults: dict[str, Any]) -> set[str]:
+def text_keys(schema: Mapping[str, Key]) -> set[str]:
     """Keys whose scalars are text as written in a YAML file; "KEY.[]" for the elements of a list of texts."""
-    texts = {key for key, default in defaults.items() if isinstance(default, str)}
-    lists = {key for key, default in defaults.items() if isinstance(default, list) and _element_type(default) is str}
-    return texts | lists | {f"{key}.[]" for key in lists}
+    texts = {name for name, key in schema.items() if isinstance(key.default, str)}
+    lists = {
+        name for name, key in schema.items() if isinstance(key.default, list) and _element_type(key.default) is str
+    }
+    return texts | lists | {f"{name}.[]" for name in lists}
 
 
 def _element_type(default: list) -> type:
     return type(default[0]) if default else str
 
 
-def _scalar(key: str, value: Any, wanted: type) -> Any:
+def _coerce_scalar(name: str, value: Any, wanted: type, is_path: bool) -> Any:
     if wanted is str:
         if not isinstance(value, str):
-            raise TypeError(key)
-        text = _unquote(key, value)
-        return expand_path(text, key) if key in PATH_KEYS else text
+            raise TypeError(name)
+        text = _unquote(name, value)
+        return expand_path(text, name) if is_path else text
     value = plain(value)
     if wanted is float and type(value) is int:
         return float(value)
     # bool is a subclass of int: SEED True would be seed 1.
     if type(value) is not wanted:
-        raise TypeError(wanted.__name__)
+        raise TypeError(name)
     return value
 
 
-def _unquote(key: str, text: str) -> str:
+def _unquote(name: str, text: str) -> str:
     """The text within quotes, as yacs reads 'a', or within a tuple's text, ('a') or ('a',); else the text itself."""
     if not _QUOTED.fullmatch(text):
         return text
@@ -161,6 +146,6 @@ def _unquote(key: str, text: str) -> str:
         return text
     if isinstance(value, tuple):
         if len(value) != 1:
-            raise TypeError(key)
+            raise TypeError(name)
         (value,) = value
     return value if isinstance(value, str) else text

@@ -1,46 +1,17 @@
-"""Floor 1: the 20 image corruptions, their severities and families, and the protocols that say who gets which.
+"""The 20 image corruptions, and the training policies and test protocols that say which image gets which.
 
-Hands out `corrupt(image, name, severity, rng)`, the names `CORRUPTIONS`, `FAMILIES` and `SEVERITIES`, the policies that
-training and test pictures draw from, and the test settings. Command: `python -m corruption`.
+Command line: `python -m corruption list|grid|export`. A name is imported on first use, so `from corruption import
+CORRUPTIONS` loads neither NumPy nor OpenCV; `__init__.pyi` lists all names with their modules.
 
-apply   corrupt, checks, backends      fast, noise, blur, weather, rain, digital   the 20 on compiled kernels
-draws   random numbers                 published   the same 20 by imagecorruptions
-protocols   who gets which             export, copies, processes   corrupted copies on disk
+names       CORRUPTIONS, FAMILIES, SEVERITIES
+apply       corrupt(image, name, severity, rng): checks its arguments and calls the backend
+protocols   training and test policies, the four protocols, the corruption matrix; check(cfg)
+noise, blur, weather, rain, digital, with draws and _kernels     the backend `fast`: compiled kernels
+imagecorruptions_backend                                         the backend `imagecorruptions`: the published code
 """
 
-import utils  # noqa: F401  first, for the environment
-from corruption.apply import corrupt
-from corruption.names import CORRUPTIONS, FAMILIES, SEVERITIES
-from corruption.protocols import (
-    PROTOCOLS,
-    CorruptionPolicy,
-    apply_condition,
-    make_corruption_set,
-    make_matrix,
-    make_protocols,
-    make_test_policy,
-    make_train_policy,
-    test_generator,
-)
+import lazy_loader
 
-__all__ = [
-    "CORRUPTIONS",
-    "FAMILIES",
-    "PROTOCOLS",
-    "SEVERITIES",
-    "CorruptionPolicy",
-    "apply_condition",
-    "check",
-    "corrupt",
-    "make_corruption_set",
-    "make_matrix",
-    "make_protocols",
-    "make_test_policy",
-    "make_train_policy",
-    "test_generator",
-]
+import utils  # noqa: F401  first: completes the environment of users whom the system does not know
 
-
-def check(cfg) -> None:
-    """Raises UserError where cfg.CORRUPTION, TEST.PROTOCOLS or TEST.MATRIX cannot be used."""
-    make_protocols(cfg), make_matrix(cfg), make_train_policy(cfg), make_test_policy(cfg)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

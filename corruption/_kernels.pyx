@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Compiled loops of the corruptions, all without the GIL.
+"""Compiled loops of the corruptions; all release the GIL.
 
-Sums are double and are added up in the order of the published code (NumPy, SciPy), so that results agree to the last
-bit wherever the draws do.
+Sums are double and are added in the order of the published code (NumPy, SciPy), so that with the same random numbers
+the results agree to the last bit.
 """
 
 from libc.math cimport floor
@@ -19,16 +19,15 @@ ctypedef fused real:
     double
 
 
-cdef inline uint8_t cut_off(double value) noexcept nogil:
-    """A value in [0, 1], or beyond, as a grey level: clipped, times 255, cut off to an integer as published."""
-    value = value if value > 0.0 else 0.0  # in this order the compiler finds its instructions for max and min
+cdef inline uint8_t to_grey_level(double value) noexcept nogil:
+    """Clips a value to [0, 1], multiplies by 255 and truncates to an integer, as published."""
+    value = value if value > 0.0 else 0.0  # this order compiles to max and min instructions
     value = value if value < 1.0 else 1.0
     return <uint8_t><int>(value * 255)
 
 
-# ------------------------------------------------------------------------------------------------------------ any type
 def to_uint8(const real[::1] values, uint8_t[::1] out):
-    """Values in [0, 1], or beyond, as grey levels: clipped, times 255, cut off to integers."""
+    """`to_grey_level` of every value."""
     cdef Py_ssize_t i
     cdef real value
     with nogil:
@@ -38,25 +37,24 @@ def to_uint8(const real[::1] values, uint8_t[::1] out):
                 value = value if value < 1 else <real>1
                 out[i] = <uint8_t><int>(value * <float>255)
             else:
-                out[i] = cut_off(values[i])
+                out[i] = to_grey_level(values[i])
 
 
-# --------------------------------------------------------------------------------------------------------------- noise
 def add_noise(const uint8_t[::1] image, const real[::1] noise, bint proportional, uint8_t[::1] out):
-    """x + n, or with `proportional` x + x n, for x in [0, 1]."""
+    """Adds noise to the image in [0, 1]: x + n, or x + x n if `proportional`."""
     cdef Py_ssize_t i
     cdef double value
     with nogil:
         if proportional:
             for i in range(image.shape[0]):
                 value = image[i] / 255.0
-                out[i] = cut_off(value + value * noise[i])
+                out[i] = to_grey_level(value + value * noise[i])
         else:
             for i in range(image.shape[0]):
-                out[i] = cut_off(image[i] / 255.0 + noise[i])
+                out[i] = to_grey_level(image[i] / 255.0 + noise[i])
 
 
-def draw_by_level(
+def sample_by_level(
     const uint8_t[::1] image,
     const uint32_t[::1] uniforms,
     const uint32_t[:, ::1] thresholds,
@@ -64,9 +62,9 @@ def draw_by_level(
     const uint8_t[::1] values,
     uint8_t[::1] out,
 ):
-    """For each grey level x and 32-bit uniform u, values[k] with the smallest k for which u <= thresholds[x, k].
+    """For each grey level x and 32-bit uniform u, writes values[k] for the smallest k with u <= thresholds[x, k].
 
-    The last threshold of a row is never asked for. The search starts from guide[x, u >> 24].
+    The search starts at guide[x, u >> 24]; the last threshold of a row is never read.
     """
     cdef Py_ssize_t i, last = thresholds.shape[1] - 1
     cdef int k
@@ -78,13 +76,12 @@ def draw_by_level(
             out[i] = values[k]
 
 
-# ---------------------------------------------------------------------------------------------------------------- blur
 cdef inline Py_ssize_t clamped(Py_ssize_t index, Py_ssize_t count) noexcept nogil:
     return 0 if index < 0 else count - 1 if index >= count else index
 
 
 cdef inline Py_ssize_t reflected(Py_ssize_t index, Py_ssize_t count) noexcept nogil:
-    """Index of a picture continued by its mirror image, edges doubled: c b a | a b c | c b a."""
+    """Index into an image padded with its mirror image, edges doubled: c b a | a b c | c b a."""
     index = index % (2 * count)
     if index < 0:
         index += 2 * count
@@ -92,15 +89,15 @@ cdef inline Py_ssize_t reflected(Py_ssize_t index, Py_ssize_t count) noexcept no
 
 
 cdef enum:
-    BLOCK = 8  # values summed at a time: they stay in registers
+    BLOCK = 8  # values summed at a time, in registers
 
 
-cdef void fold(
+cdef void symmetric_sum(
     double* out, const double** before, const double** after, const double* weights, int radius, Py_ssize_t length
 ) noexcept nogil:
     """out = weights[radius] centre + sum over k from 0 of weights[k] (before[k] + after[k]); centre is before[radius].
 
-    The order in which SciPy's correlate1d adds up a symmetric kernel.
+    SciPy's correlate1d sums a symmetric kernel in this order.
     """
     cdef Py_ssize_t block, start, i
     cdef int k
@@ -134,7 +131,7 @@ def symmetric_filter(
     """Separable symmetric filter, first down the columns, then along the rows.
 
     image, out: (H, W, C), not the same array. down, across: half kernels, outermost weight first, centre last.
-    reflect: the picture continues by its mirror image (SciPy's "reflect"), otherwise by its edge ("nearest").
+    reflect: pad with the mirror image, edges doubled (SciPy's "reflect"); otherwise with the edge ("nearest").
     """
     cdef Py_ssize_t height = image.shape[0], width = image.shape[1], channels = image.shape[2]
     cdef Py_ssize_t length = width * channels, row, column, source, c
@@ -155,7 +152,7 @@ def symmetric_filter(
                 before[k] = &image[reflected(source, height) if reflect else clamped(source, height), 0, 0]
                 source = row + radius_down - k
                 after[k] = &image[reflected(source, height) if reflect else clamped(source, height), 0, 0]
-            fold(inner, before, after, &down[0], radius_down, length)
+            symmetric_sum(inner, before, after, &down[0], radius_down, length)
             for column in range(1, radius_across + 1):
                 source = reflected(-column, width) if reflect else 0
                 memcpy(inner - column * channels, inner + source * channels, channels * sizeof(double))
@@ -164,7 +161,7 @@ def symmetric_filter(
             for k in range(radius_across + 1):
                 before[k] = inner - (radius_across - k) * channels
                 after[k] = inner + (radius_across - k) * channels
-            fold(&out[row, 0, 0], before, after, &across[0], radius_across, length)
+            symmetric_sum(&out[row, 0, 0], before, after, &across[0], radius_across, length)
     free(padded)
     free(before)
 
@@ -187,7 +184,7 @@ def glass_shuffle(uint8_t[:, :, ::1] image, const integer[:, ::1] offsets, int d
                 k += 1
 
 
-cdef void weigh(
+cdef void weighted_sum(
     double* out, const double** sources, const double* weights, Py_ssize_t count, Py_ssize_t length
 ) noexcept nogil:
     """out = sum over k from 0 of weights[k] sources[k]."""
@@ -215,9 +212,9 @@ cdef void weigh(
 def motion_filter(
     const double[:, :, ::1] padded, const double[::1] weights, const int64_t[:, ::1] shifts, double[:, :, ::1] out
 ):
-    """out[h, w] = sum over k of weights[k] image[h - dy_k, w - dx_k], the edge continued.
+    """out[h, w] = sum over k of weights[k] image[h - dy_k, w - dx_k]; the edge is repeated.
 
-    padded: (H, W + 2 P, C), the image with its first and last column repeated P times, P at least every |dx|.
+    padded: (H, W + 2 P, C), the image with its first and last column repeated P times; no |dx| exceeds P.
     shifts: (K, 2) dx, dy. out: (H, W, C).
     """
     cdef Py_ssize_t height = out.shape[0], width = out.shape[1], channels = out.shape[2], count = weights.shape[0]
@@ -229,7 +226,7 @@ def motion_filter(
         for row in range(height):
             for k in range(count):
                 sources[k] = &padded[clamped(row - shifts[k, 1], height), margin - shifts[k, 0], 0]
-            weigh(&out[row, 0, 0], sources, &weights[0], count, width * channels)
+            weighted_sum(&out[row, 0, 0], sources, &weights[0], count, width * channels)
     free(sources)
 
 
@@ -240,13 +237,13 @@ def add_zoomed(const real[:, :, :] crop, double row_step, double column_step, re
     """
     cdef Py_ssize_t height = out.shape[0], width = out.shape[1], channels = out.shape[2]
     cdef Py_ssize_t last_row = crop.shape[0] - 1, last_column = crop.shape[1] - 1, length = width * channels
-    cdef Py_ssize_t i, j, at, held = -2
+    cdef Py_ssize_t i, j, at, current = -2, stride = crop.strides[1] // <Py_ssize_t>sizeof(real)
     cdef double position, weight
     cdef real* total
     cdef double* rows = <double*>malloc(2 * length * sizeof(double))
     cdef double* above = rows
     cdef double* below = rows + length
-    cdef double* spare
+    cdef double* swap
     if rows == NULL:
         raise MemoryError
     with nogil:
@@ -256,17 +253,17 @@ def add_zoomed(const real[:, :, :] crop, double row_step, double column_step, re
                 break
             at = <Py_ssize_t>floor(position)
             weight = position - at
-            if at != held:
-                if at == held + 1:
-                    spare = above
+            if at != current:
+                if at == current + 1:
+                    swap = above
                     above = below
-                    below = spare
+                    below = swap
                 else:
-                    interpolate_row(&crop[at, 0, 0], crop.strides[1] // <Py_ssize_t>sizeof(real), last_column, width, channels, column_step, above)
+                    interpolate_row(&crop[at, 0, 0], stride, last_column, width, channels, column_step, above)
                 interpolate_row(
-                    &crop[min(at + 1, last_row), 0, 0], crop.strides[1] // <Py_ssize_t>sizeof(real), last_column, width, channels, column_step, below
+                    &crop[min(at + 1, last_row), 0, 0], stride, last_column, width, channels, column_step, below
                 )
-                held = at
+                current = at
             total = &out[i, 0, 0]
             for j in range(length):
                 total[j] += <real>(above[j] * (1 - weight) + below[j] * weight)
@@ -276,7 +273,7 @@ def add_zoomed(const real[:, :, :] crop, double row_step, double column_step, re
 cdef void interpolate_row(
     const real* row, Py_ssize_t stride, Py_ssize_t last, Py_ssize_t width, Py_ssize_t channels, double step, double* out
 ) noexcept nogil:
-    """out[j] = the row of pixels at position j step, linear between neighbours, 0 beyond its last pixel."""
+    """out[j] = the row of pixels at position j step, linearly interpolated, 0 beyond the last pixel."""
     cdef Py_ssize_t j, c, at, following
     cdef double position, weight
     for j in range(width):
@@ -292,19 +289,19 @@ cdef void interpolate_row(
             out[j * channels + c] = row[at * stride + c] * (1 - weight) + row[at * stride + following + c] * weight
 
 
-# ------------------------------------------------------------------------------------------------------------- weather
-cdef inline double wobbled(double total, double wibble, double uniform) noexcept nogil:
-    return total / 4 + wibble * (-wibble + 2 * wibble * uniform)
+cdef inline double displaced(double total, double amplitude, double uniform) noexcept nogil:
+    """The mean of four neighbours, displaced at random."""
+    return total / 4 + amplitude * (-amplitude + 2 * amplitude * uniform)
 
 
 def plasma(double[:, ::1] field, const real[::1] uniforms, double decay):
     """The diamond-square fractal of `fog`, not yet scaled to [0, 1].
 
-    field: (N, N), N a power of two, written; uniforms: N^2 - 1 draws from [0, 1).
+    field: (N, N), N a power of two, written; uniforms: N^2 - 1 random numbers in [0, 1).
     """
     cdef Py_ssize_t size = field.shape[0], step = size, half, i, j, row, column, k = 0
     cdef Py_ssize_t up, left, down, right
-    cdef double wibble = 100, total
+    cdef double amplitude = 100, total
     with nogil:
         field[0, 0] = 0
         while step >= 2:
@@ -316,7 +313,7 @@ def plasma(double[:, ::1] field, const real[::1] uniforms, double decay):
                     column = j * step
                     right = (column + step) % size
                     total = (field[row, column] + field[down, column]) + (field[row, right] + field[down, right])
-                    field[row + half, column + half] = wobbled(total, wibble, uniforms[k])
+                    field[row + half, column + half] = displaced(total, amplitude, uniforms[k])
                     k += 1
             for i in range(size // step):  # middles of upper edges
                 row = i * step
@@ -326,7 +323,7 @@ def plasma(double[:, ::1] field, const real[::1] uniforms, double decay):
                     right = (column + step) % size
                     total = (field[row + half, column + half] + field[up, column + half]) \
                         + (field[row, column] + field[row, right])
-                    field[row, column + half] = wobbled(total, wibble, uniforms[k])
+                    field[row, column + half] = displaced(total, amplitude, uniforms[k])
                     k += 1
             for i in range(size // step):  # middles of left edges
                 row = i * step
@@ -336,38 +333,39 @@ def plasma(double[:, ::1] field, const real[::1] uniforms, double decay):
                     left = (column - half + size) % size
                     total = (field[row + half, column + half] + field[row + half, left]) \
                         + (field[row, column] + field[down, column])
-                    field[row + half, column] = wobbled(total, wibble, uniforms[k])
+                    field[row + half, column] = displaced(total, amplitude, uniforms[k])
                     k += 1
             step = half
-            wibble /= decay
+            amplitude /= decay
 
 
-def snow_over(
-    const uint8_t[:, :, ::1] image, const float[:, ::1] grey, const uint8_t[:, ::1] flakes, double keep,
+def add_snow(
+    const uint8_t[:, :, ::1] image, const float[:, ::1] grey, const uint8_t[:, ::1] flakes, double image_weight,
     uint8_t[:, :, ::1] out,
 ):
-    """The image mixed with its whitened self, and flakes as they are and turned by 180 degrees.
+    """Mixes the image with a whitened one, and adds the flakes once as they are and once turned by 180 degrees.
 
-    image, out: (H, W, 3); grey: (H, W) in [0, 1]; flakes: (H, W) grey levels; keep: share of the image that stays.
+    image, out: (H, W, 3); grey: (H, W) in [0, 1]; flakes: (H, W) grey levels; image_weight: of the image in the mix.
     """
     cdef Py_ssize_t height = image.shape[0], width = image.shape[1], row, column, c
-    cdef float share = <float>keep, rest = <float>(1 - keep), value, white
-    cdef double fallen
+    cdef float weight = <float>image_weight, white_weight = <float>(1 - image_weight), value, white
+    cdef double total
     with nogil:
         for row in range(height):
             for column in range(width):
                 white = grey[row, column] * <float>1.5 + <float>0.5
                 for c in range(3):
                     value = <float>image[row, column, c] / <float>255
-                    value = share * value + rest * (value if value > white else white)
-                    fallen = value + flakes[row, column] / 255.0
-                    out[row, column, c] = cut_off(fallen + flakes[height - 1 - row, width - 1 - column] / 255.0)
+                    value = weight * value + white_weight * (value if value > white else white)
+                    total = value + flakes[row, column] / 255.0
+                    out[row, column, c] = to_grey_level(total + flakes[height - 1 - row, width - 1 - column] / 255.0)
 
 
 def blend(
-    const uint8_t[:, :, ::1] image, const uint8_t[:, :, :] texture, double keep, double add, uint8_t[:, :, ::1] out
+    const uint8_t[:, :, ::1] image, const uint8_t[:, :, :] texture, double image_weight, double texture_weight,
+    uint8_t[:, :, ::1] out,
 ):
-    """keep * image + add * texture, in grey levels."""
+    """image_weight * image + texture_weight * texture, in grey levels."""
     cdef Py_ssize_t row, i, length = image.shape[1] * image.shape[2]
     cdef const uint8_t* x
     cdef const uint8_t* y
@@ -379,17 +377,16 @@ def blend(
             y = &texture[row, 0, 0]  # pixels of a row are contiguous, rows are not
             z = &out[row, 0, 0]
             for i in range(length):
-                value = keep * x[i] + add * y[i]
+                value = image_weight * x[i] + texture_weight * y[i]
                 z[i] = <uint8_t><int>(255.0 if value > 255.0 else value)
 
 
-# ------------------------------------------------------------------------------------------------------------- digital
 def adjust_hsv(
     const uint8_t[::1] image, double saturation_factor, double saturation_shift, double value_shift, uint8_t[::1] out
 ):
-    """Saturation times a factor plus a shift, value plus a shift, both clipped to [0, 1]; skimage's HSV and back.
+    """Saturation times a factor plus a shift, value plus a shift, both clipped to [0, 1]; HSV and back as in skimage.
 
-    image, out: RGB values of all pixels.
+    image, out: (3 N,), the RGB values of N pixels.
     """
     cdef Py_ssize_t i, pixel
     cdef double red, green, blue, value, low, delta, hue, saturation, fraction, p, q, t
@@ -438,19 +435,19 @@ def adjust_hsv(
                 red, green, blue = t, p, value
             else:
                 red, green, blue = value, p, q
-            out[i] = cut_off(red)
-            out[i + 1] = cut_off(green)
-            out[i + 2] = cut_off(blue)
+            out[i] = to_grey_level(red)
+            out[i + 1] = to_grey_level(green)
+            out[i + 2] = to_grey_level(blue)
 
 
 def displace(const float[:, :, ::1] image, const float[:, :, ::1] shifts, float[:, :, ::1] out):
-    """out[h, w] = image at (h + dy, w + dx), bilinear, continued by its mirror image (SciPy's "reflect").
+    """out[h, w] = image at (h + dy, w + dx), bilinear; padded with the mirror image (SciPy's "reflect").
 
     shifts: (H, W, 2) dx, dy.
     """
     cdef Py_ssize_t height = image.shape[0], width = image.shape[1], channels = image.shape[2]
     cdef Py_ssize_t row, column, c, top, bottom, left, right
-    cdef double y, x, lower, later
+    cdef double y, x, row_weight, column_weight
     with nogil:
         for row in range(height):
             for column in range(width):
@@ -458,16 +455,16 @@ def displace(const float[:, :, ::1] image, const float[:, :, ::1] shifts, float[
                 x = column + <double>shifts[row, column, 0]
                 top = <Py_ssize_t>floor(y)
                 left = <Py_ssize_t>floor(x)
-                lower = y - top
-                later = x - left
+                row_weight = y - top
+                column_weight = x - left
                 bottom = reflected(top + 1, height)
                 top = reflected(top, height)
                 right = reflected(left + 1, width)
                 left = reflected(left, width)
                 for c in range(channels):
                     out[row, column, c] = <float>(
-                        image[top, left, c] * ((1 - lower) * (1 - later))
-                        + image[top, right, c] * ((1 - lower) * later)
-                        + image[bottom, left, c] * (lower * (1 - later))
-                        + image[bottom, right, c] * (lower * later)
+                        image[top, left, c] * ((1 - row_weight) * (1 - column_weight))
+                        + image[top, right, c] * ((1 - row_weight) * column_weight)
+                        + image[bottom, left, c] * (row_weight * (1 - column_weight))
+                        + image[bottom, right, c] * (row_weight * column_weight)
                     )

@@ -1,7 +1,7 @@
-"""Blur. Settings and order of draws as in imagecorruptions 1.1.2.
+"""Blur corruptions, and the filters that weather and digital corruptions share with them.
 
-Each function takes a C-contiguous (H, W, 3) uint8 RGB picture, a severity from 1 to 5 and the draws, and returns a new
-picture of the same kind.
+Parameters and order of draws as in imagecorruptions 1.1.2. Each corruption takes a C-contiguous (H, W, 3) uint8 RGB
+image, a severity from 1 to 5 and the draws, and returns a new image of the same shape and type.
 """
 
 import functools
@@ -11,13 +11,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from corruption import _kernels
+import corruption._kernels as _kernels
 from corruption.draws import Draws
 
 
 @functools.lru_cache(maxsize=64)
 def _half_kernel(sigma: float, truncate: float) -> np.ndarray:
-    """One half of a normal kernel, outermost weight first, centre last; normalised over the whole (SciPy's)."""
+    """One half of SciPy's Gaussian kernel: outermost weight first, centre last; the whole kernel sums to 1."""
     radius = int(truncate * sigma + 0.5)
     kernel = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
     return (kernel / kernel.sum())[: radius + 1]
@@ -26,13 +26,13 @@ def _half_kernel(sigma: float, truncate: float) -> np.ndarray:
 def gaussian_filter(
     image: np.ndarray, sigma: tuple[float, float], *, truncate: float = 4.0, reflect: bool = False
 ) -> np.ndarray:
-    """scipy.ndimage.gaussian_filter over the first two axes, to the last bit.
+    """Computes scipy.ndimage.gaussian_filter over the first two axes, bit for bit.
 
     Args:
         image: (H, W, C) float64.
-        sigma: standard deviation down and across, in pixels.
+        sigma: vertical and horizontal standard deviation, in pixels.
         truncate: radius of the kernel in standard deviations.
-        reflect: the picture continues by its mirror image, edges doubled; otherwise by its edge.
+        reflect: pad with the mirror image, edges doubled (SciPy's "reflect"); otherwise with the edge ("nearest").
 
     Returns:
         (H, W, C) float64.
@@ -44,14 +44,14 @@ def gaussian_filter(
 
 
 def to_uint8(values: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] or beyond as grey levels: clipped, times 255, cut off to integers as published."""
+    """Converts values to grey levels: clipped to [0, 1], times 255, truncated to integers as published."""
     out = np.empty(values.shape, np.uint8)
     _kernels.to_uint8(values.reshape(-1), out.reshape(-1))
     return out
 
 
 def gaussian_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    """Blur by a normal kernel."""
+    """Blur by a Gaussian kernel."""
     sigma = (1, 2, 3, 4, 6)[severity - 1]
     return to_uint8(gaussian_filter(image / 255.0, (sigma, sigma)))
 
@@ -59,10 +59,10 @@ def gaussian_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 def glass_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     """Blur, local shuffle of pixels, blur.
 
-    The published loop reads `x[h, w], x[h', w'] = x[h', w'], x[h, w]`. On NumPy arrays both right-hand sides are views:
-    the first assignment already changes what the second one reads, which then writes x[h', w'] onto itself. What looks
-    like a swap is the copy x[h, w] = x[h', w'], and is kept so. The loop never visits `delta + 1` rows and columns at
-    the upper and left edge, and `delta - 1` at the lower and right one.
+    The published loop says `x[h, w], x[h', w'] = x[h', w'], x[h, w]`. On NumPy arrays both right-hand sides are views:
+    the first assignment changes what the second one reads, which then writes x[h', w'] onto itself. What looks like a
+    swap is the copy x[h, w] = x[h', w'], and stays one here. The loop skips `delta + 1` rows and columns at the upper
+    and left edges, and `delta - 1` at the lower and right ones.
     """
     sigma, delta, iterations = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
     shuffled = to_uint8(gaussian_filter(image / 255.0, (sigma, sigma)))
@@ -74,7 +74,7 @@ def glass_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 
 @functools.cache
 def _disc(radius: int, smoothing: float) -> np.ndarray:
-    """A disc of sum 1 with softened edge, float32."""
+    """A disc of sum 1 with a softened edge, float32."""
     offsets = np.arange(-max(radius, 8), max(radius, 8) + 1)
     disc = np.array(offsets**2 + offsets[:, None] ** 2 <= radius**2, dtype=np.float32)
     disc /= disc.sum()
@@ -96,7 +96,7 @@ class _Motion(NamedTuple):
 
 
 def _motion(radius: int, sigma: float, angle: float, height: int, width: int) -> _Motion:
-    """One half of a normal kernel along a line; it ends where the picture would be left behind."""
+    """One half of a Gaussian kernel along a line; it ends where a shift exceeds the image."""
     taps = 2 * radius + 1
     weights = np.exp(-(np.arange(taps) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
     point = (taps * np.sin(np.deg2rad(angle)), taps * np.cos(np.deg2rad(angle)))
@@ -107,12 +107,13 @@ def _motion(radius: int, sigma: float, angle: float, height: int, width: int) ->
 
 
 def motion_filter(image: np.ndarray, radius: int, sigma: float, angle: float) -> np.ndarray:
-    """Blur along one direction, the edge continued.
+    """Blurs along one direction; the edge is repeated.
 
     Args:
         image: (H, W, C) uint8 or float.
-        radius, sigma: the kernel is one half of a normal one, 2 radius + 1 pixels long.
-        angle: of the motion, in degrees.
+        radius: the kernel has 2 radius + 1 taps, one half of a Gaussian.
+        sigma: standard deviation of the Gaussian, in pixels.
+        angle: direction of the motion, in degrees.
 
     Returns:
         (H, W, C) float64.
@@ -130,14 +131,14 @@ def motion_filter(image: np.ndarray, radius: int, sigma: float, angle: float) ->
 
 
 def motion_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    """Blur along one direction, drawn within 45 degrees of the horizontal."""
+    """Blur along one direction, within 45 degrees of the horizontal."""
     radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[severity - 1]
     blurred = motion_filter(image, radius, sigma, draws.between(-45, 45))
     return np.clip(blurred, 0, 255, out=blurred).astype(np.uint8)
 
 
 class _Zoom(NamedTuple):
-    """The middle of a picture, enlarged: what is cut out, its size when enlarged, and the step from pixel to pixel."""
+    """A centre crop that is enlarged: the crop, its enlarged size, and the step between sampled pixels."""
 
     crop: tuple[slice, slice]
     size: tuple[int, int]
@@ -146,24 +147,30 @@ class _Zoom(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _zoom(height: int, width: int, factor: float) -> _Zoom:
-    cut = [math.ceil(side / factor) for side in (height, width)]
-    starts = [(side - part) // 2 for side, part in zip((height, width), cut, strict=True)]
-    size = [round(part * factor) for part in cut]
-    steps = [(part - 1) / (to - 1) if to > 1 else 1.0 for part, to in zip(cut, size, strict=True)]
-    crop = [slice(start, start + part) for start, part in zip(starts, cut, strict=True)]
-    return _Zoom(tuple(crop), tuple(size), tuple(steps))
+    crop_height, crop_width = math.ceil(height / factor), math.ceil(width / factor)
+    new_height, new_width = round(crop_height * factor), round(crop_width * factor)
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return _Zoom(
+        crop=(slice(top, top + crop_height), slice(left, left + crop_width)),
+        size=(new_height, new_width),
+        steps=(_step(crop_height, new_height), _step(crop_width, new_width)),
+    )
 
 
-def enlarged_middle(layer: np.ndarray, factor: float) -> np.ndarray:
-    """The middle of `layer` (H, W, C), enlarged bilinearly to H x W or a pixel more.
+def _step(length: int, new_length: int) -> float:
+    """Distance between sampled pixels where `length` pixels become `new_length`, corners aligned."""
+    return (length - 1) / (new_length - 1) if new_length > 1 else 1.0
 
-    imagecorruptions' clipped_zoom, that is scipy.ndimage.zoom of order 1; where a coordinate comes to lie beyond the
-    last pixel by rounding, SciPy leaves 0.
+
+def clipped_zoom(layer: np.ndarray, factor: float) -> np.ndarray:
+    """Enlarges the centre of `layer` (H, W, C) bilinearly to H x W or a pixel more, as imagecorruptions' clipped_zoom.
+
+    That is scipy.ndimage.zoom of order 1: where rounding puts a coordinate beyond the last pixel, SciPy gives 0.
     """
     zoom = _zoom(*layer.shape[:2], factor)
-    enlarged = np.zeros((*zoom.size, layer.shape[2]), layer.dtype)
-    _kernels.add_zoomed(layer[zoom.crop], *zoom.steps, enlarged)
-    return enlarged
+    zoomed = np.zeros((*zoom.size, layer.shape[2]), layer.dtype)
+    _kernels.add_zoomed(layer[zoom.crop], *zoom.steps, zoomed)
+    return zoomed
 
 
 _ZOOMS = (
@@ -176,7 +183,7 @@ _ZOOMS = (
 
 
 def zoom_blur(image: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    """Mean of the picture at several magnifications."""
+    """Mean of the image at several magnifications."""
     factors = _ZOOMS[severity - 1]
     layer = (image / 255.0).astype(np.float32)
     total = np.zeros_like(layer)

@@ -1,8 +1,9 @@
 """Random numbers of the corruptions: exactly those of the published code, or the same distributions at speed.
 
-A RandomState is drawn from as the published code draws from NumPy's global one, in the same order: the pictures are the
-published ones, but for impulse_noise, whose source draws elsewhere. A Generator draws in single precision and from
-tables: the pictures agree with the published ones in distribution.
+ExactDraws takes a RandomState and draws as the published code draws from NumPy's global one, in the same order: the
+images are the published ones, except for impulse_noise, whose published code draws from another generator. FastDraws
+takes a Generator and draws in single precision and from tables: the images agree with the published ones in
+distribution.
 """
 
 import functools
@@ -10,23 +11,17 @@ import functools
 import numpy as np
 from scipy.special import pdtr
 
-from corruption import _kernels
-
-
-@functools.cache
-def _photon_levels(photons: int) -> np.ndarray:
-    """Grey level of 0 to `photons` counts, more of which are white."""
-    return (np.arange(photons + 1) / float(photons) * 255).astype(np.uint8)
+import corruption._kernels as _kernels
 
 
 class ExactDraws:
-    """Draws from a RandomState, number by number as published; float64 and int64."""
+    """Draws from a RandomState, number by number as published; arrays of float64 and int64."""
 
     def __init__(self, rng: np.random.RandomState) -> None:
         self.rng = rng
 
-    def normal(self, mean: float, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
-        return self.rng.normal(mean, deviation, shape)
+    def normal(self, mean: float, std: float, shape: tuple[int, ...]) -> np.ndarray:
+        return self.rng.normal(mean, std, shape)
 
     def uniform(self, shape: int | tuple[int, ...]) -> np.ndarray:
         """Numbers in [0, 1)."""
@@ -40,27 +35,27 @@ class ExactDraws:
         """One integer in [0, count)."""
         return int(self.rng.randint(count))
 
-    def offsets(self, largest: int, count: int) -> np.ndarray:
-        """(count, 2) integers in [-largest, largest)."""
-        return self.rng.randint(-largest, largest, size=(count, 2), dtype=np.int64)
+    def offsets(self, delta: int, count: int) -> np.ndarray:
+        """(count, 2) integers in [-delta, delta)."""
+        return self.rng.randint(-delta, delta, size=(count, 2), dtype=np.int64)
 
     def photons(self, image: np.ndarray, photons: int) -> np.ndarray:
-        """Poisson noise on (H, W, 3) uint8, `photons` being the counts expected for white; uint8."""
+        """Poisson noise on (H, W, 3) uint8; white is `photons` expected counts; returns uint8."""
         counts = self.rng.poisson(image / 255.0 * photons)
         return _photon_levels(photons)[np.minimum(counts, photons)]
 
 
 class FastDraws:
-    """Draws from a Generator: the same methods, with arrays of float32 and int8."""
+    """Draws from a Generator: the methods of ExactDraws, with arrays of float32 and int8."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
-    def normal(self, mean: float, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
-        drawn = self.rng.standard_normal(shape, dtype=np.float32)
-        drawn *= np.float32(deviation)
-        drawn += np.float32(mean)
-        return drawn
+    def normal(self, mean: float, std: float, shape: tuple[int, ...]) -> np.ndarray:
+        values = self.rng.standard_normal(shape, dtype=np.float32)
+        values *= np.float32(std)
+        values += np.float32(mean)
+        return values
 
     def uniform(self, shape: int | tuple[int, ...]) -> np.ndarray:
         return self.rng.random(shape, dtype=np.float32)
@@ -71,14 +66,15 @@ class FastDraws:
     def index(self, count: int) -> int:
         return int(self.rng.integers(count))
 
-    def offsets(self, largest: int, count: int) -> np.ndarray:
-        return self.rng.integers(-largest, largest, size=(count, 2), dtype=np.int8)
+    def offsets(self, delta: int, count: int) -> np.ndarray:
+        return self.rng.integers(-delta, delta, size=(count, 2), dtype=np.int8)
 
     def photons(self, image: np.ndarray, photons: int) -> np.ndarray:
         thresholds, guide = _poisson_tables(photons)
         uniforms = self.rng.integers(2**32, size=image.size, dtype=np.uint32)
         out = np.empty_like(image)
-        _kernels.draw_by_level(image.reshape(-1), uniforms, thresholds, guide, _photon_levels(photons), out.reshape(-1))
+        levels = _photon_levels(photons)
+        _kernels.sample_by_level(image.reshape(-1), uniforms, thresholds, guide, levels, out.reshape(-1))
         return out
 
 
@@ -86,12 +82,18 @@ Draws = ExactDraws | FastDraws
 
 
 @functools.cache
+def _photon_levels(photons: int) -> np.ndarray:
+    """(photons + 1,) uint8: the grey level of 0 to `photons` counts; more counts are white."""
+    return (np.arange(photons + 1) / float(photons) * 255).astype(np.uint8)
+
+
+@functools.cache
 def _poisson_tables(photons: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of the cumulative Poisson probabilities of the 256 grey levels, for 32-bit uniform numbers.
+    """Inverse cumulative Poisson distribution of each of the 256 grey levels, for 32-bit uniform numbers.
 
     Returns:
-        thresholds (256, photons + 1) uint32: the largest number that still gives k counts or fewer. And (256, 256)
-        uint8: for the upper eight bits of a number, the fewest counts that it can give.
+        thresholds: (256, photons + 1) uint32, the largest number that gives k counts or fewer.
+        guide: (256, 256) uint8, the fewest counts that a number with these upper eight bits can give.
     """
     expected = np.arange(256) / 255.0 * photons
     cumulative = pdtr(np.arange(photons + 1), expected[:, None])

@@ -1,4 +1,4 @@
-"""The 20 corruptions: their names, their families and how a name is looked up.
+"""The 20 corruptions: names, families and severities.
 
 Hendrycks and Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261 (noise, blur, weather, digital) and, for rain,
 Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880.
@@ -11,25 +11,25 @@ from utils.errors import UserError
 
 # The order of imagecorruptions 1.1.2, then rain: the index of a name is part of published seeds.
 DESCRIPTIONS = {
-    "gaussian_noise": "normal noise added to every value",
-    "shot_noise": "Poisson noise, as from few photons",
+    "gaussian_noise": "Gaussian noise added to every value",
+    "shot_noise": "Poisson noise, as in low light",
     "impulse_noise": "salt and pepper: values set to 0 or 255",
     "defocus_blur": "blur by a disc, as from a lens out of focus",
     "glass_blur": "pixels displaced locally, as behind frosted glass",
     "motion_blur": "blur along one direction",
-    "zoom_blur": "mean of the picture at several magnifications",
-    "snow": "falling flakes, streaked by motion",
-    "frost": "overlaid photograph of frost",
-    "fog": "overlaid plasma cloud, contrast lost",
-    "brightness": "raised HSV value",
+    "zoom_blur": "mean of the image at several magnifications",
+    "snow": "falling flakes with motion blur",
+    "frost": "photograph of frost blended in",
+    "fog": "plasma fractal blended in, contrast lost",
+    "brightness": "HSV value raised",
     "contrast": "values pulled towards the mean colour",
     "elastic_transform": "small smooth displacements",
-    "pixelate": "reduced and enlarged again without interpolation",
+    "pixelate": "downsampled, then upsampled without interpolation",
     "jpeg_compression": "JPEG of low quality",
-    "speckle_noise": "normal noise proportional to the value",
-    "gaussian_blur": "blur by a normal kernel",
+    "speckle_noise": "Gaussian noise proportional to the value",
+    "gaussian_blur": "blur by a Gaussian kernel",
     "spatter": "drops of water (severity 1 to 3) or mud (4, 5) on the lens",
-    "saturate": "lowered (severity 1, 2) or raised HSV saturation",
+    "saturate": "HSV saturation lowered (severity 1, 2) or raised",
     "rain": "slanted streaks, blurred and darkened",
 }
 
@@ -43,21 +43,22 @@ FAMILIES = {
 }
 
 SEVERITIES = (1, 2, 3, 4, 5)
+BACKENDS = ("fast", "imagecorruptions")
 
 
 def family_of(name: str) -> str:
-    """The family, a key of FAMILIES, of one of the 20 names."""
+    """The family, a key of FAMILIES, of one of CORRUPTIONS."""
     return next(family for family, members in FAMILIES.items() if name in members)
 
 
 def nearest_hint(name: object, known: Iterable[str]) -> str:
-    """The end of an error message on an unknown name: the nearest known one, where there is one, and all of them."""
+    """The end of an error message about an unknown name: the nearest known name, if any, and all known names."""
     known = tuple(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
     return (f"nearest: '{near[0]}'; " if near else "") + f"known: {', '.join(known)}"
 
 
 def check_name(name: object) -> None:
-    """Raises UserError where `name` is not one of the 20."""
+    """Raises UserError unless `name` is one of CORRUPTIONS."""
     if not isinstance(name, str) or name not in DESCRIPTIONS:
         raise UserError(f"unknown corruption {name!r}; {nearest_hint(name, CORRUPTIONS)}")

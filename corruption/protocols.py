@@ -1,9 +1,9 @@
-"""Which picture gets which corruption: policies that draw one, the four test settings and the cells of the matrix.
+"""Which image gets which corruption: training and test policies, the four test protocols, the corruption matrix.
 
-Every draw comes from the generator that the caller derives for the picture (test pictures: `test_generator`), in a
-fixed order: one uniform number for clean or not (training only), one for the name, one for the severity, then what
-`corrupt` draws. Each is drawn even where it decides nothing, so a picture under fog at severity 3 looks the same
-whether fog and 3 were drawn, asked for by a condition, or are all that the policy holds.
+All random numbers of an image come from the generator that the caller derives for it (test images: `test_generator`),
+in a fixed order: one uniform number for clean or not (training only), one for the corruption, one for the severity,
+then those of `corrupt`. Each is drawn even where it decides nothing, so an image under fog at severity 3 looks the
+same whether fog and 3 were sampled, fixed by a condition, or the only ones of the policy.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from utils.structures import Condition, CorruptionSet, Protocol
 
 _RANDOM = Condition("random")
 
-# The settings of CIL-ReID: clean; both sides corrupted; one side corrupted.
+# The protocols of CIL-ReID: clean; both sides corrupted; one side corrupted.
 PROTOCOLS = {
     "clean": Protocol("clean"),
     "corrupted": Protocol("corrupted", query=_RANDOM, gallery=_RANDOM),
@@ -29,47 +29,16 @@ PROTOCOLS = {
 }
 
 
-def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The corruptions that a selection stands for.
-
-    Args:
-        selection: any of "all", families (keys of FAMILIES) and names; with `seen` also "seen" (these names) and
-            "unseen" (the rest of the 20).
-        seen: names that training draws from.
-
-    Returns:
-        Names in the published order, without duplicates.
-
-    Raises:
-        UserError: an entry is none of these, and the message names the nearest; or nothing is unseen.
-    """
-    if isinstance(selection, str):
-        raise UserError(f"the selection of corruptions is {selection!r}; expected a list, e.g. ['{selection}']")
-    groups = {"all": CORRUPTIONS, **FAMILIES, **{name: (name,) for name in CORRUPTIONS}}
-    if seen is not None:
-        groups |= {"seen": tuple(seen), "unseen": tuple(name for name in CORRUPTIONS if name not in seen)}
-    chosen: set[str] = set()
-    for entry in selection:
-        if entry in ("seen", "unseen") and seen is None:
-            raise UserError(
-                f"{entry!r} says what is trained with, so it stands in CORRUPTION.TEST only; "
-                f"expected any of {', '.join(groups)}"
-            )
-        if entry not in groups:
-            raise UserError(f"unknown corruption or family {entry!r}; {nearest_hint(entry, groups)}")
-        if not groups[entry]:
-            raise UserError(
-                f"{entry!r} selects nothing: CORRUPTION.TRAIN stands for all 20 types; "
-                "leave some out of CORRUPTION.TRAIN, e.g. ['noise', 'blur']"
-            )
-        chosen.update(groups[entry])
-    return tuple(name for name in CORRUPTIONS if name in chosen)
-
-
 @dataclass(frozen=True)
 class CorruptionPolicy:
-    """How pictures are corrupted: the names and severities drawn from, the probability of staying clean, and the
-    implementation (`corrupt`, backend)."""
+    """How images are corrupted.
+
+    Attributes:
+        names: corruptions to sample from.
+        severities: severities to sample from.
+        clean_prob: probability that an image stays clean.
+        backend: see `corrupt`; after construction, the backend that is really used.
+    """
 
     names: tuple[str, ...] = CORRUPTIONS
     severities: tuple[int, ...] = SEVERITIES
@@ -86,34 +55,34 @@ class CorruptionPolicy:
         for severity in self.severities:
             check_severity(severity)
         if not 0 <= self.clean_prob <= 1:
-            raise UserError(f"the probability of a clean picture is {self.clean_prob}; expected 0 to 1")
-        object.__setattr__(self, "backend", resolve_backend(self.backend))  # what is used, for the record
+            raise UserError(f"the probability of a clean image is {self.clean_prob}; expected 0 to 1")
+        object.__setattr__(self, "backend", resolve_backend(self.backend))
 
-    def draw_type(self, rng: np.random.Generator) -> tuple[str, int]:
-        """A name, then a severity, each with equal probability."""
+    def sample_corruption(self, rng: np.random.Generator) -> tuple[str, int]:
+        """Samples a name, then a severity, each uniformly."""
         name = self.names[int(rng.random() * len(self.names))]
         return name, self.severities[int(rng.random() * len(self.severities))]
 
-    def draw(self, rng: np.random.Generator) -> tuple[str, int] | None:
-        """None (the picture stays clean) with probability `clean_prob`, otherwise (name, severity)."""
+    def sample(self, rng: np.random.Generator) -> tuple[str, int] | None:
+        """Samples (name, severity), or None, with probability `clean_prob`, where the image stays clean."""
         stays_clean = rng.random() < self.clean_prob
-        drawn = self.draw_type(rng)
-        return None if stays_clean else drawn
+        sampled = self.sample_corruption(rng)
+        return None if stays_clean else sampled
 
     def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draws and corrupts: (H, W, 3) uint8 RGB in and out; the same array where the picture stays clean."""
-        drawn = self.draw(rng)
-        return image if drawn is None else corrupt(image, *drawn, rng, backend=self.backend)
+        """Samples and corrupts: (H, W, 3) uint8 RGB in and out; the same array where the image stays clean."""
+        sampled = self.sample(rng)
+        return image if sampled is None else corrupt(image, *sampled, rng, backend=self.backend)
 
 
 def test_generator(seed: int, split: str, relative_path: str, repeat: int) -> np.random.Generator:
-    """The generator of a test picture: what it looks like depends on these four alone.
+    """The generator of a test image; its corruption depends on these four values alone.
 
     Args:
         seed: SEED of the configuration.
         split: "query" or "gallery".
-        relative_path: path of the picture relative to the data root, with forward slashes.
-        repeat: number of the draw, from 0.
+        relative_path: path of the image relative to the data root, with forward slashes.
+        repeat: number of the repeat, from 0.
     """
     return derive_generator(seed, split, relative_path, repeat)
 
@@ -121,35 +90,47 @@ def test_generator(seed: int, split: str, relative_path: str, repeat: int) -> np
 def apply_condition(
     image: np.ndarray, condition: Condition, policy: CorruptionPolicy, rng: np.random.Generator
 ) -> np.ndarray:
-    """A test picture as `condition` wants it.
+    """Corrupts a test image as `condition` says.
 
-    A name and a severity are drawn from the policy (its `clean_prob` plays no part), and give way to those that the
-    condition fixes.
+    A name and a severity are sampled from the policy (`clean_prob` is ignored); those that the condition fixes replace
+    them.
 
     Args:
         image: (H, W, 3) uint8 RGB, not modified.
-        condition: "clean" (nothing is drawn), "random" or one of the 20 names; severity 0 for a drawn one.
-        policy: names and severities to draw from.
-        rng: the generator derived for this picture and repeat.
+        condition: "clean" (nothing is sampled), "random" or one of CORRUPTIONS; severity 0 for a sampled one.
+        policy: names and severities to sample from.
+        rng: the generator derived for this image and repeat.
 
     Returns:
         The same array for "clean", otherwise a new one of the same shape.
     """
     if condition.is_clean:
         return image
-    name, severity = policy.draw_type(rng)
+    name, severity = policy.sample_corruption(rng)
     if condition.corruption != "random":
         name = condition.corruption
     return corrupt(image, name, condition.severity or severity, rng, backend=policy.backend)
 
 
+def check(cfg: Any) -> None:
+    """Checks CORRUPTION.TRAIN, TEST, SEVERITIES, CLEAN_PROB and BACKEND, TEST.PROTOCOLS and TEST.MATRIX.
+
+    Raises:
+        UserError: an unknown name or backend, nothing selected, or a value out of range; names the key.
+    """
+    make_train_policy(cfg)
+    make_test_policy(cfg)
+    make_protocols(cfg)
+    make_matrix(cfg)
+
+
 def make_train_policy(cfg: Any) -> CorruptionPolicy:
-    """The policy of training pictures: CORRUPTION.TRAIN, SEVERITIES, CLEAN_PROB and BACKEND."""
+    """The policy of training images: CORRUPTION.TRAIN, SEVERITIES, CLEAN_PROB and BACKEND."""
     return _make_policy(cfg, _train_names(cfg), cfg.CORRUPTION.CLEAN_PROB)
 
 
 def make_test_policy(cfg: Any) -> CorruptionPolicy:
-    """The policy of the corrupted test settings: CORRUPTION.TEST, SEVERITIES and BACKEND; no picture stays clean."""
+    """The policy of the corrupted protocols: CORRUPTION.TEST, SEVERITIES and BACKEND; no image stays clean."""
     seen = _train_names(cfg)
     try:
         names = resolve_names(cfg.CORRUPTION.TEST, seen=seen)
@@ -159,7 +140,7 @@ def make_test_policy(cfg: Any) -> CorruptionPolicy:
 
 
 def make_corruption_set(cfg: Any, policy: CorruptionPolicy) -> CorruptionSet:
-    """What the corrupted test settings draw from, for the record: `policy` is what `make_test_policy` returned."""
+    """Describes `policy`, the result of `make_test_policy`, for the results: its names by family and by seen/unseen."""
 
     def tested(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in policy.names if name in names)
@@ -173,19 +154,8 @@ def make_corruption_set(cfg: Any, policy: CorruptionPolicy) -> CorruptionSet:
     )
 
 
-def _train_names(cfg: Any) -> tuple[str, ...]:
-    try:
-        return resolve_names(cfg.CORRUPTION.TRAIN)
-    except UserError as error:
-        raise UserError(f"CORRUPTION.TRAIN: {error}") from error
-
-
-def _make_policy(cfg: Any, names: tuple[str, ...], clean_prob: float) -> CorruptionPolicy:
-    return CorruptionPolicy(names, tuple(cfg.CORRUPTION.SEVERITIES), clean_prob, cfg.CORRUPTION.BACKEND)
-
-
 def make_protocols(cfg: Any) -> tuple[Protocol, ...]:
-    """The test settings of TEST.PROTOCOLS, in that order, without duplicates."""
+    """The protocols of TEST.PROTOCOLS, in that order, without duplicates."""
     names = cfg.TEST.PROTOCOLS
     if isinstance(names, str) or not names:
         raise UserError(f"TEST.PROTOCOLS is {names!r}; expected a list with at least one of {', '.join(PROTOCOLS)}")
@@ -196,24 +166,79 @@ def make_protocols(cfg: Any) -> tuple[Protocol, ...]:
 
 
 def make_matrix(cfg: Any) -> tuple[Protocol, ...]:
-    """The cells of the corruption matrix: every type of CORRUPTION.TEST at every one of CORRUPTION.SEVERITIES.
+    """The cells of the corruption matrix: every corruption of CORRUPTION.TEST at every one of CORRUPTION.SEVERITIES.
 
-    In a cell, every picture of the corrupted sides of TEST.MATRIX has the one type at the one severity; the draws are
-    those of that setting with CORRUPTION.TEST and SEVERITIES narrowed down to the two.
+    In a cell, all images of the sides that the protocol TEST.MATRIX corrupts have this corruption at this severity.
+    They are the images of that protocol with CORRUPTION.TEST and SEVERITIES reduced to the two.
 
     Returns:
-        Protocols named "corrupted/fog/3", types in published order, severities rising; none where TEST.MATRIX is "".
+        Protocols named "corrupted/fog/3", names in published order, severities rising; none where TEST.MATRIX is "".
     """
     if not cfg.TEST.MATRIX:
         return ()
-    setting = PROTOCOLS[cfg.TEST.MATRIX]
-    policy = make_test_policy(cfg)
+    corrupted = [name for name, protocol in PROTOCOLS.items() if not protocol.is_clean]
+    if cfg.TEST.MATRIX not in corrupted:
+        raise UserError(
+            f"TEST.MATRIX: unknown protocol {cfg.TEST.MATRIX!r}; {nearest_hint(cfg.TEST.MATRIX, corrupted)}"
+        )
+    protocol, policy = PROTOCOLS[cfg.TEST.MATRIX], make_test_policy(cfg)
     cells = (Condition(name, severity) for name in policy.names for severity in sorted(policy.severities))
     return tuple(
         Protocol(
-            f"{setting.name}/{cell.corruption}/{cell.severity}",
-            query=setting.query if setting.query.is_clean else cell,
-            gallery=setting.gallery if setting.gallery.is_clean else cell,
+            f"{protocol.name}/{cell.corruption}/{cell.severity}",
+            query=protocol.query if protocol.query.is_clean else cell,
+            gallery=protocol.gallery if protocol.gallery.is_clean else cell,
         )
         for cell in cells
     )
+
+
+def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Resolves a selection of names and groups to the names of corruptions.
+
+    Args:
+        selection: any of "all", families (keys of FAMILIES) and names; with `seen` also "seen" (these names) and
+            "unseen" (the rest of CORRUPTIONS).
+        seen: corruptions of training.
+
+    Returns:
+        Names in published order, without duplicates.
+
+    Raises:
+        UserError: an unknown entry, with the nearest known one; or "unseen" where training sees all.
+    """
+    if isinstance(selection, str):
+        raise UserError(f"the selection of corruptions is {selection!r}; expected a list, e.g. ['{selection}']")
+    groups = {"all": CORRUPTIONS, **FAMILIES, **{name: (name,) for name in CORRUPTIONS}}
+    if seen is not None:
+        groups |= {"seen": tuple(seen), "unseen": tuple(name for name in CORRUPTIONS if name not in seen)}
+    chosen: set[str] = set()
+    for entry in selection:
+        if entry in ("seen", "unseen") and seen is None:
+            raise UserError(
+                f"{entry!r} refers to the corruptions of training and is for CORRUPTION.TEST only; "
+                f"expected any of {', '.join(groups)}"
+            )
+        if entry not in groups:
+            raise UserError(f"unknown corruption or family {entry!r}; {nearest_hint(entry, groups)}")
+        if not groups[entry]:
+            raise UserError(
+                f"{entry!r} selects nothing: CORRUPTION.TRAIN selects all 20 corruptions; "
+                "leave some out of CORRUPTION.TRAIN, e.g. ['noise', 'blur']"
+            )
+        chosen.update(groups[entry])
+    return tuple(name for name in CORRUPTIONS if name in chosen)
+
+
+def _train_names(cfg: Any) -> tuple[str, ...]:
+    try:
+        return resolve_names(cfg.CORRUPTION.TRAIN)
+    except UserError as error:
+        raise UserError(f"CORRUPTION.TRAIN: {error}") from error
+
+
+def _make_policy(cfg: Any, names: tuple[str, ...], clean_prob: float) -> CorruptionPolicy:
+    try:
+        return CorruptionPolicy(names, tuple(cfg.CORRUPTION.SEVERITIES), clean_prob, cfg.CORRUPTION.BACKEND)
+    except UserError as error:
+        raise UserError(f"CORRUPTION: {error}") from error

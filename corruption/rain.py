@@ -1,7 +1,7 @@
 """Rain as in CIL-ReID, which calls RandomRain and RandomBrightness of albumentations 0.5 to 1.3 (2.0 has another rain).
 
-Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880. Given the
-same draws, the published pictures come out bit for bit (tests/corruption/test_rain.py).
+Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880. With the
+same random numbers, the images are the published ones bit for bit (tests/corruption/test_rain.py).
 """
 
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# Pixels of picture per drop and length of a drop in pixels, by severity: drizzle, heavy, heavy, torrential, torrential.
+# Image pixels per drop and length of a drop in pixels, by severity: drizzle, heavy, heavy, torrential, torrential.
 _KINDS = ((770, 10), (600, 30), (600, 30), (500, 60), (500, 60))
 _MAX_SLANT = 10
 _DROP_GREY = 200
-# CIL-ReID enlarges pictures of height 60 or less to height 65, because a drop is up to 60 pixels long.
+# CIL-ReID enlarges images of height 60 or less to height 65, because a drop is up to 60 pixels long.
 MIN_HEIGHT = 61
 ENLARGED_HEIGHT = 65
 # A drop slanted by up to 10 pixels must fit sideways.
@@ -21,15 +21,15 @@ MIN_WIDTH = _MAX_SLANT
 
 
 class Drops(NamedTuple):
-    """Where rain falls: every drop runs from (x, y) to (x + slant, y + length); `starts` (N, 2) integers x, y."""
+    """Rain drops: each runs from (x, y) to (x + slant, y + length); `starts` (N, 2) holds x, y as integers."""
 
     slant: int
     length: int
     starts: np.ndarray
 
 
-def draw_drops(height: int, width: int, severity: int, rng: np.random.Generator | np.random.RandomState) -> Drops:
-    """Draws the slant, then x and y of each drop in turn."""
+def sample_drops(height: int, width: int, severity: int, rng: np.random.Generator | np.random.RandomState) -> Drops:
+    """Samples the slant, then x and y of each drop in turn."""
     integers = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
     area_per_drop, length = _KINDS[severity - 1]
     slant = int(rng.uniform(-_MAX_SLANT, _MAX_SLANT))
@@ -40,11 +40,11 @@ def draw_drops(height: int, width: int, severity: int, rng: np.random.Generator 
 
 
 def render_rain(image: np.ndarray, drops: Drops, severity: int) -> np.ndarray:
-    """Streaks of grey 200, box blur, one 8-bit pass through HSV, darkening by 10 to 30 % of 255, cut off to integers.
+    """Draws streaks of grey 200, blurs, converts to 8-bit HSV and back, and darkens by 10 to 30 % of 255.
 
     Args:
         image: (H, W, 3) uint8 RGB, not modified.
-        drops: from `draw_drops`.
+        drops: from `sample_drops`.
         severity: 1 to 5.
 
     Returns:
@@ -56,11 +56,12 @@ def render_rain(image: np.ndarray, drops: Drops, severity: int) -> np.ndarray:
     side = 2 + severity
     wet = cv2.blur(wet, (side, side))
     wet = cv2.cvtColor(cv2.cvtColor(wet, cv2.COLOR_RGB2HSV), cv2.COLOR_HSV2RGB)
-    change = -(0.05 + 0.05 * severity) * 255
-    table = np.clip(np.arange(256, dtype=np.float32) + change, 0, 255).astype(np.uint8)
+    darkening = (0.05 + 0.05 * severity) * 255
+    table = np.clip(np.arange(256, dtype=np.float32) - darkening, 0, 255).astype(np.uint8)
     return cv2.LUT(wet, table)
 
 
 def rain(image: np.ndarray, severity: int, rng: np.random.Generator | np.random.RandomState) -> np.ndarray:
-    """Rain on a (H, W, 3) uint8 RGB picture of at least MIN_HEIGHT x MIN_WIDTH pixels; a new uint8 array."""
-    return render_rain(image, draw_drops(*image.shape[:2], severity, rng), severity)
+    """Rain on an (H, W, 3) uint8 RGB image of at least MIN_HEIGHT x MIN_WIDTH pixels; returns a new image."""
+    height, width = image.shape[:2]
+    return render_rain(image, sample_drops(height, width, severity, rng), severity)

@@ -1,21 +1,21 @@
-"""Floor 2: from files to batches. make_dataloader builds them, read_dataset reads what is on disk,
-make_image_loader takes any directory of pictures.
+"""Data sets: from files on disk to checked records, and from records to batches.
 
-Readers, by name in readers: market1501, cuhk03 (with cuhk03_mat), msmt17, folder and csv_list (with own_data),
-synthetic (with figures, pictures, scenes, wardrobe), corrupted_copy
-What they share: places (directories), faults (single files), records (counts), decoding (damaged pictures),
-fingerprint (what of a training set determines weights)
-Batches: samplers, torch_datasets, transforms, erasing, augmix, images, cache   The doctor: doctor
+check              the package's part of a configuration, before anything is read
+read_dataset       the data set that a configuration names, read and checked (readers/)
+make_dataloader    its loaders for training and testing
+make_image_loader  a loader of any images below a directory
+read_training_set  the fingerprint of a training set, which checkpoints keep
+
+A name is imported on first use; `__init__.pyi` lists all names with their modules. Import `make_dataloader` from here:
+importing the module of that name first would hide the function.
 """
 
-import utils  # noqa: F401  first, for the environment
-from datasets.fingerprint import read_training_set
-from datasets.image_loader import make_image_loader
-from datasets.make_dataloader import make_dataloader
-from datasets.readers.registry import read_dataset
+import os
 
-__all__ = ["check", "make_dataloader", "make_image_loader", "read_dataset", "read_training_set"]
+import lazy_loader
 
+import utils  # noqa: F401  first: completes the environment of users whom the system does not know
 
-def check(cfg) -> None:
-    """Nothing to check before the data set is read."""
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer version over the network
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

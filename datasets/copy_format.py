@@ -1,9 +1,9 @@
-"""What a corrupted copy of a data set looks like on disk, and how one is read and checked.
+"""The format of a corrupted copy on disk, and its checks.
 
     export.json           written first: what the copy is made of and how
     query/                corrupted, as lossless PNG
     bounding_box_test/    corrupted, as lossless PNG
-    bounding_box_train/   as it is, where the source has it
+    bounding_box_train/   unchanged, where the source has it
     manifest.json         written last: the same as export.json, and the sha256 sum of every file
 
 The directories are those of Market-1501. A copy is complete once it has its manifest.
@@ -15,22 +15,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.readers.market_layout import IMAGE_SUFFIXES, SPLIT_DIRECTORIES
 from utils.errors import UserError
-from utils.files import MIB, read_bytes
+from utils.files import MIB, read_bytes, read_json_object
+from utils.image_listing import is_machine_made, list_images
 from utils.images import MAX_BYTES
-from utils.json_files import read_json_object
-from utils.listing import is_machine_made, list_images
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
-SPLITS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
+SPLIT_OF = {directory: split for split, directory in SPLIT_DIRECTORIES.items()}
 CORRUPTED_SPLITS = ("query", "gallery")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_MANIFEST = 512 * MIB  # a million files
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+RERUN = "run the same export command again"
 
 
-def list_pictures(directory: Path) -> list[str]:
-    """Pictures in the directories of Market-1501's layout, relative to `directory`, with forward slashes.
+def list_copied_images(directory: Path) -> list[str]:
+    """Images in the directories of Market-1501's layout, relative to `directory`, with forward slashes.
 
     Raises:
         UserError: the name of an image that is no file.
@@ -41,36 +41,36 @@ def list_pictures(directory: Path) -> list[str]:
 
     return [
         f"{folder}/{name}"
-        for folder in SPLITS
+        for folder in SPLIT_OF
         if (directory / folder).is_dir()
         for name in list_images(directory / folder, refuse, suffixes=IMAGE_SUFFIXES, recursive=False)
     ]
 
 
 def read_manifest(directory: Path) -> dict:
-    """The manifest of the copy in `directory`; "files" has the sha256 sum of every file.
+    """Reads the manifest of the copy in `directory`; "files" has the sha256 sum of every file.
 
     Raises:
-        UserError: there is none, so the copy is not complete, or it cannot be read or has entries of other kinds.
+        UserError: it is missing, so the copy is incomplete, or it cannot be read or has invalid entries.
     """
     path = directory / MANIFEST
     if not path.exists():
         raise UserError(
-            f"{directory}: the copy is not complete, it has no {MANIFEST}, which is written last; "
-            "run the same export command (python -m corruption export) again: it goes on where it stopped"
+            f"{directory}: the copy is not complete, it has no {MANIFEST}, which is written last; {RERUN} "
+            "(python -m corruption export): it resumes where it stopped"
         )
     try:
         manifest = read_json_object(path, max_bytes=MAX_MANIFEST)
     except UserError as error:
-        raise UserError(f"{error}; run the same export command again: it writes it anew") from error
+        raise UserError(f"{error}; {RERUN}: it writes a new one") from error
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise UserError(f"{path}: not the manifest of a copy made by python -m corruption export")
     wrong = next((item for item in files.items() if not _is_entry(*item)), None)
     if wrong is not None:
         raise UserError(
-            f"{path}: {str(wrong)[:200]} in \"files\"; expected names like query/0001_c1s1_001051_00.png with their "
-            "sha256 sums; run the same export command again: it writes it anew"
+            f'{path}: {str(wrong)[:200]} in "files"; expected names like query/0001_c1s1_001051_00.png with their '
+            f"sha256 sums; {RERUN}: it writes a new one"
         )
     return manifest
 
@@ -78,25 +78,20 @@ def read_manifest(directory: Path) -> dict:
 def _is_entry(name: str, digest: object) -> bool:
     """Whether an entry of a manifest is a file of the copy, and nothing outside of it, with a sha256 sum."""
     folder, _, file = name.partition("/")
-    return (
-        folder in SPLITS
-        and file not in ("", ".", "..")
-        and not {"/", "\0"} & set(file)
-        and isinstance(digest, str)
-        and SHA256.fullmatch(digest) is not None
-    )
+    is_inside = folder in SPLIT_OF and file not in ("", ".", "..") and not {"/", "\0"} & set(file)
+    return is_inside and isinstance(digest, str) and SHA256.fullmatch(digest) is not None
 
 
 def check_files(directory: Path) -> None:
-    """Raises UserError unless the copy in `directory` is complete and holds the pictures of its manifest, no others."""
-    found = set(list_pictures(directory))
-    # Exports of earlier versions copied what is passed over now.
+    """Raises UserError unless the copy in `directory` is complete and holds the images of its manifest, no others."""
+    found = set(list_copied_images(directory))
+    # Exports of earlier versions copied machine-made files, which are skipped now.
     listed = {name for name in read_manifest(directory)["files"] if not is_machine_made(name.rpartition("/")[2])}
     missing, foreign = sorted(listed - found), sorted(found - listed)
     if missing:
         raise UserError(
             f"{directory}: {missing[0]} is missing ({len(missing)} of the {len(listed)} files of {MANIFEST} are); "
-            "run the same export command again: it makes what is missing"
+            f"{RERUN}: it makes what is missing"
         )
     if foreign:
         raise UserError(
@@ -107,11 +102,11 @@ def check_files(directory: Path) -> None:
 def find_damaged(directory: Path) -> list[str]:
     """Files of the copy in `directory` that are missing, or have another sha256 sum than its manifest says."""
     progress = tqdm(read_manifest(directory)["files"].items(), "sha256", leave=False, disable=None)
-    return [name for name, expected in progress if sha256(read_if_there(directory / name)) != expected]
+    return [name for name, expected in progress if sha256(read_if_exists(directory / name)) != expected]
 
 
-def read_if_there(path: Path) -> bytes | None:
-    """The content of a file, None where there is no regular file to be read."""
+def read_if_exists(path: Path) -> bytes | None:
+    """The content of a file, None where there is no regular file that can be read."""
     try:
         return read_bytes(path, max_bytes=MAX_BYTES)
     except UserError:

@@ -1,20 +1,50 @@
-"""Whether pictures can be decoded, found out before the first batch."""
+"""Decodes images in threads: one loop for the check before training, the cache, validation and the fingerprint."""
 
+import logging
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import accumulate
+from typing import TypeVar
 
+import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
+from utils.distributed import local_world_size
 from utils.errors import UserError
-from utils.images import read_image
-from utils.structures import SPLIT_NAMES, DatasetSplits
+from utils.images import image_size, read_image
+from utils.structures import DatasetSplits, ImageRecord
+
+logger = logging.getLogger(__name__)
+
+SHARED_MEMORY = "/dev/shm"  # where Linux keeps it; containers often have 64 MiB
+CHANNELS = 3
+
+T = TypeVar("T")
 
 
-def _fault(path: str) -> str:
-    """Why a picture cannot be decoded, "" where it can."""
+def map_images(function: Callable[[str], T], paths: Iterable[str], title: str) -> dict[str, T]:
+    """Calls `function(path)` for each path once, in one thread per processor, and shows the progress as `title`.
+
+    Returns:
+        path -> result, in the order of `paths`.
+    """
+    Image.init()  # PIL fills its list of formats on first use, which is not safe in threads
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(tqdm(pool.map(function, unique), title, len(unique), leave=False, disable=None))
+    return dict(zip(unique, results, strict=True))
+
+
+def find_unreadable(paths: Iterable[str]) -> dict[str, str]:
+    """Decodes images; returns path -> error message of those that cannot be decoded."""
+    return {path: error for path, error in map_images(_decoding_error, paths, "checking images").items() if error}
+
+
+def _decoding_error(path: str) -> str:
     try:
         read_image(path)
     except UserError as error:
@@ -22,18 +52,77 @@ def _fault(path: str) -> str:
     return ""
 
 
-def find_unreadable(paths: Iterable[str]) -> dict[str, str]:
-    """path -> why it cannot be decoded, of those of `paths` that cannot."""
-    Image.init()  # its list of formats is filled on first use, which threads must not do at a time
-    paths = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(tqdm(pool.map(_fault, paths), "checking pictures", len(paths), leave=False, disable=None))
-    return {path: fault for path, fault in zip(paths, found, strict=True) if fault}
-
-
 def leave_out(splits: DatasetSplits, paths: Collection[str]) -> DatasetSplits:
-    """The data set without some of its pictures."""
-    kept = {
-        split: tuple(record for record in getattr(splits, split) if record.path not in paths) for split in SPLIT_NAMES
-    }
-    return replace(splits, **kept)
+    """The data set without the images at `paths`."""
+
+    def kept(records: tuple[ImageRecord, ...]) -> tuple[ImageRecord, ...]:
+        return tuple(record for record in records if record.path not in paths)
+
+    return replace(splits, train=kept(splits.train), query=kept(splits.query), gallery=kept(splits.gallery))
+
+
+class ImageCache:
+    """Decoded images in shared memory: one copy for all worker processes, each image decoded once.
+
+    Args:
+        paths: the images; all are decoded at once.
+
+    Raises:
+        UserError: too little shared memory, or an image that cannot be read.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.shapes = map_images(image_size, paths, "reading sizes")
+        counts = [height * width * CHANNELS for height, width in self.shapes.values()]
+        self.starts = dict(zip(self.shapes, accumulate(counts, initial=0), strict=False))  # the last one is the end
+        size = sum(counts)
+        logger.info("cache: %d images, %.0f MiB in shared memory, in each process", len(counts), size / 2**20)
+        _check_shared_memory(size)
+        self.memory = torch.empty(size, dtype=torch.uint8).share_memory_()
+        map_images(self._fill, self.shapes, "filling the cache")
+
+    def _view(self, path: str) -> np.ndarray:
+        (height, width), start = self.shapes[path], self.starts[path]
+        flat = self.memory.numpy()[start : start + height * width * CHANNELS]
+        return flat.reshape(height, width, CHANNELS)  # (H W 3,) -> (H, W, 3)
+
+    def _fill(self, path: str) -> None:
+        view, image = self._view(path), read_image(path)
+        if image.shape != view.shape:
+            raise UserError(
+                f"image {path}: its header says {view.shape[:2]} (height, width), decoding gives {image.shape[:2]}; it "
+                "is damaged, or changed during reading. Start again, download it again, or set DATALOADER.CACHE none"
+            )
+        view[...] = image
+
+    def __call__(self, path: str) -> np.ndarray:
+        """The image as utils.images.read_image returns it, (H, W, 3) uint8 RGB, read-only."""
+        view = self._view(path)
+        view.flags.writeable = False
+        return view
+
+
+def _check_shared_memory(size: int) -> None:
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return  # not Linux: allocation fails where memory is short
+    free, processes = status.f_bavail * status.f_frsize, local_world_size()
+    if size * processes > free:
+        raise UserError(
+            f"DATALOADER.CACHE ram: the decoded images take {size / 2**20:.0f} MiB in each of {processes} processes, "
+            f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB left; give the machine or the container more (docker run "
+            "--shm-size), or set DATALOADER.CACHE none"
+        )
+
+
+_last_cache: ImageCache | None = None
+
+
+def cached(paths: Collection[str]) -> ImageCache:
+    """A cache that holds these images: the last one made, where it does; the stages of a run and its test share it."""
+    global _last_cache
+    if _last_cache is None or not _last_cache.shapes.keys() >= set(paths):
+        _last_cache = None  # frees its memory first
+        _last_cache = ImageCache(paths)
+    return _last_cache

@@ -1,8 +1,8 @@
-"""Makes a corrupted copy of a data set: `python -m corruption export`. copies.py says what a copy looks like.
+"""Makes a corrupted copy of a data set: `python -m corruption export`. copy_format.py describes the copy.
 
-A picture looks as testing on the fly draws it with the same seed, types, severities and number of the draw. Every file
-is written beside its place and renamed, so that a file that is there is whole, and the manifest comes last. The same
-bytes come out of any number of processes, and of an export that was interrupted and run again.
+An image is corrupted as testing on the fly does with the same seed, types, severities and repeat. Every file is written
+beside its place and renamed, so an existing file is complete, and the manifest comes last. The bytes do not depend on
+the number of processes, nor on whether an export was interrupted and run again.
 """
 
 import importlib.metadata
@@ -13,43 +13,44 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 from PIL import Image
+from tqdm import tqdm
 
-from corruption.processes import processes
-from corruption.protocols import CorruptionPolicy, apply_condition, test_generator
+from corruption import CorruptionPolicy, apply_condition, test_generator
 from datasets.copy_format import (
     CORRUPTED_SPLITS,
     MANIFEST,
     SETTINGS,
-    SPLITS,
-    list_pictures,
-    read_if_there,
+    SPLIT_OF,
+    list_copied_images,
+    read_if_exists,
     read_manifest,
     sha256,
 )
 from utils.errors import UserError
-from utils.files import MIB, read_bytes, written_beside
+from utils.files import MIB, read_bytes, read_json_object, remove_leftovers, written_beside
+from utils.image_listing import is_machine_made
 from utils.images import MAX_BYTES, read_image
-from utils.json_files import read_json_object
-from utils.listing import is_machine_made
 from utils.locks import LOCK, lock
 from utils.structures import Condition
+from utils.workers import worker_pool
 
-# Raised with every change that changes a picture or a file: a copy that another version began is not gone on with.
+RESUME_ADVICE = "run the same command again with fewer --workers: it resumes where it stopped"
+# Raised with every change that changes an image or a file: a copy that another version began is not resumed.
 FORMAT_VERSION = 1
 MAX_SETTINGS = MIB  # of export.json
 # A third of the time of zlib's usual level, 6, and files of the same size.
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-# What decodes, draws and encodes beside OpenCV: another version may round a value differently.
+# What decodes, corrupts and encodes beside OpenCV: another version may round a value differently.
 PACKAGES = ("numpy", "scipy", "scikit-image", "pillow", "imagecorruptions")
 
 
 @dataclass(frozen=True)
 class Export:
-    """What a copy is made of and how: `data` is copied to `out`, `repeat` is the number of the draw, from 0."""
+    """What a copy is made of and how: `data` is copied to `out`, `repeat` is the index of the repeat, from 0."""
 
     data: Path
     out: Path
@@ -68,45 +69,52 @@ class CopiedFile(NamedTuple):
 
 
 class ExportReport(NamedTuple):
-    """Pictures of the whole copy by split, and how many files this run wrote; the others were there."""
+    """Images of the whole copy by split, and how many files this run wrote; the others existed."""
 
-    pictures: dict[str, int]
+    images: dict[str, int]
     num_written: int
 
 
 def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
-    """Makes a copy, goes on with one that was interrupted, or checks a complete one and makes anew what it lacks.
+    """Makes a copy, resumes an interrupted one, or checks a complete one and repairs it.
 
     Args:
         export: what to make.
         workers: processes; None: one per processor. The files do not depend on it.
 
     Raises:
-        UserError: no data set in `export.data`, something else in `export.out`, a picture that cannot be read, a file
-            that cannot be written. What is there stays, and the same call goes on with it.
+        UserError: no data set in `export.data`, other content in `export.out`, an image that cannot be read, a file
+            that cannot be written. Existing files stay, and the same call resumes.
     """
     data, out = export.data, export.out
     _check_places(data, out)
     files = _list_files(data)
-    with processes(workers, len(files)) as run:
-        sums = run(_sum_of_source, [data / file.source for file in files], "reading")
+    progress = partial(tqdm, total=len(files), leave=False, disable=None)
+    # 0, not 1 thread: with 1, OpenCV would wait for threads that the parent had and a forked worker has not
+    with worker_pool(workers, len(files), init=partial(cv2.setNumThreads, 0), advice=RESUME_ADVICE) as pool:
+        sources = [data / file.source for file in files]
+        sums = list(progress(pool.map(_sha256_of_source, sources), "reading"))
         settings = _describe(export, files, sums)
         _make_directory(out)
         targets = [file.target for file in files]
-        _find_earlier(out, settings, targets)  # a directory of something else gets no lock file either
+        _find_earlier(out, settings, targets)  # other content gets no lock file either
         with lock(out / LOCK, wait_for=f"another process that exports to {out}") as held:
             manifest = _find_earlier(out, settings, targets)
             if manifest is not None:
                 settings["versions"] = manifest["versions"]
-            for leftover in _list_partials(out) if held else []:
-                leftover.unlink(missing_ok=True)
-            _prepare(out, settings, {file.target.split("/")[0] for file in files})
+            for directory in (out, *(out / folder for folder in SPLIT_OF)) if held else ():
+                remove_leftovers(directory)
+            if not (out / SETTINGS).exists():
+                _write(out / SETTINGS, _to_json(settings))
+            for folder in {file.target.split("/")[0] for file in files}:
+                _make_directory(out / folder)
             known = {} if manifest is None else manifest["files"]
             files = [
                 file._replace(expected=known.get(file.target, digest if file.split == "train" else ""))
                 for file, digest in zip(files, sums, strict=True)
             ]
-            made = run(partial(_make_file, export, settings["versions"]), files, "exporting")
+            make = partial(_make_file, export, settings["versions"])
+            made = list(progress(pool.map(make, files), "exporting"))
             if manifest is None:
                 listed = {file.target: digest for file, (digest, _) in zip(files, made, strict=True)}
                 _write(out / MANIFEST, _to_json({**settings, "files": dict(sorted(listed.items()))}))
@@ -127,14 +135,14 @@ def _check_places(data: Path, out: Path) -> None:
 
 
 def _list_files(data: Path) -> list[CopiedFile]:
-    """What the copy will hold.
+    """The files of the copy.
 
     Raises:
-        UserError: no pictures to corrupt, or two of them for one place.
+        UserError: no images to corrupt, or two of them for one place.
     """
     files: dict[str, CopiedFile] = {}
-    for source in list_pictures(data):
-        split = SPLITS[source.split("/")[0]]
+    for source in list_copied_images(data):
+        split = SPLIT_OF[source.split("/")[0]]
         target = f"{source.rpartition('.')[0]}.png" if split in CORRUPTED_SPLITS else source
         if target in files:
             raise UserError(
@@ -142,12 +150,12 @@ def _list_files(data: Path) -> list[CopiedFile]:
             )
         files[target] = CopiedFile(split, source, target)
     present = {file.split for file in files.values()}
-    for folder, split in SPLITS.items():
+    for folder, split in SPLIT_OF.items():
         if split in CORRUPTED_SPLITS and split not in present:
-            found = "holds no pictures" if (data / folder).is_dir() else "does not exist"
+            found = "holds no images" if (data / folder).is_dir() else "does not exist"
             raise UserError(
                 f"--data {data}: {data / folder} {found}; expected a data set in Market-1501's layout: query/, "
-                "bounding_box_test/ and, optionally, bounding_box_train/, with .jpg or .png pictures"
+                "bounding_box_test/ and, optionally, bounding_box_train/, with .jpg or .png images"
             )
     return list(files.values())
 
@@ -156,7 +164,7 @@ def _versions() -> dict[str, str]:
     return {"opencv": cv2.__version__, **{package: importlib.metadata.version(package) for package in PACKAGES}}
 
 
-def _describe(export: Export, files: list[CopiedFile], sums: list[str]) -> dict:
+def _describe(export: Export, files: list[CopiedFile], sums: list[str]) -> dict[str, Any]:
     """The content of export.json: nothing of the machine or the time, so that equal copies have equal files."""
     sources = "".join(f"{file.source}\0{digest}\n" for file, digest in zip(files, sums, strict=True))
     return {
@@ -173,58 +181,58 @@ def _describe(export: Export, files: list[CopiedFile], sums: list[str]) -> dict:
     }
 
 
-def _find_earlier(out: Path, settings: dict, targets: list[str]) -> dict | None:
+def _find_earlier(out: Path, settings: dict[str, Any], targets: list[str]) -> dict[str, Any] | None:
     """The manifest of the complete copy in `out`; None where it is empty or holds an interrupted export.
 
     Raises:
-        UserError: `out` holds anything else.
+        UserError: `out` holds other content.
     """
     entries = sorted(path.name for path in out.iterdir() if not is_machine_made(path.name))  # partial files are hidden
     if not entries:
         return None
-    manifest = _whole_manifest(out, targets)
-    if manifest is None:  # what was interrupted is gone on with by the same versions only
+    manifest = _load_whole_manifest(out, targets)
+    if manifest is None:  # an interrupted export is resumed by the same versions only
         found = _read_settings(out, entries)
     else:
         found = {key: value for key, value in manifest.items() if key != "files"}
         settings = {**settings, "versions": found.get("versions")}
     if found != settings:
         raise UserError(
-            f"--out {out} holds another export: {_name_differences(found, settings)}. It was left as it is; choose "
+            f"--out {out} holds another export: {_name_differences(found, settings)}. Nothing was changed; choose "
             "another directory, or delete this one first"
         )
-    foreign = sorted(set(list_pictures(out)) - set(targets))
+    foreign = sorted(set(list_copied_images(out)) - set(targets))
     if foreign:
         raise UserError(
-            f"--out {out} holds {foreign[0]}, which is no picture of this export ({len(foreign)} such). It was left as "
-            "it is; remove what does not belong there, or choose another directory"
+            f"--out {out} holds {foreign[0]}, which is no image of this export ({len(foreign)} such). Nothing was "
+            "changed; remove what does not belong there, or choose another directory"
         )
     return manifest
 
 
-def _whole_manifest(out: Path, targets: list[str]) -> dict | None:
-    """The manifest in `out`; None where it is missing or damaged, and is to be written anew."""
+def _load_whole_manifest(out: Path, targets: list[str]) -> dict[str, Any] | None:
+    """The manifest in `out`; None where it is missing or damaged, and is to be written again."""
     try:
         manifest = read_manifest(out)
     except UserError:
         return None
-    whole = manifest["files"].keys() == set(targets) and isinstance(manifest.get("versions"), dict)
-    return manifest if whole else None
+    is_whole = manifest["files"].keys() == set(targets) and isinstance(manifest.get("versions"), dict)
+    return manifest if is_whole else None
 
 
-def _read_settings(out: Path, entries: list[str]) -> dict:
+def _read_settings(out: Path, entries: list[str]) -> dict[str, Any]:
     try:
         return read_json_object(out / SETTINGS, max_bytes=MAX_SETTINGS)
     except UserError as error:
         raise UserError(
-            f"--out {out} holds something else than an export: {', '.join(entries[:3])}, and no {SETTINGS} that can be "
-            "read. It was left as it is; choose another directory, one that is empty or does not exist"
+            f"--out {out} does not hold an export: it holds {', '.join(entries[:3])}, and no {SETTINGS} that can be "
+            "read. Nothing was changed; choose another directory, one that is empty or does not exist"
         ) from error
 
 
-def _name_differences(found: dict, expected: dict) -> str:
+def _name_differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
     return "; ".join(
-        "its source pictures were others (some added, removed or changed since)"
+        "its source images were others (some added, removed or changed since)"
         if key == "source_sha256"
         else f"{key} is {str(found.get(key))[:200]} there, {str(expected.get(key))[:200]} here"
         for key in sorted({*found, *expected})
@@ -232,46 +240,36 @@ def _name_differences(found: dict, expected: dict) -> str:
     )
 
 
-def _list_partials(out: Path) -> list[Path]:
-    """What a killed export left half written."""
-    patterns = (f".{SETTINGS}.*.partial", f".{MANIFEST}.*.partial", *(f"{folder}/.*.partial" for folder in SPLITS))
-    return [path for pattern in patterns for path in out.glob(pattern)]
-
-
-def _prepare(out: Path, settings: dict, folders: set[str]) -> None:
-    if not (out / SETTINGS).exists():
-        _write(out / SETTINGS, _to_json(settings))
-    for folder in folders:
-        _make_directory(out / folder)
-
-
 def _make_file(export: Export, versions: dict[str, str], file: CopiedFile) -> tuple[str, bool]:
-    """Makes one file unless it is there; its sha256 sum, and whether it was written."""
+    """Makes one file unless it exists; its sha256 sum, and whether it was written."""
     path = export.out / file.target
-    content = read_if_there(path)
-    if content is not None and (sha256(content) == file.expected if file.expected else _is_whole_png(content)):
-        return sha256(content), False
+    existing = read_if_exists(path)
+    if existing is not None:
+        digest = sha256(existing)
+        if digest == file.expected if file.expected else _is_whole_png(existing):
+            return digest, False
     source = export.data / file.source
-    content = _read(source) if file.split == "train" else _draw(export, file)
-    if file.expected not in ("", sha256(content)):
+    content = _read(source) if file.split == "train" else _corrupt(export, file)
+    digest = sha256(content)
+    if file.expected not in ("", digest):
         raise UserError(
             f"{path}: missing or damaged, and what {source} gives now has another sha256 sum than before: "
-            f"{_name_differences(versions, _versions()) or 'the source has changed'}. Nothing was written; go on with "
-            "the versions and the pictures that the copy was made with, or export to another directory"
+            f"{_name_differences(versions, _versions()) or 'the source has changed'}. Nothing was written; continue "
+            "with the versions and the images that the copy was made with, or export to another directory"
         )
     _write(path, content)
-    return sha256(content), True
+    return digest, True
 
 
-def _draw(export: Export, file: CopiedFile) -> bytes:
-    """The corrupted picture as PNG, drawn as the data sets draw it on the fly."""
+def _corrupt(export: Export, file: CopiedFile) -> bytes:
+    """The corrupted image as PNG, as TestImages corrupts it on the fly."""
     rng = test_generator(export.seed, file.split, file.source, export.repeat)
     image = apply_condition(read_image(export.data / file.source), Condition("random"), export.policy, rng)
     return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), PNG_OPTIONS)[1].tobytes()
 
 
 def _is_whole_png(content: bytes) -> bool:
-    """Whether the check sums inside a PNG hold: a power cut may leave a renamed file without its content."""
+    """Whether the checksums inside a PNG hold: a power cut may leave a renamed file without its content."""
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             image.verify()
@@ -284,14 +282,14 @@ def _read(path: Path) -> bytes:
     try:
         return read_bytes(path, max_bytes=MAX_BYTES)
     except UserError as error:
-        raise UserError(f"picture {error}; mend it or fetch it anew") from error
+        raise UserError(f"image {error}; repair it or download it again") from error
 
 
-def _sum_of_source(path: Path) -> str:
+def _sha256_of_source(path: Path) -> str:
     return sha256(_read(path))
 
 
-def _to_json(content: dict) -> bytes:
+def _to_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
@@ -314,6 +312,6 @@ def _make_directory(path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path}: cannot be written ({error.strerror}). The copy is not complete; free some space or mend the "
-        "permissions, and run the same command again: it goes on where it stopped"
+        f"{path}: cannot be written ({error.strerror}). The copy is not complete; free some space or change the "
+        "permissions, and run the same command again: it resumes where it stopped"
     )

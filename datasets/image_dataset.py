@@ -1,4 +1,4 @@
-"""Pictures as torch data sets: read, corrupt, transform."""
+"""Training and test images as torch data sets: read, corrupt, transform."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from corruption import CorruptionPolicy, apply_condition, test_generator
-from datasets.augmix import augmix
+from datasets.augment import augmix
 from datasets.readers.validation import seed_label
 from datasets.samplers import SampleKey
 from datasets.transforms import TestTransform, TrainTransform
@@ -15,23 +15,24 @@ from utils.images import read_image
 from utils.seeds import derive_generator
 from utils.structures import Condition, ImageRecord
 
-# Views that the consistency loss compares with the picture: Hendrycks et al., AugMix, ICLR 2020.
+# Views that the consistency loss compares with the image: Hendrycks et al., AugMix, ICLR 2020.
 NUM_AUGMENTED_VIEWS = 2
 
 
 class TrainImages(Dataset):
-    """Training pictures, indexed by SampleKey; each reading draws its corruption and geometry afresh.
+    """Training images, indexed by SampleKey; each sample has a new corruption and geometry.
 
     Args:
-        records: pictures.
+        records: the images.
         labels: identity of each, from 0.
+        transform: geometry of the views.
         policy: which corruptions the corrupted view shows; None: no such view.
-        with_augmented: also give further views of the clean picture, each with a geometry of its own, as "augmented",
+        with_augmented: also return further views of the clean image, each with its own geometry, as "augmented",
             (2, 3, H, W) uint8.
-        augmix: AugMix, at the picture's own size, of the further views where there are any; otherwise of every picture
-            right after reading, so that the corrupted view shows the mixed picture too.
-        seed: draws are a pure function of (seed, epoch, position in the epoch).
-        read: gives the picture of a path, (H, W, 3) uint8 RGB, which is not written to.
+        augmix: AugMix, at the image's own size, of the further views where there are any; otherwise of every image
+            right after reading, so that the corrupted view shows the mixed image too.
+        seed: all randomness is a pure function of (seed, epoch, position in the epoch).
+        read: reads the image at a path, (H, W, 3) uint8 RGB, which is not written to.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class TrainImages(Dataset):
         if self.augmix and not self.with_augmented:
             image = augmix(image, rng)
         corrupted = None if self.policy is None else self.policy.apply(image, rng)
-        images, corrupted = self.transform(image, corrupted, rng)
-        sample = _sample(record, self.labels[key.index], images)
-        if corrupted is not None:
-            sample["corrupted"] = corrupted
-        if self.with_augmented:  # drawn last, so that the other views are the same with and without them
+        clean_view, corrupted_view = self.transform(image, corrupted, rng)
+        sample = _sample(record, self.labels[key.index], clean_view)
+        if corrupted_view is not None:
+            sample["corrupted"] = corrupted_view
+        if self.with_augmented:  # last, so that the other views are the same with and without them
             sample["augmented"] = torch.stack([self._further_view(image, rng) for _ in range(NUM_AUGMENTED_VIEWS)])
         return sample
 
@@ -73,17 +74,21 @@ class TrainImages(Dataset):
 
 
 class TestImages(Dataset):
-    """Test pictures under a condition; what a picture looks like is a pure function of (seed, split, path, repeat).
+    """Test images under a condition; an image's corruption is a pure function of (seed, split, path, repeat).
 
     Args:
-        root: directory that `records.seed_label` takes paths relative to, so that a copy elsewhere is corrupted alike.
+        records: the images.
+        root: directory that `validation.seed_label` takes paths relative to, so that a moved data set is corrupted
+            alike.
+        transform: resizes the images.
+        policy: which corruptions condition "random" samples from.
         split: "query" or "gallery".
-        condition: how the pictures look.
-        repeat: number of the draw, from 0.
-        read: see TrainImages.
+        condition: clean, or which corruption.
+        repeat: index of the repeat, from 0.
+        seed, read: see TrainImages.
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # pytest would collect it by its name
 
     def __init__(
         self,
@@ -104,15 +109,15 @@ class TestImages(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def picture(self, index: int) -> np.ndarray:
-        """Picture `index` under the condition, at its own size."""
+    def image(self, index: int) -> np.ndarray:
+        """Image `index` under the condition, at its own size, (H, W, 3) uint8 RGB."""
         path = self.records[index].path
         rng = test_generator(self.seed, self.split, seed_label(path, self.root), self.repeat)
         return apply_condition(self.read(path), self.condition, self.policy, rng)
 
     def __getitem__(self, index: int) -> dict:
         record = self.records[index]
-        return _sample(record, record.pid, self.transform(self.picture(index)))
+        return _sample(record, record.pid, self.transform(self.image(index)))
 
 
 def _sample(record: ImageRecord, label: int, images: torch.Tensor) -> dict:

@@ -1,81 +1,64 @@
-"""From a configuration to batches."""
+"""Makes the loaders of a configuration."""
 
 import logging
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import cv2
-import numpy as np
-import torch
 from torch.utils.data import DataLoader
+from yacs.config import CfgNode
 
-from corruption import CorruptionPolicy, make_corruption_set, make_test_policy, make_train_policy
-from datasets.cache import cached
+from corruption import make_corruption_set, make_train_policy
 from datasets.corrupted_copy import original_of
-from datasets.image_dataset import TestImages, TrainImages
+from datasets.decoding import cached
+from datasets.image_dataset import TrainImages
+from datasets.loaders import Reader, make_loader, make_test_loaders
 from datasets.readers.registry import read_dataset
-from datasets.readers.validation import all_records
-from datasets.samplers import EpochBatchSampler, IdentityBatchSampler, RandomBatchSampler, Share
-from datasets.transforms import TestTransform, TrainTransform
-from utils import distributed
+from datasets.readers.validation import all_records, labels_of
+from datasets.samplers import make_batch_sampler
+from datasets.transforms import TrainTransform
 from utils.images import read_image
 from utils.seeds import derive_seed
 from utils.stages import current_stage
-from utils.structures import Condition, DataBundle, DatasetSplits
+from utils.structures import DataBundle, DatasetSplits
 
 logger = logging.getLogger(__name__)
 
-Reader = Callable[[str], np.ndarray]
 
-
-def make_dataloader(cfg, *, with_train: bool = True, splits: DatasetSplits | None = None) -> DataBundle:
-    """Loaders for cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty) and for testing.
+def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSplits | None = None) -> DataBundle:
+    """Makes the loaders for cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty) and for testing.
 
     Args:
         cfg: configuration.
         with_train: also make the training loader.
-        splits: the data set, read and checked before (by another stage, say); None: read here.
+        splits: what `read_dataset(cfg)` returned; None: the data set is read here.
 
     Raises:
-        UserError: data missing or damaged.
+        UserError: images are missing or damaged, or the training set is too small for a batch.
     """
     splits = splits or read_dataset(cfg, with_train=with_train)
     if original_of(splits.name) and (list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX):
         logger.warning(
             "%s is corrupted already, and TEST.PROTOCOLS or TEST.MATRIX would corrupt it once more; "
-            "its own numbers are those of TEST.PROTOCOLS \"['clean']\"",
+            "its own results are those of TEST.PROTOCOLS \"['clean']\"",
             splits.name,
         )
-    used = all_records(splits) if with_train else (*splits.query, *splits.gallery)
-    read = cached(tuple(record.path for record in used)) if cfg.DATALOADER.CACHE == "ram" else read_image
-    pids = sorted({record.pid for record in splits.train})
-    test = TestLoaders(
-        splits=splits,
-        transform=TestTransform(tuple(cfg.INPUT.SIZE_TEST)),
-        policy=make_test_policy(cfg),
-        batch_size=cfg.TEST.IMS_PER_BATCH,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        seed=cfg.SEED,
-        read=read,
-    )
-    label_of = {pid: label for label, pid in enumerate(pids)}
+    records = all_records(splits)
+    used = records if with_train else (*splits.query, *splits.gallery)
+    read: Reader = cached([record.path for record in used]) if cfg.DATALOADER.CACHE == "ram" else read_image
+    test_loaders = make_test_loaders(cfg, splits, read)
     return DataBundle(
         splits=splits,
-        train=_make_train_loader(cfg, splits, label_of, read) if with_train else None,
-        test_loader=test,
-        read_test_image=test.picture,
-        num_classes=len(pids),
-        num_cameras=1 + max(record.camid for record in all_records(splits)),
-        num_views=1 + max(record.viewid for record in all_records(splits)),
-        corruptions=make_corruption_set(cfg, test.policy),
+        train=_make_train_loader(cfg, splits, read) if with_train else None,
+        test_loader=test_loaders,
+        read_test_image=test_loaders.image,
+        num_classes=len({record.pid for record in splits.train}),
+        num_cameras=1 + max(record.camid for record in records),
+        num_views=1 + max(record.viewid for record in records),
+        corruptions=make_corruption_set(cfg, test_loaders.policy),
     )
 
 
-def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], read: Reader) -> DataLoader:
+def _make_train_loader(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> DataLoader:
     stage = current_stage(cfg)
-    seed = derive_seed(cfg.SEED, stage.name)
-    labels = [label_of[record.pid] for record in splits.train]
+    seed, labels = derive_seed(cfg.SEED, stage.name), labels_of(splits)
     transform = TrainTransform(
         tuple(cfg.INPUT.SIZE_TRAIN),
         flip_prob=cfg.INPUT.PROB,
@@ -86,7 +69,7 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], rea
         paired=cfg.INPUT.PAIRED_GEOMETRY,
     )
     with_augmented = stage.trains == "model" and cfg.INPUT.SELF_ID
-    pictures = TrainImages(
+    images = TrainImages(
         splits.train,
         labels,
         transform,
@@ -96,65 +79,6 @@ def _make_train_loader(cfg, splits: DatasetSplits, label_of: dict[int, int], rea
         seed=seed,
         read=read,
     )
-    batch_size, share = cfg.SOLVER.IMS_PER_BATCH, Share(distributed.rank(), distributed.world_size())
-    sampler: EpochBatchSampler
-    if cfg.DATALOADER.SAMPLER == "softmax_triplet":
-        sampler = IdentityBatchSampler(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, seed, share)
-    else:
-        sampler = RandomBatchSampler(len(labels), batch_size, seed, share)
     workers = cfg.DATALOADER.NUM_WORKERS
-    return _loader(pictures, workers, batch_sampler=sampler, persistent_workers=workers > 0)
-
-
-def _loader(pictures, num_workers: int, **options) -> DataLoader:
-    return DataLoader(
-        pictures,
-        generator=torch.Generator(),  # of its own: the global one, which training draws from, must not feel the loaders
-        num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_start_worker,
-        **options,
-    )
-
-
-def _start_worker(worker_id: int) -> None:
-    cv2.setNumThreads(0)  # one thread a worker: more of them would only fight for the cores
-    # A group of its own: Ctrl-C, and torchrun's SIGTERM, are for the main process, which saves its state first.
-    os.setpgid(0, 0)
-
-
-@dataclass(frozen=True)
-class TestLoaders:
-    """Makes the test loaders of a DataBundle: (split, condition, repeat) -> DataLoader."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
-    splits: DatasetSplits
-    transform: TestTransform
-    policy: CorruptionPolicy
-    batch_size: int
-    num_workers: int
-    seed: int
-    read: Reader
-
-    def _pictures(self, split: str, condition: Condition, repeat: int) -> TestImages:
-        return TestImages(
-            getattr(self.splits, split),
-            self.splits.root,
-            self.transform,
-            self.policy,
-            split=split,
-            condition=condition,
-            repeat=repeat,
-            seed=self.seed,
-            read=self.read,
-        )
-
-    def __call__(self, split: str, condition: Condition, repeat: int) -> DataLoader:
-        pictures = self._pictures(split, condition, repeat)
-        share = distributed.shard(len(pictures))
-        return _loader(pictures, self.num_workers, batch_size=self.batch_size, sampler=share)
-
-    def picture(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:
-        """One picture under a condition, at its own size, (H, W, 3) uint8 RGB."""
-        return self._pictures(split, condition, repeat).picture(index)
+    batches = make_batch_sampler(cfg, labels, seed)
+    return make_loader(images, workers, batch_sampler=batches, persistent_workers=workers > 0)

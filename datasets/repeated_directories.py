@@ -1,4 +1,4 @@
-"""Directories whose images are those of another directory once more: thumbnails, previews, backups."""
+"""Finds directories that hold the images of another directory once more: thumbnails, previews, backups."""
 
 import os
 from collections import Counter, defaultdict
@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-# A signature: the image shrunk to this height and width, RGB.
+# A signature is the image shrunk to this height and width, RGB.
 HEIGHT, WIDTH = 16, 8
-# Two signatures are of one image where they differ by this much at most, on average and anywhere (of 255). Measured on
+# Two signatures are of one image where they differ by at most this much, on average and anywhere (of 255). Measured on
 # the synthetic set: thumbnails of half the size as JPEG of quality 75 differ by up to 3 and 22, of a quarter as
 # quality 85 by 6 and 46; different images by at least 17 and 62.
 MEAN_DIFFERENCE, MAX_DIFFERENCE = 6.0, 48
-MIN_CONTRAST = 4.0  # standard deviation below which a signature tells nothing
+MIN_CONTRAST = 4.0  # standard deviation below which a signature says nothing
 SHARE = 0.9  # of a directory's images
-NEIGHBOURS = 8  # looked at of each image
+NEIGHBOURS = 8  # compared with each image
 
 
 class Repeated(NamedTuple):
@@ -33,13 +33,13 @@ class Repeated(NamedTuple):
 
 
 def signature(image: np.ndarray) -> bytes:
-    """What stays of an image, (H, W, 3) uint8, when it is scaled and compressed; b"" for one without contrast."""
+    """Bytes that scaling and compression keep of an image, (H, W, 3) uint8; b"" for one without contrast."""
     shrunk = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     return shrunk.tobytes() if shrunk.std() >= MIN_CONTRAST else b""
 
 
 def find_repeated(signatures: dict[str, bytes], sizes: dict[str, tuple[int, int]]) -> list[Repeated]:
-    """Directories that repeat others, in the order of their names.
+    """Finds directories that repeat others, in the order of their names.
 
     Args:
         signatures: path -> its `signature`.
@@ -62,13 +62,13 @@ def find_repeated(signatures: dict[str, bytes], sizes: dict[str, tuple[int, int]
 
 
 def _pairs(paths: list[str], signatures: dict[str, bytes]) -> Iterator[tuple[str, str]]:
-    """Images of different directories that are one image."""
+    """Pairs of files in different directories that show one image."""
     groups: dict[bytes, list[str]] = defaultdict(list)  # of the same signature
     for path in paths:
         groups[signatures[path]].append(path)
     members = list(groups.values())
     shrunk = np.stack([np.frombuffer(found, np.uint8) for found in groups]).reshape(-1, HEIGHT, WIDTH, 3)
-    # Means over quarters of the height and halves of the width: eight numbers, to find the few that are near.
+    # Means over quarters of the height and halves of the width: eight numbers, to find the nearest few.
     coarse = shrunk.reshape(-1, 4, HEIGHT // 4, 2, WIDTH // 2, 3).mean((2, 4, 5), dtype=np.float32).reshape(-1, 8)
     number = min(NEIGHBOURS, len(members))
     tree, limit = cKDTree(coarse), MEAN_DIFFERENCE
@@ -86,7 +86,8 @@ def _pairs(paths: list[str], signatures: dict[str, bytes]) -> Iterator[tuple[str
 def _is_copy(
     found: dict[str, str], back: dict[str, str], sizes: dict[str, tuple[int, int]], totals: Counter[str]
 ) -> bool:
-    """Of two directories that repeat each other, the one of the smaller images is the copy, else the later name."""
+    """Whether the directory of `found` is the copy: of two that repeat each other, it has the smaller images, else the
+    later name."""
     path, other = next(iter(found.items()))
     directory, source = os.path.dirname(path), os.path.dirname(other)
     if len(back) < SHARE * totals[source]:

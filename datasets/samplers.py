@@ -1,23 +1,25 @@
-"""Which pictures make a training batch; every epoch's batches are a pure function of (seed, epoch).
+"""Which images make a training batch; the batches of an epoch are a pure function of (seed, epoch).
 
-With several processes, each takes its share of the same batches that one process would draw, and every picture is
-drawn as it would be there: which process a picture falls to changes nothing about it.
+Each process of several takes its shard of the batches that one process would see, and every image is corrupted and
+augmented as it would be there: results do not depend on which process an image falls to.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
+from yacs.config import CfgNode
 
+from utils import distributed
 from utils.errors import UserError
 from utils.seeds import derive_generator
 
 
-class SampleKey(NamedTuple):
-    """What the sampler asks the data set for: picture `index`, as draw number `position` of `epoch`."""
+@dataclass(frozen=True)
+class SampleKey:
+    """What a sampler asks a data set for: image `index`, as sample number `position` of `epoch`."""
 
     index: int
     epoch: int
@@ -25,48 +27,69 @@ class SampleKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
-    """Process `rank` of `world_size`, which works on its share of every batch."""
+class Shard:
+    """Process `rank` of `world_size`, which works on its shard of every batch."""
 
     rank: int = 0
     world_size: int = 1
 
 
-class EpochBatchSampler(Sampler, ABC):
-    """Base of the batch samplers: yields this process's share of every batch, lists of SampleKey.
+def make_batch_sampler(cfg: CfgNode, labels: Sequence[int], seed: int) -> "EpochBatchSampler":
+    """The sampler of DATALOADER.SAMPLER for this process; `labels` is the identity of every training image, from 0.
 
-    Call set_epoch before each epoch. What it yields depends on the arguments, the epoch and the first batch alone, so
-    that these two numbers are its whole state.
+    Raises:
+        UserError: the training set has too few images or identities for a batch.
+    """
+    batch_size, shard = cfg.SOLVER.IMS_PER_BATCH, Shard(distributed.rank(), distributed.world_size())
+    if cfg.DATALOADER.SAMPLER == "softmax_triplet":
+        return IdentityBatchSampler(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, seed, shard)
+    return RandomBatchSampler(len(labels), batch_size, seed, shard)
+
+
+def check_batch_size(batch_size: int, world_size: int, num_instances: int = 1) -> None:
+    """Raises UserError unless a batch is whole identities of `num_instances` images, the same number per process."""
+    if batch_size % world_size:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH {batch_size} is the batch of all {world_size} processes; expected a multiple of "
+            f"{world_size}, e.g. {-(-batch_size // world_size) * world_size}"
+        )
+    if batch_size % num_instances or batch_size // num_instances % world_size:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH {batch_size} = {batch_size / num_instances:g} identities x {num_instances} images "
+            f"(DATALOADER.NUM_INSTANCE) for {world_size} processes: each takes whole identities; expected "
+            f"SOLVER.IMS_PER_BATCH a multiple of {world_size * num_instances}"
+        )
+
+
+class EpochBatchSampler(Sampler, ABC):
+    """Base of the batch samplers: yields this process's shard of every batch, lists of SampleKey.
+
+    Call set_epoch before each epoch. The batches depend on the arguments, the epoch and the first batch alone, so the
+    last two are the whole state.
 
     Args:
-        batch_size: pictures of a batch, over all processes.
-        seed: of the draws.
-        share: which process this is.
+        batch_size: images of a batch, over all processes.
+        seed: seeds the batches of every epoch.
+        shard: which process this is.
     """
 
-    def __init__(self, batch_size: int, seed: int, share: Share) -> None:
-        if batch_size % share.world_size:
-            raise UserError(
-                f"SOLVER.IMS_PER_BATCH {batch_size} is the batch of all {share.world_size} processes; expected a "
-                f"multiple of {share.world_size}, e.g. {-(-batch_size // share.world_size) * share.world_size}"
-            )
-        self.batch_size, self.seed, self.share = batch_size, seed, share
+    def __init__(self, batch_size: int, seed: int, shard: Shard) -> None:
+        self.batch_size, self.seed, self.shard = batch_size, seed, shard
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """Draws the batches of `epoch`, counted from 0; iteration starts at `first_batch` of them, to go on in the
-        middle of an epoch."""
+        """Samples the batches of `epoch`, counted from 0; iteration starts at `first_batch`, to resume mid-epoch."""
         self.epoch, self.first_batch = epoch, first_batch
-        self.batches = self.draw_batches(derive_generator(self.seed, "sampler", epoch))
+        self.batches = self.sample_batches(derive_generator(self.seed, "sampler", epoch))
         if not self.batches:
             raise UserError(
-                "the training pictures give no batch with two of them in each process: expected more pictures, a "
-                "larger SOLVER.IMS_PER_BATCH, or fewer processes"
+                "the training set gives no batch with two images in each process: expected more images, a larger "
+                "SOLVER.IMS_PER_BATCH, or fewer processes"
             )
 
     @abstractmethod
-    def draw_batches(self, rng: np.random.Generator) -> list[list[int]]:
-        """The epoch's batches of picture indices, of all processes; their lengths are multiples of world_size."""
+    def sample_batches(self, rng: np.random.Generator) -> list[list[int]]:
+        """The epoch's batches of image indices, of all processes; their lengths are multiples of world_size."""
 
     def __len__(self) -> int:
         """Batches of the whole epoch, the same in every process and wherever iteration starts."""
@@ -75,75 +98,66 @@ class EpochBatchSampler(Sampler, ABC):
     def __iter__(self) -> Iterator[list[SampleKey]]:
         position = 0
         for number, batch in enumerate(self.batches):
-            size = len(batch) // self.share.world_size
-            first = self.share.rank * size
+            size = len(batch) // self.shard.world_size
+            first = self.shard.rank * size
             if number >= self.first_batch:
                 yield [SampleKey(batch[offset], self.epoch, position + offset) for offset in range(first, first + size)]
             position += len(batch)
 
 
 class RandomBatchSampler(EpochBatchSampler):
-    """Every picture once an epoch, in random order.
+    """Every image once an epoch, in random order.
 
-    The last batch is what is left: of several processes cut to a multiple of them, and left out where a process would
-    have fewer than two pictures (BatchNorm needs two).
+    The last batch is the rest: cut to a multiple of the number of processes, and dropped where a process would have
+    fewer than two images (BatchNorm needs two).
     """
 
-    def __init__(self, num_pictures: int, batch_size: int, seed: int, share: Share = Share()) -> None:
-        self.num_pictures = num_pictures
-        super().__init__(batch_size, seed, share)
+    def __init__(self, num_images: int, batch_size: int, seed: int, shard: Shard = Shard()) -> None:
+        check_batch_size(batch_size, shard.world_size)
+        self.num_images = num_images
+        super().__init__(batch_size, seed, shard)
 
-    def draw_batches(self, rng: np.random.Generator) -> list[list[int]]:
-        order = rng.permutation(self.num_pictures).tolist()
-        world_size = self.share.world_size
+    def sample_batches(self, rng: np.random.Generator) -> list[list[int]]:
+        order = rng.permutation(self.num_images).tolist()
+        world_size = self.shard.world_size
         order = order[: len(order) // world_size * world_size]
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         return [batch for batch in batches if len(batch) >= 2 * world_size]
 
 
 class IdentityBatchSampler(EpochBatchSampler):
-    """P identities x K pictures (Hermans et al., 2017), as the TransReID family draws them.
+    """P identities x K images (Hermans et al., 2017), sampled as in the TransReID codebase.
 
-    An epoch cuts each identity's shuffled pictures into groups of K (an identity with fewer than K repeats some; what
-    is left over waits for the next epoch) and deals groups of P different identities until fewer than P are left.
-    Several processes share the identities of a batch: none is in two of them.
+    An epoch cuts each identity's shuffled images into groups of K (an identity with fewer than K repeats some; the rest
+    waits for the next epoch) and forms batches from groups of P different identities until fewer than P are left. Each
+    identity of a batch falls to one process.
 
     Args:
-        labels: identity of every picture.
+        labels: identity of every image.
         batch_size: P x K, of all processes.
         num_instances: K.
-        seed, share: see EpochBatchSampler.
+        seed, shard: see EpochBatchSampler.
 
     Raises:
-        UserError: fewer than P identities, or P cannot be shared evenly.
+        UserError: fewer than P identities, or the processes cannot take P / world_size identities each.
     """
 
     def __init__(
-        self,
-        labels: Sequence[int],
-        batch_size: int,
-        num_instances: int,
-        seed: int,
-        share: Share = Share(),
+        self, labels: Sequence[int], batch_size: int, num_instances: int, seed: int, shard: Shard = Shard()
     ) -> None:
-        labels = np.asarray(labels)
+        check_batch_size(batch_size, shard.world_size, num_instances)
         self.num_identities, self.num_instances = batch_size // num_instances, num_instances
-        self.indices = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
-        if self.num_identities % share.world_size:
-            raise UserError(
-                f"a batch of {batch_size} = {self.num_identities} identities x {num_instances} pictures cannot be "
-                f"shared by {share.world_size} processes: each takes whole identities; expected SOLVER.IMS_PER_BATCH a "
-                f"multiple of {share.world_size * num_instances}"
-            )
+        array = np.asarray(labels)
+        self.indices = {int(label): np.flatnonzero(array == label) for label in np.unique(array)}
         if len(self.indices) < self.num_identities:
             raise UserError(
                 f"the training set has {len(self.indices)} identities, a batch of {batch_size} = "
-                f"{self.num_identities} identities x {num_instances} pictures needs {self.num_identities}; "
-                "lower SOLVER.IMS_PER_BATCH or raise DATALOADER.NUM_INSTANCE"
+                f"{self.num_identities} identities x {num_instances} images needs {self.num_identities}; lower "
+                "SOLVER.IMS_PER_BATCH or raise DATALOADER.NUM_INSTANCE"
             )
-        super().__init__(batch_size, seed, share)
+        super().__init__(batch_size, seed, shard)
 
-    def draw_batches(self, rng: np.random.Generator) -> list[list[int]]:
+    def sample_batches(self, rng: np.random.Generator) -> list[list[int]]:
         groups = {label: self._groups(indices, rng) for label, indices in self.indices.items()}
         batches = []
         while len(groups) >= self.num_identities:

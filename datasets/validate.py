@@ -1,149 +1,99 @@
-"""The doctor of a data set: what was read beside what was published, and everything that is wrong, file by file.
+"""Validates a data set: counts against the published ones, and every error, file by file (`python -m datasets check`).
 
-`python -m datasets check` prints its report. Nothing here raises for a single file, and nothing is left out silently.
+Nothing here raises for a single file, and nothing is left out silently.
 """
 
-import os
 from collections import defaultdict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from enum import Enum
-from itertools import groupby
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-from tqdm import tqdm
-
-from datasets.copy_format import MANIFEST, find_damaged, read_if_there, read_manifest, sha256
+from datasets.copy_format import MANIFEST, RERUN, find_damaged, read_if_exists, read_manifest, sha256
 from datasets.corrupted_copy import original_of
+from datasets.decoding import map_images
 from datasets.digests import compare_digests
 from datasets.readers.file_errors import FileErrors
-from datasets.readers.validation import DISTRACTOR_PID, all_records, count, differences, lost_queries
+from datasets.readers.validation import (
+    DISTRACTOR_PID,
+    all_records,
+    count,
+    describe_without_match,
+    differences,
+    queries_without_match,
+)
 from datasets.repeated_directories import find_repeated, signature
+from datasets.report import NOT_OPENED, Finding, Level, Report, make_findings
 from utils.errors import UserError
 from utils.images import read_image
 from utils.structures import SPLIT_NAMES, DatasetSplits, ImageRecord
-from utils.text import printable
 
-SHOWN = 20  # findings of a kind that a report names
 QUOTED = 5  # names that one finding quotes
-NOT_LOOKED_AT = "not looked at (--fast)"
-
-
-class Level(Enum):
-    """How bad a finding is; the value is the mark of its line."""
-
-    FINE = "ok"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
-
-
-ANSI = {Level.FINE: "32", Level.WARNING: "33", Level.ERROR: "31"}  # green, yellow, red
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of a report. Findings of a `kind` stand together, and are named up to SHOWN."""
-
-    level: Level
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found.
-
-    Attributes:
-        title, root: of the data set.
-        table: a header and a row for each split, texts.
-        findings: all of them.
-        fast: the pictures were not looked at.
-    """
-
-    title: str
-    root: str
-    table: tuple[tuple[str, ...], ...]
-    findings: tuple[Finding, ...]
-    fast: bool = False
-
-    def number(self, level: Level) -> int:
-        return sum(finding.level is level for finding in self.findings)
 
 
 class DeepCheck(NamedTuple):
-    """What to compare digests with: `file`, None for the one in the data set's root; `renew`: record them anew."""
+    """What to compare digests with: `file`, None for the one in the data set's root; `renew`: record them again."""
 
     file: Path | None = None
     renew: bool = False
 
 
-class Look(NamedTuple):
-    """What a look at a picture gave: `size` (height, width), upright, the sha256 sum of the file, and its signature
-    (reencodings.py); or `fault`, why it cannot be decoded."""
+class ImageInfo(NamedTuple):
+    """What opening an image gives: `size` (height, width), upright, sha256 `digest` of the file, and `signature`
+    (repeated_directories.py); or `error`, why it cannot be decoded."""
 
     size: tuple[int, int] | None = None
     digest: str = ""
-    fault: str = ""
+    error: str = ""
     signature: bytes = b""
 
 
 def validate(
     splits: DatasetSplits,
-    faults: FileErrors,
+    errors: FileErrors,
     *,
     fast: bool = False,
     refuse_counts: bool = True,
     deep: DeepCheck | None = None,
 ) -> Report:
-    """Everything that can be told about a data set.
+    """Runs every check of a data set.
 
     Args:
         splits: the data set, as its names and lists say.
-        faults: what reading those found.
-        fast: open no picture; what depends on their content is not checked.
-        refuse_counts: counts other than the published ones are a fault, else a warning.
-        deep: also compare the content of every picture with what was recorded before; not with `fast`.
+        errors: of single files, collected when those were read.
+        fast: open no image; checks of their content are skipped.
+        refuse_counts: counts other than the published ones are an error, else a warning.
+        deep: also compare the content of every image with recorded digests; not with `fast`.
     """
-    looks = {} if fast else look_at(record.path for record in all_records(splits))
+    infos = {} if fast else inspect_images(record.path for record in all_records(splits))
+    fine = "names and lists: every entry is an image that was read"
     findings = [
         *check_counts(splits, refuse=refuse_counts),
         *check_empty(splits),
-        *_name_all(Level.ERROR, "names", faults.messages, "names and lists: every entry is a picture that was read"),
+        *make_findings(Level.ERROR, "names", errors.messages, fine),
         *check_common_paths(splits),
         *check_common_pids(splits),
         *check_matches(splits),
     ]
     if not fast:
-        findings += [*check_decoding(looks), *check_duplicates(splits, looks), *check_sums(splits)]
-        findings += check_reencodings(looks)
+        findings += [*check_decoding(infos), *check_duplicates(splits, infos), *check_sums(splits)]
+        findings += check_repeated_directories(infos)
     if deep is not None:
-        findings += check_digests(splits, looks, deep)
-    return Report(splits.title, splits.root, _make_table(splits, looks, fast), tuple(findings), fast)
+        findings += check_digests(splits, infos, deep)
+    return Report(splits.title, splits.root, _make_table(splits, infos, fast), tuple(findings), fast)
 
 
-def look_at(paths: Iterable[str]) -> dict[str, Look]:
-    """path -> what a look at the whole picture gives; each file once."""
-    Image.init()  # its list of formats is filled on first use, which threads must not do at a time
-    paths = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = list(tqdm(pool.map(_look, paths), "looking at pictures", len(paths), leave=False, disable=None))
-    return dict(zip(paths, looks, strict=True))
+def inspect_images(paths: Iterable[str]) -> dict[str, ImageInfo]:
+    """Decodes images; returns path -> what that gives, each file once."""
+    return map_images(_inspect, paths, "opening images")
 
 
-def _look(path: str) -> Look:
+def _inspect(path: str) -> ImageInfo:
     try:
         image = read_image(path)
     except UserError as error:
-        return Look(fault=str(error))
-    return Look(image.shape[:2], sha256(read_if_there(Path(path))), signature=signature(image))
-
-
-def _name_all(level: Level, kind: str, texts: Iterable[str], fine: str) -> list[Finding]:
-    """A finding for every text, or where there is none, that all is fine."""
-    return [Finding(level, kind, text) for text in texts] or [Finding(Level.FINE, kind, fine)]
+        return ImageInfo(error=str(error))
+    height, width, _ = image.shape
+    return ImageInfo((height, width), sha256(read_if_exists(Path(path))), signature=signature(image))
 
 
 def check_counts(splits: DatasetSplits, *, refuse: bool) -> list[Finding]:
@@ -151,95 +101,94 @@ def check_counts(splits: DatasetSplits, *, refuse: bool) -> list[Finding]:
     if not splits.published:
         return []
     level = Level.ERROR if refuse else Level.WARNING
-    return _name_all(level, "counts", differences(splits).values(), "counts: the published ones")
+    return make_findings(level, "counts", differences(splits).values(), "counts: the published ones")
 
 
 def check_empty(splits: DatasetSplits) -> list[Finding]:
-    """Splits without pictures. One's own data may be for tests only."""
+    """Splits without images. Custom data may be for tests only."""
     return [
-        Finding(Level.WARNING, "empty", "train: no pictures, a data set for tests only")
+        Finding(Level.WARNING, "empty", "train: no images, a data set for tests only")
         if split == "train" and not splits.published
-        else Finding(Level.ERROR, "empty", f"{split}: no pictures; unpack again, or look at the keys below DATASETS")
+        else Finding(Level.ERROR, "empty", f"{split}: no images; unpack again, or check the keys below DATASETS")
         for split in SPLIT_NAMES
         if not getattr(splits, split)
     ]
 
 
-def _placed(splits: DatasetSplits, *names: str) -> Iterable[tuple[str, ImageRecord]]:
+def _records_of(splits: DatasetSplits, *names: str) -> Iterator[tuple[str, ImageRecord]]:
     return ((name, record) for name in names for record in getattr(splits, name))
 
 
 def check_common_paths(splits: DatasetSplits) -> list[Finding]:
-    """Files that are in training and in test."""
-    trained = {record.path for record in splits.train}
-    return [
-        Finding(Level.ERROR, "paths", f"{record.path} is in train and in {split}; take it out of one of them")
-        for split, record in _placed(splits, "query", "gallery")
-        if record.path in trained
-    ]
+    """Files that are in the training and in the test set."""
+    train = {record.path for record in splits.train}
+    texts = (
+        f"{record.path} is in train and in {split}; take it out of one of them"
+        for split, record in _records_of(splits, "query", "gallery")
+        if record.path in train
+    )
+    return make_findings(Level.ERROR, "paths", texts)
 
 
 def check_common_pids(splits: DatasetSplits) -> list[Finding]:
-    """Identities that are in training and in test, with a picture of each; nothing where pids mean other people."""
+    """Identities that are in the training and in the test set; nothing where pids differ between the two."""
     if not splits.common_pids:
         return []
     train = {record.pid: record.path for record in splits.train}
-    test = {record.pid: f"{split} ({record.path})" for split, record in _placed(splits, "query", "gallery")}
+    test = {record.pid: f"{split} ({record.path})" for split, record in _records_of(splits, "query", "gallery")}
     common = train.keys() & test.keys()
     if splits.has_distractors:
         common -= {DISTRACTOR_PID}
-    texts = [
-        f"identity {pid} is in train ({train[pid]}) and in {test[pid]}; take the person out of one of them"
+    texts = (
+        f"identity {pid} is in train ({train[pid]}) and in {test[pid]}; take it out of one of them"
         for pid in sorted(common)
-    ]
-    return _name_all(Level.ERROR, "identities", texts, "identities: none is in train and in test")
+    )
+    return make_findings(Level.ERROR, "identities", texts, "identities: none is in train and in test")
 
 
 def check_matches(splits: DatasetSplits) -> list[Finding]:
     """Queries that nothing in the gallery can match."""
     if not splits.query:
         return []
-    lost = lost_queries(splits)
-    if not lost:
-        return [Finding(Level.FINE, "matches", "matches: every query has one in the gallery")]
-    expected = "by another camera" if splits.has_cameras else "in another file"
-    text = (
-        f"{len(lost)} of {len(splits.query)} queries have no match in the gallery, the same identity {expected}: "
-        f"{', '.join(lost[:QUOTED])}{', ...' if len(lost) > QUOTED else ''}"
-    )
-    return [Finding(Level.ERROR, "matches", text)]
+    paths = queries_without_match(splits)
+    texts = [describe_without_match(splits, paths, shown=QUOTED)] if paths else []
+    return make_findings(Level.ERROR, "matches", texts, "matches: every query has one in the gallery")
 
 
-def check_decoding(looks: dict[str, Look]) -> list[Finding]:
-    """Pictures that cannot be decoded."""
-    texts = [look.fault for look in looks.values() if look.fault]
-    return _name_all(Level.ERROR, "decoding", texts, f"decoding: all {len(looks)} pictures can be read")
+def check_decoding(infos: dict[str, ImageInfo]) -> list[Finding]:
+    """Images that cannot be decoded."""
+    texts = [info.error for info in infos.values() if info.error]
+    return make_findings(Level.ERROR, "decoding", texts, f"decoding: all {len(infos)} images can be read")
 
 
-def check_duplicates(splits: DatasetSplits, looks: dict[str, Look]) -> list[Finding]:
-    """Other files of the same content, in training and in test (a fault), or in query and in gallery (a warning)."""
-    copies = defaultdict(lambda: {split: {} for split in SPLIT_NAMES})  # digest -> split -> path -> its text
-    for split, record in _placed(splits, *SPLIT_NAMES):
-        if digest := looks[record.path].digest:
+def check_duplicates(splits: DatasetSplits, infos: dict[str, ImageInfo]) -> list[Finding]:
+    """Different files of the same content, in train and test (an error), or in query and gallery (a warning)."""
+    # digest -> split -> path -> its text
+    copies: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: {split: {} for split in SPLIT_NAMES})
+    for split, record in _records_of(splits, *SPLIT_NAMES):
+        if digest := infos[record.path].digest:
             copies[digest][split][record.path] = f"{split} {record.path}"
     leaks, twins = [], []
     for found in copies.values():
         leaks += _pair(found["train"], {**found["gallery"], **found["query"]})
         twins += _pair(found["query"], found["gallery"])
     return [
-        *_name_all(Level.ERROR, "leaks", leaks, "duplicates: no file of train has the content of one of test"),
-        *_name_all(Level.WARNING, "twins", twins, "duplicates: no file of query has the content of another of gallery"),
+        *make_findings(Level.ERROR, "leaks", leaks, "duplicates: no file of train has the content of one of test"),
+        *make_findings(
+            Level.WARNING, "twins", twins, "duplicates: no file of query has the content of another of gallery"
+        ),
     ]
 
 
 def _pair(left: dict[str, str], right: dict[str, str]) -> list[str]:
-    """Every file of either side beside a file of the other side that is not itself; path -> its text."""
-
-    def other(path: str, side: dict[str, str]) -> str | None:
-        return next((candidate for candidate in side if candidate != path), None)
-
-    pairs = [(path, other(path, right)) for path in left] + [(other(path, left), path) for path in right]
-    pairs = {frozenset(pair): pair for pair in pairs if None not in pair}
+    """Every file of either side with a different file of the other side; both are path -> text."""
+    pairs: dict[frozenset[str], tuple[str, str]] = {}
+    for path in left:
+        if other := next((candidate for candidate in right if candidate != path), None):
+            pairs[frozenset((path, other))] = path, other
+    for path in right:
+        if other := next((candidate for candidate in left if candidate != path), None):
+            pairs[frozenset((path, other))] = other, path
     return [f"the same content: {left[one]} and {right[two]}; remove one" for one, two in pairs.values()]
 
 
@@ -249,59 +198,55 @@ def check_sums(splits: DatasetSplits) -> list[Finding]:
         return []
     directory = Path(splits.root)
     total, damaged = len(read_manifest(directory)["files"]), find_damaged(directory)
-    text = f"sha256: all {total} files are those of {MANIFEST}"
-    if damaged:
-        text = (
-            f"sha256: {len(damaged)} of {total} files DIFFER from {MANIFEST}, the first is {damaged[0]}; "
-            "run the same export command again: it makes them anew"
-        )
-    return [Finding(Level.ERROR if damaged else Level.FINE, "sha256", text)]
-
-
-def check_reencodings(looks: dict[str, Look]) -> list[Finding]:
-    """Directories that hold the pictures of another one once more; nothing where there is none."""
-    repeated = find_repeated(
-        {path: look.signature for path, look in looks.items() if not look.fault},
-        {path: look.size for path, look in looks.items() if look.size},
-    )
-    return [
-        Finding(
-            Level.WARNING,
-            "reencodings",
-            f"{found.directory}: {found.number} of its {found.total} pictures look like re-encodings (thumbnails, a "
-            f"backup?) of those in {found.other}, e.g. {found.example} of {found.source}; leave one directory out",
-        )
-        for found in repeated
+    texts = [
+        f"sha256: {len(damaged)} of {total} files DIFFER from {MANIFEST}, the first is {name}; {RERUN}: it makes them "
+        "again"
+        for name in damaged[:1]
     ]
+    fine = f"sha256: all {total} files are those of {MANIFEST}"
+    return make_findings(Level.ERROR, "sha256", texts, fine)
 
 
-def check_digests(splits: DatasetSplits, looks: dict[str, Look], deep: DeepCheck) -> list[Finding]:
-    """Pictures that are others than those recorded before."""
-    digests = {path: look.digest for path, look in looks.items() if look.digest}
+def check_repeated_directories(infos: dict[str, ImageInfo]) -> list[Finding]:
+    """Directories that hold the images of another one once more; nothing where there is none."""
+    repeated = find_repeated(
+        {path: info.signature for path, info in infos.items() if not info.error},
+        {path: info.size for path, info in infos.items() if info.size},
+    )
+    texts = (
+        f"{found.directory}: {found.number} of its {found.total} images look like re-encodings (thumbnails, a backup?) "
+        f"of those in {found.other}, e.g. {found.example} of {found.source}; leave one directory out"
+        for found in repeated
+    )
+    return make_findings(Level.WARNING, "repeated directories", texts)
+
+
+def check_digests(splits: DatasetSplits, infos: dict[str, ImageInfo], deep: DeepCheck) -> list[Finding]:
+    """Images that differ from those recorded before."""
+    digests = {path: info.digest for path, info in infos.items() if info.digest}
     found = compare_digests(splits.root, digests, file=deep.file, renew=deep.renew)
     changed = (
-        f"{name}: its content is another than recorded in {found.file}; fetch it anew, or accept the pictures as they "
+        f"{name}: its content is not the one recorded in {found.file}; download it again, or accept the images as they "
         "are with --record"
         for name in found.changed
     )
-    fine = f"digests: {found.num_same} pictures are those recorded in {found.file}, {len(found.added)} recorded anew"
-    return [
-        *_name_all(Level.ERROR, "digests", changed, fine),
-        *(Finding(Level.WARNING, "gone", f"{name}: recorded in {found.file}, and gone") for name in found.gone),
-    ]
+    gone = (f"{name}: recorded in {found.file}, and gone" for name in found.gone)
+    fine = f"digests: {found.num_same} images are those recorded in {found.file}, {len(found.added)} newly recorded"
+    return [*make_findings(Level.ERROR, "digests", changed, fine), *make_findings(Level.WARNING, "gone", gone)]
 
 
-def _make_table(splits: DatasetSplits, looks: dict[str, Look], fast: bool) -> tuple[tuple[str, ...], ...]:
-    different, rows = differences(splits), []
+def _make_table(splits: DatasetSplits, infos: dict[str, ImageInfo], fast: bool) -> tuple[tuple[str, ...], ...]:
+    different = differences(splits)
+    rows = [("split", "images", "identities", "cameras", "published", "height x width")]
     for split in SPLIT_NAMES:
         records, found, published = getattr(splits, split), count(splits, split), splits.published.get(split)
         cameras = str(len({record.camid for record in records})) if splits.has_cameras else "unknown"
-        sizes = NOT_LOOKED_AT if fast else _describe_sizes(looks[record.path].size for record in records)
+        sizes = NOT_OPENED if fast else _describe_sizes(infos[record.path].size for record in records)
         expected = published.describe() if published else "none"
         if split in different:
             expected += ", DIFFERS"
-        rows.append((split, str(found.pictures), str(found.identities), cameras, expected, sizes))
-    return (("split", "pictures", "identities", "cameras", "published", "height x width"), *rows)
+        rows.append((split, str(len(records)), str(found.identities), cameras, expected, sizes))
+    return tuple(rows)
 
 
 def _describe_sizes(sizes: Iterable[tuple[int, int] | None]) -> str:
@@ -310,30 +255,3 @@ def _describe_sizes(sizes: Iterable[tuple[int, int] | None]) -> str:
     if not known:
         return "none"
     return " to ".join(f"{height}x{width}" for height, width in dict.fromkeys((known[0], known[-1])))
-
-
-def format_report(report: Report, *, colour: bool = False) -> str:
-    """The report as text, with marks coloured by ANSI codes where `colour`."""
-    widths = [max(map(len, column)) for column in zip(*report.table, strict=True)]
-    lines = [printable(f"{report.title} in {report.root}"), ""]
-    for row in report.table:
-        lines.append("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    lines.append("")
-    for (level, _), findings in groupby(report.findings, lambda finding: (finding.level, finding.kind)):
-        texts = [finding.text for finding in findings]
-        if len(texts) > SHOWN:
-            texts = [*texts[:SHOWN], f"... and {len(texts) - SHOWN} more"]
-        lines += [f"{_paint(level, level.value, colour)} {printable(text)}" for text in texts]
-    faults, warnings = report.number(Level.ERROR), report.number(Level.WARNING)
-    level = Level.ERROR if faults else Level.WARNING if warnings else Level.FINE
-    verdict = _paint(level, f"{_number(faults, 'fault')}, {_number(warnings, 'warning')}", colour)
-    lines += ["", f"{verdict}; content of the pictures {NOT_LOOKED_AT}" if report.fast else verdict]
-    return "\n".join(lines)
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
-def _paint(level: Level, text: str, colour: bool) -> str:
-    return f"\033[{ANSI[level]}m{text}\033[0m" if colour else text

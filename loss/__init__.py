@@ -1,15 +1,14 @@
-"""Floor 1: loss terms. Each is embeddings or logits and labels -> scalar; make_loss weighs and sums what a stage needs.
+"""Loss terms, each (embeddings or logits, labels) -> scalar, and their weighted sum for a stage.
 
-identity: IdentityLoss   margins: arcface, cosface, circle   triplet: BatchHardTripletLoss, WeightedTripletLoss
-center: CenterLoss   consistency: ConsistencyLoss   alignment: CFAT's coarse and fine terms   make_loss: the sum
+make_loss      the sum of the terms that a stage's configuration asks for: (output, batch) -> {"loss": total, ...}
+CombinedLoss   what make_loss returns
+check          checks a stage's configuration without building anything
+
+Terms: identity (cross-entropy), margins (arcface, cosface, circle), triplet, center, consistency, alignment (CFAT's)
 """
 
+import lazy_loader
+
 import utils  # noqa: F401  first, for the environment
-from loss.make_loss import CombinedLoss, check_losses, make_loss
 
-__all__ = ["CombinedLoss", "check", "check_losses", "make_loss"]
-
-
-def check(cfg) -> None:
-    """Raises UserError where every loss weight of the stage of cfg is 0."""
-    check_losses([cfg])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

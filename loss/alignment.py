@@ -19,7 +19,7 @@ class CoarseAlignmentLoss(nn.Module):
     Args:
         temperature: T.
         detach_weight: no gradient through w_a (released: it flows).
-        exclude_same_identity: other pictures of the anchor's identity leave the sum over k (released: they stay).
+        exclude_same_identity: other images of the anchor's identity leave the sum over k (released: they stay).
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class CoarseAlignmentLoss(nn.Module):
         self.exclude_same_identity = exclude_same_identity
 
     def forward(self, clean: torch.Tensor, corrupted: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Loss of embeddings clean and corrupted (B, D), views of one image row by row; to exclude, labels (B,)."""
+        """Loss of clean and corrupted embeddings (B, D), two views of one image in each row; labels (B,) to exclude."""
         count = len(clean)
         units = F.normalize(torch.cat([clean, corrupted]).float(), dim=1)  # (2B, D)
         similarity = units @ units.T  # (2B, 2B)
@@ -39,6 +39,7 @@ class CoarseAlignmentLoss(nn.Module):
         partners = anchors.roll(count)
         excluded = anchors[:, None] == anchors[None, :]
         if self.exclude_same_identity:
+            assert labels is not None
             both = labels.repeat(2)
             excluded = both[:, None] == both[None, :]
             excluded[anchors, partners] = False

@@ -8,8 +8,8 @@ from torch import nn
 class CenterLoss(nn.Module):
     """Squared Euclidean distance of every embedding to its identity's learned center, averaged over the rows.
 
-    BoT and TransReID average like this too; the paper takes half the sum. The centers start from N(0, 1), and
-    make_optimizer knows them by their name.
+    BoT and TransReID average like this too; the paper takes half the sum. The centers start from N(0, 1);
+    make_optimizer finds them by their name.
 
     Args:
         num_classes, feat_dim: `centers` is (num_classes, feat_dim).

@@ -8,7 +8,7 @@ MIN_PROBABILITY = 1e-7  # floor of the mixture, as in AugMix's released code
 
 
 class ConsistencyLoss(nn.Module):
-    """Mean of KL(p || M) over the class distributions p of a picture and its augmented views, M being their mean.
+    """Mean of KL(p || M) over the class distributions p of an image and its augmented views, with M their mean.
 
     Args:
         scale: multiplies the logits before the softmax; where they are cosines, the identity loss's s.
@@ -19,7 +19,7 @@ class ConsistencyLoss(nn.Module):
         self.scale = scale
 
     def forward(self, logits: torch.Tensor, augmented_logits: torch.Tensor) -> torch.Tensor:
-        """Loss of logits (B, C) and those of V augmented views (V, B, C), averaged over the B pictures."""
+        """Loss of logits (B, C) and those of V augmented views (V, B, C), averaged over the B images."""
         everything = torch.cat([logits[None], augmented_logits]).float()  # (1 + V, B, C)
         log_probabilities = F.log_softmax(self.scale * everything, dim=-1)
         probabilities = log_probabilities.exp()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-LABEL_SMOOTHING = 0.1  # epsilon of Szegedy et al., CVPR 2016, as the family sets it
+LABEL_SMOOTHING = 0.1  # epsilon of Szegedy et al., CVPR 2016, as in the TransReID codebase
 
 
 class IdentityLoss(nn.Module):
@@ -15,7 +15,7 @@ class IdentityLoss(nn.Module):
     Args:
         label_smoothing: epsilon, in [0, 1].
         margin: one of loss.margins, (cosines, labels) -> (N, C); the logits are then cosines in [-1, 1].
-        scale: s, by which what the margin returns is multiplied.
+        scale: s, factor on the output of the margin.
     """
 
     def __init__(

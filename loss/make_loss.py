@@ -1,7 +1,8 @@
-"""The sum of weighted terms that a configuration and its CFAT stage ask for."""
+"""The weighted sum of the loss terms that a configuration and its CFAT stage ask for."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,14 +18,13 @@ from loss.center import CenterLoss
 from loss.consistency import ConsistencyLoss
 from loss.identity import LABEL_SMOOTHING, IdentityLoss
 from loss.margins import MARGINS
+from loss.terms import check, term_weights
 from loss.triplet import BatchHardTripletLoss, WeightedTripletLoss
-from utils.errors import UserError
-from utils.stages import current_stage
 from utils.structures import ModelOutput
 
 PARTS_SHARE = 0.5  # of the local parts in a term that has any, as in TransReID's loss/make_loss.py
 
-Term = Callable[[ModelOutput, dict], torch.Tensor]
+Term = Callable[[Any, dict], torch.Tensor]  # (ModelOutput, batch) -> scalar
 
 
 class CombinedLoss(nn.Module):
@@ -32,7 +32,7 @@ class CombinedLoss(nn.Module):
 
     Args:
         terms: name -> (weight, term).
-        learned: those modules of the terms that have parameters; the optimizer and the device move find them here.
+        learned: those modules of the terms that have parameters, for the optimizer and for `.to(device)`.
 
     Returns:
         {"loss": weighted total, "<name>_loss": each term, unweighted}.
@@ -45,54 +45,41 @@ class CombinedLoss(nn.Module):
 
     def forward(self, output: ModelOutput, batch: dict) -> dict[str, torch.Tensor]:
         values = {name: term(output, batch) for name, (_, term) in self.terms.items()}
-        total = sum(weight * values[name] for name, (weight, _) in self.terms.items())
+        total: Any = sum(weight * values[name] for name, (weight, _) in self.terms.items())  # 0-dim tensor
         return {"loss": total, **{f"{name}_loss": value for name, value in values.items()}}
 
 
 def make_loss(cfg, *, num_classes: int, feat_dim: int) -> CombinedLoss:
-    """Loss of cfg.CFAT.STAGE (the last of cfg.CFAT.STAGES where it is empty).
+    """Makes the loss of the stage CFAT.STAGE, the last of CFAT.STAGES where it is empty.
 
     Args:
-        cfg: configuration.
-        num_classes, feat_dim: identities and embedding width; terms with weights of their own need them.
+        cfg: configuration of the stage.
+        num_classes, feat_dim: identities and embedding width, for terms with parameters.
 
     Raises:
-        UserError: a configuration that leaves no term.
+        UserError: every weight is 0.
     """
-    stage = current_stage(cfg)
-    terms = _identity_terms(cfg) if stage.has_identity_loss else _bridge_terms(cfg)
-    learned = {}
-    if stage.has_identity_loss and cfg.MODEL.IF_WITH_CENTER:
+    check(cfg)
+    weights = term_weights(cfg)
+    terms: dict[str, Term] = {}
+    learned: dict[str, nn.Module] = {}
+    if "id" in weights:
+        terms |= _identity_terms(cfg)
+    if "center" in weights:
         center = learned["center"] = CenterLoss(num_classes=num_classes, feat_dim=feat_dim)
-        terms["center"] = (
-            cfg.SOLVER.CENTER_LOSS_WEIGHT,
-            lambda out, batch: center(out.embedding, _labels_for(out.embedding, batch)),
-        )
-    if stage.trains == "model" and cfg.INPUT.SELF_ID:
+        terms["center"] = lambda out, batch: center(out.embedding, _labels_for(out.embedding, batch))
+    if "consistency" in weights:
         consistency = ConsistencyLoss(scale=_logit_scale(cfg))
-        terms["consistency"] = (
-            cfg.MODEL.CONSISTENCY_LOSS_WEIGHT,
-            lambda out, batch: consistency(out.logits[: len(batch["pids"])], out.augmented_logits),
-        )
-    if stage.trains == "student":
+        terms["consistency"] = lambda out, batch: consistency(out.logits[: len(batch["pids"])], out.augmented_logits)
+    if "bridge_kl" in weights:
+        terms |= _bridge_terms()
+    if "coarse" in weights:
         terms |= _alignment_terms(cfg)
-    if not any(weight for weight, _ in terms.values()):
-        raise UserError(f"stage {stage.name}: every loss weight is 0; set one, e.g. MODEL.ID_LOSS_WEIGHT 1.0")
-    return CombinedLoss(terms, learned=learned)
-
-
-def check_losses(stage_cfgs: list) -> None:
-    """Makes sure, before any stage is trained, that each has a loss.
-
-    Raises:
-        UserError: every weight of a stage is 0.
-    """
-    for cfg in stage_cfgs:
-        make_loss(cfg, num_classes=0, feat_dim=0)
+    return CombinedLoss({name: (weight, terms[name]) for name, weight in weights.items()}, learned=learned)
 
 
 def _logit_scale(cfg) -> float:
-    """What turns the classifier's outputs into logits: 1, or the scale of cosines."""
+    """Factor that makes logits of the classifier's outputs: 1, or the scale of cosines."""
     return 1.0 if cfg.MODEL.ID_LOSS_TYPE == "softmax" else cfg.SOLVER.COSINE_SCALE
 
 
@@ -112,12 +99,12 @@ def _make_metric(cfg) -> BatchHardTripletLoss | WeightedTripletLoss:
 
 
 def _labels_for(rows: torch.Tensor, batch: dict) -> torch.Tensor:
-    """Labels of N rows: the batch's, repeated where the rows hold both views."""
+    """Labels (N,) of N rows: the batch's, repeated where the rows hold both views."""
     return batch["pids"].repeat(len(rows) // len(batch["pids"]))
 
 
 def _with_parts(loss: nn.Module, whole: torch.Tensor, parts: tuple[torch.Tensor, ...], batch: dict) -> torch.Tensor:
-    """Loss of the whole picture's (N, D or C), averaged with the mean loss of its local parts' where there are any."""
+    """Loss of the whole image's (N, D or C), averaged with the mean loss of its local parts' where there are any."""
     labels = _labels_for(whole, batch)
     if not parts:
         return loss(whole, labels)
@@ -125,65 +112,33 @@ def _with_parts(loss: nn.Module, whole: torch.Tensor, parts: tuple[torch.Tensor,
     return (1 - PARTS_SHARE) * loss(whole, labels) + PARTS_SHARE * local
 
 
-def _identity_terms(cfg) -> dict[str, tuple[float, Term]]:
+def _identity_terms(cfg) -> dict[str, Term]:
     identity, metric = _make_identity(cfg), _make_metric(cfg)
     return {
-        "id": (
-            cfg.MODEL.ID_LOSS_WEIGHT,
-            lambda out, batch: _with_parts(identity, out.logits, out.local_logits, batch),
-        ),
-        "triplet": (
-            cfg.MODEL.TRIPLET_LOSS_WEIGHT,
-            lambda out, batch: _with_parts(metric, out.embedding, out.local_embeddings, batch),
-        ),
+        "id": lambda out, batch: _with_parts(identity, out.logits, out.local_logits, batch),
+        "triplet": lambda out, batch: _with_parts(metric, out.embedding, out.local_embeddings, batch),
     }
 
 
-def _bridge_terms(cfg) -> dict[str, tuple[float, Term]]:
-    fine = cfg.CFAT.FINE
+def _bridge_terms() -> dict[str, Term]:
     return {
-        "reconstruction": (
-            fine.RECONSTRUCTION_WEIGHT,
-            lambda out, batch: reconstruction_loss(out.bridge.clean_reconstruction, out.bridge.clean),
-        ),
-        "bridge_kl": (
-            fine.KL_WEIGHT,
-            lambda out, batch: gaussian_kl(out.bridge.corrupted_latent, out.bridge.bridge_latent),
-        ),
-        "prior_kl": (fine.PRIOR_WEIGHT, lambda out, batch: standard_normal_kl(out.bridge.clean_latent)),
+        "reconstruction": lambda out, _: reconstruction_loss(out.bridge.clean_reconstruction, out.bridge.clean),
+        "bridge_kl": lambda out, _: gaussian_kl(out.bridge.corrupted_latent, out.bridge.bridge_latent),
+        "prior_kl": lambda out, _: standard_normal_kl(out.bridge.clean_latent),
     }
 
 
-def _alignment_terms(cfg) -> dict[str, tuple[float, Term]]:
+def _alignment_terms(cfg) -> dict[str, Term]:
     coarse = CoarseAlignmentLoss(
         temperature=cfg.CFAT.COARSE.TEMPERATURE,
         detach_weight=cfg.CFAT.COARSE.DETACH_WEIGHT,
         exclude_same_identity=cfg.CFAT.COARSE.EXCLUDE_SAME_IDENTITY,
     )
     identity, metric = _make_identity(cfg), _make_metric(cfg)
-    fine, cosine = cfg.CFAT.FINE, cfg.CFAT.COSINE
-    bridge_terms = _bridge_terms(cfg)
-    del bridge_terms["prior_kl"]  # the prior shapes the latent space in stage bridge only
     return {
-        **bridge_terms,
-        "coarse": (
-            cfg.CFAT.COARSE.WEIGHT,
-            lambda out, batch: coarse(out.clean_embedding, out.corrupted_embedding, batch["pids"]),
-        ),
-        "fine_id": (
-            fine.IDENTITY_WEIGHT,
-            lambda out, batch: identity(out.bridge.reconstruction_logits, batch["pids"]),
-        ),
-        "fine_triplet": (
-            fine.IDENTITY_WEIGHT,
-            lambda out, batch: metric(out.bridge.corrupted_reconstruction, batch["pids"]),
-        ),
-        "cosine_class": (
-            cosine.CLASS_WEIGHT,
-            lambda out, batch: cosine_distance(out.corrupted_embedding, out.clean_embedding),
-        ),
-        "cosine_patch": (
-            cosine.PATCH_WEIGHT,
-            lambda out, batch: cosine_distance(out.corrupted_patch_tokens, out.clean_patch_tokens),
-        ),
+        "coarse": lambda out, batch: coarse(out.clean_embedding, out.corrupted_embedding, batch["pids"]),
+        "fine_id": lambda out, batch: identity(out.bridge.reconstruction_logits, batch["pids"]),
+        "fine_triplet": lambda out, batch: metric(out.bridge.corrupted_reconstruction, batch["pids"]),
+        "cosine_class": lambda out, _: cosine_distance(out.corrupted_embedding, out.clean_embedding),
+        "cosine_patch": lambda out, _: cosine_distance(out.corrupted_patch_tokens, out.clean_patch_tokens),
     }

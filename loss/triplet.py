@@ -1,7 +1,7 @@
 """Triplet losses over the pairs of a batch: batch-hard and weighted regularised.
 
-Any batch will do: an anchor without another picture of its identity, or without one of another identity, is left out; a
-batch without any valid anchor gives 0 with a zero gradient.
+Batches need no structure: an anchor without another image of its identity, or without one of another identity, is left
+out; a batch without any valid anchor gives 0 with a zero gradient.
 """
 
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 MIN_SQUARED_DISTANCE = 1e-12  # keeps the root's gradient finite between equal embeddings
-LARGEST_SHARE = 100.0  # of the squared mean of embeddings in their squared spread, before it costs digits
+LARGEST_SHARE = 1e4  # squared mean over squared spread; above it, float32 keeps less than three digits of a distance
 
 
 def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
@@ -24,8 +24,8 @@ def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
 def _shared_part(x: torch.Tensor) -> torch.Tensor:
     """The mean of the rows (N, D) where it outweighs their spread, else zeros, (D,).
 
-    Subtracting it keeps distances, and |x|^2 + |y|^2 - 2 x y would lose its digits. Below the limit float32
-    keeps more than four, and embeddings stay as they are, to the last bit.
+    Subtracting it keeps distances, where |x|^2 + |y|^2 - 2 x y would lose its digits. Below the limit, which even
+    the embeddings of an untrained network stay, distances are those of the published code, to the last bit.
     """
     rows = x.detach()
     mean = rows.mean(dim=0)
@@ -51,7 +51,7 @@ class BatchHardTripletLoss(nn.Module):
 
     Args:
         margin: hinge max(0, d_p - d_n + margin), or None for the soft margin log(1 + exp(d_p - d_n)).
-        hard_factor: h in [0, 1) of the TransReID family; d_p is multiplied by 1 + h and d_n by 1 - h.
+        hard_factor: h in [0, 1) of the TransReID codebase; d_p is multiplied by 1 + h and d_n by 1 - h.
     """
 
     def __init__(self, *, margin: float | None = None, hard_factor: float = 0.0) -> None:

@@ -1,27 +1,18 @@
-"""Floor 1: models. make_model builds what a stage trains, load_initial_weights fills in weights, load_model reads a checkpoint.
+"""Models of re-identification and of CFAT, and their weights from files.
 
-Backbones: vit (TransReID's), vit_sizes (its sizes by name), resnet   Models: reid (backbone, neck, classifier), jigsaw
-(JPM), bridge (the fine head), cfat (student, teacher and bridge)   make_model: the factories
-Weights: pretrained (ImageNet starts), loading (what stages start from), file_config (what a checkpoint holds), strict
-Training: training (parts of a batch, several processes), drop_path, ema
-Looking inside and taking out: rollout, export
+make_model            the model that a stage trains, with random weights
+load_initial_weights  the weights that it starts from; initial_weight_files lists their files
+load_model            the model in a checkpoint, for testing; check_weight checks that there is a file
+make_ema              moving average of a model's weights
+export_if_asked       the model as an ONNX or torch.export file
+check, check_stages   check a stage's configuration, and the initial weights of all stages, without building anything
+
+Backbones: vit (TransReID's), vit_sizes (its sizes by name), resnet
+Models: reid (backbone, neck, classifier), jigsaw (JPM), bridge (the fine head), cfat (student, teacher and bridge)
 """
 
-import utils  # noqa: F401  first, for the environment
-from model.ema import make_ema
-from model.export import export_if_asked
-from model.make_model import check_backbone as check
-from model.make_model import check_weight, load_model, make_model
-from model.weights.load import check_stages, initial_weight_files, load_initial_weights
+import lazy_loader
 
-__all__ = [
-    "check",
-    "check_stages",
-    "check_weight",
-    "export_if_asked",
-    "initial_weight_files",
-    "load_initial_weights",
-    "load_model",
-    "make_ema",
-    "make_model",
-]
+import utils  # noqa: F401  first, for the environment
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,24 +1,24 @@
 """Attention rollout: Abnar, Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, arXiv 2005.00928."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
 
 
 @torch.no_grad()
-def attention_rollout(blocks: Sequence[nn.Module], run: Callable[[], object]) -> torch.Tensor:
-    """How much every patch contributes to the class token, over all blocks (section 3 of the paper).
+def attention_rollout(blocks: Sequence[Any], run: Callable[[], object]) -> torch.Tensor:
+    """Computes how much every patch contributes to the class token over all blocks (section 3 of the paper).
 
-    A block mixes tokens by (A + I) / 2, with A the mean of its heads' attention and I the residual branch; the product
-    over the blocks says what has reached whom. The fused kernel keeps no attention: it is computed a second time here.
+    A block mixes tokens by (A + I) / 2, with A the mean of its heads' attention and I the residual branch; the rollout
+    is the product over the blocks. The fused kernel does not return attention: it is computed a second time here.
 
     Args:
         blocks: timm's blocks, each of which the tokens pass once.
         run: calls the model once, in eval mode.
 
     Returns:
-        (B, P), the class token's row without the class token, divided by its sum.
+        (B, P), the class token's row of the rollout without the class token, divided by its sum.
     """
     mixing: list[torch.Tensor] = []
     handles = [
@@ -30,15 +30,15 @@ def attention_rollout(blocks: Sequence[nn.Module], run: Callable[[], object]) ->
     finally:
         for handle in handles:
             handle.remove()
-    flow = mixing[0]
+    rollout = mixing[0]  # (B, N, N)
     for matrix in mixing[1:]:
-        flow = matrix @ flow  # later blocks from the left: row i says where token i comes from
-    patches = flow[:, 0, 1:]
+        rollout = matrix @ rollout  # later blocks from the left: row i says where token i comes from
+    patches = rollout[:, 0, 1:]  # (B, P)
     return patches / patches.sum(dim=1, keepdim=True)
 
 
-def _mix(attn: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """(A + I) / 2 of timm's attention module for its input (B, N, D); its rows add up to 1, as those of A do."""
+def _mix(attn: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """(A + I) / 2 of timm's attention module for its input (B, N, D); its rows sum to 1, as those of A do."""
     query, key, _ = attn.qkv(tokens).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     query, key = attn.q_norm(query), attn.k_norm(key)  # (B, heads, N, head_dim)
     attention = (attn.scale * query @ key.transpose(-2, -1)).softmax(dim=-1).mean(dim=1)  # (B, N, N)

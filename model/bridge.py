@@ -1,8 +1,8 @@
 """Bridge feature generation (BFG), CFAT's fine head: a variational autoencoder over unit features.
 
-docs/method.md, "Fine alignment". Released parameter names are kept but for encoder.sigma: the released layer
-predicts an unconstrained sigma, whose logarithm is NaN from random weights; this one predicts log-variance, as
-encoder.log_var. The released form is there for the released files.
+docs/method.md, "Fine alignment". Parameters are named as in the released files, except encoder.sigma: the released
+layer predicts an unconstrained sigma, whose logarithm is NaN from random weights; this one predicts the log-variance
+and is named encoder.log_var. `released` selects the released form, which the released files need.
 """
 
 import torch
@@ -12,11 +12,14 @@ from torch import nn
 from utils.structures import BridgeOutput, Gaussian
 
 BRIDGE_T = ("batch", "image")
-MIN_VARIANCE = 1e-6  # of the released form, whose sigma may be 0 or negative: its logarithm stays finite
+MIN_VARIANCE = 1e-6  # of the released form, whose sigma may be 0 or negative; keeps the logarithm finite
 
 
 class BridgeEncoder(nn.Module):
-    """D -> hidden -> diagonal Gaussian over L latent dimensions; `released`: sigma in place of the log-variance."""
+    """(B, D) -> hidden -> diagonal Gaussians over L latent dimensions; `released`: predicts sigma, not log-variance."""
+
+    sigma: nn.Linear
+    log_var: nn.Linear
 
     def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int, *, released: bool = False) -> None:
         super().__init__()
@@ -33,7 +36,7 @@ class BridgeEncoder(nn.Module):
 
 
 class BridgeDecoder(nn.Module):
-    """L -> hidden -> D, linear at the end, since features are signed; `released`: a sigmoid follows."""
+    """(B, L) -> hidden -> (B, D), linear at the end because features are signed; `released`: a sigmoid follows."""
 
     def __init__(self, feat_dim: int, hidden_dim: int, latent_dim: int, *, released: bool = False) -> None:
         super().__init__()
@@ -53,6 +56,9 @@ def bridge_points(clean: torch.Tensor, corrupted: torch.Tensor, t: torch.Tensor,
         clean, corrupted: (B, D) unit vectors u and u~.
         t: scalar or (B, 1) in [0, 1].
         noise: s of the Brownian bridge: Gaussian noise of variance s^2 t (1 - t) before a second normalisation.
+
+    Returns:
+        (B, D) unit vectors.
     """
     points = F.normalize((1 - t) * clean + t * corrupted, dim=1)
     if noise:
@@ -63,14 +69,14 @@ def bridge_points(clean: torch.Tensor, corrupted: torch.Tensor, t: torch.Tensor,
 class BridgeVAE(nn.Module):
     """Encoder, decoder and the bridge between the clean and the corrupted modality.
 
-    Unit vectors enter the encoder times sqrt(D), and leave the decoder divided by it: with entries of order 1/sqrt(D)
-    the latent draw drowns the signal, and the reconstruction stays at the mean feature for the length of a stage.
+    Unit vectors are multiplied by sqrt(D) before the encoder, and divided by it after the decoder: with entries of
+    order 1/sqrt(D) the latent noise hides the signal, and the reconstruction stays at the mean feature for a stage.
 
     Args:
         feat_dim, hidden_dim, latent_dim: widths D, H and L.
-        bridge_t: "batch" draws one t for a batch, as released, "image" one for every image.
+        bridge_t: "batch" samples one t for a batch, as released, "image" one for every image.
         noise: standard deviation s of the Brownian noise on bridge points.
-        released: the layers of the released files.
+        released: build the layers of the released files.
     """
 
     def __init__(
@@ -93,18 +99,18 @@ class BridgeVAE(nn.Module):
         self.decoder = BridgeDecoder(feat_dim, hidden_dim, latent_dim, released=released)
 
     def reconstruct(self, latent: Gaussian) -> torch.Tensor:
-        """D of one draw from the latent Gaussians in training, of their means in evaluation; (B, D)."""
-        draw = latent.mean
+        """Decodes one sample of the latent Gaussians in training, their means in evaluation; (B, D)."""
+        sample = latent.mean
         if self.training:
-            draw = draw + torch.randn_like(draw) * (0.5 * latent.log_var).exp()
-        return self.decoder(draw) / self.scale
+            sample = sample + torch.randn_like(sample) * (0.5 * latent.log_var).exp()
+        return self.decoder(sample) / self.scale
 
     def encode(self, units: torch.Tensor) -> Gaussian:
         """q(.|u) of unit vectors u (B, D)."""
         return self.encoder(units * self.scale)
 
     def forward(self, clean: torch.Tensor, corrupted: torch.Tensor) -> BridgeOutput:
-        """Latents and reconstructions of unit features clean u and corrupted u~, both (B, D)."""
+        """Latents and reconstructions of clean and corrupted unit features u and u~, both (B, D)."""
         t = torch.rand(len(clean) if self.bridge_t == "image" else 1, 1, device=clean.device, dtype=clean.dtype)
         clean_latent, corrupted_latent = self.encode(clean), self.encode(corrupted)
         return BridgeOutput(

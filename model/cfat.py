@@ -1,7 +1,7 @@
-"""CFAT: a student on corrupted pictures, aligned to a frozen teacher on clean ones.
+"""CFAT: a student on corrupted images, aligned to a frozen teacher on clean ones.
 
 Zhang, Zhang, Shan: Coarse-to-Fine Feature Alignment Transformer, IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3472122.
-docs/method.md has the equations and says where the released code departs from them.
+docs/method.md has the equations and the differences of the released code.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 from model.bridge import BridgeVAE
 from model.reid import Gather, ReIDModel, full_precision
-from utils.distributed import views
+from utils.sharding import views
 from utils.structures import ModelOutput
 
 STUDENT_VIEWS = ("corrupted", "both")
@@ -24,7 +24,7 @@ class CFAT(nn.Module):
         teacher: sees clean views, without gradient, always in eval mode (so without drop path).
         bridge: the fine head.
         student_views: "corrupted", or "both": the identity terms then see 2B rows, corrupted ones first.
-        freeze_student: stage bridge, in which only the bridge learns.
+        freeze_student: only the bridge learns, as in stage bridge.
 
     Attributes:
         gather: see ReIDModel.
@@ -64,7 +64,7 @@ class CFAT(nn.Module):
         return self
 
     def forward(self, batch: dict) -> ModelOutput:
-        """Training forward of a batch dict with `images`, `corrupted`, `camids` and `viewids`; pixels in [0, 1]."""
+        """Training forward of a batch: `images` and `corrupted` (B, 3, H, W) in [0, 1], `camids` and `viewids` (B,)."""
         images, corrupted, camids, viewids = (batch[key] for key in ("images", "corrupted", "camids", "viewids"))
         with torch.no_grad():
             clean = self.teacher.encode(images, camids, viewids, gather=self.gather)
@@ -79,6 +79,7 @@ class CFAT(nn.Module):
             if self.student.classifier is not None:
                 neck = self.student.neck_of_foreign(bridge.corrupted_reconstruction)
                 bridge = bridge._replace(reconstruction_logits=self.student.classifier(neck))
+        assert output.patch_tokens is not None
         return output._replace(
             clean_embedding=clean.embedding,
             clean_patch_tokens=clean.patch_tokens,
@@ -94,5 +95,5 @@ class CFAT(nn.Module):
         return self.student.extract(images, camids, viewids)
 
     def export_state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """What a checkpoint keeps: {"model": the student as test.py loads it, "bridge": the fine head}."""
+        """What a checkpoint stores: {"model": the student, which test.py loads, "bridge": the fine head}."""
         return {"model": self.student.state_dict(), "bridge": self.bridge.state_dict()}

@@ -5,8 +5,11 @@ from torch import nn
 
 
 def make_ema(cfg, model: nn.Module) -> ModelEmaV3 | None:
-    """The average of cfg.SOLVER.EMA_DECAY over `model`, None where it is 0. Call `.update(model)` after each step;
-    `.module` is the averaged model. The decay warms up: after step n, from 0, it is at most 1 - n^(-2/3)."""
+    """Makes the moving average of a model's weights with SOLVER.EMA_DECAY; None where that is 0.
+
+    Call `.update(model)` after each step; `.module` is the averaged model. The decay warms up: after step n, from 0, it
+    is at most 1 - n^(-2/3).
+    """
     if not cfg.SOLVER.EMA_DECAY:
         return None
     return ModelEmaV3(model, decay=cfg.SOLVER.EMA_DECAY, use_warmup=True)

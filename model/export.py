@@ -1,7 +1,7 @@
 """The test feature's model as a file that runs without this project: ONNX, or torch.export's .pt2.
 
-Both formats come from one torch.export graph. The file is run and compared with torch before it takes its name, and
-tells in its metadata what to feed it and how to compare what comes out.
+Both formats come from one torch.export graph. The file is run and compared with torch before it gets its name. Its
+metadata say what its inputs are and how to compare its features.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,8 +38,10 @@ METRICS = {
 }
 
 
-class FeatureExtractor(nn.Module):
-    """ReIDModel.extract as forward; a side input that is left out counts as 0 for every picture."""
+class ExtractModule(nn.Module):
+    """ReIDModel.extract as forward; a side input that is left out is 0 for every image."""
+
+    zero: torch.Tensor
 
     def __init__(self, model: ReIDModel) -> None:
         super().__init__()
@@ -69,15 +72,15 @@ def export_model(
     checkpoint: str = "",
     metric: str = "euclidean",
 ) -> float:
-    """Writes what `model.extract` computes, in eval mode on a CPU; one log line says what the file is.
+    """Exports `model.extract` in eval mode on a CPU; one log line describes the file.
 
     Inputs are `images`, (N, 3, H, W) float32 in [0, 1] with any N, and those of `camids` and `viewids`, (N,) int64, on
     which the feature depends. The model itself stays as it is.
 
     Args:
-        path: the file, ending in .onnx or .pt2; an earlier file with another content is kept under a number. ONNX
-            weights of more than about 1.5 GB lie in a file beside it, <name>.data.
-        img_size: height and width of the pictures.
+        path: the file, ending in .onnx or .pt2; an earlier file with another content is backed up as NAME.1. ONNX
+            weights of more than about 1.5 GB are in a file beside it, <name>.data.
+        img_size: height and width of the images.
         checkpoint: where the weights came from; its name goes into the metadata.
         metric: how the features are meant to be compared, euclidean or cosine; goes into the metadata.
 
@@ -94,7 +97,7 @@ def export_model(
     if place.suffix == ".onnx":
         _check_onnx_packages(place)
     write, load = FORMATS[place.suffix]
-    extractor = FeatureExtractor(copy.deepcopy(model).cpu()).eval().requires_grad_(False)
+    extractor = ExtractModule(copy.deepcopy(model).cpu()).eval().requires_grad_(False)
     sides = _side_inputs(model)
     make_output_dir(place.parent)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as directory:
@@ -143,13 +146,13 @@ def _side_inputs(model: ReIDModel) -> dict[str, int]:
 
 
 def _make_inputs(count: int, img_size: tuple[int, int], sides: dict[str, int]) -> dict[str, torch.Tensor]:
-    """Random pictures, from different cameras and viewpoints."""
+    """Random images, of different cameras and viewpoints."""
     images = torch.rand(count, 3, *img_size, generator=torch.Generator().manual_seed(count))
     numbers = {name: (torch.arange(count) + shift) % values for shift, (name, values) in enumerate(sides.items())}
     return {"images": images, **numbers}
 
 
-def _trace(extractor: FeatureExtractor, inputs: dict[str, torch.Tensor]) -> torch.export.ExportedProgram:
+def _trace(extractor: ExtractModule, inputs: dict[str, torch.Tensor]) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch")
     images, sides = inputs["images"], {name: value for name, value in inputs.items() if name != "images"}
     dynamic = {name: {0: batch} for name in inputs}  # the trace takes len() of a tensor for a constant, shape[0] not
@@ -167,13 +170,13 @@ def _describe(
     checkpoint: str,
     comparison: str,
 ) -> dict[str, str]:
-    """What a user of the file must know, as texts by name."""
+    """Metadata of the file, for its users, as texts by name."""
     height, width = img_size
     mean, std = ([round(value, 6) for value in each.tolist()] for each in (model.normalize.mean, model.normalize.std))
     numbered = {"camids": "cameras", "viewids": "viewpoints"}
     return {
         "project": "CFAT",
-        "task": "person re-identification: pictures of persons -> features",
+        "task": "person re-identification: images of persons -> features",
         "checkpoint": Path(checkpoint).name,
         "torch_version": torch.__version__,
         "inputs": ", ".join(["images", *sides]),
@@ -185,7 +188,7 @@ def _describe(
         "input_height": str(height),
         "input_width": str(width),
         "channels": "RGB",
-        "resize": "to that size, bilinear with antialias, as PIL's Image.resize of 8-bit pictures",
+        "resize": "to that size, bilinear with antialias, as PIL's Image.resize of 8-bit images",
         "scale": "divide 8-bit values by 255",
         "mean": str(mean),
         "std": str(std),
@@ -213,6 +216,7 @@ def _write_onnx(program: torch.export.ExportedProgram, draft: Path, metadata: di
         output_names=[OUTPUT],
         dynamic_shapes={name: {0: "batch"} for name in names},  # the name that the file shows
     )
+    assert onnx_program is not None
     onnx_program.model.metadata_props.update(metadata)
     onnx_program.save(draft)
     return f"ONNX opset {onnx_program.model.opset_imports['']}"
@@ -243,7 +247,7 @@ FORMATS = {".onnx": (_write_onnx, _load_onnx), ".pt2": (_write_pt2, _load_pt2)}
 
 
 def _compare(
-    run: Callable[..., torch.Tensor], extractor: FeatureExtractor, img_size: tuple[int, int], sides: dict[str, int]
+    run: Callable[..., torch.Tensor], extractor: ExtractModule, img_size: tuple[int, int], sides: dict[str, int]
 ) -> float:
     distances = []
     for count in CHECKED_BATCHES:
@@ -256,18 +260,20 @@ def _compare(
 
 
 def _move(source: Path, place: Path) -> None:
-    """Moves the files of directory `source` beside `place`, keeping earlier ones."""
+    """Moves the files of directory `source` beside `place`; earlier ones are backed up."""
     files = sorted(source.iterdir())
     weights = [place.with_name(file.name) for file in files if file.name != place.name]
-    if any(file.exists() for file in weights):  # kept under another name, the earlier model would read the new weights
+    if any(
+        file.exists() for file in weights
+    ):  # backed up under another name, the earlier model would read the new weights
         raise UserError(
             f"export {place}: {weights[0].name} is there already and belongs to an earlier model; choose another name"
         )
-    write_files({place.with_name(file.name): lambda partial, file=file: os.replace(file, partial) for file in files})
+    write_files({place.with_name(file.name): partial(os.replace, file) for file in files})
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what the error came from."""
+    """First line of the error's first cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
@@ -276,7 +282,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps from the console what the exporters print, warn of and log."""
+    """Suppresses what the exporters print, warn of and log."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     nowhere = io.StringIO()

@@ -16,8 +16,13 @@ from model.vit import TransReIDViT
 
 @dataclass(frozen=True)
 class JigsawSettings:
-    """How patches become parts: `rearrange` shifts them by `shift` and deals them out to `groups` before they are cut
-    into `parts` of equal length."""
+    """How patches are divided into parts.
+
+    Attributes:
+        rearrange: shift and shuffle the patches first; see `rearrange_patches`.
+        shift, groups: of the rearrangement.
+        parts: number of parts, of equal length.
+    """
 
     rearrange: bool = True
     shift: int = 5
@@ -26,10 +31,15 @@ class JigsawSettings:
 
 
 def rearrange_patches(patches: torch.Tensor, *, shift: int, groups: int) -> torch.Tensor:
-    """Shifts patches (B, P, D) in a circle and deals them out, so that every part has patches of the whole picture.
+    """Shifts and shuffles patches, so that every part has patches of the whole image.
 
-    As the released code does it: the shift is by `shift` - 1 places, since it counts from the class token, and where P
+    As the released code does it: the roll is by `shift` - 1 places, since it counts from the class token, and where P
     is no multiple of `groups`, the last but one of the shifted patches is repeated.
+
+    Args:
+        patches: (B, P, D).
+        shift: first patch of the new order, counted from 1.
+        groups: patches of each group of consecutive ones alternate with those of the others.
 
     Returns:
         (B, P', D), P' the next multiple of `groups`.
@@ -42,14 +52,14 @@ def rearrange_patches(patches: torch.Tensor, *, shift: int, groups: int) -> torc
 
 
 class JigsawReID(TransformerReID):
-    """Vision transformer whose last block sees the whole picture (b1), and each part of it together with the class
-    token (b2).
+    """Vision transformer with two copies of its last block: b1 sees the whole image, b2 each part of it with the class
+    token.
 
-    `base` keeps its own last block and LayerNorm, which nothing uses: the released files hold them.
+    `base` keeps its own last block and LayerNorm, which nothing uses, because the released files have them.
 
     Args:
         base: backbone, as in ReIDModel; it needs at least as many patches as there are parts.
-        settings: how the parts are made.
+        settings: how patches are divided into parts.
         options: those of ReIDModel.
     """
 
@@ -67,22 +77,26 @@ class JigsawReID(TransformerReID):
     def _copy_of_last_block(self) -> nn.Sequential:
         return nn.Sequential(copy.deepcopy(self.base.blocks[-1]), copy.deepcopy(self.base.norm))
 
-    def start_branches(self) -> None:
-        """Gives both branches the weights of the backbone's last block, as training from ImageNet weights starts."""
+    def init_branches(self) -> None:
+        """Copies the weights of the backbone's last block to both branches, after pretrained weights are loaded."""
         for branch in (self.b1, self.b2):
             branch.load_state_dict(self._copy_of_last_block().state_dict())
 
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
         tokens = self.base.forward_trunk(images, camids, viewids)
-        whole = self.b1(tokens)
+        whole = self._run_branch(self.b1, tokens)
         class_token, patches = tokens[:, :1], tokens[:, 1:]
         if self.settings.rearrange:
             patches = rearrange_patches(patches, shift=self.settings.shift, groups=self.settings.groups)
         starts = range(0, self.settings.parts * self.part_length, self.part_length)
         parts = (patches[:, start : start + self.part_length] for start in starts)
-        local = tuple(self.b2(torch.cat([class_token, part], dim=1))[:, 0] for part in parts)
+        local = tuple(self._run_branch(self.b2, torch.cat([class_token, part], dim=1))[:, 0] for part in parts)
         return Embedded(whole[:, 0], whole[:, 1:], local)
+
+    def _run_branch(self, branch: nn.Sequential, tokens: torch.Tensor) -> torch.Tensor:
+        block, norm = branch
+        return norm(self.base.run_block(block, tokens))
 
     @property
     def path_to_embedding(self) -> list[nn.Module]:
-        return [*self.base.blocks[:-1], self.b1[0]]
+        return [*list(self.base.blocks)[:-1], self.b1[0]]

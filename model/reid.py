@@ -1,31 +1,32 @@
 """Re-identification models: backbone, BNNeck and identity classifier, for each kind of backbone.
 
 BNNeck: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, CVPRW 2019.
-Parameter names are those of the family's checkpoints: normalize, base, bottleneck, classifier.
+Parameters are named as in checkpoints of the TransReID codebase: normalize, base, bottleneck, classifier.
 """
 
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from model.attention_rollout import attention_rollout
-from model.drop_path import PartMasks
 from model.vit import TransReIDViT
-from utils import distributed
+from utils import sharding
 from utils.structures import ModelOutput
 
 TEST_FEATURES = ("patch_mean", "class_token", "neck")
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std per channel, for pixels in [0, 1]; mean and std travel in the checkpoint."""
+    """(x - mean) / std per channel, for pixels in [0, 1]; the checkpoint keeps mean and std."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class CosineClassifier(nn.Linear):
 
 
 class Embedded(NamedTuple):
-    """What a backbone makes of pictures, before any neck."""
+    """Output of a backbone, before any neck."""
 
     embedding: torch.Tensor  # (N, D)
     patch_tokens: torch.Tensor  # (N, P, D)
@@ -53,20 +54,24 @@ class Embedded(NamedTuple):
 
 @dataclass(frozen=True)
 class Gather:
-    """How the processes of a run put their rows together: `rows` (see utils.distributed.all_gather_rows), and whether
-    patch tokens are put together too, which takes most of the time and which few losses need."""
+    """How the losses get the rows of all processes.
+
+    Attributes:
+        rows: gathers a tensor; see utils.sharding.all_gather_rows.
+        patch_tokens: gather patch tokens too, which takes most of the time and which few losses need.
+    """
 
     rows: Callable[[torch.Tensor], torch.Tensor]
     patch_tokens: bool = False
 
 
 def autocasts(device: torch.device) -> bool:
-    """Whether autocast is on, on that kind of device."""
+    """Whether autocast is on for that kind of device."""
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
-    """Within it, autocast is off: heads are cheap, and coarse in half precision, cosines above all."""
+    """A context without autocast, for heads: they are cheap, and half precision is too coarse for cosines."""
     return torch.autocast(device.type, enabled=False) if autocasts(device) else contextlib.nullcontext()
 
 
@@ -84,7 +89,7 @@ def gather_embedded(share: Embedded, gather: Gather) -> Embedded:
 
 
 class ReIDModel(nn.Module, ABC):
-    """Backbone -> embedding -> BNNeck -> bias-free classifier; each part of a picture has a neck and classifier too.
+    """Backbone -> embedding -> BNNeck -> bias-free classifier; each part of an image has a neck and classifier too.
 
     Args:
         base: backbone, of width `base.embed_dim`.
@@ -94,16 +99,17 @@ class ReIDModel(nn.Module, ABC):
         feat_norm: divide the test feature by its Euclidean norm.
         train_view: key of the batch that the training forward reads, "images" or "corrupted".
         cosine_classifier: logits are cosines.
-        num_parts: local embeddings that `embed` gives.
+        num_parts: number of local embeddings that `embed` returns.
 
     Attributes:
-        gather: set where several processes train it and the losses see the whole batch.
-        batch_parts: parts that the backbone takes a training batch in, to save memory; nothing else changes where rows
-            do not act on one another in it (a transformer; BatchNorm of a ResNet does).
+        gather: set where several processes train the model and the losses see the whole batch.
     """
 
     gather: Gather | None = None
-    batch_parts: int = 1
+    normalize: Normalize
+    base: Any
+    bottleneck: nn.BatchNorm1d
+    classifier: nn.Linear | None
 
     def __init__(
         self,
@@ -127,19 +133,19 @@ class ReIDModel(nn.Module, ABC):
         self.num_parts = num_parts
         layer = CosineClassifier if cosine_classifier else nn.Linear
         for ending in ["", *(f"_{part}" for part in range(1, num_parts + 1))]:
-            neck = nn.BatchNorm1d(base.embed_dim)
+            neck = nn.BatchNorm1d(self.embed_dim)
             neck.bias.requires_grad_(False)
             self.add_module(f"bottleneck{ending}", neck)
-            classifier = layer(base.embed_dim, num_classes, bias=False) if num_classes else None
+            classifier = layer(self.embed_dim, num_classes, bias=False) if num_classes else None
             if isinstance(classifier, CosineClassifier):
-                nn.init.xavier_uniform_(classifier.weight)  # as the family's margin heads
+                nn.init.xavier_uniform_(classifier.weight)  # as the margin heads of TransReID
             elif classifier is not None:
                 nn.init.normal_(classifier.weight, std=0.001)
             self.add_module(f"classifier{ending}", classifier)
 
     @abstractmethod
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
-        """What the backbone makes of normalised images (N, 3, H, W)."""
+        """Runs the backbone on normalised images (N, 3, H, W), with cameras and viewpoints (N,)."""
 
     @property
     def embed_dim(self) -> int:
@@ -153,15 +159,16 @@ class ReIDModel(nn.Module, ABC):
         *,
         gather: Gather | None = None,
     ) -> ModelOutput:
-        """Embedding, neck output, logits and patch tokens of images (N, 3, H, W) in [0, 1], and those of the parts.
+        """Computes embeddings, neck outputs, logits and patch tokens.
 
-        Under autocast the backbone alone computes in half precision; what it hands out is float32, and so is the rest.
+        Under autocast the backbone alone computes in half precision; its output is float32, and so is the rest.
 
         Args:
-            images, camids, viewids: the rows.
-            gather: what makes the rows of all processes of those of this one; the heads then work on all.
+            images: (N, 3, H, W) float in [0, 1].
+            camids, viewids: (N,) int64.
+            gather: gathers the rows of all processes before the heads.
         """
-        embedded = self._embed_in_parts(self.normalize(images), camids, viewids)
+        embedded = self.embed(self.normalize(images), camids, viewids)
         if autocasts(images.device):
             embedded = in_float32(embedded)
         with full_precision(images.device):
@@ -180,28 +187,6 @@ class ReIDModel(nn.Module, ABC):
             local_logits=tuple(scores for _, scores in local if scores is not None),
         )
 
-    def _embed_in_parts(
-        self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None
-    ) -> Embedded:
-        """`embed`, in `batch_parts` parts, each computed again on the way back: activations of one part are in memory
-        at a time, and what follows still sees all rows at once (Gao et al., GradCache, arXiv 2101.06983)."""
-        if self.batch_parts == 1 or not torch.is_grad_enabled():
-            return self.embed(images, camids, viewids)
-        rows = [None if side is None else side.chunk(self.batch_parts) for side in (images, camids, viewids)]
-        masks, parts, first = PartMasks(len(images)), [], 0
-
-        def embed(first: int, *part: torch.Tensor | None) -> Embedded:
-            with masks.part(first), distributed.views(1):
-                return self.embed(*part)
-
-        for number in range(len(rows[0])):
-            part = [None if side is None else side[number] for side in rows]
-            parts.append(checkpoint(embed, first, *part, use_reentrant=False))
-            first += len(part[0])
-        whole = [torch.cat(tensors) for tensors in zip(*(part[:2] for part in parts), strict=True)]
-        local = tuple(torch.cat(tensors) for tensors in zip(*(part.local_embeddings for part in parts), strict=True))
-        return Embedded(*whole, local)
-
     def _heads(self, embedding: torch.Tensor, ending: str = "") -> tuple[torch.Tensor, torch.Tensor | None]:
         neck, classifier = getattr(self, f"bottleneck{ending}"), getattr(self, f"classifier{ending}")
         features = neck(embedding)
@@ -210,8 +195,8 @@ class ReIDModel(nn.Module, ABC):
     def forward(self, batch: dict) -> ModelOutput:
         """Training forward of a batch dict (see utils.structures.DataBundle), images float in [0, 1].
 
-        Where the batch has `augmented` views, all go through the network together, as in AugMix, and the output is that
-        of the pictures themselves with the views' logits beside it.
+        A batch with `augmented` views (B, V, 3, H, W) goes through the network in one pass with them, as in AugMix; the
+        output is that of the images, with the logits of the views in `augmented_logits`.
         """
         images, camids, viewids = batch[self.train_view], batch["camids"], batch["viewids"]
         views = batch.get("augmented")
@@ -220,8 +205,9 @@ class ReIDModel(nn.Module, ABC):
         num_views = views.shape[1]
         everything = torch.cat([images, *views.unbind(dim=1)])  # ((1 + V) B, 3, H, W), view by view
         camids, viewids = camids.repeat(1 + num_views), viewids.repeat(1 + num_views)
-        with distributed.views(1 + num_views):
+        with sharding.views(1 + num_views):
             output = self.encode(everything, camids, viewids, gather=self.gather)
+        assert output.logits is not None
         count = len(output.logits) // (1 + num_views)
         rows = {name: _first_rows(value, count) for name, value in output._asdict().items()}
         augmented_logits = output.logits[count:].unflatten(0, (num_views, count))  # (V, B, C)
@@ -237,6 +223,7 @@ class ReIDModel(nn.Module, ABC):
         """
         output = self.encode(images, camids, viewids)
         if self.test_feature == "patch_mean":
+            assert output.patch_tokens is not None
             feature = output.patch_tokens.mean(dim=1)
         elif self.test_feature == "class_token":
             feature = self._with_parts(output.embedding, output.local_embeddings)
@@ -248,14 +235,14 @@ class ReIDModel(nn.Module, ABC):
         return torch.cat([feature, *(part / self.num_parts for part in local)], dim=1)
 
     def neck_of_foreign(self, embedding: torch.Tensor) -> torch.Tensor:
-        """The neck on (N, D) that are no backbone output; training leaves the running statistics untouched."""
+        """The neck on features (N, D) of another source than the backbone; the running statistics do not change."""
         neck = self.bottleneck
         if not self.training:
             return neck(embedding)
         return F.batch_norm(embedding, None, None, neck.weight, neck.bias, training=True, eps=neck.eps)
 
     def export_state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """What a checkpoint keeps: {"model": the state dict that test.py loads}."""
+        """What a checkpoint stores: {"model": the state dict that test.py loads}."""
         return {"model": self.state_dict()}
 
 
@@ -276,16 +263,20 @@ class TransformerReID(ReIDModel):
 
     @property
     def path_to_embedding(self) -> list[nn.Module]:
-        """The blocks that the embedding has passed, in order."""
+        """The blocks that the embedding passes, in order."""
         return list(self.base.blocks)
 
     def attend(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Where the embedding comes from: attention rollout of images (N, 3, H, W) in [0, 1]; see model.attention_rollout.
+        """Attention rollout of the embedding for images (N, 3, H, W) in [0, 1]; see model.attention_rollout.
 
         Returns:
-            (N, rows, columns) over the grid of patches; every picture's map adds up to 1.
+            (N, rows, columns) over the grid of patches; the map of every image sums to 1.
         """
-        attention = attention_rollout(self.path_to_embedding, lambda: self.embed(self.normalize(images), camids, viewids))
-        return attention.unflatten(1, self.base.patch_embed.grid_size)
+
+        def run() -> Embedded:
+            return self.embed(self.normalize(images), camids, viewids)
+
+        attention = attention_rollout(self.path_to_embedding, run)  # (N, P)
+        return attention.unflatten(1, self.base.patch_embed.grid_size)  # (N, rows, columns)

@@ -17,7 +17,7 @@ class ResNetTrunk(nn.Module):
 
     Args:
         last_stride: of the last stage; 1 keeps the map twice as large as for ImageNet, h = H / 16.
-        stem_relu: ReLU after the first convolution, as torchvision has it. The code of BoT and TransReID leaves it out,
+        stem_relu: ReLU after the first convolution, as in torchvision. The code of BoT and TransReID leaves it out,
             though it starts from weights that were trained with it.
         stem_pool: kernel of the max pooling that follows, with stride 2: 3 with a padding of 1, as torchvision and BoT
             have it, or 2 without padding, as the TransReID codebase (CIL-ReID among it) does.
@@ -64,7 +64,7 @@ class AveragePool(nn.Module):
 
 
 class ResNetReID(ReIDModel):
-    """A ResNet's pooled map as embedding; its positions stand for patch tokens. Cameras and viewpoints play no part.
+    """A ResNet's pooled map as embedding, its positions as patch tokens. Cameras and viewpoints are not used.
 
     Args:
         base: backbone.
@@ -78,4 +78,4 @@ class ResNetReID(ReIDModel):
 
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
         maps = self.base(images)
-        return Embedded(self.global_pool(maps), maps.flatten(2).transpose(1, 2))
+        return Embedded(self.global_pool(maps), maps.flatten(2).transpose(1, 2))  # (N, D), (N, h w, D)

@@ -1,4 +1,4 @@
-"""How a model is trained: in parts of a batch, compiled, as one of several processes."""
+"""Sets up a model for training: gradient checkpointing, compilation, several processes."""
 
 import logging
 from typing import TypeVar
@@ -9,8 +9,7 @@ from torch import nn
 from model.cfat import CFAT
 from model.reid import Gather, ReIDModel
 from model.resnet import ResNetReID
-from utils import distributed
-from utils.errors import UserError
+from utils import distributed, sharding
 
 logger = logging.getLogger(__name__)
 
@@ -18,28 +17,17 @@ Model = TypeVar("Model", ReIDModel, CFAT)
 
 
 def set_up_training(cfg, model: Model) -> Model:
-    """Applies SOLVER.ACCUMULATE, COMPILE and GLOBAL_LOSS to `model`, and returns it.
-
-    Raises:
-        UserError: SOLVER.ACCUMULATE with a ResNet, whose BatchNorm would see parts of the batch.
-    """
+    """Applies SOLVER.GRAD_CHECKPOINT, COMPILE and GLOBAL_LOSS to `model` and returns it."""
     solver, several = cfg.SOLVER, distributed.world_size() > 1
     if several and solver.GLOBAL_LOSS:
-        model.gather = Gather(distributed.all_gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
-    for part in model.modules():
-        if not isinstance(part, ReIDModel):
-            continue
-        if isinstance(part, ResNetReID):
-            if solver.ACCUMULATE > 1:
-                raise UserError(
-                    f"SOLVER.ACCUMULATE {solver.ACCUMULATE}: the BatchNorm layers of a ResNet need the whole batch; "
-                    "set it to 1, or take a transformer"
-                )
-            if several:
-                part.base = nn.SyncBatchNorm.convert_sync_batchnorm(part.base)
-                logger.warning("the BatchNorm layers of the ResNet are synchronised on GPUs, on CPUs each is alone")
-        part.batch_parts = solver.ACCUMULATE
+        model.gather = Gather(sharding.all_gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
+    for reid in [module for module in model.modules() if isinstance(module, ReIDModel)]:
+        if solver.GRAD_CHECKPOINT:
+            reid.base.set_grad_checkpointing()
+        if several and isinstance(reid, ResNetReID):
+            reid.base = nn.SyncBatchNorm.convert_sync_batchnorm(reid.base)
+            logger.warning("the BatchNorm layers of the ResNet are synchronised on GPUs; on CPUs each process is alone")
         if solver.COMPILE:
-            torch.compiler.config.cache_key_tag = solver.AMP  # its cache on disk does not tell half precisions apart
-            part.base.compile()
+            torch.compiler.config.cache_key_tag = solver.AMP  # torch's cache on disk mixes up half precisions
+            reid.base.compile()
     return model

@@ -1,8 +1,9 @@
-"""Sizes of vision transformers: the TransReID family's names, and timm's models of the same structure."""
+"""Sizes of vision transformers: by the names of the TransReID codebase, and by those of timm's models."""
 
 import difflib
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import timm
 import torch
@@ -15,9 +16,11 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class ViTSize:
-    """What the parameters of a backbone look like.
+    """Width, depth and the like of a backbone.
 
-    `attention_scale` multiplies queries with keys; None: head width ** -0.5.
+    Attributes:
+        attention_scale: factor on the product of queries and keys; None: head_dim ** -0.5.
+        patch_size: side of a patch in pixels.
     """
 
     embed_dim: int
@@ -32,68 +35,83 @@ class ViTSize:
 VIT_SIZES = {
     "vit_base_patch16_224_TransReID": ViTSize(768, 12, 12),
     "deit_small_patch16_224_TransReID": ViTSize(384, 12, 6),
-    # The older small ViT of timm that TransReID took over: 8 heads, no bias, scaled by the whole width.
+    # The older small ViT of timm that TransReID uses: 8 heads, no bias, scaled by the whole width.
     "vit_small_patch16_224_TransReID": ViTSize(768, 8, 8, mlp_ratio=3.0, qkv_bias=False, attention_scale=768**-0.5),
     "vit_tiny_patch16_128_TransReID": ViTSize(192, 6, 6),
 }
+
+
+def grid_of(img_size: tuple[int, int], patch_size: int, stride: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches in an image (height, width) in pixels; 0 where the image is smaller than a patch."""
+    rows, columns = ((side - patch_size) // step + 1 for side, step in zip(img_size, stride, strict=True))
+    return max(rows, 0), max(columns, 0)
 
 
 def vit_size(name: str) -> ViTSize:
     """Size of the backbone `name`: one of VIT_SIZES, or a vision transformer of timm.
 
     Raises:
-        UserError: no such name, with near ones; or a timm model of another structure, with what differs.
+        UserError: no such name, with similar ones; or a timm model of another structure, with what differs.
     """
     if name in VIT_SIZES:
         return VIT_SIZES[name]
     if not timm.is_model(name):
-        known = [*VIT_SIZES, *timm.list_models(module="vision_transformer")]
-        alike = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        near = [other for other in known if other.startswith(name)][:3] or alike
         raise UserError(
             f"MODEL.TRANSFORMER_TYPE {name!r}: no such backbone; known are {', '.join(VIT_SIZES)} and timm's vision "
-            f"transformers{'; did you mean ' + ' or '.join(near) + '?' if near else ''}"
+            f"transformers{_did_you_mean(name, [*VIT_SIZES, *timm.list_models(module='vision_transformer')])}"
         )
     return _timm_size(name)
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    similar = [other for other in known if other.startswith(name)][:3] or similar
+    return f"; did you mean {' or '.join(similar)}?" if similar else ""
 
 
 @cache
 def _timm_size(name: str) -> ViTSize:
     try:
-        with torch.device("meta"):  # shapes only: a large model is not filled with numbers to be measured
-            model = timm.create_model(name)
+        with torch.device("meta"):  # shapes alone, without memory for a large model's weights
+            model: Any = timm.create_model(name)
     except RuntimeError as error:  # a tag after the name that timm does not know
         raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: timm cannot build it: {error}") from error
-    block = model.blocks[0] if type(model) is VisionTransformer else None
+    block: Any = model.blocks[0] if type(model) is VisionTransformer else None
     if type(block) is not Block or type(block.mlp) is not Mlp:
-        raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: a {type(model).__name__} of another structure; {_NEEDED}")
+        raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: a {type(model).__name__} of another structure; {_EXPECTED}")
+    attention: Any = block.attn
     size = ViTSize(
         embed_dim=model.embed_dim,
         depth=len(model.blocks),
-        num_heads=block.attn.num_heads,
+        num_heads=attention.num_heads,
         mlp_ratio=block.mlp.fc1.out_features / model.embed_dim,
-        qkv_bias=block.attn.qkv.bias is not None,
+        qkv_bias=attention.qkv.bias is not None,
         patch_size=model.patch_embed.patch_size[0],
     )
     differences = _differences(model, block, size)
     if differences:
-        raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: another structure ({', '.join(differences)}); {_NEEDED}")
+        raise UserError(f"MODEL.TRANSFORMER_TYPE {name}: another structure ({', '.join(differences)}); {_EXPECTED}")
     return size
 
 
-_NEEDED = (
-    "the backbone is a plain ViT: class token, learned positions, square patches, GELU, LayerNorm at the end, e.g. "
+_EXPECTED = (
+    "expected a plain ViT: class token, learned positions, square patches, GELU, LayerNorm at the end, e.g. "
     "vit_base_patch16_224, vit_large_patch16_224 or deit_tiny_patch16_224"
 )
 
 
 def _differences(model: VisionTransformer, block: Block, size: ViTSize) -> list[str]:
-    """What a timm model has that TransReIDViT has not, or the other way round."""
+    """Where a timm model differs in structure from the plain VisionTransformer that TransReIDViT is."""
     with torch.device("meta"):
         plain = VisionTransformer(
-            patch_size=size.patch_size, embed_dim=size.embed_dim, depth=size.depth, num_heads=size.num_heads,
-            mlp_ratio=size.mlp_ratio, qkv_bias=size.qkv_bias, num_classes=0,
-        )  # fmt: skip
+            patch_size=size.patch_size,
+            embed_dim=size.embed_dim,
+            depth=size.depth,
+            num_heads=size.num_heads,
+            mlp_ratio=size.mlp_ratio,
+            qkv_bias=size.qkv_bias,
+            num_classes=0,
+        )
     names = {name for name in model.state_dict() if not name.startswith(("head.", "head_dist."))}
     found = sorted(names ^ set(plain.state_dict()))
     if model.no_embed_class:
@@ -109,9 +127,11 @@ def _differences(model: VisionTransformer, block: Block, size: ViTSize) -> list[
 
 
 def size_of_state(state: dict[str, torch.Tensor], known: dict[str, ViTSize]) -> str | None:
-    """The name among `known` whose parameters have the shapes of a backbone's `state`; None where none has.
+    """Finds the size among `known` whose parameters have the shapes of a backbone's `state`.
 
-    Heads and scale show in no shape: sizes that differ in nothing else are told apart by their place in `known`.
+    Returns:
+        Its name, None where there is none. No shape shows the number of heads or the attention scale: of sizes that
+        differ in these alone, the first.
     """
     depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     projection, hidden = state.get("patch_embed.proj.weight"), state.get("blocks.0.mlp.fc1.weight")

@@ -11,8 +11,8 @@ from torch.utils.data import default_collate
 
 from processor.batches import to_device
 from processor.plots import AttentionRow, save_attention
+from utils.escaping import printable
 from utils.structures import Condition, DataBundle
-from utils.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure, SubFigure
 
 from processor.lr_preview import LRCurve
+from utils.escaping import printable
 from utils.files import write_files
-from utils.text import printable
 
 FRAMES = {True: ("#1a9641", "✓"), False: ("#d7191c", "✗"), None: ("#606060", "")}  # colour and mark of a match
 MIN_WIDTH = 5.0  # inches, for the title

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from utils.escaping import format_csv
 from utils.files import write_files
 from utils.structures import CorruptionSet, Protocol, RetrievalMetrics
-from utils.text import format_csv
 
 METRICS = ("mAP", "mINP", "rank1", "rank5", "rank10")
 COLUMNS = (

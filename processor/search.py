@@ -19,10 +19,10 @@ from processor.evaluate import extract_features
 from processor.plots import RankedRow, save_ranked_lists
 from utils.distributed import is_main
 from utils.errors import UserError
+from utils.escaping import format_csv, printable
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
 from utils.metrics.evaluate import distance_rows
-from utils.text import format_csv, printable
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from utils.yaml_text import load_mapping
+from utils.yaml_reader import load_mapping
 
 SCALARS = (str, int, float, bool, type(None))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from utils import distributed
+from utils import distributed, sharding
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,7 +65,7 @@ class TrainStep:
         """
         with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
             output = self.model(batch)
-        labels = distributed.all_gather_rows(batch["pids"]) if self.global_loss else batch["pids"]
+        labels = sharding.all_gather_rows(batch["pids"]) if self.global_loss else batch["pids"]
         losses = self.loss_fn(output, {**batch, "pids": labels})
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["loss"]).backward()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.text import printable
+from utils.escaping import printable
 
 # Files that a run may leave in OUTPUT_DIR -> what they hold.
 FILES = {

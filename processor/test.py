@@ -15,12 +15,12 @@ from processor.evaluate import FeatureCache, evaluate_protocols, make_evaluation
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
 from processor.results import ResultFiles, make_results, make_rows
 from processor.tables import format_files, format_matrix, format_table
+from utils.escaping import printable
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics.evaluate import distance_rows
 from utils.metrics.ranking import rank_gallery
 from utils.metrics.verification import format_verification, make_threshold_csv, verify
 from utils.structures import Condition, DataBundle, Protocol
-from utils.text import printable
 
 logger = logging.getLogger(__name__)
 

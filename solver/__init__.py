@@ -1,11 +1,12 @@
-"""Floor 1: how weights learn. make_optimizer groups parameters, make_scheduler sets the rate over the epochs."""
+"""Optimizers and learning rate schedules.
+
+make_optimizer   torch's or timm's optimizer by name, over parameter groups (solver.groups)
+make_scheduler   timm's schedule of the learning rate over the epochs
+check            checks a stage's configuration without building anything
+"""
+
+import lazy_loader
 
 import utils  # noqa: F401  first, for the environment
-from solver.make_optimizer import make_optimizer
-from solver.make_scheduler import make_scheduler
 
-__all__ = ["check", "make_optimizer", "make_scheduler"]
-
-
-def check(cfg) -> None:
-    """Nothing to check before the model is built."""
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

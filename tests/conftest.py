@@ -1,8 +1,26 @@
-"""Hooks and fixtures that all tests share."""
+"""Hooks and fixtures that all tests share, and how pytest-xdist distributes them."""
 
 import logging
+import os
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # every core has a worker: one thread each, in children of tests, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keeps the tests of a file in one worker, which builds the file's fixtures once; files with slow tests come first.
+
+    A test with an `xdist_group` of its own leaves its file.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
 
 
 @pytest.hookimpl(wrapper=True)

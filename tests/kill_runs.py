@@ -2,7 +2,8 @@
 
 python tests/kill_runs.py [--kills 20] [--seed 0] [--out DIR]        by hand: minutes
 
-Every kill is SIGKILL to the run and its workers, after a random time; the next start resumes with SOLVER.RESUME auto. At the end the tensors of every checkpoint must be the same to the last bit; the status is 1 where they are not.
+Every kill is SIGKILL to the run and its workers, after a random time; the next start resumes with SOLVER.RESUME auto.
+At the end the tensors of every checkpoint must be the same to the last bit; the status is 1 where they are not.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from PIL import Image
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests import commands
 from tests.helpers import REPOSITORY
-from tests.model.test_checkpoints import random_state
+from tests.model.weights.test_load_model import random_state
 
 STAGES = ("clean", "corrupted", "bridge", "align")
 pytestmark = pytest.mark.xdist_group("main")

@@ -14,7 +14,7 @@ from test import main
 from tests import commands
 from tests.hostile.text import hostile_names
 from utils.errors import UserError
-from utils.text import read_cell
+from utils.escaping import read_cell
 
 SIZE = ["INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]", "DATALOADER.NUM_WORKERS", "0"]
 pytestmark = pytest.mark.usefixtures("restored_logging")

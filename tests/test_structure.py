@@ -1,4 +1,4 @@
-"""The order of the house: who imports whom, what the top level holds, and that every configuration key is read."""
+"""Layers: who imports whom; what the top level holds; that every configuration key is read."""
 
 import ast
 import subprocess
@@ -12,8 +12,8 @@ from tests.config.test_load import flat
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Folder -> the project's folders that it may import beside itself. Folders of one floor never import each other.
-FLOORS = {
+# Package -> the project's packages that it may import beside itself. Packages of one layer never import each other.
+LAYERS = {
     "utils": set(),
     "config": {"utils"},
     "corruption": {"utils"},
@@ -23,31 +23,32 @@ FLOORS = {
     "datasets": {"corruption", "utils"},
     "processor": {"utils"},
 }
-MAINS = ("train.py", "test.py")
-COMMANDS = ("corruption/__main__.py", "datasets/__main__.py")
+MAINS = ("train.py", "test.py")  # with every __main__.py, the files that may import all packages
 # Third-party module -> files (or folders, ending in /) that may import it; tests may import everything.
-ROOMS = {
+HOMES = {
     "timm": ("model/",),
     **dict.fromkeys(("timm.optim", "timm.scheduler"), ("model/", "solver/")),
     "torchvision.models": ("model/",),
     "imagecorruptions": ("corruption/",),
     "cv2": ("corruption/", "datasets/"),
     "scipy.ndimage": ("corruption/", "datasets/"),
-    "matplotlib": ("processor/plots.py", *COMMANDS),
+    "matplotlib": ("processor/plots.py", "__main__.py"),
+    "jinja2": ("processor/report/",),
     "h5py": ("datasets/readers/cuhk03_hdf5.py",),
+    "filelock": ("utils/locks.py",),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), ("model/export.py",)),
 }
 TOP_LEVEL = {
-    *FLOORS,
+    *LAYERS,
     *MAINS,
     *("configs", "tests", "docs", "requirements.txt", "setup.py", "pyproject.toml", "Makefile", "README.md"),
-    *(".gitignore", ".ci"),
+    *("LICENSE", "CITATION.cff", "CONTRIBUTING.md", "CHANGELOG.md", ".gitignore", ".ci", ".github"),
 }
 
 
 def sources(root: Path) -> Iterator[Path]:
     """Python files of the project, relative to root; tests left out."""
-    for folder in FLOORS:
+    for folder in LAYERS:
         yield from (path.relative_to(root) for path in sorted((root / folder).rglob("*.py")))
     yield from (path.relative_to(root) for path in sorted(root.glob("*.py")))
 
@@ -63,25 +64,30 @@ def imported_names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[st
             yield from ((f"{start}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def lies_in(path: str, rooms: tuple[str, ...]) -> bool:
-    return any(path == room or (room.endswith("/") and path.startswith(room)) for room in rooms)
+def is_main(path: Path) -> bool:
+    return path.name == "__main__.py" or path.as_posix() in MAINS
 
 
-def import_faults(root: Path) -> list[str]:
-    faults = []
+def lies_in(path: Path, homes: tuple[str, ...]) -> bool:
+    name = path.as_posix()
+    return any(name.startswith(home) if home.endswith("/") else home in (name, path.name) for home in homes)
+
+
+def import_errors(root: Path) -> list[str]:
+    errors = []
     for path in sources(root):
         name, folder = path.as_posix(), path.parts[0]
-        allowed = set(FLOORS) if name in (*MAINS, *COMMANDS) else FLOORS.get(folder, set()) | {folder}
+        allowed = set(LAYERS) if is_main(path) else LAYERS.get(folder, set()) | {folder}
         tree = ast.parse((root / path).read_text(encoding="utf-8"), filename=name)
         for imported, line in imported_names(tree, path.parent.parts):
             first = imported.split(".")[0]
-            if first in {*FLOORS, "tests", "train", "test"} - allowed:
-                faults.append(f"{name}:{line} imports {first}")
-            # The longest room decides: timm.scheduler before timm.
-            rooms = [room for room in ROOMS if f"{imported}.".startswith(f"{room}.")]
-            if rooms and not lies_in(name, ROOMS[max(rooms, key=len)]):
-                faults.append(f"{name}:{line} imports {imported}, which has its place in {ROOMS[max(rooms, key=len)]}")
-    return faults
+            if first in {*LAYERS, "tests", "train", "test"} - allowed:
+                errors.append(f"{name}:{line} imports {first}")
+            # The longest module decides: timm.scheduler before timm.
+            homes = [home for home in HOMES if f"{imported}.".startswith(f"{home}.")]
+            if homes and not lies_in(path, HOMES[max(homes, key=len)]):
+                errors.append(f"{name}:{line} imports {imported}, which belongs in {HOMES[max(homes, key=len)]}")
+    return errors
 
 
 def chain_of(node: ast.AST) -> list[str]:
@@ -141,7 +147,7 @@ def keys_read(tree: ast.AST, keys: set[str]) -> set[str]:
 
 
 def find_aliases(tree: ast.AST, sections: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Names that stand for a part of the configuration: {solver: [SOLVER]} after `solver = cfg.SOLVER`."""
+    """Aliases of parts of the configuration: {solver: [SOLVER]} after `solver = cfg.SOLVER`."""
     aliases: dict[str, list[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -173,12 +179,12 @@ def plant(root: Path, name: str, text: str) -> None:
     (root / name).write_text(text, encoding="utf-8")
 
 
-def test_imports_point_down_and_third_party_modules_stay_in_their_rooms():
-    assert import_faults(ROOT) == []
+def test_imports_point_down_and_third_party_modules_stay_at_home():
+    assert import_errors(ROOT) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "fault"),
+    ("name", "text", "error"),
     [
         ("loss/a.py", "import model.cfat\n", "loss/a.py:1 imports model"),
         ("model/a.py", "from loss import x\n", "model/a.py:1 imports loss"),
@@ -188,19 +194,21 @@ def test_imports_point_down_and_third_party_modules_stay_in_their_rooms():
         ("config/a.py", "from corruption import names\n", "config/a.py:1 imports corruption"),
         ("datasets/a.py", "import tests.config\n", "datasets/a.py:1 imports tests"),
         ("setup.py", "import utils\n", "setup.py:1 imports utils"),
-        ("loss/a.py", "def f():\n    import cv2\n", "loss/a.py:2 imports cv2, which has its place in"),
+        ("loss/a.py", "def f():\n    import cv2\n", "loss/a.py:2 imports cv2, which belongs in"),
         ("utils/a.py", "from scipy import ndimage\n", "utils/a.py:1 imports scipy.ndimage, which"),
         ("solver/a.py", "from timm.layers import x\n", "solver/a.py:1 imports timm.layers.x, which"),
         ("loss/a.py", "from timm.optim import x\n", "loss/a.py:1 imports timm.optim.x, which"),
         ("datasets/a.py", "from torchvision import models\n", "datasets/a.py:1 imports torchvision.models, which"),
         ("utils/a.py", "import matplotlib.pyplot as plt\n", "utils/a.py:1 imports matplotlib.pyplot, which"),
         ("datasets/a.py", "import h5py\n", "datasets/a.py:1 imports h5py, which"),
+        ("processor/a.py", "import jinja2\n", "processor/a.py:1 imports jinja2, which"),
+        ("utils/a/b.py", "import matplotlib\n", "utils/a/b.py:1 imports matplotlib, which"),
     ],
 )
-def test_a_planted_import_is_found(name, text, fault, tmp_path):
+def test_a_planted_import_is_found(name, text, error, tmp_path):
     plant(tmp_path, name, text)
-    (found,) = import_faults(tmp_path)
-    assert found.startswith(fault)
+    (found,) = import_errors(tmp_path)
+    assert found.startswith(error)
 
 
 @pytest.mark.parametrize(
@@ -211,20 +219,23 @@ def test_a_planted_import_is_found(name, text, fault, tmp_path):
         ("datasets/a.py", "from . import b\nfrom .b import c\nimport cv2\n"),
         ("model/a/b.py", "from ..c import d\nimport timm\nfrom torchvision.models import resnet50\n"),
         ("solver/a.py", "from timm.scheduler import CosineLRScheduler\nfrom timm.optim import Lamb\n"),
+        ("corruption/__main__.py", "import datasets, processor.plots\n"),
+        ("processor/report/a.py", "import jinja2\n"),
+        ("utils/metrics/a.py", "from utils.errors import b\n"),
         ("processor/plots.py", "import matplotlib.pyplot\nfrom scipy import stats\n"),
         ("loss/a.py", "from torchvision import transforms\nimport modelling\n"),
     ],
 )
 def test_imports_that_are_allowed(name, text, tmp_path):
     plant(tmp_path, name, text)
-    assert import_faults(tmp_path) == []
+    assert import_errors(tmp_path) == []
 
 
 def test_the_top_level_holds_only_what_the_design_lists():
     try:
         listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout: which files belong to the project cannot be told")
+        pytest.skip("not a git checkout: which files belong to the project is unknown")
     assert {line.split("/")[0] for line in listing.splitlines()} - TOP_LEVEL == set()
 
 

@@ -1,15 +1,19 @@
-"""Floor 0: what every other room stands on.
+"""What every package may import; it imports none of them, and neither torch nor NumPy.
 
-structures   the types that the rooms exchange          errors       UserError, and how a command line ends on one
-seeds        generators derived from one seed           files        atomic writing that never loses a previous file
-metrics      CMC, mAP and mINP                          results      results.json, results.csv and the table
-checkpoints  reading and writing weights                logging      handlers, in one place
-stages       the CFAT stage that a configuration is for
-plots        every picture that matplotlib draws        locks        who may write
-text         names of others, printable                environment  a user whom the system does not know
-compared     results.json of other runs
+Types         structures   the records, batches and metrics that packages exchange
+              stages       the table of CFAT's stages         stage_identity   what determines a stage's weights
+Files         files        open, read, write atomically       locks            one run at a time in a directory
+              checkpoints  load and save                      checkpoint_integrity, state_dicts   what a file holds
+              images       read_image                         image_integrity, image_depth, image_listing
+              yaml_reader  YAML within bounds                 escaping         printable text, CSV cells
+Processes     distributed  ranks, small collectives           sharding         how processes share a batch
+              devices      pick_device                        lost_processes   which process ended
+Programs      errors       UserError, did_you_mean            command_line     argument parser, exit status
+              logging      handlers                           seeds            RNGs derived from one SEED
+              extensions   compiled code that may be missing  environment      users without a home directory
+Metrics       metrics      CMC, mAP, mINP, re-ranking, verification
 """
 
 from utils.environment import complete_environment
 
-complete_environment()  # before anything imports torchvision or matplotlib: each package imports utils first
+complete_environment()  # before torchvision or matplotlib is imported; every package imports utils first

@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints: dicts of tensors and plain values, so that they load without unpickling code."""
+"""Loads and saves checkpoints: dicts of tensors and plain values, which load without running code from the file."""
 
 import errno
 import logging
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from utils.checkpoint_files import check_legacy, check_zip, kind_of
+from utils.checkpoint_integrity import check_legacy, check_zip, kind_of
 from utils.errors import UserError
 from utils.files import MIB, open_regular, write_files
 
@@ -24,13 +24,16 @@ SHOWN_FILES = 8  # in an error
 
 
 def save_checkpoint(path: str | Path, states: dict[str, Any], meta: dict, *, replace: bool = False) -> None:
-    """Writes {**states, "meta": meta} beside `path` and renames it; a file of an earlier run is kept under a number.
+    """Saves {**states, "meta": meta}; see utils.files.write_files. In a distributed run only rank 0 writes.
 
     Args:
-        path: file.
-        states: state dicts by part, "model" and perhaps "bridge".
-        replace: an earlier file is one of this run, out of date, and goes.
+        path: file. An earlier file there is backed up.
+        states: state dicts by name, "model" and perhaps "bridge".
         meta: plain values: stage, epoch, num_classes, num_cameras, num_views, dataset, seed, versions, config text.
+        replace: an earlier file is an older state of this run; it is overwritten.
+
+    Raises:
+        UserError: the file could not be written; the earlier file is untouched.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,12 +54,12 @@ def save_checkpoint(path: str | Path, states: dict[str, Any], meta: dict, *, rep
                 f"{path.parent}; free some, or choose another OUTPUT_DIR",
             ) from error
 
-    for kept in write_files({path: write}, replace=replace):
-        logger.info("%s of an earlier run is kept as %s", path, kept.name)
+    for backup in write_files({path: write}, replace=replace):
+        logger.info("%s of an earlier run is backed up as %s", path, backup.name)
 
 
 def _save(content: dict, path: Path) -> None:
-    """torch.save, which turns every error of writing into one about positions; here it is the system's own."""
+    """torch.save that raises the system's error where writing fails, not torch's error about file positions."""
 
     class Handle:
         error: OSError | None = None
@@ -72,9 +75,9 @@ def _save(content: dict, path: Path) -> None:
             handle.flush()
 
     recorded = Handle()
-    with path.open("wb") as handle:  # by its name, torch would put that into the file: other bytes every time
+    with path.open("wb") as handle:  # with a path, torch writes its name into the file: other bytes every time
         try:
-            torch.save(content, recorded)
+            torch.save(content, recorded)  # type: ignore[arg-type]  # it calls write and flush alone
         except RuntimeError:
             if recorded.error is None:
                 raise
@@ -82,7 +85,7 @@ def _save(content: dict, path: Path) -> None:
 
 
 def check_is_file(path: str | Path) -> None:
-    """Raises UserError where there is nothing at `path`, or a directory; names the checkpoints near it."""
+    """Raises UserError where `path` does not exist or is a directory; the message lists checkpoints near it."""
     path = Path(path)
     if os.path.isdir(path):
         raise UserError(f"checkpoint {path}: is a directory; give a file in it{_files_in(path)}")
@@ -92,18 +95,18 @@ def check_is_file(path: str | Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict:
-    """Reads a checkpoint, of torch.save or safetensors, onto the CPU without running code from it.
+    """Loads a checkpoint of torch.save or safetensors onto the CPU, without running code from it.
 
-    The check sums in a file of torch.save are compared first; safetensors and torch before 1.6 have none.
+    The checksums in a file of torch.save are verified first; safetensors and torch before 1.6 have none.
 
     Args:
         path: file.
 
     Returns:
-        The file's dict: ours has "model", perhaps "bridge", and "meta".
+        The file's dict. This project's checkpoints have "model", perhaps "bridge", and "meta".
 
     Raises:
-        UserError: no such file, not a checkpoint, damaged, or one that would need arbitrary unpickling.
+        UserError: no such file, no checkpoint, damaged, or it needs arbitrary unpickling.
     """
     path = Path(path)
     check_is_file(path)
@@ -115,7 +118,7 @@ def load_checkpoint(path: str | Path) -> dict:
             check_legacy(handle, str(path))
         try:
             content = load_file(path) if kind == "safetensors" else torch.load(handle, "cpu", weights_only=True)
-        except Exception as error:  # whatever the bytes make the readers run into
+        except Exception as error:  # damaged files make the readers raise almost anything
             raise UserError(_why_unreadable(path, error)) from error
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, expected a dict of tensors")
@@ -123,7 +126,7 @@ def load_checkpoint(path: str | Path) -> dict:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    """The message for an error of torch.load or safetensors, without torch's advice to unpickle whatever it is."""
+    """The message for an error of torch.load or safetensors, without torch's advice to allow unpickling."""
     foreign = re.search(r"(?i)unsupported (?:global|class):?\s+(?:global\s+)?(\S+)", str(error))
     if foreign is not None:
         return (
@@ -141,7 +144,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def _files_in(directory: Path) -> str:
-    """Checkpoints in a directory, for a message."""
+    """The end of an error message: the checkpoints in a directory."""
     files = sorted(str(file) for file in directory.glob("*.pth") if file.is_file()) if directory.is_dir() else []
     more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
     return f"; {directory} holds {', '.join(files[:SHOWN_FILES])}{more}" if files else ""

@@ -1,19 +1,26 @@
-"""Where to compute."""
+"""Chooses the device to compute on."""
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from utils.distributed import local_rank, world_size
 from utils.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
+
 
 def pick_device(name: str) -> torch.device:
-    """The device that MODEL.DEVICE names; "auto" is cuda where there is one, else cpu.
+    """The device that MODEL.DEVICE names; "auto" is cuda where torch sees a GPU, else cpu.
 
-    Of several processes on a machine, each gets the GPU of its number, which becomes torch's current one.
+    In a distributed run, each process gets the GPU of its local rank, which becomes torch's current device.
 
     Raises:
-        UserError: cuda asked for where torch sees none, or fewer GPUs than processes.
+        UserError: cuda is asked for and torch sees no GPU, or there are fewer GPUs than processes.
     """
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
@@ -28,5 +35,5 @@ def pick_device(name: str) -> torch.device:
                 "many processes as GPUs (torchrun --nproc_per_node), or set MODEL.DEVICE cpu"
             )
         device = torch.device("cuda", local_rank())
-        torch.cuda.set_device(device)  # nccl takes it from there
+        torch.cuda.set_device(device)  # nccl uses the current device
     return device

@@ -1,41 +1,37 @@
-"""Several processes that train one model: how they join, and how they share a batch.
+"""The processes of a distributed run: joining them, ranks, and exchanging small values.
 
-torchrun starts the processes. Each takes its share of the rows of every batch through the backbone; embeddings are then
-gathered, and what follows them (necks, classifiers, bridge, losses) computes on the whole batch in every process. No
-statistic has to be synchronised, and random numbers drawn there agree as long as the global RNGs do.
+torchrun starts the processes, and `process_group` joins them. Until then a process is alone, whatever RANK and
+WORLD_SIZE in its environment say: its rank is 0, and it writes its files. How a batch is shared is in utils.sharding.
 
-RANK and WORLD_SIZE of the environment count in `process_group` alone. Outside it a process is alone, whatever another
-program left in the environment, and writes its files.
+There are two groups of all processes. Gradients and embeddings go over the default group (nccl between GPUs, gloo
+between CPUs). Everything in this file goes over the control group, which is always gloo and never waits for a GPU.
 """
 
+from __future__ import annotations
+
 import contextlib
-import datetime
 import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
-from torch import distributed
-
 from utils.errors import UserError
-from utils.lost_processes import Roll, first_line
 
 logger = logging.getLogger(__name__)
 
-# A process that waits for the others longer than this ends with an error; one of them may evaluate that long.
-TIMEOUT = datetime.timedelta(minutes=30)
+# A process that waits longer for the others ends with an error. Rank 0 may evaluate for that long.
+TIMEOUT_MINUTES = 30
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Of this process among those that torchrun started: its number in all, how many there are, and its number and
-    how many there are on this machine."""
+    """Ranks of this process, and numbers of processes, in the whole run and on this machine."""
 
     rank: int = 0
     world_size: int = 1
@@ -44,43 +40,56 @@ class Place:
 
 
 _place = Place()
-_num_views = 1  # of the running forward, see `views`
-_control: Any = None  # group over gloo, for CPU tensors and objects
+_control: Any = None  # the control group
 
 
 def is_distributed() -> bool:
+    """Whether this process has joined others."""
+    if "torch" not in sys.modules:  # importing torch takes seconds
+        return False
+    from torch import distributed
+
     return distributed.is_available() and distributed.is_initialized()
 
 
 def rank() -> int:
-    """Number of this process in its group; 0 where it is alone."""
-    return distributed.get_rank() if is_distributed() else 0
+    """Rank of this process in the run; 0 where it is alone."""
+    if not is_distributed():
+        return 0
+    from torch import distributed
+
+    return distributed.get_rank()
 
 
 def world_size() -> int:
-    return distributed.get_world_size() if is_distributed() else 1
+    """Number of processes in the run; 1 where this one is alone."""
+    if not is_distributed():
+        return 1
+    from torch import distributed
+
+    return distributed.get_world_size()
 
 
 def is_main() -> bool:
-    """Whether this process writes files and logs."""
+    """Whether this is rank 0, the process that writes files and logs."""
     return rank() == 0
 
 
 def local_rank() -> int:
-    """Number of this process among those on its machine; 0 where it is alone."""
+    """Rank of this process on its machine; 0 where it is alone."""
     return _place.local_rank
 
 
 def local_world_size() -> int:
-    """Processes of the group on this machine."""
+    """Number of processes of the run on this machine."""
     return _place.local_world_size
 
 
 def read_place(environment: Mapping[str, str]) -> Place:
-    """What torchrun's variables say; one process alone where WORLD_SIZE is not there, empty or 1.
+    """Reads the variables that torchrun sets. Without WORLD_SIZE, or with 1, the process is alone.
 
     Raises:
-        UserError: one of several, and a variable is missing or makes no sense.
+        UserError: WORLD_SIZE says that there are several processes, and a variable is missing or out of range.
     """
 
     def number(name: str, default: int, low: int, high: float) -> int:
@@ -110,24 +119,39 @@ def read_place(environment: Mapping[str, str]) -> Place:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Joins the processes that torchrun started, over nccl between GPUs and gloo between CPUs; alone, does nothing.
+    """Joins the processes that torchrun started, and leaves the groups at the end; does nothing for one process.
 
-    Enter it before anything is logged or written: what a process logs and writes depends on its rank.
+    Enter it before anything is logged or written: both depend on the rank. After an exception the groups are left as
+    they are, because leaving them would wait for processes that still compute.
 
     Raises:
-        UserError: as of `read_place`, or the processes cannot reach one another.
+        UserError: see `read_place`; the processes cannot reach one another; or another process ended, see
+            utils.lost_processes.
     """
     global _place, _control
     place = read_place(os.environ)
     if place.world_size == 1 or is_distributed():
         yield
         return
+    import datetime
+
+    import torch
+    from torch import distributed
+
+    from utils.lost_processes import LostProcessWatch, first_line
+
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    timeout = datetime.timedelta(minutes=TIMEOUT_MINUTES)
     try:
-        store, *_ = next(distributed.rendezvous("env://", place.rank, place.world_size, timeout=TIMEOUT))
-        roll = Roll(distributed.PrefixStore("roll", store), place.rank, place.world_size)
-        options = {"rank": place.rank, "world_size": place.world_size, "timeout": TIMEOUT}
-        distributed.init_process_group(backend, store=distributed.PrefixStore("group", store), **options)
+        store, *_ = next(distributed.rendezvous("env://", place.rank, place.world_size, timeout=timeout))
+        watch = LostProcessWatch(distributed.PrefixStore("roll", store), place.rank, place.world_size)
+        distributed.init_process_group(
+            backend,
+            store=distributed.PrefixStore("group", store),
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=timeout,
+        )
         _control = distributed.new_group(backend="gloo")
     except (RuntimeError, ValueError) as error:
         raise UserError(
@@ -136,18 +160,51 @@ def process_group() -> Iterator[None]:
             "all of them run and reach that address, and that no other program has the port"
         ) from error
     _place = place
-    with roll.watch():
-        yield  # after an error the group is left as it is: to end it would wait for processes that still compute
+    with watch.report_errors():
+        yield
     distributed.barrier(group=_control)
     distributed.destroy_process_group()
     _place, _control = Place(), None
 
 
+def barrier() -> None:
+    """Waits until every process is here: a barrier over the control group."""
+    if world_size() > 1:
+        from torch import distributed
+
+        distributed.barrier(group=_control)
+
+
+def all_reduce_max(number: int) -> int:
+    """The largest of the processes' numbers: an all_reduce over the control group."""
+    if world_size() == 1:
+        return number
+    import torch
+    from torch import distributed
+
+    largest = torch.tensor(number)
+    distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=_control)
+    return int(largest)
+
+
+def all_gather_objects(value: T) -> list[T]:
+    """The values of all processes, by rank: an all_gather_object over the control group. They are pickled."""
+    if world_size() == 1:
+        return [value]
+    from torch import distributed
+
+    gathered: list[Any] = [None] * world_size()
+    distributed.all_gather_object(gathered, value, group=_control)
+    return gathered
+
+
 def once_per_node(work: Callable[[], T]) -> T:
-    """What `work()` returns, computed by the first process of each machine while the others wait; small, picklable.
+    """Runs `work()` in local rank 0 of each machine, and returns its result in every process of that machine.
+
+    The results go through `all_gather_objects`, so they should be small; the other processes wait there.
 
     Raises:
-        UserError: in every process, where `work` failed on a machine.
+        UserError: in every process, where `work` failed on any machine.
     """
     if world_size() == 1:
         return work()
@@ -163,82 +220,4 @@ def once_per_node(work: Callable[[], T]) -> T:
     failed = next((reason for _, reason in outcomes if reason), "")
     if failed:
         raise UserError(failed)
-    return outcomes[rank() - local_rank()][0]
-
-
-def all_reduce_max(number: int) -> int:
-    """The largest of the processes' numbers; does not wait for a GPU."""
-    if world_size() == 1:
-        return number
-    found = torch.tensor(number)
-    distributed.all_reduce(found, op=distributed.ReduceOp.MAX, group=_control)
-    return int(found)
-
-
-def barrier() -> None:
-    """Waits for the other processes."""
-    if world_size() > 1:
-        distributed.barrier(group=_control)
-
-
-def shard(count: int) -> range:
-    """The part of the items 0 to count - 1 that this process works on: consecutive ones."""
-    return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
-
-
-def num_views() -> int:
-    """Of the running forward; see `views`."""
-    return _num_views
-
-
-@contextlib.contextmanager
-def views(count: int) -> Iterator[None]:
-    """Within it, the rows of a forward hold `count` views of this process's images: all of the first view, then the
-    next."""
-    global _num_views
-    before, _num_views = _num_views, count
-    try:
-        yield
-    finally:
-        _num_views = before
-
-
-class _Gather(torch.autograd.Function):
-    """The rows of all processes. Every process computes the same loss from them, so each has the gradient of its own
-    rows already; it is multiplied by the number of processes, by which DistributedDataParallel divides the sum."""
-
-    @staticmethod
-    def forward(ctx, share: torch.Tensor) -> torch.Tensor:
-        parts = [torch.empty_like(share) for _ in range(world_size())]
-        distributed.all_gather(parts, share.contiguous())
-        return torch.cat(parts, dim=1)
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient.chunk(world_size(), dim=1)[rank()] * world_size()
-
-
-def all_gather_rows(share: torch.Tensor) -> torch.Tensor:
-    """Rows (V B, ...) of all processes from each one's (V B / world size, ...), with gradient, in the order that one
-    process with the whole batch would have. V is the number of `views`."""
-    if world_size() == 1:
-        return share
-    return _Gather.apply(share.unflatten(0, (_num_views, -1))).flatten(0, 1)
-
-
-def sample_shard(draw, rows: int) -> torch.Tensor:
-    """Random numbers for the `rows` of this process. `draw(n)` samples those of the whole batch, (n, ...), and this
-    process's share is returned, so that a row gets the number that it would get in one process."""
-    if world_size() == 1:
-        return draw(rows)
-    drawn = draw(rows * world_size())
-    return drawn.unflatten(0, (_num_views, world_size(), rows // _num_views))[:, rank()].flatten(0, 1)
-
-
-def all_gather_objects(share: Any) -> list[Any]:
-    """Every process's object, in the order of ranks."""
-    if world_size() == 1:
-        return [share]
-    found: list[Any] = [None] * world_size()
-    distributed.all_gather_object(found, share, group=_control)
-    return found
+    return outcomes[rank() - local_rank()][0]  # type: ignore[return-value]

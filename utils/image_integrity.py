@@ -1,11 +1,10 @@
-"""Damage that image decoders pass over, since they show what they can.
+"""Finds damage in image files that decoders ignore, because they decode as much as they can.
 
-JPEG: what libjpeg warns of ("Corrupt JPEG data"), which Pillow drops and simplejpeg raises; damage that decodes without
-a warning cannot be seen. PNG: every chunk is whole and its CRC holds. TIFF: strips of JPEG as JPEG, the checksums of
-zlib. BMP, PPM, WebP, AVIF, JPEG 2000 and uncompressed TIFF carry nothing to check but their length: values that were
-overwritten in place cannot be seen.
+JPEG: libjpeg's warnings ("Corrupt JPEG data"), which Pillow drops and simplejpeg raises; damage without a warning
+cannot be found. PNG: every chunk is complete and has the right CRC. TIFF: JPEG strips like a JPEG, zlib checksums. BMP,
+PPM, WebP, AVIF, JPEG 2000 and uncompressed TIFF have no checksums: only their length is checked.
 
-What precedes the pixels is bounded, too: PIL reads all of it, some in a time that grows with the square of its length.
+The metadata before the pixels is bounded, too: PIL reads all of it, some in quadratic time.
 """
 
 import io
@@ -14,16 +13,17 @@ import zlib
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from utils.logging import warn_once
 
 try:
     import simplejpeg
-except ImportError:  # no wheel for this machine: PIL alone judges
+except ImportError:  # no wheel for this machine
     simplejpeg = None
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_CHUNKS = 100_000  # one of 8 KiB or more each holds the largest image
+_MAX_CHUNKS = 100_000  # at the usual 8 KiB or more each, enough for the largest image
 _BLOCK = 2**20
 MAX_JPEG_BYTES = 2**26
 _START_OF_SCAN, _MAX_SCANS = b"\xff\xda", 200  # in compressed data 0xFF is followed by 0 or a restart marker
@@ -37,17 +37,17 @@ _TIFF_JPEG, _TIFF_DEFLATE = 7, (8, 32946)
 
 
 class Head(NamedTuple):
-    """What the walk through a file tells: bits that a PNG states as significant (0: none), more frames in a GIF."""
+    """Facts from the header: significant bits that a PNG states (0: none), whether a GIF has several frames."""
 
     significant: int = 0
     animated: bool = False
 
 
 def check_head(handle: BinaryIO) -> Head:
-    """Looks at what PIL would read before the pixels; the handle is at the start before and after.
+    """Checks the metadata that PIL reads before the pixels. The handle is at the start before and after.
 
     Raises:
-        ValueError: too much of it, or a PNG whose chunks are not whole.
+        ValueError: there is too much metadata, or a chunk of a PNG is damaged.
     """
     start = handle.read(8)
     head = Head()
@@ -67,7 +67,7 @@ def check_head(handle: BinaryIO) -> Head:
 
 
 def _walk_png(handle: BinaryIO) -> int:
-    """Walks the chunks; returns the largest number of significant bits of the colours, as the sBIT chunk states it."""
+    """Checks all chunks. Returns the largest number of significant bits in the sBIT chunk, 0 without one."""
     significant = 0
     for _ in range(_MAX_CHUNKS):
         head = handle.read(8)
@@ -81,14 +81,14 @@ def _walk_png(handle: BinaryIO) -> int:
         if int.from_bytes(stored, "big") != crc:
             raise ValueError(f"the CRC of its {kind.decode('latin-1')!r} chunk is wrong")
         if kind == b"sBIT" and 1 <= length <= 4:
-            significant = max(block[: 3 if length > 2 else 1])  # the last of 2 and 4 is opacity
+            significant = max(block[: 3 if length > 2 else 1])  # of 2 or 4 values the last is alpha
         if kind == b"IEND":
             return significant
     raise ValueError(f"it has more than {_MAX_CHUNKS} chunks")
 
 
 def _walk_gif(handle: BinaryIO) -> bool:
-    """Walks to the block after the first frame; whether another frame follows."""
+    """Walks to the block after the first frame. Returns whether another frame follows."""
     handle.seek(10)
     flags = handle.read(3)
     frames = extensions = 0
@@ -111,7 +111,7 @@ def _walk_gif(handle: BinaryIO) -> bool:
 
 
 def _skip_blocks(handle: BinaryIO) -> int:
-    """Bytes of a GIF's data blocks, up to the empty one."""
+    """Skips a GIF's data blocks up to the empty one; returns their number of bytes."""
     total = 0
     while length := handle.read(1):
         if length == b"\0":
@@ -128,10 +128,10 @@ def _check_pnm(head: bytes) -> None:
 
 
 def check_directory(handle: BinaryIO) -> None:
-    """Checks how much the first directory of a TIFF or of EXIF data holds; each value is read whole, where it may be.
+    """Checks the size of the first directory of a TIFF or of EXIF data, since PIL reads every value in it.
 
     Raises:
-        ValueError: more than an image can need.
+        ValueError: it is larger than an image can need.
     """
     head = handle.read(16)
     order, big = "<" if head[:1] == b"I" else ">", b"+" in head[2:4]
@@ -142,22 +142,22 @@ def check_directory(handle: BinaryIO) -> None:
         fields = struct.iter_unpack(order + ("HHQ8x" if big else "HHI4x"), entries)
         total = sum(_TYPE_BYTES.get(kind, 0) * number for _, kind, number in fields)
     except (struct.error, OverflowError, OSError):
-        return  # PIL says what is wrong with it
+        return  # PIL raises an error about it
     if count > _MAX_ENTRIES or total > _MAX_TAG_BYTES:
         raise ValueError(f"its directory has {count} entries of {total / 2**20:.1f} MiB, more than an image can need")
 
 
 def check_content(image: Image.Image, handle: BinaryIO) -> None:
-    """Checks the data of a JPEG or TIFF that PIL has opened; the handle stays where it is.
+    """Checks the pixel data of a JPEG or TIFF that PIL has opened. The handle's position does not change.
 
     Raises:
-        ValueError: damaged; the message says how.
+        ValueError: the data are damaged.
     """
     place = handle.tell()
     if image.format in ("JPEG", "MPO"):
         handle.seek(0)
         _check_jpeg(handle.read())
-    elif image.format == "TIFF":
+    elif isinstance(image, TiffImageFile):
         _check_tiff(image, handle)
     handle.seek(place)
 
@@ -168,17 +168,17 @@ def _check_jpeg(content: bytes) -> None:
     if simplejpeg is None:
         warn_once(
             "simplejpeg",
-            "the package simplejpeg is not installed: a JPEG that was overwritten in its middle is read without an error",
+            "the package simplejpeg is not installed: damage in the middle of a JPEG is read without an error",
         )
         return
-    try:  # at 1/8 of the size: all data are decoded, few pixels are computed
+    try:  # at 1/8 of the size: all data are decoded, but few pixels are computed
         simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1, min_factor=1, strict=True)
     except ValueError as error:
-        if not str(error).startswith("tjDecompressHeader"):  # sampling that it does not know, which PIL may
+        if not str(error).startswith("tjDecompressHeader"):  # subsampling that PIL may know
             raise
 
 
-def _check_tiff(image: Image.Image, handle: BinaryIO) -> None:
+def _check_tiff(image: TiffImageFile, handle: BinaryIO) -> None:
     tags = image.tag_v2
     compression = tags.get(_COMPRESSION, 1)
     if compression != _TIFF_JPEG and compression not in _TIFF_DEFLATE:
@@ -189,7 +189,7 @@ def _check_tiff(image: Image.Image, handle: BinaryIO) -> None:
         content = handle.read(length)
         if compression in _TIFF_DEFLATE:
             _check_zlib(content)
-        elif tables := bytes(tags.get(_JPEG_TABLES, b"")):  # a JPEG without its last marker
+        elif tables := bytes(tags.get(_JPEG_TABLES, b"")):  # a JPEG file, whose last marker is removed
             _check_jpeg(tables[:-2] + content[2:])
         else:
             _check_jpeg(content)

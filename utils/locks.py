@@ -1,46 +1,45 @@
-"""The one lock for what several processes, of this machine or of others, may write at the same time.
+"""Lock files, for what several processes may write at the same time, also from different machines.
 
-It is flock on a lock file, by way of the filelock package: over NFS it holds between machines as well (unless mounted
-with nolock or local_lock), containers need no common process ids, and the kernel lets go of it however a process ends.
-The lock file stays behind, empty: where it were removed, two processes could each hold a lock on a file of that name.
+The lock is flock, through the filelock package. It holds between machines over NFS (unless mounted with nolock or
+local_lock), containers need no common process ids, and the kernel releases it however a process ends. The empty lock
+file is never removed: otherwise two processes could each hold a lock on a file of that name.
 """
 
 import contextlib
 import errno
 import logging
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from utils.distributed import is_main
 from utils.errors import UserError
-from utils.files import PARTIAL, make_output_dir
+from utils.files import make_output_dir, remove_leftovers
 
 logger = logging.getLogger(__name__)
 
-LOCK = ".lock"  # name of the lock file in a directory that is locked as a whole
-# How a file system says that it has no locks.
+LOCK = ".lock"  # lock file of a directory that is locked as a whole
+# Error numbers of a file system without locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def lock(path: Path, *, wait_for: str = "", busy: str = "") -> Iterator[bool]:
-    """Holds the lock file `path`, which is made where there is none, never written to, and no link.
+    """Holds the lock file `path`. The file is made where there is none; a link is refused; nothing is written to it.
 
     Args:
         path: lock file.
-        wait_for: the other process, as the log says it while it holds the lock and is waited for.
-        busy: the error where it is not waited for.
+        wait_for: description of the other process, logged while this one waits for the lock.
+        busy: error message for the case that another process holds the lock and this one does not wait.
 
     Yields:
-        Whether the lock is held; False on a file system without locks. Only who holds it may remove what others left
+        Whether the lock is held; False on a file system without locks. Only the holder may remove what others left
         behind.
 
     Raises:
         UserError: another process holds it and there is no `wait_for`, or the file cannot be opened.
     """
+    from filelock import FileLock, Timeout  # takes longer to import than a command that needs no lock
+
     held = FileLock(path, thread_local=False, fallback_to_soft=False, poll_interval=0.1)
     try:
         try:
@@ -65,12 +64,12 @@ def lock(path: Path, *, wait_for: str = "", busy: str = "") -> Iterator[bool]:
 
 @contextlib.contextmanager
 def lock_output_dir(path: str | Path) -> Iterator[Path]:
-    """Makes an output directory that no other run may write meanwhile, and removes what killed runs left half written.
+    """Makes an output directory, locks it against other runs, and removes incomplete files of killed runs.
 
-    Of several processes that train one model, the first locks.
+    In a distributed run, rank 0 locks.
 
     Raises:
-        UserError: another run does, or the directory cannot be made or written.
+        UserError: another run holds the lock, or the directory cannot be made or written.
     """
     directory = make_output_dir(path)
     if not is_main():
@@ -79,13 +78,6 @@ def lock_output_dir(path: str | Path) -> Iterator[Path]:
     busy = f"output directory {directory}: another run is writing to it; choose another OUTPUT_DIR, or wait for its end"
     with lock(directory / LOCK, busy=busy) as held:
         if held:
-            _remove_leftovers(directory)
+            for place in (directory, *filter(Path.is_dir, directory.iterdir())):
+                remove_leftovers(place)
         yield directory
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """Removes the half written files of `write_files` in an output directory and those one level below."""
-    for path in (*directory.glob(".*.partial"), *directory.glob("*/.*.partial")):
-        if re.fullmatch(PARTIAL, path.name) and not path.is_dir():
-            path.unlink(missing_ok=True)
-            logger.info("removed %s, which a killed run left half written", path)

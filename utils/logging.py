@@ -1,35 +1,35 @@
-"""Log handlers, in one place: everything else only calls logging.getLogger(__name__)."""
+"""Log handlers, in one place. All other code only calls logging.getLogger(__name__)."""
 
 import logging
 import logging.handlers
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
 
 from utils.distributed import is_main, rank
+from utils.escaping import printable_lines
 from utils.files import open_log
-from utils.text import printable_lines
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
-MAX_WAITING = 10_000  # records kept until the directory is known
+MAX_WAITING = 10_000  # records kept in memory until the output directory is known
 
 
 class _Formatter(logging.Formatter):
-    """Makes every record printable: whatever a file name or a field holds, a line of the log is the project's own."""
+    """Escapes control characters of every record, so that no file name can forge a line of the log."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record))
 
 
 class _LogFile(logging.FileHandler):
-    """log.txt. Where the disk is full, that is said once, and the work goes on without it."""
+    """log.txt. A full disk is reported once on stderr, and the work goes on without the log."""
 
     failed = False
 
-    def _open(self) -> TextIO:
+    def _open(self) -> TextIOWrapper:
         return open_log(Path(self.baseFilename))
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord | None) -> None:
         if not self.failed:
             self.failed = True
             print(f"{printable_lines(self.baseFilename)}: cannot be written ({sys.exc_info()[1]})", file=sys.stderr)
@@ -37,22 +37,22 @@ class _LogFile(logging.FileHandler):
     def close(self) -> None:
         try:
             super().close()
-        except OSError:  # what is still to be written has no place
+        except OSError:  # flushing what is left failed
             self.handleError(None)
 
 
 def setup_logging(output_dir: Path | None = None) -> None:
-    """Sends the project's log to stdout and, from a second call on, to output_dir/log.txt, which is appended to.
+    """Sends the project's log to stdout and, with `output_dir`, to output_dir/log.txt, which is appended to.
 
-    What is logged before the directory is known waits in memory and goes to the file too. Of several processes that
-    train one model, the first logs, the others only errors, each to a log_rank<number>.txt of its own.
+    Call it once without a directory: records wait in memory and go to the file on the second call. In a distributed
+    run rank 0 logs; every other rank logs only errors, to its own log_rank<number>.txt.
 
     Raises:
         UserError: log.txt cannot be opened.
     """
     root = logging.getLogger()
     main = is_main()
-    waiting = []
+    waiting: list[logging.LogRecord] = []
     for handler in [handler for handler in root.handlers if getattr(handler, "of_project", False)]:
         waiting += getattr(handler, "buffer", [])
         root.removeHandler(handler)
@@ -62,23 +62,23 @@ def setup_logging(output_dir: Path | None = None) -> None:
     if output_dir is None:
         other: logging.Handler = logging.handlers.MemoryHandler(MAX_WAITING, flushLevel=logging.CRITICAL + 1)
     else:
-        name = "log.txt" if main else f"log_rank{rank()}.txt"  # of the others, once there is an error
-        other = _LogFile(output_dir / name, delay=not main)
+        name = "log.txt" if main else f"log_rank{rank()}.txt"
+        other = _LogFile(output_dir / name, delay=not main)  # other ranks: no file until there is an error
         other.setFormatter(_Formatter(FORMAT))
         for record in waiting if main else []:
             other.handle(record)
     for handler in (console, other):
-        handler.of_project = True
+        handler.of_project = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(logging.INFO if main else logging.ERROR)
     logging.captureWarnings(True)
 
 
-_said: set[str] = set()
+_warned: set[str] = set()
 
 
 def warn_once(kind: str, message: str, *arguments: object) -> None:
-    """Logs a warning for the first image, say, of a kind, and is silent on the others of this process."""
-    if kind not in _said:
-        _said.add(kind)
+    """Logs a warning the first time that this process warns of `kind`."""
+    if kind not in _warned:
+        _warned.add(kind)
         logging.getLogger(__name__).warning(message, *arguments)

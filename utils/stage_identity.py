@@ -1,19 +1,19 @@
-"""What determines the weights that training a stage leaves, in a form that can be stored and compared.
+"""The identity of a stage: what determines the weights that training it produces, to be stored and compared.
 
-    settings   the configuration keys that the stage reads, by KEYS below
-    initial    the weights that it starts from: sha256 of their content, by the key that names the file
-    data       the training set, the facts of datasets.fingerprint
-    version    FORMAT, raised when the same three lead to other weights than before
+    settings   values of the configuration keys that the stage reads, see KEYS
+    initial    initial weights: sha256 of their content, by the key that names the file
+    data       the training set, facts from datasets.fingerprint
+    version    FORMAT, raised when the same three produce other weights than before
 
-What is not in it changes no weight: where files lie, how many workers load, how and on what the model is tested, and
-keys of other stages. A GPU, or another version of a library, may round differently; checkpoints record both.
+Everything else changes no weight: paths, the number of workers, how the model is tested, keys of other stages. GPUs
+and library versions may round differently; checkpoints record them, but they do not count.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,78 +29,102 @@ SHOWN_DIGITS = 12  # of a sha256, in messages
 
 CLEAN, CORRUPTED, BRIDGE, ALIGN = ALL = tuple(STAGES)
 
+# Keys that checkpoints of earlier versions record, and that determine no weight.
+RETIRED = ("SOLVER.ACCUMULATE",)
+
 
 class Row(NamedTuple):
-    """Keys of one section that some stages read, where the configuration makes `when` true."""
+    """Keys of one section that some stages read, where `when` is true for the configuration."""
 
     stages: tuple[str, ...]
-    section: str
-    names: str
+    section: str  # dotted; "" for the top level
+    names: str  # keys, separated by spaces
     when: Callable[[Any], bool] = lambda cfg: True
 
 
-def _is(section: str, name: str, *values: Any) -> Callable[[Any], bool]:
-    return lambda cfg: cfg[section][name] in values
+def _is_transformer(cfg: Any) -> bool:
+    return cfg.MODEL.NAME == "transformer"
 
 
-def _uses_self_id(cfg) -> bool:
-    return cfg.INPUT.SELF_ID
+def _uses_triplet(cfg: Any) -> bool:
+    return cfg.MODEL.METRIC_LOSS_TYPE == "triplet"
 
 
-def _uses_center(cfg) -> bool:
-    return cfg.MODEL.IF_WITH_CENTER
+def _uses_sides(cfg: Any) -> bool:
+    return _is_transformer(cfg) and (cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW)
 
 
-def _uses_hinge(cfg) -> bool:
-    return cfg.MODEL.METRIC_LOSS_TYPE == "triplet" and not cfg.MODEL.NO_MARGIN
+def _from_clean(cfg: Any) -> bool:
+    return current_stage(cfg).name == CORRUPTED and cfg.CFAT.CORRUPTED.INIT == "clean"
 
 
-# Which keys each stage reads. tests/utils/test_stage_identity.py compares the table with what the code reads.
+def _from_pretrained(cfg: Any) -> bool:
+    """Of stages clean and corrupted: whether they start from MODEL.PRETRAIN_PATH, not from random weights."""
+    return bool(cfg.MODEL.PRETRAIN_PATH) and not _from_clean(cfg)
+
+
+FROM_SCRATCH = (CLEAN, CORRUPTED)
+WITH_BRIDGE = (BRIDGE, ALIGN)
+WITH_CORRUPTED = (CORRUPTED, BRIDGE, ALIGN)
+WITH_IDENTITY_LOSS = (CLEAN, CORRUPTED, ALIGN)
+# Which keys each stage reads. tests/utils/test_stage_identity.py compares the table with the code.
 KEYS = (
     Row(ALL, "", "SEED"),
-    Row(ALL, "MODEL", "NAME ID_LOSS_TYPE JPM CHECKPOINT_ENTRY"),
-    Row((CLEAN, CORRUPTED), "MODEL", "PRETRAIN_SIZE"),
-    Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW SIE_COE DROP_PATH DROP_OUT ATT_DROP_RATE",
-        _is("MODEL", "NAME", "transformer")),
-    Row(ALL, "INPUT", "SIZE_TEST", _is("MODEL", "NAME", "transformer")),
-    Row(ALL, "MODEL", "RE_ARRANGE SHIFT_NUM SHUFFLE_GROUP DEVIDE_LENGTH", _is("MODEL", "JPM", True)),
-    Row(ALL, "MODEL", "LAST_STRIDE STEM_RELU STEM_POOL GEM_POOL", _is("MODEL", "NAME", "resnet50")),
-    Row((CLEAN, CORRUPTED, ALIGN), "MODEL",
-        "METRIC_LOSS_TYPE ID_LOSS_WEIGHT TRIPLET_LOSS_WEIGHT IF_LABELSMOOTH IF_WITH_CENTER"),
-    Row((CLEAN, CORRUPTED, ALIGN), "MODEL", "NO_MARGIN", _is("MODEL", "METRIC_LOSS_TYPE", "triplet")),
-    Row((CLEAN, CORRUPTED, ALIGN), "SOLVER", "HARD_FACTOR", _is("MODEL", "METRIC_LOSS_TYPE", "triplet")),
-    Row((CLEAN, CORRUPTED, ALIGN), "SOLVER", "MARGIN", _uses_hinge),
-    Row((CLEAN, CORRUPTED, ALIGN), "SOLVER", "COSINE_MARGIN COSINE_SCALE",
-        lambda cfg: cfg.MODEL.ID_LOSS_TYPE != "softmax"),
-    Row((CLEAN, CORRUPTED, ALIGN), "SOLVER", "CENTER_LOSS_WEIGHT CENTER_LR", _uses_center),
-    Row((CLEAN, CORRUPTED), "INPUT", "SELF_ID"),
-    Row((CLEAN, CORRUPTED), "MODEL", "CONSISTENCY_LOSS_WEIGHT", _uses_self_id),
-    Row((BRIDGE, ALIGN), "INPUT", "SELF_ID", _is("INPUT", "AUGMIX", True)),
-    Row(ALL, "INPUT", "SIZE_TRAIN PROB PADDING RE_PROB ERASING_TYPE PIXEL_MEAN PIXEL_STD AUGMIX"),
-    Row(ALL, "INPUT", "MIXING_COEFF", _is("INPUT", "ERASING_TYPE", "soft", "self")),
-    Row((CORRUPTED, BRIDGE, ALIGN), "INPUT", "PAIRED_GEOMETRY"),
-    Row((CORRUPTED, BRIDGE, ALIGN), "CORRUPTION", "TRAIN SEVERITIES CLEAN_PROB BACKEND"),
+    Row(ALL, "MODEL", "NAME ID_LOSS_TYPE JPM"),
+    Row(FROM_SCRATCH, "MODEL", "CHECKPOINT_ENTRY", lambda cfg: _from_clean(cfg) or _from_pretrained(cfg)),
+    Row(WITH_BRIDGE, "MODEL", "CHECKPOINT_ENTRY"),
+    Row(FROM_SCRATCH, "MODEL", "PRETRAIN_SIZE", lambda cfg: _is_transformer(cfg) and _from_pretrained(cfg)),
+    Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW", _is_transformer),
+    Row(ALL, "MODEL", "DROP_PATH DROP_OUT ATT_DROP_RATE", _is_transformer),
+    Row(ALL, "MODEL", "SIE_COE", _uses_sides),
+    Row(ALL, "INPUT", "SIZE_TEST", _is_transformer),
+    Row(ALL, "MODEL", "RE_ARRANGE DEVIDE_LENGTH", lambda cfg: cfg.MODEL.JPM),
+    Row(ALL, "MODEL", "SHIFT_NUM SHUFFLE_GROUP", lambda cfg: cfg.MODEL.JPM and cfg.MODEL.RE_ARRANGE),
+    Row(ALL, "MODEL", "LAST_STRIDE STEM_RELU STEM_POOL GEM_POOL", lambda cfg: cfg.MODEL.NAME == "resnet50"),
+    Row(WITH_IDENTITY_LOSS, "MODEL", "METRIC_LOSS_TYPE ID_LOSS_WEIGHT TRIPLET_LOSS_WEIGHT IF_LABELSMOOTH"),
+    Row(WITH_IDENTITY_LOSS, "MODEL", "IF_WITH_CENTER"),
+    Row(WITH_IDENTITY_LOSS, "MODEL", "NO_MARGIN", _uses_triplet),
+    Row(WITH_IDENTITY_LOSS, "SOLVER", "HARD_FACTOR", _uses_triplet),
+    Row(WITH_IDENTITY_LOSS, "SOLVER", "MARGIN", lambda cfg: _uses_triplet(cfg) and not cfg.MODEL.NO_MARGIN),
+    Row(WITH_IDENTITY_LOSS, "SOLVER", "COSINE_MARGIN COSINE_SCALE", lambda cfg: cfg.MODEL.ID_LOSS_TYPE != "softmax"),
+    Row(WITH_IDENTITY_LOSS, "SOLVER", "CENTER_LOSS_WEIGHT CENTER_LR", lambda cfg: cfg.MODEL.IF_WITH_CENTER),
+    Row(FROM_SCRATCH, "INPUT", "SELF_ID"),
+    Row(FROM_SCRATCH, "MODEL", "CONSISTENCY_LOSS_WEIGHT", lambda cfg: cfg.INPUT.SELF_ID),
+    Row(WITH_BRIDGE, "INPUT", "SELF_ID", lambda cfg: cfg.INPUT.AUGMIX),
+    Row(ALL, "INPUT", "SIZE_TRAIN PROB PADDING RE_PROB PIXEL_MEAN PIXEL_STD AUGMIX"),
+    Row(ALL, "INPUT", "ERASING_TYPE", lambda cfg: cfg.INPUT.RE_PROB > 0),
+    Row(ALL, "INPUT", "MIXING_COEFF", lambda cfg: cfg.INPUT.RE_PROB > 0 and cfg.INPUT.ERASING_TYPE != "normal"),
+    Row(WITH_CORRUPTED, "INPUT", "PAIRED_GEOMETRY"),
+    Row(WITH_CORRUPTED, "CORRUPTION", "TRAIN SEVERITIES CLEAN_PROB BACKEND"),
     Row(ALL, "DATALOADER", "SAMPLER"),
-    Row(ALL, "DATALOADER", "NUM_INSTANCE", _is("DATALOADER", "SAMPLER", "softmax_triplet")),
-    Row(ALL, "SOLVER",
-        "OPTIMIZER_NAME MAX_EPOCHS BASE_LR MOMENTUM NESTEROV WEIGHT_DECAY WEIGHT_DECAY_BIAS BIAS_LR_FACTOR LARGE_FC_LR "
-        "LAYER_DECAY SCHEDULER WARMUP_FACTOR WARMUP_EPOCHS IMS_PER_BATCH AMP COMPILE GRAD_CLIP ACCUMULATE EMA_DECAY "
-        "GLOBAL_LOSS DETERMINISTIC"),
-    Row(ALL, "SOLVER", "STEPS GAMMA", _is("SOLVER", "SCHEDULER", "multistep")),
+    Row(ALL, "DATALOADER", "NUM_INSTANCE", lambda cfg: cfg.DATALOADER.SAMPLER == "softmax_triplet"),
+    Row(ALL, "SOLVER", "OPTIMIZER_NAME MAX_EPOCHS BASE_LR NESTEROV WEIGHT_DECAY WEIGHT_DECAY_BIAS"),
+    Row(ALL, "SOLVER", "BIAS_LR_FACTOR LARGE_FC_LR LAYER_DECAY SCHEDULER WARMUP_EPOCHS"),
+    Row(ALL, "SOLVER", "IMS_PER_BATCH AMP COMPILE GRAD_CLIP EMA_DECAY GLOBAL_LOSS DETERMINISTIC"),
+    Row(ALL, "SOLVER", "MOMENTUM", lambda cfg: cfg.SOLVER.OPTIMIZER_NAME.lower() not in ("adam", "adamw")),
+    Row(ALL, "SOLVER", "WARMUP_FACTOR", lambda cfg: cfg.SOLVER.WARMUP_EPOCHS > 0),
+    Row(ALL, "SOLVER", "STEPS GAMMA", lambda cfg: cfg.SOLVER.SCHEDULER == "multistep"),
     Row((CORRUPTED,), "CFAT.CORRUPTED", "INIT"),
-    Row((BRIDGE, ALIGN), "CFAT", "STUDENT_INIT"),
+    Row(WITH_BRIDGE, "CFAT", "STUDENT_INIT"),
     Row((ALIGN,), "CFAT", "STUDENT_VIEWS"),
-    Row((BRIDGE, ALIGN), "CFAT.FINE", "KL_WEIGHT RECONSTRUCTION_WEIGHT HIDDEN_DIM LATENT_DIM BRIDGE_T NOISE RELEASED"),
+    Row(WITH_BRIDGE, "CFAT.FINE", "KL_WEIGHT RECONSTRUCTION_WEIGHT HIDDEN_DIM LATENT_DIM BRIDGE_T NOISE RELEASED"),
     Row((BRIDGE,), "CFAT.FINE", "PRIOR_WEIGHT"),
     Row((ALIGN,), "CFAT.FINE", "IDENTITY_WEIGHT"),
-    Row((ALIGN,), "CFAT.COARSE", "WEIGHT TEMPERATURE DETACH_WEIGHT EXCLUDE_SAME_IDENTITY"),
+    Row((ALIGN,), "CFAT.COARSE", "WEIGHT"),
+    Row(
+        (ALIGN,),
+        "CFAT.COARSE",
+        "TEMPERATURE DETACH_WEIGHT EXCLUDE_SAME_IDENTITY",
+        lambda cfg: cfg.CFAT.COARSE.WEIGHT > 0,
+    ),
     Row((ALIGN,), "CFAT.COSINE", "CLASS_WEIGHT PATCH_WEIGHT"),
-)  # fmt: skip
+)
 
 
-def settings_of_stage(cfg) -> dict[str, Any]:
+def settings_of_stage(cfg: Any) -> dict[str, Any]:
     """The values of the keys that the stage of `cfg` reads, by dotted key."""
-    stage, found = current_stage(cfg).name, {}
+    stage = current_stage(cfg).name
+    found: dict[str, Any] = {}
     for row in KEYS:
         if stage in row.stages and row.when(cfg):
             section = cfg
@@ -110,12 +134,25 @@ def settings_of_stage(cfg) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
+@cache
+def stages_that_read(key: str) -> tuple[str, ...]:
+    """The stages that have a dotted key in KEYS, whatever the configuration; () for a key that determines no weight."""
+    section, _, name = key.rpartition(".")
+    rows = [row for row in KEYS if row.section == section and name in row.names.split()]
+    return tuple(stage for stage in ALL if any(stage in row.stages for row in rows))
+
+
+def _keys_of_stage(stage: str) -> set[str]:
+    """Every key that the stage may read."""
+    return {f"{row.section}.{name}".lstrip(".") for row in KEYS if stage in row.stages for name in row.names.split()}
+
+
 def initial_weights(files: Mapping[str, str]) -> dict[str, str]:
     """sha256 of the weights in each file, by the key that names it.
 
-    Of a checkpoint of a stage its tensors count, so that the same weights from another run are the same; of
-    MODEL.PRETRAIN_PATH the whole file, whose other content says how to read it. A name that is no file, timm:NAME,
-    stands for itself.
+    For a checkpoint of a stage only the tensors count, so that equal weights of another run are equal. For
+    MODEL.PRETRAIN_PATH the whole file counts, because its other content says how to read it. A name that is no file,
+    timm:NAME, is returned as it is.
     """
     found = {}
     for key, path in files.items():
@@ -139,7 +176,8 @@ def _sha256_of(path: str, tensors_only: bool, size: int, time: int) -> str:
     return digest.hexdigest()
 
 
-def _add_tensors(digest, content: Mapping[Any, Any], above: tuple[str, ...]) -> None:
+def _add_tensors(digest: Any, content: Mapping[Any, Any], above: tuple[str, ...]) -> None:
+    """Adds the names, types, shapes and values of all tensors, sorted by name; `above`: keys that lead to `content`."""
     for name, value in sorted(content.items(), key=lambda item: str(item[0])):
         place = (*above, str(name))
         if isinstance(value, torch.Tensor):
@@ -154,10 +192,11 @@ class StageIdentity:
     """What determines the weights of a stage; see the top of the file.
 
     Attributes:
-        stage: its name.
-        settings: as of `settings_of_stage`.
+        stage: name.
+        settings: see `settings_of_stage`.
         data: facts of a datasets.TrainingSet; without "sha256" where the images were not read.
-        initial: as of `initial_weights`; None where it is not known.
+        initial: see `initial_weights`; None where it is not known.
+        version: FORMAT of the code that made it.
     """
 
     stage: str
@@ -168,26 +207,28 @@ class StageIdentity:
 
     @property
     def digest(self) -> str:
-        """sha256 of all of it: stages with the same one have the same weights."""
+        """sha256 of all fields. Stages with the same digest have the same weights."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Plain values for a checkpoint's meta, the digest among them."""
+        """Plain values with the digest, for the meta of a checkpoint."""
         return {**asdict(self), "digest": self.digest}
 
     def differences(self, described: Any) -> dict[str, list[str]]:
-        """Where what another identity's `describe()` gave says otherwise, in words.
+        """Compares with the result of another identity's `describe()`.
 
         Returns:
-            Texts by "settings", "training set", "initial weights" and "format"; empty where the weights are the same.
-            What one of the two does not know (`initial` None, data without "sha256") is not compared.
+            Descriptions of differences by "settings", "training set", "initial weights" and "format"; empty where the
+            weights are the same. What one side does not know (`initial` None, data without "sha256") is not compared.
 
         Raises:
-            ValueError: `described` is nothing of the kind.
+            ValueError: `described` is no description of an identity.
         """
         before = _parse(described)
+        # What a switch leaves unread here: where it was read there, the switch itself differs.
+        unread = _keys_of_stage(self.stage) - self.settings.keys()
         found = {
-            "settings": _differences(before.settings, self.settings),
+            "settings": _differences({k: v for k, v in before.settings.items() if k not in unread}, self.settings),
             "training set": _differences(*_common(before.data, self.data)),
             "format": _differences({"version": before.version}, {"version": self.version}),
         }
@@ -201,20 +242,22 @@ def _parse(described: Any) -> StageIdentity:
     for name, kind in kinds.items():
         if not (isinstance(described, dict) and name in described and isinstance(described[name], kind)):
             raise ValueError(f"identity, {name}: missing, or of another type")
-    return StageIdentity(**{name: described[name] for name in kinds})
+    settings = {key: value for key, value in described["settings"].items() if key not in RETIRED}
+    return StageIdentity(**{**{name: described[name] for name in kinds}, "settings": settings})
 
 
 def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     both = one.keys() & other.keys()
-    return tuple({key: side[key] for key in both} for side in (one, other))
+    return {key: one[key] for key in both}, {key: other[key] for key in both}
 
 
-def make_identity(cfg, files: Mapping[str, str], data: Mapping[str, Any]) -> StageIdentity:
-    """The identity of the stage of `cfg`, which starts from `files` and trains with `data`."""
+def make_identity(cfg: Any, files: Mapping[str, str], data: Mapping[str, Any]) -> StageIdentity:
+    """The identity of the current stage of `cfg`, with initial weights from `files` and training set `data`."""
     return StageIdentity(current_stage(cfg).name, settings_of_stage(cfg), dict(data), initial_weights(files))
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One line for each key whose values differ."""
     return [
         f"{key} {_shown(key, there)} there, {_shown(key, here)} here"
         for key in sorted({*there, *here})

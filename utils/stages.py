@@ -1,6 +1,7 @@
-"""The stages of CFAT: what each trains, what it reads of a batch, and where its checkpoint lies."""
+"""The table of CFAT's stages: what each one trains, which views of a batch it reads, and its checkpoint file."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -9,9 +10,9 @@ class Stage:
 
     Attributes:
         name: as in CFAT.STAGES.
-        trains: "model" (backbone, neck, classifier), "bridge" (the fine head alone) or "student" (student and bridge,
+        trains: "model" (backbone, neck, classifier), "bridge" (the bridge alone) or "student" (student and bridge,
             aligned to a frozen teacher).
-        views: keys of the batch that it reads, "images" (clean) and "corrupted".
+        views: keys of the batch that it reads: "images" (clean), "corrupted".
     """
 
     name: str
@@ -20,15 +21,16 @@ class Stage:
 
     @property
     def has_identity_loss(self) -> bool:
-        """Whether its identity and triplet losses, and so the tested features, change."""
+        """Whether identity and triplet losses train the features that are tested."""
         return self.trains != "bridge"
 
     @property
     def sees_corrupted(self) -> bool:
+        """Whether it reads corrupted views."""
         return "corrupted" in self.views
 
 
-# In the order in which they build on one another.
+# In training order: each starts from the checkpoints of those before it.
 STAGES = {
     stage.name: stage
     for stage in (
@@ -40,11 +42,11 @@ STAGES = {
 }
 
 
-def current_stage(cfg) -> Stage:
-    """The stage of CFAT.STAGE, or the last of CFAT.STAGES where it is empty."""
+def current_stage(cfg: Any) -> Stage:
+    """The stage that CFAT.STAGE names; the last one of CFAT.STAGES where it is empty."""
     return STAGES[cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]]
 
 
-def stage_checkpoint(cfg, name: str = "") -> str:
-    """The file that training stage `name` (the current one where it is empty) leaves in OUTPUT_DIR."""
+def stage_checkpoint(cfg: Any, name: str = "") -> str:
+    """The checkpoint in OUTPUT_DIR of stage `name`, or of the current stage where it is empty."""
     return f"{cfg.OUTPUT_DIR}/checkpoints/{name or current_stage(cfg).name}.pth"

@@ -1,16 +1,29 @@
-"""The types that the rooms exchange: plain, frozen, without behaviour of their own."""
+"""The types that packages exchange: plain and frozen, without behaviour of their own."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import torch
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+JUNK_PID = -1  # of gallery images that count neither as right nor as wrong
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One picture: `path`, identity `pid` (-1 junk, 0 distractor), camera `camid` and viewpoint `viewid` from 0."""
+    """One image of a data set.
+
+    Attributes:
+        path: file.
+        pid: identity; JUNK_PID for junk, 0 for distractors.
+        camid: camera, from 0.
+        viewid: viewpoint, from 0.
+    """
 
     path: str
     pid: int
@@ -22,31 +35,36 @@ SPLIT_NAMES = ("train", "query", "gallery")
 
 
 class Counts(NamedTuple):
-    """Pictures and identities of a split; None where nothing is published."""
+    """Numbers of images and identities of a split; None where they are not published."""
 
-    pictures: int | None
+    images: int | None
     identities: int | None
 
     def describe(self) -> str:
+        """For messages: "12936 images of 751 identities"."""
         parts = (f"{count} {name}" for count, name in zip(self, self._fields, strict=True) if count is not None)
         return " of ".join(parts)
+
+    @property
+    def pictures(self) -> int | None:  # until every use is renamed
+        return self.images
 
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """A read data set.
+    """The images of a data set, split as published.
 
     Attributes:
-        train, query, gallery: pictures; junk is left out.
-        name: as DATASETS.NAMES has it.
-        root: the directory that picture paths are relative to when their corruption is seeded.
-        version: which of several published forms was read, e.g. "MSMT17_V2"; "" where there is only one.
-        has_cameras: whether cameras are known; where they are not, all camids are 0, and the junk rule leaves out the
-            query's own file alone.
-        has_distractors: whether pid 0 stands for no one (Market-1501) and not for a person.
-        common_pids: whether a pid means the same person in training and testing.
-        published, published_cameras: counts of the splits as published, and cameras in all; {} and 0 where there are
-            none.
+        train, query, gallery: images, without junk.
+        name: as in DATASETS.NAMES.
+        root: directory that image paths are relative to when their corruptions are seeded.
+        version: which of several published versions was read, e.g. "MSMT17_V2"; "" where there is only one.
+        has_cameras: whether cameras are known. Without them all camids are 0, and only the query's own file is left out
+            of its gallery.
+        has_distractors: whether pid 0 marks distractors (Market-1501) and is not an identity.
+        common_pids: whether a pid is the same identity in training and in testing.
+        published: published counts by split; {} where there are none.
+        published_cameras: published number of cameras; 0 where there is none.
     """
 
     train: tuple[ImageRecord, ...]
@@ -69,10 +87,11 @@ class DatasetSplits:
 
 @dataclass(frozen=True)
 class Condition:
-    """How a set of test pictures looks.
+    """The corruption of a set of test images.
 
-    `corruption`: "clean", "random" (each picture draws one of the configured types) or one of the 20 names.
-    `severity`: 1 to 5, or 0 for a draw from the configured severities, picture by picture.
+    Attributes:
+        corruption: "clean", one of the 20 names, or "random": each image samples one of the configured names.
+        severity: 1 to 5, or 0: each image samples one of the configured severities.
     """
 
     corruption: str = "clean"
@@ -85,10 +104,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A test setting: the condition of the query set and that of the gallery set.
+    """A test protocol: the conditions of the query set and of the gallery set.
 
-    `name` is that of the setting, "corrupted"; in a cell of the corruption matrix the type and the severity follow,
-    "corrupted/fog/3".
+    Attributes:
+        name: "clean", "corrupted", "corrupted_query" or "corrupted_gallery". A cell of the corruption matrix adds the
+            corruption and the severity, "corrupted/fog/3".
+        query, gallery: conditions.
     """
 
     name: str
@@ -101,21 +122,25 @@ class Protocol:
 
     @property
     def setting(self) -> str:
-        """The name of the setting, of a cell too."""
+        """The protocol's name without the corruption and the severity of a cell."""
         return self.name.split("/")[0]
 
     @property
     def condition(self) -> Condition:
-        """How the corrupted side looks, or both."""
+        """The condition of the corrupted side, or of both sides."""
         return self.gallery if self.query.is_clean else self.query
 
 
 @dataclass(frozen=True)
 class CorruptionSet:
-    """The corruptions of the corrupted test settings, for the record and for the means over them.
+    """The corruptions of the corrupted protocols, for results and for means over them.
 
-    `backend` computes them. `families`: those of `names` in each family, families without any left out. `seen`: those
-    of `names` that CORRUPTION.TRAIN stands for, the configuration's and not the checkpoint's.
+    Attributes:
+        backend: which implementation computes them.
+        names: corruptions.
+        severities: 1 to 5.
+        families: family -> those of `names` in it; families without any are left out.
+        seen: those of `names` that CORRUPTION.TRAIN of this configuration (not of the checkpoint) includes.
     """
 
     backend: str = ""
@@ -126,21 +151,27 @@ class CorruptionSet:
 
     @property
     def unseen(self) -> tuple[str, ...]:
+        """Those of `names` that are not `seen`."""
         return tuple(name for name in self.names if name not in self.seen)
 
 
 @dataclass(frozen=True)
 class DataBundle:
-    """What make_dataloader hands out.
+    """What make_dataloader returns.
 
-    `train` yields batches, dicts of `images` (B, 3, H, W) uint8 RGB, `corrupted` (the same, where the stage needs it),
-    `augmented` (B, 2, 3, H, W) (two further views of `images`, with INPUT.SELF_ID),
-    `pids` (B,) int64 labels from 0, `camids`, `viewids` (B,) int64, `paths` (list of str); None without training data.
-    `test_loader(split, condition, repeat)` yields the same for "query" or "gallery", in the order of `splits`, with the
-    pictures under `condition` as `images` and the data set's own identities as `pids`; it is a DataLoader, whose
-    `dataset[index]` is one sample.
-    `read_test_image(split, index, condition, repeat)` gives one of them at its own size, (H, W, 3) uint8 RGB.
-    `corruptions` says what the corrupted ones draw from.
+    A batch is a dict: `images` (B, 3, H, W) uint8 RGB; `corrupted`, like `images`, where the stage needs it;
+    `augmented` (B, 2, 3, H, W), two more views of `images`, with INPUT.SELF_ID; `pids`, `camids`, `viewids` (B,) int64;
+    `paths`, a list of str.
+
+    Attributes:
+        splits: the data set.
+        train: yields batches with class labels from 0 as `pids`; None without training data.
+        test_loader: (split, condition, repeat) -> DataLoader of "query" or "gallery" in the order of `splits`. Its
+            batches have the images under `condition` as `images`, and the data set's identities as `pids`.
+        read_test_image: (split, index, condition, repeat) -> one test image at its own size, (H, W, 3) uint8 RGB.
+        num_classes: identities of the training set.
+        num_cameras, num_views: of all splits.
+        corruptions: what the corrupted protocols sample from.
     """
 
     splits: DatasetSplits
@@ -155,7 +186,13 @@ class DataBundle:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features (N, D) float32 with identities and cameras (N,) int64 and the N paths."""
+    """Features of a query or gallery set.
+
+    Attributes:
+        features: (N, D) float32.
+        pids, camids: (N,) int64.
+        paths: N files, or ().
+    """
 
     features: torch.Tensor
     pids: np.ndarray
@@ -165,9 +202,13 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class RetrievalMetrics:
-    """Retrieval results, fractions in [0, 1]; `cmc` (max_rank,) float64, cmc[k-1] is Rank-k.
+    """Retrieval metrics, fractions in [0, 1].
 
-    A mean over several draws keeps the single results in `repeats`.
+    Attributes:
+        mAP, mINP: means over the queries that have a match.
+        cmc: (max_rank,) float64; cmc[k - 1] is Rank-k.
+        num_queries, num_valid_queries: queries, and those that have a match.
+        repeats: the single results, where this is a mean over repeats.
     """
 
     mAP: float
@@ -175,22 +216,22 @@ class RetrievalMetrics:
     cmc: np.ndarray
     num_queries: int
     num_valid_queries: int
-    repeats: tuple["RetrievalMetrics", ...] = ()
+    repeats: tuple[RetrievalMetrics, ...] = ()
 
     def rank(self, k: int) -> float:
-        """Rank-k matching rate; where fewer than k gallery entries exist, the last value."""
+        """Rank-k; where the gallery has fewer than k entries, the last value of the curve."""
         return float(self.cmc[min(k, len(self.cmc)) - 1])
 
 
 class Gaussian(NamedTuple):
-    """Diagonal Gaussians over the bridge's latent space: `mean` and `log_var` (B, L)."""
+    """Diagonal Gaussians over the bridge's latent space, L dimensions."""
 
-    mean: torch.Tensor
-    log_var: torch.Tensor
+    mean: torch.Tensor  # (B, L)
+    log_var: torch.Tensor  # (B, L)
 
 
 class BridgeOutput(NamedTuple):
-    """What the fine head computed from unit features u (clean) and u~ (corrupted); docs/method.md names the symbols."""
+    """Output of the bridge for unit features u (clean) and u~ (corrupted); docs/method.md defines the symbols."""
 
     clean: torch.Tensor  # u, (B, D)
     clean_reconstruction: torch.Tensor  # D(E(u)), (B, D)
@@ -202,7 +243,7 @@ class BridgeOutput(NamedTuple):
 
 
 class ModelOutput(NamedTuple):
-    """A training forward. N = B, or 2B (corrupted views first) where the identity terms see both views."""
+    """Output of a training forward. N = B, or 2B (corrupted views first) where the identity losses use both views."""
 
     embedding: torch.Tensor  # (N, D) class token after the last LayerNorm, before the neck
     features: torch.Tensor  # (N, D) after the neck
@@ -214,23 +255,24 @@ class ModelOutput(NamedTuple):
     corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
     bridge: BridgeOutput | None = None
     local_embeddings: tuple[torch.Tensor, ...] = ()  # of the jigsaw patch module's parts, (N, D) each, before the necks
-    local_features: tuple[torch.Tensor, ...] = ()  # after them
+    local_features: tuple[torch.Tensor, ...] = ()  # (N, D) each, after the necks
     local_logits: tuple[torch.Tensor, ...] = ()  # (N, C) each
-    augmented_logits: torch.Tensor | None = None  # (V, B, C) of V augmented views of the B pictures
+    augmented_logits: torch.Tensor | None = None  # (V, B, C) of V augmented views of the B images
 
 
 @dataclass
 class TrainState:
-    """Where a training run stands; all but `stage` and `checkpoint` is kept in the checkpoints that a run goes on from.
+    """Progress of training a stage. A training checkpoint keeps all fields but `stage` and `checkpoint`.
 
     Attributes:
-        stage: of CFAT.
-        epoch, step: whole epochs done, and steps done of the next one.
-        updates: steps done in all; epochs may differ in length.
+        stage: name of the CFAT stage.
+        epoch: epochs completed.
+        step: steps completed of the next epoch.
+        updates: steps completed in all; epochs may differ in length.
         checkpoint: the last file written for testing.
+        best: highest mAP of an evaluation; below 0 before the first one.
         history: mean loss terms of every epoch.
-        evaluations: mAP of every test setting at the epochs that were evaluated.
-        best: the mAP of the best of them, below 0 before the first.
+        evaluations: mAP of every protocol at the epochs that were evaluated.
     """
 
     stage: str

@@ -1,4 +1,4 @@
-"""Pictures of one's own in a CSV file: docs/own-data.md."""
+"""Custom images in a CSV file: docs/own-data.md."""
 
 import csv
 import io
@@ -7,12 +7,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.readers.custom import ALL, TEST, OwnPicture, explain_missing, make_splits
+from yacs.config import CfgNode
+
+from datasets.readers.custom import ALL, TEST, make_splits
 from datasets.readers.file_errors import FileErrors
+from datasets.readers.locate import explain_missing
+from datasets.readers.numbering import CustomImage
 from utils.errors import UserError
+from utils.escaping import read_cell
 from utils.files import MIB, read_text
 from utils.structures import SPLIT_NAMES, DatasetSplits
-from utils.text import read_cell
 
 logger = logging.getLogger(__name__)
 
@@ -24,42 +28,47 @@ MAX_LIST = 512 * MIB  # five million rows
 SPLITS = (*SPLIT_NAMES, TEST)
 
 
-def read_csv(root_dir: str | Path, faults: FileErrors, *, file: str, seed: int, train_share: float) -> DatasetSplits:
-    """The pictures of a list, in the order of its rows.
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
+    split = cfg.DATASETS.SPLIT
+    return read_csv(root, errors, file=cfg.DATASETS.CSV.FILE, seed=split.SEED, train_share=split.TRAIN_SHARE)
+
+
+def read_csv(root: str | Path, errors: FileErrors, *, file: str, seed: int, train_share: float) -> DatasetSplits:
+    """Reads the images of a list, in the order of its rows.
 
     Args:
-        root_dir: directory that `file` and the paths in it are relative to; absolute paths stay.
-        faults: takes up bad rows.
+        root: directory that `file` and the paths in it are relative to; absolute paths stay.
+        errors: collects wrong rows.
         file: UTF-8, a header with the columns path, pid and, optionally, camid, viewid and split, in any order;
-            separated by commas, semicolons or tabs; other columns are not read. Without split everything is drawn, the
-            people who train and the queries; the rows of split test are drawn into query and gallery.
+            separated by commas, semicolons or tabs; other columns are not read. Without split, training identities and
+            queries are sampled; the rows of split test are sampled into query and gallery.
         seed, train_share: see make_splits.
 
     Raises:
-        UserError: the file is missing, is no UTF-8 or no CSV, or lacks a column.
+        UserError: the file is missing, is not UTF-8 or not CSV, or lacks a column.
     """
-    root, path = Path(root_dir), Path(root_dir) / file
+    root, path = Path(root), Path(root) / file
     if not path.exists() or path.is_dir():
         raise UserError(f"DATASETS.CSV.FILE {file}: {explain_missing(path)}")
     try:
         text = read_text(path, max_bytes=MAX_LIST)
     except UserError as error:
         raise UserError(f"DATASETS.CSV.FILE {error}") from error
-    rows = ((row, f"{path}, line {line}") for row, line in _rows(path, text, faults))
-    pictures = [picture for row, where in rows for picture in _read_row(root, row, where, faults)]
-    pictures = list(_once(pictures, faults))
-    mixed = {picture.split for picture in pictures} & {"query", "gallery"}
-    if mixed and any(picture.split == TEST for picture in pictures):
+    rows = ((row, f"{path}, line {line}") for row, line in _rows(path, text, errors))
+    images = [image for row, where in rows if (image := _read_row(root, row, where, errors))]
+    images = list(_without_repeats(images, errors))
+    given = {image.split for image in images} & {"query", "gallery"}
+    if given and any(image.split == TEST for image in images):
         raise UserError(
-            f"{path}: split {TEST} stands beside {' and '.join(sorted(mixed))}; expected query and gallery, or {TEST}, "
-            "which is drawn into both"
+            f"{path}: split {TEST} stands beside {' and '.join(sorted(given))}; expected query and gallery, or {TEST}, "
+            "which is sampled into both"
         )
     return make_splits(
-        pictures, faults, name="csv", version=path.stem, root=str(root), seed=seed, train_share=train_share
+        images, errors, name="csv", version=path.stem, root=str(root), seed=seed, train_share=train_share
     )
 
 
-def _rows(path: Path, text: str, faults: FileErrors) -> Iterator[tuple[dict[str, str], int]]:
+def _rows(path: Path, text: str, errors: FileErrors) -> Iterator[tuple[dict[str, str], int]]:
     """Column -> field of every row with as many fields as the header, and the number of its line."""
     delimiter, line = _find_delimiter(path, text), 0
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -73,7 +82,7 @@ def _rows(path: Path, text: str, faults: FileErrors) -> Iterator[tuple[dict[str,
             if len(fields) == len(names):
                 yield dict(zip(names, fields, strict=True)), line
             elif any(fields):
-                faults.add(f"{path}, line {line}: {len(fields)} fields, expected {len(names)}: {', '.join(names)}")
+                errors.add(f"{path}, line {line}: {len(fields)} fields, expected {len(names)}: {', '.join(names)}")
     except csv.Error as error:
         raise UserError(
             f"{path}: no CSV from line {line + 1} on ({error}); a quotation mark may lack its partner"
@@ -99,41 +108,40 @@ def _find_delimiter(path: Path, text: str) -> str:
     )
 
 
-def _read_row(root: Path, row: dict[str, str], where: str, faults: FileErrors) -> Iterator[OwnPicture]:
+def _read_row(root: Path, row: dict[str, str], where: str, errors: FileErrors) -> CustomImage | None:
     if not any(row.values()):
-        return  # spreadsheets leave such rows at the end
+        return None  # spreadsheets leave such rows at the end
     split = row.get("split", ALL).lower()
+    path = str(root / row["path"])
     if missing := [name for name in (*NEEDED, "split") if not row.get(name, ALL)]:
-        faults.add(f"{where}: no {' and no '.join(missing)}; fill it in, or remove the row")
-        return
-    if split not in SPLITS and "split" in row:
-        faults.add(f"{where}: split {row['split'][:QUOTED]}; expected {', '.join(SPLITS)}")
-        return
-    picture = str(root / row["path"])
-    if os.path.isfile(picture):
-        yield OwnPicture(picture, split, row["pid"], row.get("camid", ""), row.get("viewid", ""), where)
-    else:
+        errors.add(f"{where}: no {' and no '.join(missing)}; fill it in, or remove the row")
+    elif split not in SPLITS and "split" in row:
+        errors.add(f"{where}: split {row['split'][:QUOTED]}; expected {', '.join(SPLITS)}")
+    elif not os.path.isfile(path):
         slashes = "write its path with forward slashes, or " if "\\" in row["path"] else ""
-        faults.add(f"{where}: picture {picture[:QUOTED]} does not exist; {slashes}correct or remove the row")
+        errors.add(f"{where}: image {path[:QUOTED]} does not exist; {slashes}correct or remove the row")
+    else:
+        return CustomImage(path, split, row["pid"], row.get("camid", ""), row.get("viewid", ""), where)
+    return None
 
 
-def _once(pictures: list[OwnPicture], faults: FileErrors) -> Iterator[OwnPicture]:
-    """The pictures, each path once in a split, of one person in all."""
-    first: dict[tuple[str, str], OwnPicture] = {}
-    person: dict[str, OwnPicture] = {}
-    for picture in pictures:
-        path = os.path.normpath(picture.path)
-        before, elsewhere = first.setdefault((picture.split, path), picture), person.setdefault(path, picture)
-        if elsewhere.pid != picture.pid:
-            faults.add(
-                f"{picture.where}: {picture.path} is pid {picture.pid[:QUOTED]}, in {elsewhere.where} it is "
-                f"{elsewhere.pid[:QUOTED]}; "
-                "correct or remove one of the rows"
+def _without_repeats(images: list[CustomImage], errors: FileErrors) -> Iterator[CustomImage]:
+    """The images, each path once in a split, with one pid in all."""
+    first_in_split: dict[tuple[str, str], CustomImage] = {}
+    first_of_all: dict[str, CustomImage] = {}
+    for image in images:
+        path = os.path.normpath(image.path)
+        first = first_of_all.setdefault(path, image)
+        before = first_in_split.setdefault((image.split, path), image)
+        if first.pid != image.pid:
+            errors.add(
+                f"{image.where}: {image.path} is pid {image.pid[:QUOTED]}, in {first.where} it is "
+                f"{first.pid[:QUOTED]}; correct or remove one of the rows"
             )
-        elif before is picture:
-            yield picture
+        elif before is not image:
+            errors.add(
+                f"{image.where}: {image.path} a second time in split {image.split}, as in {before.where}; remove one "
+                "of the rows"
+            )
         else:
-            faults.add(
-                f"{picture.where}: {picture.path} a second time in split {picture.split}, as in {before.where}; "
-                "remove one of the rows"
-            )
+            yield image

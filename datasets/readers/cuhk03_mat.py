@@ -1,10 +1,9 @@
-"""The file that holds CUHK03's new protocol: who trains and who is tested.
+"""Reads the file of CUHK03's new protocol: the training and the test identities.
 
 Zhong, Zheng, Cao, Li, Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
 """
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -14,29 +13,28 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from datasets.readers.cuhk03_images import IMAGE_NAME
 from datasets.readers.locate import find_by_content
 from utils.errors import UserError
 from utils.files import MIB, read_bytes
 from utils.structures import SPLIT_NAMES
 
 URL = "https://github.com/zhunzhong07/person-re-ranking"
-# Every number from 1, as in cuhk-03.mat.
-PICTURE_NAME = re.compile(
-    r"(?P<pair>\d{1,9})_(?P<person>\d{1,9})_(?P<view>[12])_(?P<picture>\d{1,9})\.png", re.ASCII
-)
 MAX_FILE, MAX_CONTENT = 16 * MIB, 64 * MIB  # the published ones have 0.2 and 2 MB
 MAX_CONTAINERS = 8
-# Of MATLAB 5 files: bytes of the head and of a tag, kinds of elements, and classes of arrays that hold no others.
+# Of MATLAB 5 files: bytes of the header and of a tag, types of elements, and classes of arrays that hold no others.
 HEAD, TAG, MATRIX, COMPRESSED = 128, 8, 14, 15
 PLAIN = range(4, 16)
-# What scipy raises for files that are damaged or hold something else.
-_BROKEN = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, EOFError,
-           MemoryError, NameError, MatReadError, zlib.error)  # fmt: skip
+# Exceptions of scipy for files that are damaged or hold something else.
+_BROKEN = (
+    *(OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, EOFError),
+    *(MemoryError, NameError, MatReadError, zlib.error),
+)
 
 
 def _check_variables(content: bytes) -> None:
-    """Raises ValueError where the variables of a MATLAB 5 file, unpacked, are larger than MAX_CONTENT bytes, or are
-    cell arrays in cell arrays, at whose depth scipy would crash."""
+    """Raises ValueError where the variables of a MATLAB 5 file decompress to more than MAX_CONTENT bytes, or nest cell
+    arrays, at whose depth scipy would crash."""
     order, position, left, containers = ">" if content[126:128] == b"MI" else "<", HEAD, MAX_CONTENT, 0
     while position + TAG <= len(content):
         kind, size = struct.unpack_from(f"{order}II", content, position)
@@ -53,16 +51,16 @@ def _check_variables(content: bytes) -> None:
 
 
 def _count_containers(variable: bytes, order: str) -> int:
-    """Arrays that hold arrays, in a variable and within them."""
+    """Counts the arrays that hold arrays, in a variable and within them."""
     position = containers = 0
     while position + TAG <= len(variable):
         kind, size = struct.unpack_from(f"{order}II", variable, position)
         position += TAG
-        if kind == MATRIX:  # its flags, with its class, and then its other parts
+        if kind == MATRIX:  # its flags, with its class, then its other parts
             if size and position + 12 <= len(variable):
                 containers += struct.unpack_from(f"{order}I", variable, position + 8)[0] & 0xFF not in PLAIN
                 position += 16
-        elif kind < 2**16:  # others have their data in the tag
+        elif kind < 2**16:  # small elements have their data in the tag
             position += size + -size % 8
     return containers
 
@@ -75,19 +73,19 @@ def find_protocol(root: Path, places: Sequence[str], boxes: str) -> Path:
         return place / name
     if found is None:
         raise UserError(
-            f"CUHK03: {name} not found in {', '.join(str(root / place) for place in places)}: it says who trains and "
-            f"who is tested. Download it from {URL} into {root / 'cuhk03'}/"
+            f"CUHK03: {name} not found in {', '.join(str(root / place) for place in places)}: it holds the "
+            f"training and the test identities. Download it from {URL} into {root / 'cuhk03'}/"
         )
     return found
 
 
 def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
-    """Per split the (file name, pid) of its pictures.
+    """Reads the (file name, pid) of the images of each split.
 
     Raises:
         UserError: not a MATLAB file, not the new protocol's, or contradictory.
     """
-    advice = f"Download it anew from {URL} (the raw file, not the page that shows it)"
+    advice = f"Download it again from {URL} (the raw file, not the page that shows it)"
     try:
         content = read_bytes(path, max_bytes=MAX_FILE)
         _check_variables(content)
@@ -106,12 +104,13 @@ def load_protocol(path: Path) -> dict[str, list[tuple[str, int]]]:
     for split, index in indexes.items():
         if outside := index[(index < 0) | (index >= len(names))].tolist():
             raise UserError(
-                f"{path}: {split}_idx has {outside[0] + 1}; expected 1 to {len(names)}, as filelist is long. {advice}"
+                f"{path}: {split}_idx has {outside[0] + 1}; expected 1 to {len(names)}, one per name in filelist. "
+                f"{advice}"
             )
-    if unknown := [name for name in names if not PICTURE_NAME.fullmatch(name)]:
+    if unknown := [name for name in names if not IMAGE_NAME.fullmatch(name)]:
         raise UserError(
             f"{path}: filelist has {unknown[0]!r}, a name that does not parse; expected "
-            f"<pair>_<person>_<view>_<picture>.png, e.g. 1_001_1_01.png. {advice}"
+            f"<pair>_<person>_<view>_<number>.png, e.g. 1_001_1_01.png. {advice}"
         )
     if wrong := labels[(pids != labels) | (pids < 0)].tolist():
         raise UserError(f"{path}: labels has {wrong[0]}; expected numbers of people, from 0. {advice}")

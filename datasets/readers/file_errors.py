@@ -1,4 +1,4 @@
-"""What is wrong with single files: told before the first batch, or counted and left out."""
+"""Errors of single files: collected while a data set is read, then raised, or logged and the files left out."""
 
 import logging
 from collections.abc import Collection
@@ -7,17 +7,17 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 5  # faults that a log line quotes
+SHOWN = 5  # errors that a log line quotes
 
 
 class FileErrors:
-    """Collects what is wrong with single files while a data set is read; the files are left out of it.
+    """Collects the errors of single files while a data set is read; the files are left out of it.
 
     Args:
-        damaged: paths of pictures that are known to be damaged already; readers that draw a split leave them out first.
+        damaged: paths of images that are known to be damaged; readers that sample a split leave them out first.
 
     Attributes:
-        messages: one text per fault: which file, what was found, what was expected, what to do.
+        messages: one text per error: which file, what was found, what was expected, what to do.
     """
 
     def __init__(self, damaged: Collection[str] = ()) -> None:
@@ -28,13 +28,13 @@ class FileErrors:
         self.messages.append(message)
 
     def raise_if_errors(self, on_bad_image: str) -> None:
-        """Acts on what was found as DATASETS.ON_BAD_IMAGE says.
+        """Acts on the errors as DATASETS.ON_BAD_IMAGE says.
 
         Args:
             on_bad_image: "error", or "skip", which counts and logs instead.
 
         Raises:
-            UserError: with "error", where there is a fault; the message is that of the first.
+            UserError: with "error", where there is one; the message is that of the first.
         """
         if not self.messages:
             return
@@ -44,7 +44,5 @@ class FileErrors:
             raise UserError(
                 f"{self.messages[0]}{more}\nTo leave out what is damaged, with a warning: DATASETS.ON_BAD_IMAGE skip"
             )
-        logger.warning(
-            "DATASETS.ON_BAD_IMAGE skip: left out %d, %s", count, "; ".join(self.messages[:SHOWN]) +
-            ("" if count <= SHOWN else "; ..."),
-        )  # fmt: skip
+        quoted = "; ".join([*self.messages[:SHOWN], *(["..."] if count > SHOWN else [])])
+        logger.warning("DATASETS.ON_BAD_IMAGE skip: left out %d, %s", count, quoted)

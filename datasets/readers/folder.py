@@ -1,56 +1,63 @@
-"""Pictures of one's own in directories, with whatever names: docs/own-data.md.
+"""Custom images in directories, with any names: docs/own-data.md.
 
-A regular expression reads person, camera and viewpoint from the path of a picture below the directory of its split.
+A regular expression reads identity, camera and viewpoint from the path of an image below the directory of its split.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.readers.custom import ALL, TEST, OwnPicture, explain_missing, make_splits
+from yacs.config import CfgNode
+
+from datasets.readers.custom import ALL, TEST, make_splits
 from datasets.readers.file_errors import FileErrors
+from datasets.readers.locate import explain_missing
+from datasets.readers.numbering import CustomImage
 from utils.errors import UserError
-from utils.listing import SUFFIXES, list_images
+from utils.image_listing import SUFFIXES, list_images
 from utils.structures import DatasetSplits
 
 GROUPS = ("pid", "camid", "viewid")
 
 
+def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
+    folder, split = cfg.DATASETS.FOLDER, cfg.DATASETS.SPLIT
+    directories = {"train": folder.TRAIN, "query": folder.QUERY, "gallery": folder.GALLERY}
+    return read_folder(
+        root, errors, directories=directories, pattern=folder.PATTERN, seed=split.SEED, train_share=split.TRAIN_SHARE
+    )
+
+
 def read_folder(
-    root_dir: str | Path,
-    faults: FileErrors,
+    root: str | Path,
+    errors: FileErrors,
     *,
     directories: dict[str, str],
     pattern: str,
     seed: int,
     train_share: float,
 ) -> DatasetSplits:
-    """The pictures below the directories of train, query and gallery, in the order of their names.
+    """Reads the images below the directories of train, query and gallery, in the order of their names.
 
     Args:
-        root_dir: the data set's own directory.
-        faults: takes up names that do not match.
-        directories: of each split, below `root_dir`, "." for itself. "" for query: drawn from the gallery; "" for
-            train: none. The same for train and gallery: people are drawn for training.
-        pattern: regular expression for the whole path of a picture below the directory of its split, with forward
+        root: the data set's own directory.
+        errors: collects names that do not match.
+        directories: of each split, below `root`, "." for itself. "" for query: sampled from the gallery; "" for train:
+            none. The same for train and gallery: training identities are sampled.
+        pattern: regular expression for the whole path of an image below the directory of its split, with forward
             slashes; its named groups are pid and, optionally, camid and viewid. A group of digits alone, as in
             (?P<pid>\\d+), gives numbers, in which 1 and 01 are the same; others give names, in which they are not.
         seed, train_share: see make_splits.
 
     Raises:
-        UserError: a directory is missing, holds no picture or lies in another, or the pattern matches nothing.
+        UserError: a directory is missing, holds no image or lies in another, or the pattern matches nothing.
     """
-    root, names = Path(root_dir), re.compile(pattern)
-    if unknown := sorted(set(names.groupindex) - set(GROUPS)):
-        raise UserError(
-            f"DATASETS.FOLDER.PATTERN {pattern}: unknown group {', '.join(unknown)}; expected {', '.join(GROUPS)}. A "
-            "group that is not to be read is written (?:...)"
-        )
+    root, names = Path(root), compile_pattern(pattern)
     places = _find_places(root, directories)
-    pictures = [picture for split, place in places.items() for picture in _read_split(place, split, names, faults)]
+    images = [image for split, place in places.items() for image in _read_split(place, split, names, errors)]
     return make_splits(
-        pictures,
-        faults,
+        images,
+        errors,
         name="folder",
         version=root.resolve().name,
         root=str(root),
@@ -60,6 +67,17 @@ def read_folder(
     )
 
 
+def compile_pattern(pattern: str) -> re.Pattern:
+    """DATASETS.FOLDER.PATTERN; UserError where it has other groups than GROUPS."""
+    names = re.compile(pattern)
+    if unknown := sorted(set(names.groupindex) - set(GROUPS)):
+        raise UserError(
+            f"DATASETS.FOLDER.PATTERN {pattern}: unknown group {', '.join(unknown)}; expected {', '.join(GROUPS)}. "
+            "Write a group that is not to be read as (?:...)"
+        )
+    return names
+
+
 def _is_numeric(pattern: str, group: str) -> bool:
     """Whether a group of the pattern consists of digits alone, and possibly a minus sign."""
     digits = r"(?:(?:\\d|\[0-9\])(?:[+*?]|\{\d*(?:,\d*)?\})*)+"
@@ -67,7 +85,7 @@ def _is_numeric(pattern: str, group: str) -> bool:
 
 
 def _find_places(root: Path, directories: dict[str, str]) -> dict[str, Path]:
-    """Split -> its directory, TEST and ALL in place of those that are drawn."""
+    """Split -> its directory; TEST and ALL replace the splits that are sampled."""
     places = {}
     for split, directory in directories.items():
         if directory:
@@ -78,13 +96,14 @@ def _find_places(root: Path, directories: dict[str, str]) -> dict[str, Path]:
     for inner, outer in ((inner, outer) for inner in real for outer in real if real[outer] in real[inner].parents):
         raise UserError(
             f"DATASETS.FOLDER.{inner.upper()}: {places[inner]} lies in {places[outer]}, the directory of {outer}, so "
-            f"that its pictures would be in {outer} too; expected the same directory, or one beside it"
+            f"that its images would be in {outer} too; expected the same directory, or one beside it"
         )
     if real.get("train") == real["gallery"]:
         if "query" in places:
             raise UserError(
-                f"DATASETS.FOLDER: TRAIN and GALLERY are the same directory, {places['gallery']}, of which people are "
-                f'drawn for training; then the queries are drawn too: expected QUERY "", found {directories["query"]}'
+                f"DATASETS.FOLDER: TRAIN and GALLERY are the same directory, {places['gallery']}, from which training "
+                'identities are sampled; then the queries are sampled too: expected QUERY "", found '
+                f"{directories['query']}"
             )
         return {ALL: places["gallery"]}
     if "query" not in places:
@@ -92,22 +111,22 @@ def _find_places(root: Path, directories: dict[str, str]) -> dict[str, Path]:
     return places
 
 
-def _read_split(directory: Path, split: str, names: re.Pattern, faults: FileErrors) -> Iterator[OwnPicture]:
-    before = len(faults.messages)
-    paths = list(list_images(directory, faults.add))
-    if not paths and len(faults.messages) == before:
-        raise UserError(f"{directory}: no picture below it; expected files that end in {', '.join(SUFFIXES)}")
+def _read_split(directory: Path, split: str, names: re.Pattern, errors: FileErrors) -> Iterator[CustomImage]:
+    before = len(errors.messages)
+    paths = list(list_images(directory, errors.add))
+    if not paths and len(errors.messages) == before:
+        raise UserError(f"{directory}: no image below it; expected files that end in {', '.join(SUFFIXES)}")
     matches = {path: names.fullmatch(path) for path in paths}
     if paths and not any(matches.values()):
         raise UserError(
-            f"DATASETS.FOLDER.PATTERN {names.pattern} matches none of the {len(paths)} pictures below {directory}; it "
-            f"must match the whole of a picture's path below that directory, e.g. {paths[0]}"
+            f"DATASETS.FOLDER.PATTERN {names.pattern} matches none of the {len(paths)} images below {directory}; it "
+            f"must match the whole of an image's path below that directory, e.g. {paths[0]}"
         )
     for path, match in matches.items():
         found = match.groupdict(default="") if match else {}
         where = str(directory / path)
         if found.get("pid"):
-            yield OwnPicture(where, split, found["pid"], found.get("camid", ""), found.get("viewid", ""), where)
+            yield CustomImage(where, split, found["pid"], found.get("camid", ""), found.get("viewid", ""), where)
         else:
             wrong = "its pid is empty in" if match else f"{path} does not match"
-            faults.add(f"{where}: {wrong} DATASETS.FOLDER.PATTERN {names.pattern}. Rename or remove the file")
+            errors.add(f"{where}: {wrong} DATASETS.FOLDER.PATTERN {names.pattern}. Rename or remove the file")

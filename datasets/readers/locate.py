@@ -1,12 +1,12 @@
-"""Where a data set lies: its directory below DATASETS.ROOT_DIR."""
+"""Finds the directory of a data set below DATASETS.ROOT_DIR."""
 
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.listing import SUFFIXES, is_machine_made
+from utils.errors import UserError, did_you_mean
+from utils.image_listing import SUFFIXES, is_machine_made
 
 logger = logging.getLogger(__name__)
 
@@ -25,21 +25,20 @@ def find_directory(
     download: str,
     fits: Callable[[Path], bool] = lambda directory: True,
 ) -> Path:
-    """The directory of a data set: the first of `names` below `root` that is there and holds all of `inside`, else the
-    one with that content, whatever its name.
+    """Finds a data set: the first of `names` below `root` that holds all of `inside`, else any directory that does.
 
     Args:
         root: DATASETS.ROOT_DIR.
         names: names that the directory may have.
-        inside: what it must hold, relative to it.
+        inside: names that it must hold.
         title: name of the data set, for messages.
-        download: what to do where it is nowhere, a sentence.
+        download: what to do where it is not found, a sentence.
         fits: whether a directory of another name that holds `inside` is the data set.
 
     Raises:
         PermissionError: a directory above `root` must not be entered.
-        UserError: not found, or several have its content. An archive that is not unpacked and names in another case are
-            recognised and told.
+        UserError: not found, or several have its content; the message names an archive that is not unpacked, and names
+            in another case.
     """
     root = Path(root)
     for name in names:
@@ -50,12 +49,10 @@ def find_directory(
         raise UserError(f"{title} not found: DATASETS.ROOT_DIR: {why}. {download}")
     if found := find_by_content(root, inside, title=title, name=names[0], fits=fits):
         return found
-    for explain in (_another_case, _archive):
-        if told := explain(root, names, inside):
-            raise UserError(f"{title} not found: {told}")
-    there = next((root / name for name in names if os.path.isdir(root / name)), None)
-    if there is not None:
-        check_inside(there, inside, title=title)
+    _raise_if_explained(root, names, inside, title)
+    incomplete = next((root / name for name in names if os.path.isdir(root / name)), None)
+    if incomplete is not None:
+        check_inside(incomplete, inside, title=title)
     others = list(_search(root, inside))
     other = f"{others[0]} holds {', '.join(inside)}, but the images of another data set. " if others else ""
     places = " nor ".join(str(root / name) for name in names)
@@ -73,11 +70,14 @@ def find_by_content(
     name: str,
     fits: Callable[[Path], bool] = lambda directory: True,
 ) -> Path | None:
-    """The directory, `root` or up to DEPTH levels below it, that holds all of `inside` and `fits`; None: there is none.
+    """Finds the directory, `root` or up to DEPTH levels below it, that holds all of `inside` and `fits`.
 
     Args:
         root, inside, title, fits: see find_directory.
         name: that the directory is expected to have, for messages.
+
+    Returns:
+        The directory, or None.
 
     Raises:
         UserError: several have this content.
@@ -96,7 +96,7 @@ def find_by_content(
 
 
 def _search(root: Path, inside: Sequence[str]) -> Iterator[Path]:
-    """Directories that hold all of `inside`, level by level; none below one of them, nor below one of images."""
+    """Directories that hold all of `inside`, level by level; not below one of them, nor below one of images."""
     level, left = [root], MAX_DIRECTORIES
     for depth in range(DEPTH + 1):
         below = []
@@ -126,12 +126,10 @@ def _directories_in(place: Path, *, with_images: bool) -> list[Path]:
 
 
 def check_inside(directory: Path, inside: Sequence[str], *, title: str) -> None:
-    """Raises UserError unless the directory holds all of `inside`; names in another case and archives are told."""
+    """Raises UserError unless the directory holds all of `inside`."""
     if holds(directory, inside):
         return
-    for explain in (_another_case, _archive):
-        if told := explain(directory.parent, (directory.name,), inside):
-            raise UserError(f"{title} not found: {told}")
+    _raise_if_explained(directory.parent, (directory.name,), inside, title)
     missing = ", ".join(name for name in inside if not os.path.exists(directory / name))
     raise UserError(
         f"{title}: {directory}: {missing} missing; expected {', '.join(inside)}; it holds {content_of(directory)}. The "
@@ -139,13 +137,31 @@ def check_inside(directory: Path, inside: Sequence[str], *, title: str) -> None:
     )
 
 
+def _raise_if_explained(root: Path, names: Sequence[str], inside: Sequence[str], title: str) -> None:
+    """Raises UserError where a name in another case, or an archive that is not unpacked, explains what is missing."""
+    if reason := _another_case(root, names, inside) or _archive(root, names, inside):
+        raise UserError(f"{title} not found: {reason}")
+
+
+def explain_missing(path: Path) -> str:
+    """What exists instead of `path`: the directory above it, its content, and the nearest name."""
+    above = next((place for place in path.parents if place.is_dir()), None)
+    if path.exists():
+        return f"{path} is a {'directory' if path.is_dir() else 'file'}"
+    if above is None:
+        return f"{path} does not exist"
+    missing = path.relative_to(above).parts[0]
+    names = [name for name in _names_in(above) if not is_machine_made(name)]
+    return f"{path} does not exist; {above} holds {_quote(names)}{did_you_mean(missing, names)}"
+
+
 def holds(directory: Path, inside: Sequence[str]) -> bool:
-    """Whether all of `inside` is in the directory; what must not be read counts as not there, as with os.path."""
+    """Whether all of `inside` is in the directory; what must not be read counts as missing, as with os.path."""
     return os.path.isdir(directory) and all(os.path.exists(directory / name) for name in inside)
 
 
 def _names_in(directory: Path) -> list[str]:
-    """Sorted; none of a directory that is not there or must not be read."""
+    """Sorted; none of a directory that does not exist or must not be read."""
     try:
         return sorted(os.listdir(directory))
     except OSError:
@@ -153,7 +169,7 @@ def _names_in(directory: Path) -> list[str]:
 
 
 def _is_there(path: Path) -> bool:
-    """As os.path.exists, but PermissionError where that cannot be told."""
+    """As os.path.exists, but PermissionError where a directory above must not be entered."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -163,7 +179,10 @@ def _is_there(path: Path) -> bool:
 
 def content_of(directory: Path) -> str:
     """The first names in a directory, for a message."""
-    names = _names_in(directory)
+    return _quote(_names_in(directory))
+
+
+def _quote(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "nothing"
 
 

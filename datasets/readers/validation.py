@@ -1,4 +1,4 @@
-"""What readers share: counts, and what is true of every data set that was read well."""
+"""What readers share: counts, and the checks of every data set that was read."""
 
 import logging
 import os
@@ -11,12 +11,12 @@ logger = logging.getLogger(__name__)
 
 DISTRACTOR_PID = 0
 SHOWN = 5  # names that a message quotes
-# Numbers that a file name may give; more would only be a name that was misread, and a table of that many cameras.
+# Numbers that a file name may give; larger ones come from a misread name, and would make a table of that many cameras.
 MAX_PID, MAX_CAMERAS = 10**9, 10**4
 
 
 def count(splits: DatasetSplits, split: str) -> Counts:
-    """Pictures and identities of a split; distractors are pictures of no identity."""
+    """Images and identities of a split; distractors are images of no identity."""
     pids = {record.pid for record in getattr(splits, split)}
     if splits.has_distractors:
         pids.discard(DISTRACTOR_PID)
@@ -27,11 +27,17 @@ def all_records(splits: DatasetSplits) -> tuple[ImageRecord, ...]:
     return (*splits.train, *splits.query, *splits.gallery)
 
 
+def labels_of(splits: DatasetSplits) -> list[int]:
+    """The label from 0, in the order of pids, of every training image."""
+    label_of = {pid: label for label, pid in enumerate(sorted({record.pid for record in splits.train}))}
+    return [label_of[record.pid] for record in splits.train]
+
+
 def seed_label(path: str, root: str) -> str:
     """The name of an image that its corruption is seeded from, with forward slashes.
 
     Below `root`, however the two are written (through links, relative or absolute), it is the path below `root`, so
-    that a copy elsewhere is corrupted alike. Of other images it is what names them: a path that starts at `root` and
+    that a copy elsewhere is corrupted alike. For other images it is what names them: a path that starts at `root` and
     leaves it by `..` as it is, else the absolute path, which does not depend on where `root` lies.
     """
     label = os.path.relpath(path, root)
@@ -49,13 +55,12 @@ def _leaves(relative: str) -> bool:
 
 
 def report_spellings(spellings: dict[int, set[str]], title: str) -> None:
-    """Warns where file names write one pid in several ways, as 1 and 0001: number -> its texts."""
+    """Warns where file names write one pid in several ways, as 1 and 0001: pid -> its texts."""
     several = [" = ".join(sorted(texts)) for texts in spellings.values() if len(texts) > 1]
     if several:
-        logger.warning(
-            "%s: %d identities are written in several ways, and are one each since pids are numbers there: %s%s",
-            title, len(several), ", ".join(several[:SHOWN]), ", ..." if len(several) > SHOWN else "",
-        )  # fmt: skip
+        more = ", ..." if len(several) > SHOWN else ""
+        message = "%s: %d identities are written in several ways; pids are numbers there, so each is one identity: %s%s"
+        logger.warning(message, title, len(several), ", ".join(several[:SHOWN]), more)
 
 
 def cameras_of(splits: DatasetSplits) -> set[int]:
@@ -77,16 +82,18 @@ def differences(splits: DatasetSplits) -> dict[str, str]:
 
 def check_counts(splits: DatasetSplits, *, refuse: bool) -> None:
     """Raises UserError where counts are not the published ones; with `refuse` False, logs a warning."""
-    if faults := differences(splits):
-        message = f"{splits.root}: not {splits.title} as published: " + "; ".join(faults.values())
+    if found := differences(splits):
+        message = f"{splits.root}: not {splits.title} as published: " + "; ".join(found.values())
         if refuse:
             raise UserError(f"{message}. Unpack the archive again, or accept a subset with DATASETS.CHECK_COUNTS False")
         logger.warning("%s", message)
 
 
-def lost_queries(splits: DatasetSplits) -> list[str]:
-    """Paths of the queries that nothing in the gallery can match: the same pid, by another camera or, where cameras are
-    not known, in another file."""
+def queries_without_match(splits: DatasetSplits) -> list[str]:
+    """Paths of the queries that nothing in the gallery can match.
+
+    A match has the same pid, by another camera or, where cameras are not known, in another file.
+    """
 
     def source(record: ImageRecord) -> int | str:
         return record.camid if splits.has_cameras else os.path.realpath(record.path)
@@ -97,17 +104,23 @@ def lost_queries(splits: DatasetSplits) -> list[str]:
     return [record.path for record in splits.query if not sources[record.pid] - {source(record)}]
 
 
-def check_matches(splits: DatasetSplits) -> None:
-    """Raises UserError where no query has a match in the gallery; a warning tells of some that have none."""
-    lost = lost_queries(splits)
-    if not lost:
-        return
+def describe_without_match(splits: DatasetSplits, paths: list[str], *, shown: int) -> str:
+    """A message about queries without a match that quotes the first ones."""
     expected = "by another camera" if splits.has_cameras else "in another file"
-    message = (
-        f"{splits.title}: {len(lost)} of {len(splits.query)} queries have no match in the gallery, the same identity "
-        f"{expected}, the first is {lost[0]}"
+    more = ", ..." if len(paths) > shown else ""
+    return (
+        f"{len(paths)} of {len(splits.query)} queries have no match in the gallery, the same identity {expected}: "
+        f"{', '.join(paths[:shown])}{more}"
     )
-    if len(lost) == len(splits.query):
+
+
+def check_matches(splits: DatasetSplits) -> None:
+    """Raises UserError where no query has a match in the gallery; warns where some have none."""
+    paths = queries_without_match(splits)
+    if not paths:
+        return
+    message = f"{splits.title}: {describe_without_match(splits, paths, shown=1)}"
+    if len(paths) == len(splits.query):
         raise UserError(f"{message}; check that query and gallery share identities, and their cameras")
     logger.warning("%s; they do not count", message)
 
@@ -117,6 +130,6 @@ def check_not_empty(splits: DatasetSplits, names: tuple[str, ...]) -> None:
     for split in names:
         if not getattr(splits, split):
             raise UserError(
-                f"{splits.root}: no pictures for the {split} set of {splits.title}; unpack the archive again, or look "
-                "at what the keys below DATASETS name"
+                f"{splits.root}: no images for the {split} set of {splits.title}; unpack the archive again, or check "
+                "the keys below DATASETS"
             )

@@ -1,14 +1,19 @@
-"""Who the synthetic pedestrians are: what a person wears and carries, and how the cloth looks at a point of the body.
+"""Samples what a person wears and carries, and computes the colours of cloth at points of the body.
 
-Identities share a few palettes, so that what tells them apart is pattern, cut, bag, hair and build, not colour.
+Identities share a few palettes, so they differ by pattern, cut, bag, hair and build rather than by colour.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-# Difficulty. Fewer palettes and more COLOUR_JITTER make colours say less; a higher PLAIN_SHARE makes more people
-# without a pattern; BUILD_SPREAD is how much bodies differ.
+T = TypeVar("T")
+Colour = tuple[float, float, float]
+
+# Difficulty: fewer palettes and a larger COLOUR_JITTER make colours less discriminative; PLAIN_SHARE is the fraction of
+# people whose upper garment has no pattern; BUILD_SPREAD is how much bodies differ.
 PLAIN_SHARE = 0.12
 COLOUR_JITTER = 0.03
 BUILD_SPREAD = 0.16
@@ -36,7 +41,7 @@ BAGS = ("none", "none", "backpack", "backpack", "handbag", "messenger", "shoppin
 
 @dataclass(frozen=True)
 class Cloth:
-    """A garment's cut and cloth: `colour` and `accent` (3,) RGB in [0, 1]; `pitch` in body heights."""
+    """A garment: `colour` and `accent` (of the pattern) are (3,) RGB in [0, 1]; `pitch` scales the pattern."""
 
     cut: str
     pattern: str
@@ -47,7 +52,7 @@ class Cloth:
 
 @dataclass(frozen=True)
 class Appearance:
-    """One person. `width` and `height` scale the body, `legs` is the share that legs take, all around 1."""
+    """One person; `width`, `height` and `legs` scale the body and the length of its legs, all around 1."""
 
     upper: Cloth
     lower: Cloth
@@ -65,18 +70,19 @@ class Appearance:
 
 
 def sample_appearance(rng: np.random.Generator) -> Appearance:
-    """A person, a pure function of the generator's state."""
+    """Samples a person; a pure function of the state of `rng`."""
 
-    def one_of(options):
-        return options[rng.integers(len(options))]
+    def one_of(options: Sequence[T]) -> T:
+        return options[int(rng.integers(len(options)))]
 
-    def tint(colour):
-        return np.clip(np.asarray(colour, np.float32) + rng.normal(0, COLOUR_JITTER, 3), 0.03, 0.97).astype(np.float32)
+    def tint(colour: Colour) -> np.ndarray:
+        jittered = np.asarray(colour, np.float32) + rng.normal(0, COLOUR_JITTER, 3)
+        return np.clip(jittered, 0.03, 0.97).astype(np.float32)
 
     upper, lower, accent = one_of(PALETTES)
     plain = rng.random() < PLAIN_SHARE
-    coarse = rng.choice([0.8, 1.3])
-    upper_cloth = Cloth(one_of(UPPERS), "plain" if plain else one_of(PATTERNS), tint(upper), tint(accent), coarse)
+    pitch = rng.choice([0.8, 1.3])
+    upper_cloth = Cloth(one_of(UPPERS), "plain" if plain else one_of(PATTERNS), tint(upper), tint(accent), pitch)
     lower_cloth = Cloth(one_of(LOWERS), one_of(LOWER_PATTERNS), tint(lower), tint(accent), 1.0)
     return Appearance(
         upper=upper_cloth,
@@ -100,14 +106,14 @@ def _wave(position: np.ndarray, period: float, duty: float = 0.5) -> np.ndarray:
     return ((position / period) % 1.0 < duty).astype(np.float32)
 
 
-def cover(pattern: str, angle: np.ndarray, drop: np.ndarray, pitch: float) -> np.ndarray:
-    """How much of the accent colour a pattern shows.
+def pattern_mask(pattern: str, angle: np.ndarray, drop: np.ndarray, pitch: float) -> np.ndarray:
+    """Computes the weight of the accent colour in a pattern.
 
     Args:
         pattern: one of PATTERNS or LOWER_PATTERNS.
-        angle: (H, W) direction of the surface around the body in radians: 0 front, pi back.
-        drop: (H, W) distance below the garment's top in body heights.
-        pitch: factor on the pattern's size.
+        angle: (H, W) direction of the surface around the body in radians; 0: front, pi: back.
+        drop: (H, W) distance below the top of the garment in body heights.
+        pitch: factor on the size of the pattern.
 
     Returns:
         (H, W) float32 in [0, 1].
@@ -137,6 +143,6 @@ def cover(pattern: str, angle: np.ndarray, drop: np.ndarray, pitch: float) -> np
 
 
 def cloth_colours(cloth: Cloth, angle: np.ndarray, drop: np.ndarray) -> np.ndarray:
-    """Colours (H, W, 3) of a garment at surface points; arguments as in `cover`."""
-    share = cover(cloth.pattern, angle, drop, cloth.pitch)[..., None]
-    return cloth.colour * (1 - share) + cloth.accent * share
+    """Computes the colours, (H, W, 3), of a garment at surface points; see `pattern_mask`."""
+    weight = pattern_mask(cloth.pattern, angle, drop, cloth.pitch)[..., None]
+    return cloth.colour * (1 - weight) + cloth.accent * weight

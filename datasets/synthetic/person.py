@@ -1,44 +1,24 @@
-"""Draws one person: a jointed body of tapered limbs, turned to the camera, clothed and shaded, at tiny CCTV size.
+"""Renders one person: a jointed body of tapered limbs, turned to the camera, clothed and shaded, at CCTV size.
 
-The body stands in its own frame: x to its left side's screen side, y up in body heights, z forward. Every part knows
-which direction of the body a pixel faces, so a print stays on the chest and a backpack on the back as the body turns.
+The body has its own frame: x to its left side, y up in body heights, z forward. Every part knows which direction of the
+body a pixel faces, so a print stays on the chest and a backpack on the back as the body turns.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from datasets.synthetic.appearance import Appearance, cloth_colours
-
-# How deep a torso is, relative to its width.
-DEPTH = 0.62
-# Vertical shift on the picture per unit of depth: the camera looks down a little.
-TILT = 0.16
+from datasets.synthetic.canvas import Canvas, Placement, Pose, plain
 
 
-@dataclass(frozen=True)
-class Pose:
-    """`yaw` in radians (0: facing the camera, pi: away), `phase` of the walk, `stride` and `swing` in radians.
+class Part(NamedTuple):
+    """A part of the body: how far towards the camera it is, in body heights, and what renders it."""
 
-    `arm` says what the arm on the bag's far side does: "swing", "phone" or "pocket".
-    """
-
-    yaw: float
-    phase: float
-    stride: float
-    swing: float
-    arm: str
-    lean: float
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the feet stand, in pixels, the height of a body in pixels, and the side the light comes from (-1..1)."""
-
-    x: float
-    y: float
-    scale: float
-    light: float
+    depth: float
+    render: Callable[[], None]
 
 
 def sample_pose(rng: np.random.Generator, yaw: float) -> Pose:
@@ -54,153 +34,38 @@ def sample_pose(rng: np.random.Generator, yaw: float) -> Pose:
     )
 
 
-class _Painter:
-    """Blends parts into a picture (H, W, 3) float32 in [0, 1]; points are (x, y, z) of the body frame."""
-
-    def __init__(self, image: np.ndarray, texture: np.ndarray, pose: Pose, placement: Placement, person: Appearance):
-        self.image, self.texture, self.pose, self.place = image, texture, pose, placement
-        self.scale = placement.scale * person.height
-        self.cos, self.sin = np.cos(pose.yaw), np.sin(pose.yaw)
-
-    def depth(self, point) -> float:
-        """How far towards the camera a point is, in body heights."""
-        return point[2] * self.cos - point[0] * self.sin
-
-    def project(self, point) -> tuple[float, float]:
-        """Picture coordinates (column, row) of a point."""
-        across = point[0] * self.cos + point[2] * self.sin + self.pose.lean * point[1]
-        return self.place.x + across * self.scale, self.place.y - (point[1] - TILT * self.depth(point)) * self.scale
-
-    def half_width(self, half: np.ndarray | float, depth: float = DEPTH) -> np.ndarray | float:
-        """Half the width on the picture, in pixels, of a body part `half` wide and `depth` times as deep."""
-        return half * np.hypot(self.cos, depth * self.sin) * self.scale
-
-    def grid(self, left: float, top: float, right: float, bottom: float):
-        """Pixel columns (1, W) and rows (H, 1) of a box cut to the picture; None where nothing of it shows."""
-        height, width = self.image.shape[:2]
-        x0, x1 = max(int(left) - 1, 0), min(int(right) + 2, width)
-        y0, y1 = max(int(top) - 1, 0), min(int(bottom) + 2, height)
-        if x0 >= x1 or y0 >= y1:
-            return None
-        return np.arange(x0, x1, dtype=np.float32)[None], np.arange(y0, y1, dtype=np.float32)[:, None]
-
-    def angle(self, across: np.ndarray) -> np.ndarray:
-        """Body direction (radians in [-pi, pi]) that a pixel `across` (-1..1) the part's width faces."""
-        angle = np.arcsin(np.clip(across, -1, 1)) - self.pose.yaw
-        return (angle + np.pi) % (2 * np.pi) - np.pi
-
-    def blend(self, x, y, alpha: np.ndarray, colours: np.ndarray, across: np.ndarray) -> None:
-        """Paints `colours` where `alpha`, rounded by shading over `across` and creased by the texture."""
-        box = slice(int(y[0, 0]), int(y[-1, 0]) + 1), slice(int(x[0, 0]), int(x[0, -1]) + 1)
-        across = np.clip(across, -1, 1)
-        shade = (1.04 - 0.34 * across**2 + 0.16 * self.place.light * across) * self.texture[box]
-        patch = self.image[box]
-        patch += alpha[..., None] * (colours * shade[..., None] - patch)
-
-    def limb(self, start, end, radius0: float, radius1: float, colour_of) -> None:
-        """A tapered capsule; `colour_of(angle, along)` gives its colours, `along` (H, W) from 0 to 1."""
-        (ax, ay), (bx, by) = self.project(start), self.project(end)
-        r0, r1 = radius0 * self.scale, radius1 * self.scale
-        r = max(r0, r1)
-        grid = self.grid(min(ax, bx) - r, min(ay, by) - r, max(ax, bx) + r, max(ay, by) + r)
-        if grid is None:
-            return
-        x, y = grid
-        dx, dy = bx - ax, by - ay
-        square = max(dx * dx + dy * dy, 1e-6)
-        along = np.clip(((x - ax) * dx + (y - ay) * dy) / square, 0, 1)
-        radius = r0 + (r1 - r0) * along
-        off_x, off_y = x - ax - along * dx, y - ay - along * dy
-        alpha = np.clip(radius - np.sqrt(off_x**2 + off_y**2) + 0.5, 0, 1)
-        # Across the limb, from its left edge to its right one as the picture shows a limb that hangs down.
-        across = (off_x * dy - off_y * dx) / np.sqrt(square) / radius if abs(dy) > 1 else off_x / radius
-        self.blend(x, y, alpha, colour_of(self.angle(across), along), across)
-
-    def column(self, heights, halves, colour_of, depth: float = DEPTH, offset=(0.0, 0.0)) -> None:
-        """An upright part around the body's axis, `halves` wide at `heights` (falling); `offset`: (x, z) of its axis.
-
-        `colour_of(angle, height)` gives its colours, `height` (H, W) in body heights.
-        """
-        heights, halves = np.asarray(heights, np.float32), np.asarray(halves, np.float32)
-        ends = [self.project((offset[0], height, offset[1])) for height in (heights[0], heights[-1])]
-        half = self.half_width(halves, depth)
-        left, right = min(end[0] for end in ends) - half.max(), max(end[0] for end in ends) + half.max()
-        grid = self.grid(left, ends[0][1], right, ends[1][1])
-        if grid is None:
-            return
-        x, y = grid
-        share = (y - ends[0][1]) / max(ends[1][1] - ends[0][1], 1e-3)
-        height = heights[0] + share * (heights[-1] - heights[0])
-        edge = np.interp(height, heights[::-1], half[::-1]).astype(np.float32)
-        from_axis = x - (ends[0][0] + share * (ends[1][0] - ends[0][0]))
-        alpha = np.clip(edge - np.abs(from_axis) + 0.5, 0, 1)
-        alpha = alpha * np.clip(y - ends[0][1] + 0.5, 0, 1) * np.clip(ends[1][1] - y + 0.5, 0, 1)
-        across = from_axis / np.maximum(edge, 1e-3)
-        self.blend(x, y, alpha, colour_of(self.angle(across), height + 0 * x), across)
-
-    def ball(self, centre, half_width: float, half_height: float, colour_of, depth: float = 1.15) -> None:
-        """An ellipsoid; `colour_of(angle, v)` gives its colours, `v` (H, W) from -1 (top) to 1."""
-        cx, cy = self.project(centre)
-        a, b = float(self.half_width(half_width, depth)), half_height * self.scale
-        grid = self.grid(cx - a, cy - b, cx + a, cy + b)
-        if grid is None:
-            return
-        x, y = grid
-        u, v = (x - cx) / a, (y - cy) / b
-        alpha = np.clip((1 - np.sqrt(u**2 + v**2)) * min(a, b) + 0.5, 0, 1)
-        across = u / np.sqrt(np.maximum(1 - v**2, 0.05))
-        self.blend(x, y, alpha, colour_of(self.angle(across), v + 0 * x), across)
-
-    def box(self, centre, half_width: float, half_height: float, half_depth: float, colour_of) -> None:
-        """A box with round corners; `colour_of(angle, v)` as for `ball`."""
-        cx, cy = self.project(centre)
-        a = float(np.hypot(half_width * self.cos, half_depth * self.sin)) * self.scale
-        b = half_height * self.scale
-        grid = self.grid(cx - a, cy - b, cx + a, cy + b)
-        if grid is None:
-            return
-        x, y = grid
-        corner = 0.35 * min(a, b)
-        out_x, out_y = np.maximum(np.abs(x - cx) - a + corner, 0), np.maximum(np.abs(y - cy) - b + corner, 0)
-        alpha = np.clip(corner - np.sqrt(out_x**2 + out_y**2) + 0.5, 0, 1)
-        self.blend(x, y, alpha, colour_of(self.angle((x - cx) / a), (y - cy) / b + 0 * x), 0.7 * (x - cx) / a + 0 * y)
-
-
-def _plain(colour: np.ndarray):
-    return lambda angle, along: np.broadcast_to(colour, (*along.shape, 3))
-
-
 def render_person(
     image: np.ndarray, person: Appearance, pose: Pose, placement: Placement, texture: np.ndarray | None = None
 ) -> None:
-    """Draws a person into a picture.
+    """Renders a person into an image.
 
     Args:
-        image: (H, W, 3) float32 RGB in [0, 1], painted in place.
-        person: who it is.
-        pose: how the body stands and where it looks.
+        image: (H, W, 3) float32 RGB in [0, 1], modified in place.
+        person: clothes, hair, bag and build.
+        pose: how the body stands and which way it faces.
         placement: where its feet are and how large it is.
-        texture: (H, W) float32 around 1, creases of the cloth; None: none.
+        texture: (H, W) float32 around 1, creases of the cloth; None: no creases.
     """
     if texture is None:
         texture = np.ones(image.shape[:2], np.float32)
-    painter = _Painter(image, texture, pose, placement, person)
-    parts = [*_arms(painter, person), *_bags(painter, person)]
-    behind = [part for part in parts if part[0] < 0]
-    front = [part for part in parts if part[0] >= 0]
-    for _, paint in sorted(behind, key=lambda part: part[0]):
-        paint()
-    for _, paint in sorted(_legs(painter, person), key=lambda part: part[0]):
-        paint()
-    _torso(painter, person)
-    _head(painter, person)
-    for _, paint in sorted(front, key=lambda part: part[0]):
-        paint()
+    canvas = Canvas(image, texture, pose, placement, person.height)
+    parts = [*_arms(canvas, person), *_bags(canvas, person)]
+    _render_far_to_near([part for part in parts if part.depth < 0])
+    _render_far_to_near(_legs(canvas, person))
+    _render_torso(canvas, person)
+    _render_head(canvas, person)
+    _render_far_to_near([part for part in parts if part.depth >= 0])
 
 
-def _legs(painter: _Painter, person: Appearance) -> list:
-    """Parts (depth, paint) of both legs, from hip to shoe."""
-    pose, cut, parts = painter.pose, person.lower.cut, []
+def _render_far_to_near(parts: list[Part]) -> None:
+    for part in sorted(parts, key=lambda part: part.depth):
+        part.render()
+
+
+def _legs(canvas: Canvas, person: Appearance) -> list[Part]:
+    """Both legs, from hip to shoe."""
+    pose, cut = canvas.pose, person.lower.cut
+    parts = []
     top = 0.5 * person.legs
     bare = cut in ("shorts", "skirt", "long skirt") or person.upper.cut == "dress"
     wide = 0.012 if cut == "wide trousers" else 0.0
@@ -213,30 +78,30 @@ def _legs(painter: _Painter, person: Appearance) -> list:
         ankle = knee + 0.46 * top * np.array((0, -np.cos(bend), np.sin(bend)))
         toe = ankle + np.array((side * 0.012, -0.022, 0.075))
 
-        def thigh(angle, along, side=side):
+        def thigh(angle: np.ndarray, along: np.ndarray) -> np.ndarray:
             colours = cloth_colours(person.lower, angle, 0.24 * along)
             covered = (cut == "shorts") * (along < 0.85) + (not bare) > 0
             return np.where(np.asarray(covered)[..., None], colours, person.skin)
 
-        def calf(angle, along, side=side):
+        def calf(angle: np.ndarray, along: np.ndarray) -> np.ndarray:
             colours = person.skin + 0 * along[..., None]
             if not bare:
                 colours = cloth_colours(person.lower, angle, 0.24 + 0.2 * along)
             return np.where((person.boots & (along > 0.3))[..., None], person.shoes, colours)
 
-        def paint(hip=hip, knee=knee, ankle=ankle, toe=toe, thigh=thigh, calf=calf):
+        def render(hip=hip, knee=knee, ankle=ankle, toe=toe, thigh=thigh, calf=calf) -> None:
             build = person.width
-            painter.limb(ankle, toe, 0.026, 0.02, _plain(person.shoes))
+            canvas.limb(ankle, toe, 0.026, 0.02, plain(person.shoes))
             slim = 0.006 if bare else 0.0
-            painter.limb(knee, ankle, 0.042 * build + wide - slim, 0.026 + 2 * wide - slim / 2, calf)
-            painter.limb(hip, knee, 0.058 * build, 0.043 * build + wide, thigh)
+            canvas.limb(knee, ankle, 0.042 * build + wide - slim, 0.026 + 2 * wide - slim / 2, calf)
+            canvas.limb(hip, knee, 0.058 * build, 0.043 * build + wide, thigh)
 
-        parts.append((painter.depth(knee), paint))
+        parts.append(Part(canvas.depth(knee), render))
     return parts
 
 
-def _torso(painter: _Painter, person: Appearance) -> None:
-    """Skirt, upper garment with its straps, and neck."""
+def _render_torso(canvas: Canvas, person: Appearance) -> None:
+    """Renders skirt, upper garment with straps, and neck."""
     width, cut, shoulder = person.width, person.upper.cut, 0.815
     top, bag = 0.5 * person.legs, person.bag
     upper = person.upper
@@ -245,9 +110,9 @@ def _torso(painter: _Painter, person: Appearance) -> None:
         cloth = upper if dress else person.lower
         hem = top - (0.36 if person.lower.cut == "long skirt" else 0.2)
         flare = np.array([0.085, 0.1, 0.125 + 0.02 * (not dress)]) * width
-        painter.column((top + 0.08, top, hem), flare, lambda a, h: cloth_colours(cloth, a, shoulder - h), depth=0.8)
+        canvas.column((top + 0.08, top, hem), flare, lambda a, h: cloth_colours(cloth, a, shoulder - h), depth=0.8)
 
-    def colours(angle, height):
+    def colours(angle: np.ndarray, height: np.ndarray) -> np.ndarray:
         drop = shoulder - height
         result = cloth_colours(upper, angle, drop)
         if cut == "open jacket":
@@ -269,17 +134,18 @@ def _torso(painter: _Painter, person: Appearance) -> None:
     halves[2:] += loose
     if cut == "coat":
         halves[-2:] += (0.004, 0.024)
-    painter.limb((0, 0.83, 0), (0, 0.885, 0.01), 0.032, 0.03, _plain(0.9 * person.skin))
-    painter.column(heights, halves, colours)
+    canvas.limb((0, 0.83, 0), (0, 0.885, 0.01), 0.032, 0.03, plain(0.9 * person.skin))
+    canvas.column(heights, halves, colours)
 
 
-def _arms(painter: _Painter, person: Appearance) -> list:
-    """Parts (depth, paint) of both arms."""
-    pose, width, cut, parts = painter.pose, person.width, person.upper.cut, []
+def _arms(canvas: Canvas, person: Appearance) -> list[Part]:
+    """Both arms."""
+    pose, width, cut = canvas.pose, person.width, person.upper.cut
+    parts = []
     sleeve = {"vest": -1.0, "t-shirt": 0.75, "dress": 0.75}.get(cut, 2.0)
     thick = 1.15 if cut in ("open jacket", "hoodie", "coat") else 1.0
-    plain = person.upper.pattern in ("print", "panels", "dots", "vertical")
-    cloth = replace(person.upper, pattern="plain") if plain else person.upper
+    unpatterned = person.upper.pattern in ("print", "panels", "dots", "vertical")
+    cloth = replace(person.upper, pattern="plain") if unpatterned else person.upper
     for side in (-1, 1):
         swing = pose.swing * np.sin(pose.phase + (side < 0) * np.pi)
         carries = side == person.bag_side and person.bag in ("handbag", "shopping", "suitcase")
@@ -290,29 +156,29 @@ def _arms(painter: _Painter, person: Appearance) -> list:
             swing, bend = 0.35, 2.5
         elif pose.arm == "pocket":
             swing, bend, inward = -0.2, 0.5, 0.05
-        joint = np.array((side * 0.103 * width, 0.795, 0.0))
-        elbow = joint + np.array((side * 0.028, -0.165 * np.cos(swing), 0.165 * np.sin(swing)))
+        shoulder = np.array((side * 0.103 * width, 0.795, 0.0))
+        elbow = shoulder + np.array((side * 0.028, -0.165 * np.cos(swing), 0.165 * np.sin(swing)))
         hand = elbow + np.array((-side * inward, -0.15 * np.cos(bend), 0.15 * np.sin(bend)))
 
-        def upper_arm(angle, along):
+        def upper_arm(angle: np.ndarray, along: np.ndarray) -> np.ndarray:
             return np.where((along < sleeve)[..., None], cloth_colours(cloth, angle, 0.02 + 0.165 * along), person.skin)
 
-        def forearm(angle, along):
+        def forearm(angle: np.ndarray, along: np.ndarray) -> np.ndarray:
             covered = (sleeve > 1) & (along < 0.93)
             return np.where(covered[..., None], cloth_colours(cloth, angle, 0.185 + 0.15 * along), person.skin)
 
-        def paint(joint=joint, elbow=elbow, hand=hand, upper_arm=upper_arm, forearm=forearm):
+        def render(shoulder=shoulder, elbow=elbow, hand=hand, upper_arm=upper_arm, forearm=forearm) -> None:
             build = thick * (0.5 + 0.5 * width)
-            painter.limb(elbow, hand, 0.028 * build, 0.022 * build, forearm)
-            painter.limb(hand, hand + 0.12 * (hand - elbow), 0.02, 0.018, _plain(person.skin))
-            painter.limb(joint, elbow, 0.036 * build, 0.029 * build, upper_arm)
+            canvas.limb(elbow, hand, 0.028 * build, 0.022 * build, forearm)
+            canvas.limb(hand, hand + 0.12 * (hand - elbow), 0.02, 0.018, plain(person.skin))
+            canvas.limb(shoulder, elbow, 0.036 * build, 0.029 * build, upper_arm)
 
-        parts.append((painter.depth(elbow) + 0.02, paint))
+        parts.append(Part(canvas.depth(elbow) + 0.02, render))
     return parts
 
 
-def _bags(painter: _Painter, person: Appearance) -> list:
-    """Parts (depth, paint) of what the person carries."""
+def _bags(canvas: Canvas, person: Appearance) -> list[Part]:
+    """The bag, if the person carries one."""
     side, colour = person.bag_side, person.bag_colour
     out = side * (0.125 * person.width + 0.025)
     shapes = {
@@ -326,49 +192,49 @@ def _bags(painter: _Painter, person: Appearance) -> list:
         return []
     centre, half_width, half_height, half_depth = shapes[person.bag]
 
-    def texture(angle, v):
+    def colours(angle: np.ndarray, v: np.ndarray) -> np.ndarray:
         dark = (np.abs(v - 0.15) < 0.07) | (v < -0.85)
         return np.where(dark[..., None], 0.55 * colour, np.broadcast_to(colour, (*v.shape, 3)))
 
-    def paint():
+    def render() -> None:
         if person.bag in ("handbag", "suitcase", "shopping"):
             top = (centre[0], centre[1] + half_height, centre[2])
-            painter.limb(top, (out, 0.49, 0.0), 0.008, 0.008, _plain(0.7 * colour))
-        painter.box(centre, half_width, half_height, half_depth, texture)
+            canvas.limb(top, (out, 0.49, 0.0), 0.008, 0.008, plain(0.7 * colour))
+        canvas.box(centre, half_width, half_height, half_depth, colours)
 
-    return [(painter.depth(centre), paint)]
+    return [Part(canvas.depth(centre), render)]
 
 
-def _head(painter: _Painter, person: Appearance) -> None:
-    """Head, hair and hat."""
+def _render_head(canvas: Canvas, person: Appearance) -> None:
+    """Renders head, hair and hat."""
     style, hair = person.hair_style, person.hair
     centre = (0.0, 0.918, 0.012)
-    away = painter.cos < 0
+    away = canvas.cos < 0
     worn = person.upper.colour if style == "hood" else person.bag_colour if style == "cap" else hair
     line = {"buzz": -0.6, "afro": -0.35, "cap": -0.15, "hood": -0.5}.get(style, -0.4)
     nape = {"buzz": 0.0, "short": 0.35, "cap": -0.15, "bun": 0.45, "ponytail": 0.45}.get(style, 1.1)
 
-    def colours(angle, v):
+    def colours(angle: np.ndarray, v: np.ndarray) -> np.ndarray:
         face = np.abs(angle) < (0.75 if style == "hood" else 1.15)
         hidden = np.where(face, v < line, v < nape)
         skin = person.skin * np.where((np.abs(v - 0.02) < 0.1) & (np.abs(angle) < 0.7), 0.72, 1.0)[..., None]
         return np.where(hidden[..., None], worn, skin)
 
-    def tail():
+    def render_tail() -> None:
         if style == "long":
-            painter.column((0.95, 0.9, 0.8, 0.73), (0.05, 0.064, 0.07, 0.045), _plain(hair), 0.75, (0.0, -0.022))
+            canvas.column((0.95, 0.9, 0.8, 0.73), (0.05, 0.064, 0.07, 0.045), plain(hair), 0.75, (0.0, -0.022))
         if style == "ponytail":
-            painter.limb((0, 0.94, -0.055), (0, 0.79, -0.085), 0.026, 0.018, _plain(hair))
+            canvas.limb((0, 0.94, -0.055), (0, 0.79, -0.085), 0.026, 0.018, plain(hair))
 
     if style == "afro":
-        painter.ball((0, 0.937, -0.006), 0.078, 0.078, _plain(hair))
+        canvas.ball((0, 0.937, -0.006), 0.078, 0.078, plain(hair))
     if not away:
-        tail()
+        render_tail()
     if style == "bun":
-        painter.ball((0, 0.982, -0.03), 0.03, 0.03, _plain(hair))
+        canvas.ball((0, 0.982, -0.03), 0.03, 0.03, plain(hair))
     grown = 1.2 if style == "hood" else 1.0
-    painter.ball(centre, 0.05 * grown, 0.068 * (1.08 if style == "hood" else 1.0), colours)
+    canvas.ball(centre, 0.05 * grown, 0.068 * (1.08 if style == "hood" else 1.0), colours)
     if style == "cap":
-        painter.limb((0, 0.942, 0.05), (0, 0.938, 0.1), 0.016, 0.012, _plain(0.8 * worn))
+        canvas.limb((0, 0.942, 0.05), (0, 0.938, 0.1), 0.016, 0.012, plain(0.8 * worn))
     if away:
-        tail()
+        render_tail()

@@ -1,4 +1,4 @@
-"""Weights from files into models: what CFAT's stages start from; every difference is an error."""
+"""Loads weights from files: a checkpoint's model for testing, and the initial weights of a training stage."""
 
 import logging
 from pathlib import Path
@@ -6,23 +6,77 @@ from pathlib import Path
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.jigsaw import JigsawReID
-from model.make_model import check_backbone
+from model.make_model import make_reid
 from model.reid import ReIDModel
-from model.weights.pixel_stats import pixels_of_file
+from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
+from model.weights.model_file import read_model_file
+from model.weights.pixel_stats import with_pixel_stats
 from model.weights.pretrained import HUB, load_pretrained
-from model.weights.released import check_initial_weights, warn_of_untold
-from model.weights.stored_config import stored_config
+from model.weights.state_dicts import State, find_model, num_rows
 from model.weights.strict import load_strictly
-from utils.checkpoints import load_checkpoint
+from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
-from utils.state_dicts import State, find_model, model_state
 
 logger = logging.getLogger(__name__)
 
 
+def check_weight(path: str) -> None:
+    """Checks that a checkpoint to test is given and is there.
+
+    Raises:
+        UserError: no path, or no such file.
+    """
+    if not path:
+        raise UserError(
+            "TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth"
+        )
+    check_is_file(path)
+
+
+def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
+    """Loads the model in a checkpoint, ready to extract test features.
+
+    The file decides the architecture; a log line says where `cfg` disagrees. The image size is that of `cfg` and must
+    fit. Classifiers are not loaded, since no test feature needs them. With MODEL.SIE_CAMERA and SIE_VIEW False, a model
+    with side information adds the mean of its side vectors to every image.
+
+    Args:
+        cfg: configuration.
+        path: the checkpoint.
+        num_cameras, num_views: cameras and viewpoints of the data set.
+
+    Returns:
+        The model in eval mode, on the CPU.
+
+    Raises:
+        UserError: no file given or found, no re-identification model in it, or side information of another data set.
+    """
+    check_weight(path)
+    file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+    file_cfg = config_of_file(cfg, file)
+    state = with_pixel_stats(cfg, file.state, path)
+    classifiers = tuple(name for name in state if name.startswith("classifier"))
+    state = {name: value for name, value in state.items() if name not in classifiers}
+    side = state.get("base.sie_embed")  # (R, 1, D)
+    if side is not None and not num_rows(side):
+        raise UserError(f"checkpoint {path}: base.sie_embed has no rows; the file is broken, fetch it anew")
+    if side is not None and (file_cfg.MODEL.SIE_CAMERA or file_cfg.MODEL.SIE_VIEW):
+        _check_side_table(file_cfg, path, len(side), num_cameras, num_views)
+    elif side is not None:
+        state["base.sie_embed"] = side.mean(dim=0, keepdim=True)  # (1, 1, D)
+        logger.warning(
+            "checkpoint %s: MODEL.SIE_CAMERA and SIE_VIEW are False, so every image gets the mean of the file's %d "
+            "side vectors%s",
+            *(path, len(side), _matching_sides(len(side), num_cameras, num_views)),
+        )
+    model = make_reid(file_cfg, num_classes=0, num_cameras=num_cameras, num_views=num_views, mean_side=side is not None)
+    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers)
+    return model.eval()
+
+
 def initial_weight_files(cfg) -> dict[str, str]:
-    """Files that the stage of `cfg` starts from, by the key that names each; empty for a start from random weights."""
+    """Files that the stage of `cfg` starts from, by the key that names each; {} for random weights."""
     stage = current_stage(cfg)
     if stage.trains == "model" and (not stage.sees_corrupted or cfg.CFAT.CORRUPTED.INIT == "pretrained"):
         return {"MODEL.PRETRAIN_PATH": cfg.MODEL.PRETRAIN_PATH} if cfg.MODEL.PRETRAIN_PATH else {}
@@ -36,34 +90,33 @@ def initial_weight_files(cfg) -> dict[str, str]:
 
 
 def check_stages(stage_cfgs: list) -> None:
-    """Makes sure, before any stage is trained, that the backbone of each can be built and that each gets its start from
-    a stage before it or finds it on disk, readable and trained with the same settings.
+    """Checks the initial weights of every stage before the first is trained: an earlier stage leaves them, or the file
+    is there, readable and trained with the same settings.
 
     Raises:
-        UserError: what is wrong with a backbone or a file, or every file that will be missing, with its stage and key.
+        UserError: what is wrong with a file, or every file that will be missing, with its stage and key.
     """
-    faults, trained = [], set()
+    errors, trained = [], set()
     for cfg in stage_cfgs:
-        stage = current_stage(cfg).name
-        check_backbone(cfg)
         for key, path in initial_weight_files(cfg).items():
             if path in trained or (key == "MODEL.PRETRAIN_PATH" and path.startswith(HUB)):
                 continue
             if not Path(path).is_file():
-                faults.append(
-                    f"  stage {stage} starts from {key} {path}: no such file, and no stage before it makes it"
+                errors.append(
+                    f"  stage {current_stage(cfg).name} starts from {key} {path}: no such file, and no stage before it "
+                    "makes it"
                 )
             elif key == "CFAT.BRIDGE.WEIGHT":
                 _bridge_state(path, released=cfg.CFAT.FINE.RELEASED)
-            elif key != "MODEL.PRETRAIN_PATH":
-                check_initial_weights(cfg, stored_config(load_checkpoint(path), path), path)
             else:
-                find_model(load_checkpoint(path), path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+                file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+                if key != "MODEL.PRETRAIN_PATH":
+                    check_initial_weights(cfg, file)
         trained.add(stage_checkpoint(cfg))
-    if faults:
+    if errors:
         raise UserError(
             "nothing was trained:\n"
-            + "\n".join(faults)
+            + "\n".join(errors)
             + "\nadd the stage to CFAT.STAGES or give its checkpoint; ImageNet "
             "weights (ViT-B/16: jx_vit_base_p16_224-80ecf9dd.pth of the timm project's release page) go to "
             "MODEL.PRETRAIN_PATH, '' starts from random weights"
@@ -73,21 +126,21 @@ def check_stages(stage_cfgs: list) -> None:
 def load_initial_weights(cfg, model: ReIDModel | CFAT) -> None:
     """Loads the weights that a stage starts from, as cfg.CFAT and cfg.MODEL.PRETRAIN_PATH say.
 
-    clean: ImageNet. corrupted: ImageNet, or stage clean. bridge and align: teacher from clean, student as
-    CFAT.STUDENT_INIT says; align also its bridge from stage bridge.
+    Stage clean starts from ImageNet weights, corrupted from these or from stage clean. In bridge and align the teacher
+    starts from stage clean, the student as CFAT.STUDENT_INIT says; the bridge of align starts from stage bridge.
+
+    Raises:
+        UserError: a file is missing, unreadable or does not fit.
     """
     files = initial_weight_files(cfg)
     if not files:
         logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg).name)
     elif "MODEL.PRETRAIN_PATH" in files:
-        load_pretrained(
-            model.base,
-            files["MODEL.PRETRAIN_PATH"],
-            img_size=tuple(cfg.MODEL.PRETRAIN_SIZE),
-            entry=cfg.MODEL.CHECKPOINT_ENTRY,
-        )
+        assert isinstance(model, ReIDModel)
+        img_size, entry = tuple(cfg.MODEL.PRETRAIN_SIZE), cfg.MODEL.CHECKPOINT_ENTRY
+        load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"], img_size=img_size, entry=entry)
         if isinstance(model, JigsawReID):
-            model.start_branches()
+            model.init_branches()
     elif isinstance(model, ReIDModel):
         _load_reid(cfg, model, files["CFAT.CLEAN.WEIGHT"])
     else:
@@ -98,12 +151,10 @@ def load_initial_weights(cfg, model: ReIDModel | CFAT) -> None:
 
 
 def _load_reid(cfg, model: ReIDModel, path: str) -> None:
-    content = load_checkpoint(path)
-    trained = stored_config(content, path)
-    check_initial_weights(cfg, trained, path)
-    state = model_state(content, path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
-    warn_of_untold(cfg, trained, state, path)
-    state = pixels_of_file(cfg, state, path)
+    file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+    check_initial_weights(cfg, file)
+    warn_of_ambiguities(cfg, file)
+    state = with_pixel_stats(cfg, file.state, path)
     load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
 
 
@@ -126,3 +177,25 @@ def _bridge_state(path: str, *, released: bool) -> State:
             f"CFAT.FINE.RELEASED to {not released}"
         )
     return state
+
+
+def _check_side_table(cfg, path: str, rows: int, num_cameras: int, num_views: int) -> None:
+    expected = (num_cameras if cfg.MODEL.SIE_CAMERA else 1) * (num_views if cfg.MODEL.SIE_VIEW else 1)
+    if rows != expected:
+        raise UserError(
+            f"checkpoint {path}: side information for {rows} camera/viewpoint combinations, but the data set has "
+            f"{expected}{_matching_sides(rows, num_cameras, num_views)}; test on the data set that the file was "
+            "trained on, or set MODEL.SIE_CAMERA and SIE_VIEW to False: every image then gets the mean of the file's "
+            "vectors"
+        )
+
+
+def _matching_sides(rows: int, num_cameras: int, num_views: int) -> str:
+    """Which keys would make a side table of that many rows, for a message; "" where none would."""
+    sizes = {
+        "MODEL.SIE_CAMERA True": num_cameras,
+        "MODEL.SIE_VIEW True": num_views,
+        "MODEL.SIE_CAMERA True and SIE_VIEW True": num_cameras * num_views,
+    }
+    keys = next((keys for keys, size in sizes.items() if size == rows), "")
+    return f"; {keys} would fit, if that is how it was trained" if keys else ""

@@ -1,4 +1,4 @@
-"""Weights to start training from: the family's files, any of timm's or torchvision's, or timm's hub."""
+"""Pretrained backbones: files of the TransReID codebase, of timm, of torchvision, or of timm's hub."""
 
 import logging
 import re
@@ -8,43 +8,42 @@ import timm
 from torch import nn
 
 from model.vit import TransReIDViT
-from model.weights.position_grids import find_grid, resize_position_embedding
-from model.weights.stored_config import stored_config
+from model.weights.model_file import read_model_file
+from model.weights.position_embeddings import find_grid, resize_position_embedding
+from model.weights.state_dicts import State, num_rows
 from model.weights.strict import load_strictly
-from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
-from utils.state_dicts import State, model_state, num_rows
 
 logger = logging.getLogger(__name__)
 
-HUB = "timm:"  # before the name of a model in timm's hub
+HUB = "timm:"  # prefix of the name of a model in timm's hub
 # What a re-identification checkpoint has beside its backbone.
 REID_HEADS = ("bottleneck", "classifier", "normalize.", "global_pool.", "b1.", "b2.")
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
-IMAGENET_CLASSES = 1000  # at least, in the head of an image classifier
-# Extra tokens that only other structures have.
+IMAGENET_CLASSES = 1000  # or more, in the head of an image classifier
+# Extra tokens of vision transformers of another structure.
 REGISTERS = ("reg_token", "register_tokens")
 
 
 def load_pretrained(base: nn.Module, path: str, *, img_size: tuple[int, int] = (0, 0), entry: str = "") -> None:
-    """Loads weights into a backbone, a TransReIDViT or a ResNetTrunk; position embeddings are resized.
+    """Loads pretrained weights into a backbone, a TransReIDViT or a ResNetTrunk; position embeddings are resized.
 
     Args:
-        path: a file of TransReID's start weights, of timm or of torchvision, a re-identification checkpoint (its
-            backbone is taken), or timm:NAME.
+        path: a file of TransReID, timm or torchvision, a re-identification checkpoint (its backbone is read), or
+            timm:NAME.
         img_size: MODEL.PRETRAIN_SIZE, height and width of the images that the file was trained on, for a file that
             does not tell; (0, 0) for none.
         entry: MODEL.CHECKPOINT_ENTRY.
 
     Raises:
-        UserError: the file is missing, unreadable, or does not fit; nothing keeps its random value silently.
+        UserError: the file is missing, unreadable, or does not fit; no parameter silently keeps its random value.
     """
     source = f"MODEL.PRETRAIN_PATH {path}"
     if path.startswith(HUB):
         state, stored = _from_hub(path.removeprefix(HUB))
     else:
-        content = load_checkpoint(path)
-        state, stored = model_state(content, path, entry=entry), stored_config(content, path)
+        file = read_model_file(path, entry=entry)
+        state, stored = file.state, file.config
     from_reid = any(name.startswith("base.") for name in state)
     names = set(state)
     if from_reid:
@@ -54,10 +53,10 @@ def load_pretrained(base: nn.Module, path: str, *, img_size: tuple[int, int] = (
         raise UserError(
             f"{source}: weights of a {'ResNet' if is_transformer else 'vision transformer'}, and MODEL.NAME is "
             f"{'transformer' if is_transformer else 'resnet50'}; give the weights of that, e.g. pretrained/"
-            f"{'jx_vit_base_p16_224-80ecf9dd.pth' if is_transformer else 'resnet50-19c8e357.pth'}, or '' to start from "
-            "random ones"
+            f"{'jx_vit_base_p16_224-80ecf9dd.pth' if is_transformer else 'resnet50-19c8e357.pth'}, or '' for random "
+            "weights"
         )
-    if is_transformer:
+    if isinstance(base, TransReIDViT):
         state = _fit_transformer(base, state, source, stored=stored, img_size=img_size, from_reid=from_reid)
     kept = {f"base.{name}" for name in state} if from_reid else set(state)
     load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))
@@ -76,7 +75,7 @@ def _backbone_of(state: State) -> State:
 
 
 def _from_hub(name: str) -> tuple[State, dict[str, Any]]:
-    """Weights of timm's hub, and the image size that they are for, as a stored configuration says it."""
+    """Weights of timm's hub, and their image size as the key of a stored configuration."""
     if not timm.is_model(name.split(".")[0]):
         raise UserError(f"MODEL.PRETRAIN_PATH {HUB}{name}: timm has no model of this name; timm.list_models() has them")
     try:
@@ -84,8 +83,8 @@ def _from_hub(name: str) -> tuple[State, dict[str, Any]]:
     except (OSError, RuntimeError, ValueError) as error:  # huggingface_hub's errors are OSErrors or ValueErrors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"MODEL.PRETRAIN_PATH {HUB}{name}: cannot be fetched ({reason}); for want of a network, take "
-            f"model.safetensors of timm/{name} on the Hugging Face hub from another machine, put it to "
+            f"MODEL.PRETRAIN_PATH {HUB}{name}: cannot be fetched ({reason}); without a network, download "
+            f"model.safetensors of timm/{name} from the Hugging Face hub on another machine, put it to "
             f"pretrained/{name}.safetensors and set MODEL.PRETRAIN_PATH to that"
         ) from error
     img_size = getattr(getattr(model, "patch_embed", None), "img_size", None)
@@ -93,7 +92,7 @@ def _from_hub(name: str) -> tuple[State, dict[str, Any]]:
 
 
 def _is_classifier(state: State) -> bool:
-    """Whether a backbone's file has the head of an image classifier, for ImageNet's classes."""
+    """Whether a backbone's file has the head of an image classifier, such as one of ImageNet's classes."""
     return any(num_rows(state.get(f"{head}.weight")) >= IMAGENET_CLASSES for head in ("head", "fc"))
 
 
@@ -106,21 +105,21 @@ def _fit_transformer(
     img_size: tuple[int, int],
     from_reid: bool,
 ) -> State:
-    """The state with the positions of the backbone's grid, without distillation token, patches projected by a
-    convolution."""
+    """Fits a state dict to the backbone: resizes the positions, drops a distillation token, reshapes the patch
+    projection of older files, which is a linear layer."""
     state = dict(state)
     num_prefix = 2 if state.pop("dist_token", None) is not None else 1
     projection = state.get("patch_embed.proj.weight")
     own = base.patch_embed.proj.weight
-    if projection is not None and projection.shape == own.flatten(1).shape:  # older files: a linear layer (D, 3 p p)
+    if projection is not None and projection.shape == own.flatten(1).shape:  # (D, 3 p p)
         state["patch_embed.proj.weight"] = projection = projection.reshape(own.shape)
-    sides = state.get("sie_embed")
-    if sides is not None and (base.sie_embed is None or base.sie_embed.shape != sides.shape):
-        logger.info("%s: side information of another data set (%d vectors) is left out", source, num_rows(sides))
+    side = state.get("sie_embed")
+    if side is not None and (base.sie_embed is None or base.sie_embed.shape != side.shape):
+        logger.info("%s: side information of another data set (%d vectors) is left out", source, num_rows(side))
         del state["sie_embed"]
     positions, width = state.get("pos_embed"), own.shape[0]
     fits = projection is not None and projection.shape == own.shape and not any(name in state for name in REGISTERS)
-    # whatever differs otherwise, load_strictly says so
+    # load_strictly reports every other difference
     if fits and positions is not None and positions.ndim == 3 and positions.shape[::2] == (1, width):
         grid_size, count = base.patch_embed.grid_size, positions.shape[1] - num_prefix
         from_grid = find_grid(

@@ -1,8 +1,8 @@
-"""Milliseconds per picture of every corruption: imagecorruptions 1.1.2 against the backend `fast`, on one core.
+"""Milliseconds per image of every corruption: imagecorruptions 1.1.2 against the backend `fast`, on one core.
 
 python tests/benchmarks/corruption.py [--rounds 5]
 
-Both sides take turns in one run, on the same picture at severities 1 to 5; a figure is the median over the rounds.
+Both sides alternate in one run, on the same image at severities 1 to 5; a number is the median over the rounds.
 imagecorruptions is called through the backend of that name (its own functions on today's NumPy, with the published
 rain), from a RandomState as published; `fast` from a Generator. Its exact path, from a RandomState, is timed too.
 """
@@ -42,7 +42,7 @@ def milliseconds(image: np.ndarray, name: str, rounds: int) -> dict[str, np.ndar
 
 
 def print_table(image: np.ndarray, rounds: int) -> None:
-    print(f"\n{image.shape[0]} x {image.shape[1]}, ms per picture, mean of the severities (slowest severity)\n")
+    print(f"\n{image.shape[0]} x {image.shape[1]}, ms per image, mean of the severities (slowest severity)\n")
     print(f"| {'type':<17} | imagecorruptions |    fast (slowest) | ratio | fast, exact |")
     print("|---|---|---|---|---|")
     means = {side: [] for side in SIDES}

@@ -2,9 +2,9 @@
 
 python tests/benchmarks/evaluator.py [--skip_msmt17]
 
-Market-1501 (3,368 x 15,913): evaluate_rank against numpy.argsort of the same matrix, which an evaluator that sorts rows
-cannot do without. MSMT17 (11,659 x 82,161, 768 dimensions): evaluate_features against the bare matrix product by the
-same blocks, with the memory that each takes beside the features. Features are drawn.
+Market-1501 (3,368 x 15,913): evaluate_rank against numpy.argsort of the same matrix, the least that an evaluator that
+sorts rows needs. MSMT17 (11,659 x 82,161, 768 dimensions): evaluate_features against the bare matrix product by the
+same blocks, with the memory that each takes beside the features. Features are random.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/loader.py
 
-Pictures are drawn pedestrians, JPEGs of Market-1501's size (128 x 64) and of twice that. The first table has
+Images are rendered pedestrians, JPEGs of Market-1501's size (128 x 64) and of twice that. The first table has
 milliseconds per pair in one process, step by step; the second, pairs per second of whole epochs from the loader.
 """
 
@@ -34,20 +34,23 @@ BATCH = 64
 
 
 def configure(root: Path, size: tuple[int, int], *opts: str):
-    """CFAT's released training pipeline on the pictures below `root`."""
+    """CFAT's released training pipeline on the images below `root`."""
     settings = {
-        "DATASETS.ROOT_DIR": root, "DATASETS.CHECK_COUNTS": False, "INPUT.SIZE_TRAIN": list(size),
-        "SOLVER.IMS_PER_BATCH": BATCH, "CORRUPTION.CLEAN_PROB": 0.0,
-    }  # fmt: skip
+        "DATASETS.ROOT_DIR": root,
+        "DATASETS.CHECK_COUNTS": False,
+        "INPUT.SIZE_TRAIN": list(size),
+        "SOLVER.IMS_PER_BATCH": BATCH,
+        "CORRUPTION.CLEAN_PROB": 0.0,
+    }
     return load_cfg(opts=[*(str(part) for pair in settings.items() for part in pair), *opts])
 
 
-def write_pictures(root: Path) -> dict[tuple[int, int], Path]:
+def write_images(root: Path) -> dict[tuple[int, int], Path]:
     """size -> root directory of the pedestrians at that size."""
     roots = {SMALL: root / "small", LARGE: root / "large"}
-    drawn = synthesize(roots[SMALL] / "market1501", SyntheticSettings(num_identities=60))
-    for path in sorted(Path(drawn).glob("*/*.jpg")):
-        copy = roots[LARGE] / "market1501" / path.relative_to(drawn)
+    made = synthesize(roots[SMALL] / "market1501", SyntheticSettings(num_identities=60))
+    for path in sorted(Path(made).glob("*/*.jpg")):
+        copy = roots[LARGE] / "market1501" / path.relative_to(made)
         copy.parent.mkdir(parents=True, exist_ok=True)
         Image.open(path).resize(LARGE[::-1], Image.Resampling.BICUBIC).save(copy, quality=95)
     return roots
@@ -92,10 +95,10 @@ def pairs_per_second(root: Path, size: tuple[int, int], *opts: str) -> float:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    logging.disable(logging.WARNING)  # the drawn sets are no Market-1501, as every loader would say
+    logging.disable(logging.WARNING)  # every loader would warn that the rendered sets are not Market-1501
     with tempfile.TemporaryDirectory() as directory:
-        roots = write_pictures(Path(directory))
-        sizes = [(SMALL, SMALL), (SMALL, LARGE), (LARGE, LARGE)]  # of the pictures, of the batch
+        roots = write_images(Path(directory))
+        sizes = [(SMALL, SMALL), (SMALL, LARGE), (LARGE, LARGE)]  # of the images, of the batch
         titles = [f"{a[0]} x {a[1]} -> {b[0]} x {b[1]}" for a, b in sizes]
         torch.set_num_threads(1)
         print("| ms per pair, one process | decode | corrupt | geometry | collate | sum | pairs/s |")
@@ -112,10 +115,10 @@ def main() -> None:
                     ["DATALOADER.CACHE", "ram"],
                     ["CORRUPTION.BACKEND", "imagecorruptions"],
                 )
-                rates = [
+                speeds = [
                     pairs_per_second(roots[found], size, "DATALOADER.NUM_WORKERS", workers, *opts) for opts in options
                 ]
-                print(f"| {title} | {workers} | " + " | ".join(f"{rate:.0f}" for rate in rates) + " |", flush=True)
+                print(f"| {title} | {workers} | " + " | ".join(f"{speed:.0f}" for speed in speeds) + " |", flush=True)
 
 
 if __name__ == "__main__":

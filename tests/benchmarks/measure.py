@@ -39,10 +39,12 @@ def best(function: Callable[[], object], rounds: int) -> Measured:
     return Measured(min(m.seconds for m in measured), max(m.mebibytes for m in measured))
 
 
-def random_features(count: int, dimensions: int, people: int, seed: int) -> FeatureSet:
-    """Unit features in clusters, one for each of `people`, by six cameras; a person's pictures are near one another."""
+def random_features(count: int, dimensions: int, identities: int, seed: int) -> FeatureSet:
+    """Unit features in clusters, one for each of `identities`, by six cameras."""
     rng = np.random.default_rng(seed)
-    centres = torch.from_numpy(np.random.default_rng(99).standard_normal((people + 1, dimensions), dtype=np.float32))
-    pids = rng.integers(0, people + 1, count)
+    centres = torch.from_numpy(
+        np.random.default_rng(99).standard_normal((identities + 1, dimensions), dtype=np.float32)
+    )
+    pids = rng.integers(0, identities + 1, count)
     features = centres[pids] + 1.5 * torch.from_numpy(rng.standard_normal((count, dimensions), dtype=np.float32))
     return FeatureSet(torch.nn.functional.normalize(features, dim=1), pids, rng.integers(0, 6, count))

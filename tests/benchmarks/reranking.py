@@ -1,8 +1,8 @@
-"""k-reciprocal re-ranking at the size of Market-1501 (3,368 + 15,913 pictures, 256 dimensions), in one run.
+"""k-reciprocal re-ranking at the size of Market-1501 (3,368 + 15,913 images, 256 dimensions), in one run.
 
 python tests/benchmarks/reranking.py [--query 3368 --gallery 15913 --dimensions 256]
 
-Against what no implementation can do without: the products of all pairs by blocks, and the nearest neighbours of each.
+Compared with the least that any implementation needs: the products of all pairs by blocks, and the nearest neighbours.
 """
 
 import argparse

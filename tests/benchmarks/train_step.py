@@ -1,13 +1,13 @@
-"""Training steps of CFAT's align stage (teacher, student and bridge), ours against one written as the family writes it.
+"""Training steps of CFAT's align stage (teacher, student and bridge), ours against the TransReID codebase's way.
 
 python tests/benchmarks/train_step.py                          ViT-B/16 at 256 x 128; on a GPU batches of 64 and more
 python tests/benchmarks/train_step.py --device cpu --batch 8 --steps 3
 
-The family's step: half precision (fp16 on a GPU) around model and loss, attention written out, pixels converted to
-float on the host, optimizer not fused, .item() and a synchronisation in every step. Pictures wait in (pinned) memory;
-the last column trains from JPEGs on disk and says what share of the time waits for data. Model FLOP utilisation: FLOPs
-that the step needs (counted by torch, recomputation left out) over the time and the rate of a large product of
-matrices, measured in the same run.
+TransReID's step: half precision (fp16 on a GPU) around model and loss, attention written out, pixels converted to
+float on the host, optimizer not fused, .item() and a synchronisation in every step. Images wait in (pinned) memory;
+the last line is training from JPEGs on disk, with the share of the time that waits for data. Model FLOP utilisation:
+FLOPs of the step (counted by torch, without recomputation) over the time and the rate of a large matrix product,
+measured in the same run.
 """
 
 import argparse
@@ -41,9 +41,12 @@ LARGER = (128, 192, 256, 384, 512)  # batches tried after the first on a GPU
 
 def configure(batch: int, device: torch.device, *opts: str):
     settings = {
-        "MODEL.PRETRAIN_PATH": "", "CFAT.STAGE": "align", "SOLVER.IMS_PER_BATCH": batch, "MODEL.DEVICE": device.type,
+        "MODEL.PRETRAIN_PATH": "",
+        "CFAT.STAGE": "align",
+        "SOLVER.IMS_PER_BATCH": batch,
+        "MODEL.DEVICE": device.type,
         "DATALOADER.NUM_INSTANCE": min(INSTANCES, batch),
-    }  # fmt: skip
+    }
     return load_cfg(opts=[*(str(part) for pair in settings.items() for part in pair), *opts])
 
 
@@ -51,14 +54,17 @@ def random_batch(batch: int, device: torch.device) -> dict:
     generator = torch.Generator().manual_seed(0)
 
     def pixels() -> torch.Tensor:
-        drawn = torch.randint(0, 256, (batch, 3, 256, 128), dtype=torch.uint8, generator=generator)
-        return drawn.pin_memory() if device.type == "cuda" else drawn
+        values = torch.randint(0, 256, (batch, 3, 256, 128), dtype=torch.uint8, generator=generator)
+        return values.pin_memory() if device.type == "cuda" else values
 
     return {
-        "images": pixels(), "corrupted": pixels(), "pids": torch.arange(batch) // INSTANCES,
+        "images": pixels(),
+        "corrupted": pixels(),
+        "pids": torch.arange(batch) // INSTANCES,
         "camids": torch.randint(0, NUM_CAMERAS, (batch,), generator=generator),
-        "viewids": torch.zeros(batch, dtype=torch.int64), "paths": [""] * batch,
-    }  # fmt: skip
+        "viewids": torch.zeros(batch, dtype=torch.int64),
+        "paths": [""] * batch,
+    }
 
 
 def build(cfg, device: torch.device):
@@ -75,15 +81,17 @@ def make_our_step(cfg, device: torch.device) -> Callable[[dict], None]:
     return lambda batch: step(to_device(batch, device))
 
 
-def make_family_step(cfg, device: torch.device) -> Callable[[dict], None]:
+def make_transreid_step(cfg, device: torch.device) -> Callable[[dict], None]:
     model, loss_fn = build(cfg, device)
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
     optimizer = torch.optim.SGD(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=False,
-    )  # fmt: skip
+        lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        fused=False,
+    )
     half = device.type == "cuda"
     scaler = torch.amp.GradScaler(device.type, enabled=half)
 
@@ -147,9 +155,15 @@ def from_disk(batch: int, device: torch.device, steps: int, workers: int) -> tup
     with tempfile.TemporaryDirectory() as root:
         synthesize(Path(root) / "market1501", SyntheticSettings(num_identities=2 * max(batch // INSTANCES, 8)))
         cfg = configure(
-            batch, device, "DATASETS.ROOT_DIR", root, "DATASETS.CHECK_COUNTS", "False", "DATALOADER.NUM_WORKERS",
+            batch,
+            device,
+            "DATASETS.ROOT_DIR",
+            root,
+            "DATASETS.CHECK_COUNTS",
+            "False",
+            "DATALOADER.NUM_WORKERS",
             str(workers),
-        )  # fmt: skip
+        )
         loader = make_dataloader(cfg).train
         step, batches, waited = make_our_step(cfg, device), endless(loader), 0.0
         for _ in range(3):
@@ -182,12 +196,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--no-disk", action="store_true", help="leave out training from JPEGs on disk")
     args = parser.parse_args()
-    logging.disable(logging.WARNING)  # the drawn set is no Market-1501
+    logging.disable(logging.WARNING)  # the rendered set is not Market-1501
     device = pick_device(args.device)
     rate = matrix_rate(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}: matrix products at {rate / 1e12:.2f} TFLOP/s; torch {torch.__version__}\n")
-    print("| batch | family, images/s | ours | ratio | utilisation, family | ours | compiled, images/s | utilisation |")
+    print(
+        "| batch | TransReID images/s | ours | ratio | TransReID utilisation | ours | compiled images/s | utilisation |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for batch in (args.batch, *(LARGER if device.type == "cuda" else ())):
         try:
@@ -202,13 +218,13 @@ def main() -> None:
 
 
 def compare(batch: int, device: torch.device, steps: int, rate: float) -> str:
-    cfg, pictures = configure(batch, device), random_batch(batch, device)
-    flops = count_flops(cfg, device, pictures)
+    cfg, images = configure(batch, device), random_batch(batch, device)
+    flops = count_flops(cfg, device, images)
     compiled = configure(batch, device, "SOLVER.COMPILE", "True")
-    makers = [(make_family_step, cfg), (make_our_step, cfg)]
+    makers = [(make_transreid_step, cfg), (make_our_step, cfg)]
     if device.type == "cuda":
         makers.append((make_our_step, compiled))
-    seconds = [seconds_per_step(make(settings, device), pictures, device, steps) for make, settings in makers]
+    seconds = [seconds_per_step(make(settings, device), images, device, steps) for make, settings in makers]
     speeds = [f"{batch / one:.1f}" for one in seconds] + ["-"] * (3 - len(seconds))
     uses = [f"{flops / one / rate:.1%}" for one in seconds] + ["-"] * (3 - len(seconds))
     ratio = f"{seconds[0] / seconds[1]:.2f}"

@@ -1,36 +1,36 @@
-"""Keys and values of the TransReID family: everything that its projects and their YAML files use loads."""
+"""Keys and values of the TransReID codebase and of earlier versions: all of them load."""
 
 import json
 import logging
-from pathlib import Path
 
 import pytest
 import yaml
 
 from config import ConfigError, get_defaults, load_cfg
-from config.legacy import FAMILY_DEFAULTS, LEGACY_KEYS
+from config.legacy import CODEBASE_DEFAULTS, CODEBASE_KEYS
 from model import make_model
-from tests.config.test_load import faults_of, flat, write
+from tests.config.test_load import ROOT, errors_of, flat, write
+from tests.helpers import GOLDEN as GOLDEN_DIR
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden/family_config_keys.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((GOLDEN_DIR / "codebase_config_keys.json").read_text(encoding="utf-8"))
 SEEN = "values seen in the published YAML files"
-# tMODEL is MODEL misspelt, which no code of the family reads.
+# tMODEL is MODEL misspelt, which no code of theirs reads.
 PUBLISHED = {key: texts for key, texts in GOLDEN[SEEN].items() if not key.startswith("tMODEL.")}
-FAMILIES = [family for family in GOLDEN if family != SEEN]
+PROJECTS = [project for project in GOLDEN if project != SEEN]
 OURS = flat(get_defaults())
 
-# What a value of the family must become, where it is not the same value under the same name.
+# What a value of the codebase must become, where it is not the same value under the same name.
 SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
 FEATURES = {"after": "neck", "before": "class_token"}
 
 
 def expected_of(key: str, value) -> dict:
-    """Our keys and values that `key: value` alone must lead to; {} where it is dropped."""
+    """Our keys and values that `key: value` alone must become; {} where it is dropped."""
     if key == "SOLVER.SEED":
         return {"SEED": value}
     if key == "TEST.NECK_FEAT":
         return {"TEST.FEATURE": FEATURES[value]}
-    if key in LEGACY_KEYS:
+    if key in CODEBASE_KEYS:
         return {}
     if (key, value) in [("MODEL.TRANSFORMER_TYPE", ""), ("MODEL.TRANSFORMER_TYPE", "None")]:
         return {key: OURS[key]}
@@ -58,10 +58,10 @@ def messages(caplog, level: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("family", "key"), [(family, key) for family in FAMILIES for key in GOLDEN[family]], ids=lambda value: value
+    ("project", "key"), [(project, key) for project in PROJECTS for key in GOLDEN[project]], ids=lambda value: value
 )
-def test_every_default_of_the_family_loads(family, key, tmp_path, caplog):
-    value = GOLDEN[family][key]
+def test_every_default_of_the_codebase_loads(project, key, tmp_path, caplog):
+    value = GOLDEN[project][key]
     with caplog.at_level(logging.INFO):
         loaded = flat(load_cfg(write(tmp_path / "a.yml", yaml.safe_dump(nested({key: value})))))
     expected = expected_of(key, value)
@@ -82,9 +82,9 @@ def test_every_value_of_the_published_files_loads(key, text, tmp_path):
     assert {name: loaded[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_file_with_every_key_of_a_family_loads(family, tmp_path):
-    given = dict(GOLDEN[family])
+@pytest.mark.parametrize("project", PROJECTS)
+def test_a_file_with_every_key_of_a_project_loads(project, tmp_path):
+    given = dict(GOLDEN[project])
     loaded = flat(load_cfg(write(tmp_path / "a.yml", yaml.safe_dump(nested(given)))))
     expected: dict = {}
     for key, value in given.items():
@@ -166,8 +166,8 @@ def test_a_transreid_file_means_its_own_experiment(tmp_path, monkeypatch, caplog
         "(ours 6), CFAT.STAGES ['clean'] (ours ['clean', 'corrupted', 'bridge', 'align'])"
     ]
     assert messages(caplog, logging.INFO) == [
-        "a.yml: MODEL.PRETRAIN_CHOICE 'imagenet' -> dropped (MODEL.PRETRAIN_PATH says it all: ImageNet weights, or '' "
-        "for random ones; a trained model goes into TEST.WEIGHT or CFAT.<STAGE>.WEIGHT)",
+        "a.yml: MODEL.PRETRAIN_CHOICE 'imagenet' -> dropped (MODEL.PRETRAIN_PATH names the initial weights, '' for "
+        "random ones; a trained model goes into TEST.WEIGHT or CFAT.<STAGE>.WEIGHT)",
         "a.yml: MODEL.IF_LABELSMOOTH 'off' -> False (booleans are booleans)",
         "a.yml: MODEL.IF_WITH_CENTER 'no' -> False (booleans are booleans)",
         """a.yml: MODEL.DEVICE_ID "('0')" -> dropped (CUDA_VISIBLE_DEVICES chooses the device)""",
@@ -187,13 +187,13 @@ def test_a_cil_file_loads(tmp_path):
 def test_a_misspelt_section_is_unknown_and_changes_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", TRANSREID_FILE + "tMODEL:\n  NAME: 'transformer'\n  DEVICE_ID: ('3')\n")
-    assert faults_of("a.yml") == [
+    assert errors_of("a.yml") == [
         "a.yml: tMODEL.NAME is not a known key; did you mean MODEL.NAME?",
         "a.yml: tMODEL.DEVICE_ID is not a known key; did you mean MODEL.DEVICE_ID?",
     ]
 
 
-def test_family_defaults_are_those_of_the_golden_table():
+def test_codebase_defaults_are_those_of_the_golden_table():
     # Changes no result, or is a path: our default stands.
     elsewhere = {
         "MODEL.DEVICE",
@@ -206,7 +206,7 @@ def test_family_defaults_are_those_of_the_golden_table():
         "SOLVER.CHECKPOINT_PERIOD",
         "OUTPUT_DIR",
     }
-    for family in ("TransReID", "CIL-ReID"):
+    for project in ("TransReID", "CIL-ReID"):
         # Ours alone, or in the code there, not among the keys: stages, MaxPool2d(2), re_ranking(..., k1=50, k2=15)
         different = {
             "CFAT.STAGES": ["clean"],
@@ -214,13 +214,13 @@ def test_family_defaults_are_those_of_the_golden_table():
             "TEST.RE_RANKING_K1": 50,
             "TEST.RE_RANKING_K2": 15,
         }
-        for key, value in GOLDEN[family].items():
+        for key, value in GOLDEN[project].items():
             ours = {name: new for name, new in expected_of(key, value).items() if OURS[name] != new}
             different |= {name: new for name, new in ours.items() if name not in elsewhere}
-        assert different == FAMILY_DEFAULTS
+        assert different == CODEBASE_DEFAULTS
 
 
-def test_family_defaults_need_a_family_key_and_no_base(tmp_path):
+def test_codebase_defaults_need_a_key_of_the_codebase_and_no_base(tmp_path):
     write(tmp_path / "ours.yml", "MODEL: {IF_LABELSMOOTH: 'off'}\n")
     assert load_cfg(str(tmp_path / "ours.yml")).SOLVER.MOMENTUM == 0.0
     path = write(tmp_path / "child.yml", "_BASE_: ours.yml\nTEST: {NECK_FEAT: after}\n")
@@ -228,9 +228,9 @@ def test_family_defaults_need_a_family_key_and_no_base(tmp_path):
     assert load_cfg(path).SOLVER.MOMENTUM == 0.0
 
 
-def test_a_file_of_ours_over_one_of_the_family(tmp_path):
-    write(tmp_path / "family.yml", TRANSREID_FILE)
-    cfg = load_cfg(write(tmp_path / "ours.yml", "_BASE_: family.yml\nSOLVER: {MARGIN: 0.5}\n"))
+def test_a_file_of_ours_over_one_of_the_codebase(tmp_path):
+    write(tmp_path / "codebase.yml", TRANSREID_FILE)
+    cfg = load_cfg(write(tmp_path / "ours.yml", "_BASE_: codebase.yml\nSOLVER: {MARGIN: 0.5}\n"))
     assert (cfg.SOLVER.MOMENTUM, cfg.SOLVER.MARGIN, cfg.CFAT.STAGES) == (0.9, 0.5, ["clean"])
 
 
@@ -252,15 +252,15 @@ def test_a_file_of_ours_over_one_of_the_family(tmp_path):
         (["MODEL.PRETRAIN_PATH", ""], {"MODEL.PRETRAIN_PATH": ""}),
     ],
 )
-def test_the_command_line_knows_them_without_the_family_defaults(opts, expected):
+def test_the_command_line_knows_the_keys_without_the_codebase_defaults(opts, expected):
     assert flat(load_cfg(None, opts)) == OURS | expected
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "fault"),
+    ("key", "value", "error"),
     [
         ("MODEL.NECK", "no", "found 'no', expected 'bnneck': bnneck is the neck that is built"),
-        ("MODEL.PRETRAIN_CHOICE", "self", "found 'self', expected 'imagenet': MODEL.PRETRAIN_PATH says it all"),
+        ("MODEL.PRETRAIN_CHOICE", "self", "found 'self', expected 'imagenet': MODEL.PRETRAIN_PATH names the initial "),
         ("INPUT.MEAN_FEAT", "True", "found 'True', expected False: that option of CIL-ReID is not built here"),
         ("MODEL.LINEAR_BLOCK", "True", "found 'True', expected False: that option of CIL-ReID is not built here"),
         ("SOLVER.WARMUP_METHOD", "constant", "found 'constant', expected 'linear': "),
@@ -268,18 +268,18 @@ def test_the_command_line_knows_them_without_the_family_defaults(opts, expected)
         ("MODEL.COS_LAYER", "maybe", "found 'maybe', expected True or False: "),
     ],
 )
-def test_what_is_not_built_is_a_fault(key, value, fault):
-    (found,) = faults_of(None, [key, value])
-    assert found.startswith(f"command line: {key}: {fault}")
+def test_an_option_that_is_not_built_is_an_error(key, value, error):
+    (found,) = errors_of(None, [key, value])
+    assert found.startswith(f"command line: {key}: {error}")
 
 
 def test_both_names_of_one_key_must_agree():
-    assert faults_of(None, ["SOLVER.SEED", "1", "SEED", "2"]) == [
-        "command line: SOLVER.SEED asks for SEED '1' and SEED is given as '2'; leave one of them out"
+    assert errors_of(None, ["SOLVER.SEED", "1", "SEED", "2"]) == [
+        "command line: SOLVER.SEED means SEED '1' and SEED is given as '2'; leave one of them out"
     ]
 
 
-def test_a_typo_in_a_family_file_is_found(tmp_path):
+def test_a_typo_in_a_file_of_the_codebase_is_found(tmp_path):
     path = write(tmp_path / "a.yml", TRANSREID_FILE.replace("RE_ARRANGE", "RE_ARANGE"))
     with pytest.raises(ConfigError, match=r"MODEL\.RE_ARANGE is not a known key; did you mean MODEL\.RE_ARRANGE\?"):
         load_cfg(path)
@@ -292,28 +292,28 @@ RESNET_FILE = (
 )
 
 
-def test_a_resnet_of_the_codebase_passes_over_what_is_for_transformers(tmp_path, monkeypatch, caplog):
+def test_a_resnet_of_the_codebase_ignores_keys_of_transformers(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", RESNET_FILE)
     cfg = load_cfg("a.yml")
     assert (cfg.MODEL.NAME, cfg.MODEL.JPM, cfg.MODEL.GEM_POOL) == ("resnet50", False, True)
-    lines = [line for line in messages(caplog, logging.WARNING) if "passes over" in line]
+    lines = [line for line in messages(caplog, logging.WARNING) if "ignores" in line]
     assert lines == [
         "a.yml: MODEL.STRIDE_SIZE [16, 16], MODEL.SIE_CAMERA True, MODEL.SIE_COE 3.0, MODEL.JPM True, MODEL.RE_ARRANGE "
-        "True: keys of a vision transformer, which the TransReID codebase's ResNet passes over, as this one does"
+        "True: keys of a vision transformer, which the TransReID codebase's ResNet ignores, as this one does"
     ]
     assert not any("nothing in this run" in record.message for record in caplog.records)
     assert make_model(cfg, num_classes=2, num_cameras=2, num_views=1)
 
 
-def test_only_files_of_the_codebase_pass_over_them(tmp_path):
+def test_only_files_of_the_codebase_ignore_them(tmp_path):
     assert load_cfg(write(tmp_path / "a.yml", RESNET_FILE), ["MODEL.NAME", "transformer"]).MODEL.JPM
     assert load_cfg(write(tmp_path / "ours.yml", "MODEL: {NAME: resnet50, JPM: True}\n")).MODEL.JPM
     assert load_cfg(str(tmp_path / "a.yml"), ["MODEL.JPM", "True"]).MODEL.JPM
 
 
 @pytest.mark.parametrize(
-    ("given", "opts", "expected", "told"),
+    ("given", "opts", "expected", "num_lines"),
     [
         ("TEST: {RE_RANKING: True, NECK_FEAT: before}", [], (50, 15), 1),
         ("TEST: {RE_RANKING: 'no', NECK_FEAT: before}", ["TEST.RE_RANKING", "True"], (50, 15), 1),
@@ -323,12 +323,12 @@ def test_only_files_of_the_codebase_pass_over_them(tmp_path):
         ("TEST: {NECK_FEAT: before}", [], (50, 15), 0),
     ],
 )
-def test_re_ranking_of_a_file_of_the_codebase(given, opts, expected, told, tmp_path, caplog):
+def test_re_ranking_of_a_file_of_the_codebase(given, opts, expected, num_lines, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         test = load_cfg(write(tmp_path / "a.yml", given), opts).TEST
     assert expected == (test.RE_RANKING_K1, test.RE_RANKING_K2)
     lines = [record.message for record in caplog.records if record.message.startswith("TEST.RE_RANKING: ")]
-    assert len(lines) == told
+    assert len(lines) == num_lines
     assert all(f"K1 {expected[0]} and K2 {expected[1]}, which are not given" in line for line in lines)
 
 
@@ -337,4 +337,51 @@ def test_pretrain_choice_self_goes_with_a_weight(tmp_path):
     assert load_cfg(None, opts).TEST.WEIGHT == "a.pth"
     path = write(tmp_path / "a.yml", "MODEL: {PRETRAIN_CHOICE: 'self'}\n")
     assert load_cfg(path, opts[2:]).TEST.WEIGHT == "a.pth"
-    assert len(faults_of(path, ["TEST.WEIGHT", ""])) == 1
+    assert len(errors_of(path, ["TEST.WEIGHT", ""])) == 1
+
+
+@pytest.mark.parametrize(
+    ("opts", "expected", "line"),
+    [
+        (
+            ["DATASETS.CHECK_PICTURES", "False"],
+            {"DATASETS.CHECK_IMAGES": False},
+            "command line: DATASETS.CHECK_PICTURES 'False' -> DATASETS.CHECK_IMAGES False (an earlier name)",
+        ),
+        (["DATASETS.CHECK_PICTURES", "no"], {"DATASETS.CHECK_IMAGES": False}, None),
+        (
+            ["SOLVER.ACCUMULATE", "4"],
+            {"SOLVER.GRAD_CHECKPOINT": True},
+            "command line: SOLVER.ACCUMULATE '4' -> SOLVER.GRAD_CHECKPOINT True (blocks recomputed in backward save "
+            "the memory that parts of a batch saved)",
+        ),
+        (["SOLVER.ACCUMULATE", "1"], {}, None),
+        (["SOLVER.ACCUMULATE", "4", "SOLVER.GRAD_CHECKPOINT", "True"], {"SOLVER.GRAD_CHECKPOINT": True}, None),
+    ],
+)
+def test_keys_of_earlier_versions(opts, expected, line, caplog):
+    with caplog.at_level(logging.INFO):
+        assert flat(load_cfg(None, opts)) == OURS | expected
+    (found,) = messages(caplog, logging.INFO)
+    assert line in (None, found)
+
+
+def test_wrong_values_of_earlier_keys_are_errors_of_the_new_ones():
+    assert errors_of(None, ["SOLVER.ACCUMULATE", "0"]) == [
+        "command line: SOLVER.GRAD_CHECKPOINT: found '0', expected True or False"
+    ]
+    assert errors_of(None, ["SOLVER.ACCUMULATE", "2", "SOLVER.GRAD_CHECKPOINT", "False"]) == [
+        "command line: SOLVER.ACCUMULATE means SOLVER.GRAD_CHECKPOINT True and SOLVER.GRAD_CHECKPOINT is given as "
+        "False; leave one of them out"
+    ]
+
+
+def test_the_config_file_of_an_earlier_run_loads(caplog):
+    with caplog.at_level(logging.INFO):
+        cfg = load_cfg(str(GOLDEN_DIR / "earlier_config.yml"))
+    new = load_cfg(str(ROOT / "configs/Market/vit_transreid.yml"))
+    changed = {"SOLVER.GRAD_CHECKPOINT": True, "DATASETS.CHECK_IMAGES": False, "OUTPUT_DIR": "logs/earlier"}
+    assert flat(cfg) == flat(new) | changed
+    # Not taken for a file of the TransReID codebase, whose defaults would apply.
+    assert messages(caplog, logging.WARNING) == []
+    assert len(messages(caplog, logging.INFO)) == 2

@@ -1,4 +1,4 @@
-"""Merging, checking and reporting of config/load.py, config/values.py and config/options.py."""
+"""Loading, merging and checking of configurations, and the schema in config/defaults.py."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import pytest
 from yacs.config import CfgNode
 
 from config import ConfigError, get_defaults, load_cfg
-from config.options import RULES
-from config.values import PATH_KEYS
+from config.defaults import SCHEMA
+from config.schema import ANYTHING, BELOW_ONE, POSITIVE, PROBABILITY, at_least, in_order, list_of, one_of, some_of
 from tests.helpers import REPOSITORY
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,12 +26,12 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-def faults_of(config_file=None, opts=()) -> list[str]:
+def errors_of(config_file=None, opts=()) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_cfg(config_file, opts)
-    headline, *faults = str(caught.value).split("\n  ")
-    assert headline == f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the configuration:"
-    return faults
+    headline, *errors = str(caught.value).split("\n  ")
+    assert headline == f"{len(errors)} error{'s' if len(errors) > 1 else ''} in the configuration:"
+    return errors
 
 
 def test_nothing_given_is_the_defaults_frozen():
@@ -48,20 +49,40 @@ def test_get_defaults_is_a_fresh_clone():
     assert get_defaults().SEED == 1234
 
 
-def test_default_values_obey_their_own_rules():
+def test_the_defaults_are_plain_values_of_the_schema():
     defaults = flat(get_defaults())
-    assert set(RULES) <= set(defaults)
-    broken = [key for key, rule in RULES.items() if not rule.holds(defaults[key])]
-    assert broken == []
+    assert defaults == {name: key.default for name, key in SCHEMA.items()}
+    assert {type(value) for value in defaults.values()} == {bool, int, float, str, list}
+
+
+def test_default_values_keep_their_own_rules():
+    assert [name for name, key in SCHEMA.items() if not key.rule.accepts(key.default)] == []
+    lengths = {name: key.rule.length for name, key in SCHEMA.items() if key.rule.length}
+    assert lengths == {name: len(SCHEMA[name].default) for name in lengths}
 
 
 def test_every_number_and_list_has_a_rule():
-    unruled = [
-        key
-        for key, value in flat(get_defaults()).items()
-        if isinstance(value, int | float | list) and not isinstance(value, bool) and key not in RULES
-    ]
-    assert unruled == []
+    without = {name: key.default for name, key in SCHEMA.items() if key.rule is ANYTHING}
+    assert [name for name, default in without.items() if not isinstance(default, bool | str)] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "right", "wrong"),
+    [
+        (one_of("a", ""), ["a", ""], ["b"]),
+        (one_of(1, 2), [1, 2], [3]),
+        (at_least(2), [2, 1e9], [1, float("inf"), float("nan")]),
+        (POSITIVE, [1e-9, 5], [0, -1, float("inf"), float("nan")]),
+        (PROBABILITY, [0, 1], [-0.1, 1.1, float("nan")]),
+        (BELOW_ONE, [0, 0.9], [1, -0.1]),
+        (list_of("", lambda value: value > 0), [[], [1, 1]], [[0], [1, 0]]),
+        (some_of(("a", "b")), [["b", "a"], ["a"]], [[], ["a", "a"], ["c"]]),
+        (in_order(("a", "b", "c")), [["a", "c"], ["b"]], [[], ["c", "a"], ["a", "a"], ["d"]]),
+    ],
+)
+def test_rules(rule, right, wrong):
+    assert [rule.accepts(value) for value in right] == [True] * len(right)
+    assert [rule.accepts(value) for value in wrong] == [False] * len(wrong)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yml")), ids=lambda path: path.parent.name)
@@ -138,6 +159,9 @@ def test_command_line_values(key, text, expected):
         ("SEED", "0b11", "expected an integer; write 3"),
         ("SOLVER.MAX_EPOCHS", "1:30", "expected an integer; numbers to the base of 60 are not read, write it out"),
         ("SOLVER.BASE_LR", "0,05", "expected a number; decimals have a point: 0.05"),
+        ("SOLVER.STEPS", "40,70", "expected a list of integers; write [40,70]"),
+        ("INPUT.SIZE_TEST", "256, 128", "expected a list of 2 integers; write [256, 128]"),
+        ("INPUT.PIXEL_MEAN", "0.5,.5,5e-1", "expected a list of 3 numbers; write [0.5,.5,5e-1]"),
         ("SOLVER.STEPS", "[1_0, 20]", "expected a list of integers; write 10"),
         ("SOLVER.BASE_LR", ".5.", "expected a number"),
         ("SOLVER.BASE_LR", "nan", "expected a number"),
@@ -157,8 +181,8 @@ def test_texts_mean_the_same_in_files_and_on_the_command_line(key, text, expecte
             [],
         )
     if isinstance(expected, str) and " " in expected:
-        (fault,) = faults_of(path, opts)
-        assert fault.endswith(expected)
+        (error,) = errors_of(path, opts)
+        assert error.endswith(expected)
         return
     value = flat(load_cfg(path, opts))[key]
     assert value == expected
@@ -203,44 +227,45 @@ def test_base_files_in_a_circle(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "_BASE_: b.yml\n")
     write(tmp_path / "b.yml", "_BASE_: a.yml\n")
-    assert faults_of("a.yml") == ["_BASE_ runs in a circle: a.yml -> b.yml -> a.yml"]
+    assert errors_of("a.yml") == ["_BASE_ runs in a circle: a.yml -> b.yml -> a.yml"]
 
 
 def test_base_of_a_wrong_type(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "_BASE_: 3\n")
-    assert faults_of("a.yml") == ["a.yml: _BASE_: found 3, expected a path, or a list of paths, relative to the file"]
+    assert errors_of("a.yml") == ["a.yml: _BASE_: found 3, expected a path, or a list of paths, relative to the file"]
 
 
 def test_missing_files_name_the_path_and_those_that_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "_BASE_: gone.yml\n")
-    (missing,) = faults_of("configs/none.yml")
+    (missing,) = errors_of("configs/none.yml")
     assert missing.startswith(f"configs/none.yml: no such file; {REPOSITORY} has configs/")
     assert "configs/Market/cfat.yml" in missing
-    (near,) = faults_of("configs/Market/cfta.yml")
-    assert near.startswith(f"configs/Market/cfta.yml: no such file; did you mean {REPOSITORY}/configs/Market/cfat.yml?")
-    (missing_base,) = faults_of("a.yml")
+    (near,) = errors_of("configs/Market/cfta.yml")
+    expected = f"no such file; did you mean configs/Market/cfat.yml?; {REPOSITORY} has configs/"
+    assert near.startswith(f"configs/Market/cfta.yml: {expected}")
+    (missing_base,) = errors_of("a.yml")
     assert missing_base.startswith(f"gone.yml: no such file (_BASE_ of a.yml); {REPOSITORY} has configs/")
 
 
 def test_a_directory_is_no_file(tmp_path):
-    (fault,) = faults_of(str(tmp_path))
-    assert "is no regular file; expected one (no directory, " in fault
+    (error,) = errors_of(str(tmp_path))
+    assert "is no regular file; expected one (no directory, " in error
 
 
 def test_invalid_yaml_names_line_and_column(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "SEED: 1\nSOLVER: {BASE_LR: [0.1}\n")
-    (fault,) = faults_of("a.yml")
-    assert fault.startswith("a.yml: not valid YAML: line 2, column 23: ")
+    (error,) = errors_of("a.yml")
+    assert error.startswith("a.yml: not valid YAML: line 2, column 23: ")
 
 
 def test_a_file_must_hold_sections(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "- SEED\n")
-    (fault,) = faults_of("a.yml")
-    assert fault.startswith("a.yml: found ['SEED'], expected sections of keys")
+    (error,) = errors_of("a.yml")
+    assert error.startswith("a.yml: found ['SEED'], expected sections of keys")
 
 
 def test_empty_files_and_sections_say_nothing(tmp_path):
@@ -250,11 +275,11 @@ def test_empty_files_and_sections_say_nothing(tmp_path):
     )
 
 
-def test_all_faults_of_all_sources_are_reported_together(tmp_path, monkeypatch):
+def test_all_errors_of_all_sources_are_reported_together(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "base.yml", "SOLVER: {BASE_LRR: 0.1}\n")
     write(tmp_path / "a.yml", "_BASE_: base.yml\nSEED: one\nMODEL: {JPM: 1}\n")
-    assert faults_of("a.yml", ["SOLVER.MOMENTUM", "2", "SEED"]) == [
+    assert errors_of("a.yml", ["SOLVER.MOMENTUM", "2", "SEED"]) == [
         "command line: SEED has no value, expected KEY VALUE KEY VALUE ...",
         "base.yml: SOLVER.BASE_LRR is not a known key; did you mean SOLVER.BASE_LR?",
         "a.yml: SEED: found 'one', expected an integer",
@@ -278,16 +303,16 @@ def test_all_faults_of_all_sources_are_reported_together(tmp_path, monkeypatch):
     ],
 )
 def test_unknown_keys_suggest_the_nearest(key, nearest):
-    assert faults_of(None, [key, "1"]) == [f"command line: {key} is not a known key; did you mean {nearest}?"]
+    assert errors_of(None, [key, "1"]) == [f"command line: {key} is not a known key; did you mean {nearest}?"]
 
 
 def test_a_key_like_no_other_gets_no_suggestion():
-    (fault,) = faults_of(None, ["zzz.qqq", "1"])
-    assert fault.startswith("command line: zzz.qqq is not a known key; config/defaults.py explains every key of SEED, ")
+    (error,) = errors_of(None, ["zzz.qqq", "1"])
+    assert error.startswith("command line: zzz.qqq is not a known key; config/defaults.py explains every key of SEED, ")
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "fault"),
+    ("key", "value", "error"),
     [
         ("SEED", "True", "found 'True', expected an integer"),
         ("SEED", "1.5", "found '1.5', expected an integer"),
@@ -332,16 +357,16 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("INPUT.ERASING_TYPE", "sel", "did you mean self?"),
     ],
 )
-def test_wrong_values_say_what_was_expected(key, value, fault):
-    (found,) = faults_of(None, [key, value])
+def test_wrong_values_say_what_was_expected(key, value, error):
+    (found,) = errors_of(None, [key, value])
     assert found.startswith(f"command line: {key}: found ")
-    assert found.endswith(fault)
+    assert found.endswith(error)
 
 
 def test_wrong_types_in_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "SEED: {a: 1}\nCFAT: 3\nTEST: {WEIGHT: }\nDATASETS: {NAMES: [a, b]}\n")
-    assert faults_of("a.yml") == [
+    assert errors_of("a.yml") == [
         "a.yml: SEED.a: SEED is a key with a value, not a section; expected an integer",
         "a.yml: CFAT is a section, expected its keys, e.g. CFAT.STAGES",
         "a.yml: TEST.WEIGHT: found None, expected a string",
@@ -351,41 +376,42 @@ def test_wrong_types_in_a_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("key", ["SOLVER.BASE_LR", "TEST.RE_RANKING_K1", "SEED", "DATASETS.CUHK03.BOXES"])
 def test_key_value_pairs_with_an_equals_sign(key):
-    assert faults_of(None, [f"{key}=0.1", "SEED", "3"]) == [
+    assert errors_of(None, [f"{key}=0.1", "SEED", "3"]) == [
         f"command line: found '{key}=0.1', expected KEY VALUE with a space: {key} 0.1"
     ]
 
 
 def test_a_file_in_place_of_a_key():
-    assert faults_of(None, ["configs/a.yml", "SEED", "3"]) == [
+    assert errors_of(None, ["configs/a.yml", "SEED", "3"]) == [
         "command line: found configs/a.yml, expected KEY VALUE; a file is given as --config_file configs/a.yml"
     ]
 
 
 def test_a_batch_holds_whole_identities():
-    (fault,) = faults_of(None, ["SOLVER.IMS_PER_BATCH", "60"])
-    assert fault == (
+    (error,) = errors_of(None, ["SOLVER.IMS_PER_BATCH", "60"])
+    assert error == (
         "SOLVER.IMS_PER_BATCH: found 60, expected a multiple of DATALOADER.NUM_INSTANCE (8): sampler softmax_triplet "
         "fills a batch with whole identities; 56 is near"
     )
     assert load_cfg(None, ["SOLVER.IMS_PER_BATCH", "60", "DATALOADER.SAMPLER", "softmax"]).SOLVER.IMS_PER_BATCH == 60
 
 
-def test_config_error_is_a_value_error():
+def test_config_error_is_a_user_error():
+    assert issubclass(ConfigError, UserError)
     assert issubclass(ConfigError, ValueError)
 
 
-def test_skipping_needs_a_look_at_the_pictures():
-    with pytest.raises(ConfigError, match=r"ON_BAD_IMAGE: found skip, but DATASETS\.CHECK_PICTURES False looks for no"):
-        load_cfg(opts=["DATASETS.ON_BAD_IMAGE", "skip", "DATASETS.CHECK_PICTURES", "False"])
+def test_skipping_damaged_images_needs_their_check():
+    with pytest.raises(ConfigError, match=r"ON_BAD_IMAGE: found skip, but DATASETS\.CHECK_IMAGES False looks for no"):
+        load_cfg(opts=["DATASETS.ON_BAD_IMAGE", "skip", "DATASETS.CHECK_IMAGES", "False"])
 
 
 def test_a_key_given_twice_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", "SOLVER: {MARGIN: 0.1}\nSOLVER: {MAX_EPOCHS: 3}\n")
-    assert faults_of("a.yml") == ["a.yml: line 2: SOLVER is given twice; leave one of them out"]
+    assert errors_of("a.yml") == ["a.yml: line 2: SOLVER is given twice; leave one of them out"]
     write(tmp_path / "b.yml", "SOLVER: {MARGIN: 0.1}\nSOLVER.MARGIN: 0.2\n")
-    assert faults_of("b.yml") == ["b.yml: SOLVER.MARGIN is given twice; leave one of them out"]
+    assert errors_of("b.yml") == ["b.yml: SOLVER.MARGIN is given twice; leave one of them out"]
 
 
 def test_paths_are_expanded_wherever_they_stand(tmp_path, monkeypatch):
@@ -398,18 +424,23 @@ def test_paths_are_expanded_wherever_they_stand(tmp_path, monkeypatch):
     assert (f"{tmp_path}/a.csv", f"{tmp_path}/a.onnx") == (cfg.DATASETS.CSV.FILE, cfg.TEST.EXPORT)
     assert ([f"{tmp_path}/b", "/data/c"], "/data/clean.pth") == (cfg.TEST.COMPARE, cfg.CFAT.CLEAN.WEIGHT)
     assert "~" not in cfg.dump()
-    assert faults_of(None, ["OUTPUT_DIR", "$NOT_SET_HERE/a"]) == [
+    assert errors_of(None, ["OUTPUT_DIR", "$NOT_SET_HERE/a"]) == [
         "command line: OUTPUT_DIR: found '$NOT_SET_HERE/a', and the environment variable NOT_SET_HERE is not set; set "
         "it, or write the path out"
     ]
 
 
-def test_every_path_key_is_a_key():
-    assert set(flat(get_defaults())) >= PATH_KEYS
+def test_path_keys():
+    assert {name for name, key in SCHEMA.items() if key.is_path} == {
+        *("OUTPUT_DIR", "MODEL.PRETRAIN_PATH", "DATASETS.ROOT_DIR", "DATASETS.CSV.FILE"),
+        *(f"DATASETS.FOLDER.{split}" for split in ("TRAIN", "QUERY", "GALLERY")),
+        *(f"TEST.{name}" for name in ("WEIGHT", "EXPORT", "COMPARE")),
+        *(f"CFAT.{stage}.WEIGHT" for stage in ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")),
+    }
 
 
-def test_many_faults_are_counted():
+def test_many_errors_are_counted():
     with pytest.raises(ConfigError) as caught:
         load_cfg(None, [f"K{index // 2}" for index in range(200)])
     headline, *lines, last = str(caught.value).split("\n  ")
-    assert (headline, len(lines), last) == ("100 faults in the configuration:", 50, "... and 50 more")
+    assert (headline, len(lines), last) == ("100 errors in the configuration:", 50, "... and 50 more")

@@ -1,17 +1,16 @@
-"""What is said about keys that are not known: a spelling only where it is right, or what a relative means by them."""
+"""Unknown keys: the right spelling is suggested, or the error says what another project means by the key."""
 
 import json
 import re
 
 import pytest
 
-from config import get_defaults
-from config.legacy import LEGACY_KEYS
+from config.defaults import SCHEMA
+from config.legacy import CODEBASE_KEYS
 from config.suggestions import unknown_key
-from tests.config.test_load import faults_of, flat, write
+from tests.config.test_load import errors_of, write
 from tests.helpers import GOLDEN
 
-DEFAULTS = flat(get_defaults())
 RELATIVES = json.loads((GOLDEN / "relatives_config_keys.json").read_text(encoding="utf-8"))
 # Every spelling suggested for the keys of 619 public files; all but the first mean the suggested key.
 SUGGESTED = {
@@ -38,8 +37,8 @@ OUTPUT_DIR: logs/market1501/bagtricks_R50
 
 @pytest.fixture(scope="module")
 def texts():
-    """What is said about each key of relatives that is not known here."""
-    return {key: unknown_key(key, DEFAULTS) for key in RELATIVES if key not in {**DEFAULTS, **LEGACY_KEYS}}
+    """The error text for each key of relatives that is not known here."""
+    return {key: unknown_key(key, SCHEMA) for key in RELATIVES if key not in {**SCHEMA, **CODEBASE_KEYS}}
 
 
 def test_suggestions_for_the_keys_of_relatives_are_right(texts):
@@ -51,6 +50,9 @@ def test_suggestions_for_the_keys_of_relatives_are_right(texts):
     ("key", "suggested"),
     [
         ("SOLVER.NAME", ""),
+        ("seed", "SEED"),
+        ("--SEED", "SEED"),
+        ("MODEL.SEED", ""),
         ("SOLVER.WEIGHT", ""),
         ("MODEL.PRETRAIN_PATH_T", ""),
         ("MODEL.BATCH_DROP_RATE", ""),
@@ -70,7 +72,7 @@ def test_suggestions_for_the_keys_of_relatives_are_right(texts):
     ],
 )
 def test_spellings(key, suggested):
-    found = re.search(r"did you mean (\S+)\?", unknown_key(key, DEFAULTS))
+    found = re.search(r"did you mean (\S+)\?", unknown_key(key, SCHEMA))
     assert (found[1] if found else "") == suggested
 
 
@@ -80,28 +82,26 @@ def test_spellings(key, suggested):
         ("MODEL.PRETRAIN_HW_RATIO", "TransReID-SSL's; the position grid is read from the file of the initial weights"),
         ("SMALL.JPM", "a second model beside MODEL is not built here"),
         ("SOLVER.STAGE1.BASE_LR", "it is one of CLIP-ReID: its training with text prompts is not built here"),
-        ("MODEL.BACKBONE.NAME", "it is one of fast-reid: its models and keys are others"),
+        ("MODEL.BACKBONE.NAME", "it is one of fast-reid: its models and keys are different"),
     ],
 )
 def test_keys_of_relatives_say_what_they_mean_here(key, meaning):
-    assert faults_of(None, [key, "1"]) == [f"command line: {key} is not a known key: {meaning}"]
+    assert errors_of(None, [key, "1"]) == [f"command line: {key} is not a known key: {meaning}"]
 
 
 def test_meanings_name_known_keys(texts):
     meanings = [text.split(": ", 1)[1] for text in texts.values() if ": " in text]
     assert len(meanings) > 100
-    assert {name for text in meanings for name in re.findall(r"\b[A-Z]+\.[A-Z_.]*[A-Z]\b", text)} - set(
-        DEFAULTS
-    ) == set()
+    assert {name for text in meanings for name in re.findall(r"\b[A-Z]+\.[A-Z_.]*[A-Z]\b", text)} - set(SCHEMA) == set()
 
 
 def test_a_file_of_another_schema_gets_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", FAST_REID)
-    assert faults_of("a.yml", ["SOLVER.BASE_LR", "fast"]) == [
+    assert errors_of("a.yml", ["SOLVER.BASE_LR", "fast"]) == [
         "a.yml: a file of fast-reid (MODEL.META_ARCHITECTURE, MODEL.BACKBONE.NAME, MODEL.BACKBONE.WITH_IBN, ...): its "
-        "models and keys are others; begin from a file of configs/ and see config/defaults.py for its keys"
+        "models and keys are different; start from a file of configs/, config/defaults.py explains its keys"
     ]
     write(tmp_path / "clip.yml", "SOLVER: {STAGE1: {BASE_LR: 0.1}, STAGE2: {BASE_LR: 0.1}, SEED: x}\n")
-    (line,) = faults_of("clip.yml")
+    (line,) = errors_of("clip.yml")
     assert line.startswith("clip.yml: a file of CLIP-ReID (SOLVER.STAGE1.BASE_LR, SOLVER.STAGE2.BASE_LR): its training")

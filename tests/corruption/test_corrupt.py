@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from corruption import CORRUPTIONS, FAMILIES, corrupt, rain
-from corruption.apply import BACKENDS
 from corruption.imagecorruptions_backend import published_function
-from corruption.rain import draw_drops, render_rain
+from corruption.names import BACKENDS
+from corruption.rain import render_rain, sample_drops
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
 
@@ -26,7 +26,7 @@ def test_names_and_families():
 
 def test_rain_step_by_step():
     image = np.full((200, 100, 3), 150, np.uint8)
-    drops = draw_drops(200, 100, 1, np.random.RandomState(0))
+    drops = sample_drops(200, 100, 1, np.random.RandomState(0))
     assert drops.length == 10
     assert len(drops.starts) == 200 * 100 // 770
     assert -10 < drops.slant < 10
@@ -51,31 +51,31 @@ class TestPurity:
             assert (found != image).any()
         assert (image == IMAGES["a"]).all()
 
-    def test_views_give_what_copies_give(self):
+    def test_a_view_and_its_copy_give_the_same(self):
         view = IMAGES["a"][::2, ::-1]
         for name in CORRUPTIONS:
             for make in (np.random.default_rng, np.random.RandomState):
-                results = [corrupt(picture, name, 2, make(4)) for picture in (view, view.copy())]
+                results = [corrupt(image, name, 2, make(4)) for image in (view, view.copy())]
                 assert (results[0] == results[1]).all(), name
 
     @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState])
     def test_a_pure_function_of_the_generator(self, make):
         for name in CORRUPTIONS:
-            np.random.seed(len(name))  # the global generator plays no part
+            np.random.seed(len(name))  # the global RNG has no influence
             first, again = (corrupt(IMAGES["b"], name, 4, make(9)) for _ in range(2))
             assert (first == again).all(), name
 
-    def test_global_generator_is_left_alone(self):
+    def test_the_global_rng_is_left_alone(self):
         np.random.seed(3)
         for name in CORRUPTIONS:
             corrupt(IMAGES["b"], name, 1, np.random.default_rng(0))
-        drawn = np.random.random()
+        found = np.random.random()
         np.random.seed(3)
-        assert drawn == np.random.random()
+        assert found == np.random.random()
 
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState])
-    def test_threads_do_not_mix_their_draws(self, make, backend):
+    def test_threads_do_not_share_random_numbers(self, make, backend):
         def job(seed):
             return [corrupt(IMAGES["b"], name, 3, make(seed), backend=backend) for name in CORRUPTIONS]
 
@@ -95,23 +95,23 @@ class TestPurity:
 
 
 @pytest.mark.parametrize("size", [(31, 33), (60, 40), (20, 9), (1, 1)])
-def test_small_pictures_by_the_documented_rule(size):
+def test_small_images_by_the_documented_rule(size):
     """Enlarged bilinearly to sides of 32 (rain: to height 65, and a width of 10), corrupted, reduced by area."""
     height, width = size
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    need_sides = ("glass_blur", "motion_blur", "zoom_blur", "snow", "spatter", "pixelate")
-    sizes = dict.fromkeys(need_sides, (max(height, 32), max(width, 32)))
+    need_min_side = ("glass_blur", "motion_blur", "zoom_blur", "snow", "spatter", "pixelate")
+    sizes = dict.fromkeys(need_min_side, (max(height, 32), max(width, 32)))
     sizes["rain"] = (65, max(int(width * 65 / height), 10))
-    for name, (high, wide) in sizes.items():
-        if (high, wide) == size:
+    for name, working_size in sizes.items():
+        if working_size == size:
             continue
-        large = cv2.resize(image, (wide, high), interpolation=cv2.INTER_LINEAR)
+        large = cv2.resize(image, working_size[::-1], interpolation=cv2.INTER_LINEAR)
         expected = corrupt(large, name, 2, np.random.RandomState(3))
         expected = cv2.resize(expected, (width, height), interpolation=cv2.INTER_AREA)
         assert (corrupt(image, name, 2, np.random.RandomState(3)) == expected).all(), name
 
 
-def test_pictures_that_are_just_large_enough_are_not_resized():
+def test_images_that_are_just_large_enough_are_not_resized():
     image = np.random.default_rng(0).integers(0, 256, (61, 10, 3), dtype=np.uint8)
     expected = rain.rain(image, 4, np.random.RandomState(0))
     assert (corrupt(image, "rain", 4, np.random.RandomState(0)) == expected).all()
@@ -142,9 +142,9 @@ def test_without_the_extension_the_published_functions_run_and_one_warning_says_
         "from corruption import CORRUPTIONS, corrupt\n"
         "image = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)\n"
         "for name in CORRUPTIONS:\n"
-        "    asked = corrupt(image, name, 2, np.random.default_rng(1))\n"
+        "    found = corrupt(image, name, 2, np.random.default_rng(1))\n"
         "    published = corrupt(image, name, 2, np.random.default_rng(1), backend='imagecorruptions')\n"
-        "    assert (asked == published).all(), name\n"
+        "    assert (found == published).all(), name\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -155,7 +155,7 @@ def test_without_the_extension_the_published_functions_run_and_one_warning_says_
 class TestErrors:
     image, rng = np.zeros((40, 40, 3), np.uint8), np.random.default_rng(0)
 
-    def test_unknown_name_suggests_the_nearest(self):
+    def test_an_unknown_name_suggests_the_nearest(self):
         with pytest.raises(UserError, match=r"unknown corruption 'gausian_blur'; nearest: 'gaussian_blur'"):
             corrupt(self.image, "gausian_blur", 1, self.rng)
 

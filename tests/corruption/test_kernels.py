@@ -1,4 +1,4 @@
-"""The kernels against the libraries, or the plain loops, that they stand for."""
+"""The kernels against the libraries or plain loops that they replace."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 from skimage import color
 
-from corruption.blur import enlarged_middle, gaussian_filter, motion_filter, to_uint8
+from corruption.blur import clipped_zoom, gaussian_filter, motion_filter, to_uint8
 from corruption.imagecorruptions_backend import published_function
 
 _kernels = pytest.importorskip("corruption._kernels", reason="not built: python setup.py build_ext --inplace")
@@ -28,12 +28,12 @@ def test_gaussian_filter_is_scipys(sigma, mode, truncate, size):
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (40, 23), (64, 128), (97, 53)])
 @pytest.mark.parametrize("factor", [1.0, 1.01, 1.09, 1.3, 2.5, 4.5])
-def test_enlarged_middle_is_the_published_clipped_zoom(factor, size):
-    clipped_zoom = published_function("clipped_zoom")
+def test_clipped_zoom_is_the_published_one(factor, size):
+    published_zoom = published_function("clipped_zoom")
     for dtype, tolerance in ((np.float32, 1e-7), (np.float64, 1e-15)):
         layer = RNG.random((*size, 2)).astype(dtype)
-        expected = clipped_zoom(layer, factor)
-        found = enlarged_middle(layer, factor)
+        expected = published_zoom(layer, factor)
+        found = clipped_zoom(layer, factor)
         assert (found.shape, found.dtype) == (expected.shape, dtype)
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
@@ -64,7 +64,7 @@ def test_displace_is_scipys_map_coordinates():
 
 @pytest.mark.parametrize(("factor", "shift", "lift"), [(1, 0, 0), (0.3, 0, 0), (20, 0.2, 0), (1, 0, 0.5), (2, 0, 0.2)])
 def test_adjust_hsv_is_skimages(factor, shift, lift):
-    """Every colour of a grid of 52 levels a channel: all sectors of the hue, all ties between channels."""
+    """All colours on a grid of 52 levels per channel: every hue sector, every tie between channels."""
     levels = np.arange(0, 256, 5, dtype=np.uint8)
     image = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
     hsv = color.rgb2hsv(image / 255.0)
@@ -87,21 +87,21 @@ def test_plasma_is_the_published_one():
 
 def published_fractal(size: int, decay: float, uniforms) -> np.ndarray:
     """Diamond-square on a torus, point by point."""
-    field, step, wibble = np.zeros((size, size)), size, 100.0
+    field, step, amplitude = np.zeros((size, size)), size, 100.0
     while step >= 2:
         half = step // 2
         cells = [(row, column) for row in range(0, size, step) for column in range(0, size, step)]
-        # the neighbours of a new point lie at `half` around it: the middles have diagonal ones
-        for to, around in (
+        # the neighbours of a new point are `half` away from it; those of a square's middle are diagonal
+        for offset, neighbours in (
             ((half, half), [(-1, -1), (-1, 1), (1, -1), (1, 1)]),
             ((0, half), [(-1, 0), (1, 0), (0, -1), (0, 1)]),
             ((half, 0), [(-1, 0), (1, 0), (0, -1), (0, 1)]),
         ):
             for row, column in cells:
-                y, x = row + to[0], column + to[1]
-                total = sum(field[(y + dy * half) % size, (x + dx * half) % size] for dy, dx in around)
-                field[y, x] = total / 4 + wibble * wibble * (2 * next(uniforms) - 1)
-        step, wibble = half, wibble / decay
+                y, x = row + offset[0], column + offset[1]
+                total = sum(field[(y + dy * half) % size, (x + dx * half) % size] for dy, dx in neighbours)
+                field[y, x] = total / 4 + amplitude**2 * (2 * next(uniforms) - 1)
+        step, amplitude = half, amplitude / decay
     return field
 
 
@@ -122,7 +122,7 @@ def test_glass_shuffle_is_the_published_loop(delta, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_grey_levels_are_cut_off(dtype):
+def test_grey_levels_are_truncated(dtype):
     values = np.concatenate([[-1, -0.0, 0, 1, 7, np.inf, -np.inf], RNG.uniform(-0.5, 1.5, 1000)]).astype(dtype)
     expected = (np.clip(values, 0, 1) * 255).astype(np.uint8)
     assert (to_uint8(values) == expected).all()

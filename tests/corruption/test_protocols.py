@@ -1,6 +1,5 @@
 from collections import Counter
 
-import matplotlib.image
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from corruption import (
     PROTOCOLS,
     CorruptionPolicy,
     apply_condition,
+    check,
     corrupt,
     make_corruption_set,
     make_matrix,
@@ -19,7 +19,6 @@ from corruption import (
     make_train_policy,
 )
 from corruption import test_generator as make_generator
-from corruption.__main__ import main
 from corruption.protocols import resolve_names
 from utils.errors import UserError
 from utils.structures import Condition
@@ -34,7 +33,7 @@ def test_resolve_names():
         resolve_names(["wether"])
 
 
-def test_the_four_settings():
+def test_the_four_protocols():
     sides = {name: (p.query.is_clean, p.gallery.is_clean) for name, p in PROTOCOLS.items()}
     assert sides == {
         "clean": (True, True),
@@ -42,25 +41,23 @@ def test_the_four_settings():
         "corrupted_query": (False, True),
         "corrupted_gallery": (True, False),
     }
-    assert [p.name for p in make_protocols(load_cfg(opts=["TEST.PROTOCOLS", "['corrupted', 'clean']"]))] == [
-        "corrupted",
-        "clean",
-    ]
+    protocols = make_protocols(load_cfg(opts=["TEST.PROTOCOLS", "['corrupted', 'clean']"]))
+    assert [protocol.name for protocol in protocols] == ["corrupted", "clean"]
 
 
 def test_frequencies_of_a_policy():
     policy = CorruptionPolicy(names=("fog", "rain"), severities=(2, 4, 5), clean_prob=0.25)
     rng = np.random.default_rng(1)
-    drawn = Counter(policy.draw(rng) for _ in range(6000))
-    assert drawn.pop(None) / 6000 == pytest.approx(0.25, abs=0.025)
-    assert set(drawn) == {(name, severity) for name in ("fog", "rain") for severity in (2, 4, 5)}
-    assert all(count / 6000 == pytest.approx(0.125, abs=0.02) for count in drawn.values())
+    counts = Counter(policy.sample(rng) for _ in range(6000))
+    assert counts.pop(None) / 6000 == pytest.approx(0.25, abs=0.025)
+    assert set(counts) == {(name, severity) for name in ("fog", "rain") for severity in (2, 4, 5)}
+    assert all(count / 6000 == pytest.approx(0.125, abs=0.02) for count in counts.values())
 
 
-def test_clean_probability_at_its_ends():
+def test_clean_probability_of_0_and_1():
     rng = np.random.default_rng(1)
     assert CorruptionPolicy(clean_prob=1.0).apply(IMAGE, rng) is IMAGE
-    assert all(CorruptionPolicy(clean_prob=0.0).draw(rng) for _ in range(200))
+    assert all(CorruptionPolicy(clean_prob=0.0).sample(rng) for _ in range(200))
 
 
 def test_policies_of_a_configuration():
@@ -78,7 +75,7 @@ def test_policies_of_a_configuration():
         make_test_policy(load_cfg(opts=["CORRUPTION.TEST", "fgo"]))
 
 
-def test_seen_and_unseen_types():
+def test_seen_and_unseen_corruptions():
     def names(train, test):
         return make_test_policy(load_cfg(opts=["CORRUPTION.TRAIN", train, "CORRUPTION.TEST", test])).names
 
@@ -87,11 +84,9 @@ def test_seen_and_unseen_types():
     assert set(names("['noise', 'fog']", "['unseen']")) == set(CORRUPTIONS) - trained
     assert set(names("['noise', 'fog']", "['unseen', 'fog']")) == set(CORRUPTIONS) - set(FAMILIES["noise"])
     assert names("['noise', 'fog']", "['seen', 'unseen']") == CORRUPTIONS
-    with pytest.raises(
-        UserError, match=r"CORRUPTION.TEST: 'unseen' selects nothing: CORRUPTION.TRAIN stands for all 20"
-    ):
+    with pytest.raises(UserError, match=r"CORRUPTION.TEST: 'unseen' selects nothing: CORRUPTION.TRAIN selects all 20"):
         names("all", "unseen")
-    with pytest.raises(UserError, match=r"CORRUPTION.TRAIN: 'seen' .*stands in CORRUPTION.TEST only"):
+    with pytest.raises(UserError, match=r"CORRUPTION.TRAIN: 'seen' .*is for CORRUPTION.TEST only"):
         make_train_policy(load_cfg(opts=["CORRUPTION.TRAIN", "seen"]))
     cfg = load_cfg(opts=["CORRUPTION.TRAIN", "['noise']", "CORRUPTION.TEST", "['noise', 'fog']"])
     found = make_corruption_set(cfg, make_test_policy(cfg))
@@ -111,14 +106,14 @@ def test_the_matrix():
     assert (cells[1].setting, cells[1].condition) == ("corrupted_query", Condition("fog", 5))
 
 
-def test_a_cell_is_the_setting_narrowed_down_to_it():
-    whole, narrow = CorruptionPolicy(), CorruptionPolicy(("frost",), (4,))
+def test_a_cell_is_the_protocol_reduced_to_one_corruption_and_severity():
+    full, reduced = CorruptionPolicy(), CorruptionPolicy(("frost",), (4,))
     for repeat in range(3):
-        cell, setting = (
+        cell, protocol = (
             apply_condition(IMAGE, condition, policy, make_generator(1, "query", "query/a.jpg", repeat))
-            for condition, policy in ((Condition("frost", 4), whole), (Condition("random"), narrow))
+            for condition, policy in ((Condition("frost", 4), full), (Condition("random"), reduced))
         )
-        assert (cell == setting).all()
+        assert (cell == protocol).all()
 
 
 def test_conditions():
@@ -129,14 +124,14 @@ def test_conditions():
 
     assert apply(Condition()) is IMAGE
     rng = np.random.default_rng(5)
-    name, severity = policy.draw_type(rng)
+    name, severity = policy.sample_corruption(rng)
     assert (apply(Condition("random")) == corrupt(IMAGE, name, severity, rng)).all()
     fixed = apply(Condition("pixelate", 4))
-    assert (fixed == corrupt(IMAGE, "pixelate", 4, np.random.default_rng(0))).all()  # pixelate draws nothing
+    assert (fixed == corrupt(IMAGE, "pixelate", 4, np.random.default_rng(0))).all()  # pixelate is deterministic
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "options",
     [
         {"names": ()},
         {"names": ("mist",)},
@@ -146,33 +141,42 @@ def test_conditions():
         {"backend": "fst"},
     ],
 )
-def test_a_policy_checks_itself(fault):
+def test_a_policy_checks_its_arguments(options):
     with pytest.raises(UserError):
-        CorruptionPolicy(**fault)
+        CorruptionPolicy(**options)
 
 
-class TestCommand:
-    def test_list(self, capsys):
-        assert main(["list"]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == list(CORRUPTIONS)
-        assert lines[-1].split()[1] == "weather"
+def set_values(opts):
+    """The defaults with other values, past the rules of config: `check` must not depend on them."""
+    cfg = load_cfg()
+    cfg.defrost()
+    for key, value in opts.items():
+        section, name = key.split(".")
+        cfg[section][name] = value
+    return cfg
 
-    def test_grid(self, tmp_path):
-        assert main(["grid", "--out", str(tmp_path / "grid.png")]) == 0
-        picture = matplotlib.image.imread(tmp_path / "grid.png")
-        assert picture.shape[1] == pytest.approx(2090, abs=100)
-        assert main(["grid", "--type", "rain", "--out", str(tmp_path / "new" / "rain.png")]) == 0
-        assert matplotlib.image.imread(tmp_path / "new" / "rain.png").shape[0] < picture.shape[0]
 
-    def test_errors(self, tmp_path):
-        with pytest.raises(UserError, match="cannot be read"):
-            main(["grid", "--image", str(tmp_path / "none.jpg"), "--out", str(tmp_path / "grid.png")])
-        (tmp_path / "text.jpg").write_text("no picture")
-        with pytest.raises(UserError, match="cannot be read"):
-            main(["grid", "--image", str(tmp_path / "text.jpg"), "--out", str(tmp_path / "grid.png")])
-        with pytest.raises(UserError, match="unknown corruption"):
-            main(["grid", "--type", "rian", "--out", str(tmp_path / "grid.png")])
-        (tmp_path / "file").touch()
-        with pytest.raises(UserError, match="output directory .*file: cannot be written"):
-            main(["grid", "--out", str(tmp_path / "file" / "grid.png")])
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        ({"CORRUPTION.TRAIN": ["fgo"]}, "CORRUPTION.TRAIN: unknown corruption or family 'fgo'; nearest: 'fog'"),
+        ({"CORRUPTION.TRAIN": []}, "CORRUPTION: no corruption is selected"),
+        ({"CORRUPTION.TEST": ["unseen"]}, "CORRUPTION.TEST: 'unseen' selects nothing"),
+        ({"CORRUPTION.TEST": "fog"}, r"CORRUPTION.TEST: .*'fog'; expected a list, e.g. \['fog'\]"),
+        ({"CORRUPTION.SEVERITIES": [1, 6]}, "CORRUPTION: severity is 6; expected an integer from 1 to 5"),
+        ({"CORRUPTION.SEVERITIES": []}, "CORRUPTION: no severity is selected"),
+        ({"CORRUPTION.CLEAN_PROB": 1.5}, "CORRUPTION: the probability of a clean image is 1.5"),
+        ({"CORRUPTION.BACKEND": "fst"}, "CORRUPTION: unknown backend 'fst'; nearest: 'fast'"),
+        ({"TEST.PROTOCOLS": []}, r"TEST.PROTOCOLS is \[\]; expected a list"),
+        ({"TEST.PROTOCOLS": ["clear"]}, "TEST.PROTOCOLS: unknown protocol 'clear'; nearest: 'clean'"),
+        ({"TEST.MATRIX": "clean"}, "TEST.MATRIX: unknown protocol 'clean'; .*known: corrupted,"),
+    ],
+)
+def test_check_names_the_key(opts, message):
+    with pytest.raises(UserError, match=message):
+        check(set_values(opts))
+
+
+def test_check_accepts_what_can_be_run():
+    check(load_cfg())
+    check(set_values({"CORRUPTION.TRAIN": ["noise"], "CORRUPTION.TEST": ["unseen"], "TEST.MATRIX": "corrupted"}))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import cache
-from datasets.cache import PictureCache
+from datasets import decoding
+from datasets.decoding import ImageCache
 from tests.datasets.test_loaders import collect, data_root, make  # noqa: F401 - a fixture
 from utils.errors import UserError
 from utils.images import read_image
@@ -25,44 +25,44 @@ def paths(tmp_path):
     return [str(tmp_path / f"{number}.jpg") for number in (2, 0, 1, 0)]
 
 
-def test_pictures_are_those_of_the_files_and_outlive_them(paths, caplog):
+def test_images_are_those_of_the_files_and_outlive_them(paths, caplog):
     caplog.set_level(logging.INFO)
     expected = {path: read_image(path) for path in paths}
-    pictures = PictureCache(paths)
-    assert "cache: 3 pictures, 0 MiB in shared memory" in caplog.text
-    assert pictures.memory.is_shared()
-    assert pictures.memory.numel() == 3 * (20 * 10 + 7 * 9 + 31 * 3)
-    for path, picture in expected.items():
+    images = ImageCache(paths)
+    assert "cache: 3 images, 0 MiB in shared memory" in caplog.text
+    assert images.memory.is_shared()
+    assert images.memory.numel() == 3 * (20 * 10 + 7 * 9 + 31 * 3)
+    for path, image in expected.items():
         Path(path).write_bytes(b"")  # what is read now can only come from memory
-        assert np.array_equal(pictures(path), picture)
+        assert np.array_equal(images(path), image)
         with pytest.raises(ValueError, match="read-only"):
-            pictures(path)[0] = 0
+            images(path)[0] = 0
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
-def test_pictures_that_lie_on_their_side(tmp_path, name):
+def test_images_that_lie_on_their_side(tmp_path, name):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 10, 3)).save(tmp_path / name, exif=exif)
     path = str(tmp_path / name)
-    assert np.array_equal(PictureCache([path])(path), read_image(path))
+    assert np.array_equal(ImageCache([path])(path), read_image(path))
 
 
-def test_a_damaged_picture_is_named(paths):
+def test_a_damaged_image_is_named(paths):
     content = Path(paths[0]).read_bytes()
     Path(paths[0]).write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=f"picture {paths[0]}: cannot be read"):
-        PictureCache(paths)
+    with pytest.raises(UserError, match=f" {paths[0]}: cannot be read"):
+        ImageCache(paths)
 
 
-def test_too_little_shared_memory_is_told_before_it_is_filled(paths, tmp_path, monkeypatch):
+def test_too_little_shared_memory_is_reported_before_it_is_filled(paths, tmp_path, monkeypatch):
     full = type("Status", (), {"f_bavail": 0, "f_frsize": 4096})
-    monkeypatch.setattr(cache.os, "statvfs", lambda path: full)
+    monkeypatch.setattr(decoding.os, "statvfs", lambda path: full)
     with pytest.raises(
         UserError,
-        match="ram: the decoded pictures take 0 MiB in each of 1 processes, /dev/shm has 0 MiB left; .*shm-size",
+        match="ram: the decoded images take 0 MiB in each of 1 processes, /dev/shm has 0 MiB left; .*shm-size",
     ):
-        PictureCache(paths)
+        ImageCache(paths)
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -74,11 +74,17 @@ def test_batches_do_not_depend_on_the_cache(data_root, workers):  # noqa: F811
     for condition in (Condition(), Condition("random")):
         first, second = (collect(data.test_loader("query", condition, 1)) for data in (plain, cached))
         assert torch.equal(first["images"], second["images"])
-        pictures = [data.read_test_image("gallery", 3, condition, 0) for data in (plain, cached)]
-        assert np.array_equal(*pictures)
+        images = [data.read_test_image("gallery", 3, condition, 0) for data in (plain, cached)]
+        assert np.array_equal(*images)
 
 
 def test_stages_share_a_cache(data_root):  # noqa: F811
     first, second = (make(data_root, "DATALOADER.CACHE", "ram", stage=stage) for stage in ("clean", "align"))
     assert first.train.dataset.read is second.train.dataset.read
     assert make(data_root).train.dataset.read is read_image
+
+
+def test_the_test_shares_the_cache_of_training(data_root):  # noqa: F811
+    first = make(data_root, "DATALOADER.CACHE", "ram")
+    second = make(data_root, "DATALOADER.CACHE", "ram", with_train=False)
+    assert first.test_loader.read is second.test_loader.read

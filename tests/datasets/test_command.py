@@ -8,22 +8,22 @@ import zipfile
 
 import pytest
 
-from config import ConfigError
 from datasets.__main__ import main
-from datasets.validate import Finding, Level, Report, format_report
-from tests.datasets.test_validate import QUERY, draw, draw_subset
+from datasets.report import Finding, Level, Report, format_report
+from tests.datasets.test_validate import QUERY, write_image, write_subset
 from tests.helpers import REPOSITORY
-from utils.errors import UserError, run_main
+from utils.command_line import run_main
+from utils.errors import UserError
 
 
 @pytest.fixture
 def tree(tmp_path):
-    return draw_subset(tmp_path)
+    return write_subset(tmp_path)
 
 
 def test_a_name_never_breaks_its_line(tree, capsys):
-    draw(tree / QUERY / "two\nlines \x1b[31m.jpg")
-    draw(tree / QUERY / os.fsdecode(b"no-utf8-\xff.jpg"))
+    write_image(tree / QUERY / "two\nlines \x1b[31m.jpg")
+    write_image(tree / QUERY / os.fsdecode(b"no-utf8-\xff.jpg"))
     assert main(["check", "--fast", "DATASETS.ROOT_DIR", str(tree.parent)]) == 1
     out = capsys.readouterr().out
     for name in (r"no-utf8-\udcff.jpg", r"two\nlines \x1b[31m.jpg"):
@@ -34,9 +34,12 @@ def test_colours():
     findings = tuple(Finding(level, level.name, level.name.lower()) for level in Level)
     report = Report("market1501", "data/market1501", (("split",), ("train",)), findings)
     assert format_report(report, colour=True).splitlines()[-5:] == [
-        "\033[32mok\033[0m fine", "\033[33mWARNING\033[0m warning", "\033[31mERROR\033[0m fault",
-        "", "\033[31m1 fault, 1 warning\033[0m",
-    ]  # fmt: skip
+        "\033[32mok\033[0m fine",
+        "\033[33mWARNING\033[0m warning",
+        "\033[31mERROR\033[0m error",
+        "",
+        "\033[31m1 error, 1 warning\033[0m",
+    ]
     assert "\033" not in format_report(report)
 
 
@@ -90,7 +93,7 @@ def another_case(tree):
 def test_a_data_set_in_another_place(tree, misplace, capsys, monkeypatch):
     root, message = misplace(tree)
     monkeypatch.setattr(sys, "argv", ["datasets", "check", "DATASETS.ROOT_DIR", str(root)])
-    assert run_main(main, ConfigError) == 1
+    assert run_main(main) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert re.match(f"error: Market-1501 not found: {message}", err)
@@ -113,13 +116,24 @@ def test_options_that_contradict_each_other(tree, options):
 
 
 def test_synthesize_makes_a_set_once(tmp_path, capsys):
-    arguments = ["synthesize", "--out", str(tmp_path / "drawn"), "--identities", "4", "--cameras", "2", "--images", "2",
-                 "--workers", "1"]  # fmt: skip
+    arguments = [
+        "synthesize",
+        "--out",
+        str(tmp_path / "rendered"),
+        "--identities",
+        "4",
+        "--cameras",
+        "2",
+        "--images",
+        "2",
+        "--workers",
+        "1",
+    ]
     assert main(arguments) == 0
-    made = (tmp_path / "drawn" / "manifest.json").stat().st_mtime_ns
+    made = (tmp_path / "rendered" / "manifest.json").stat().st_mtime_ns
     assert main(arguments) == 0
-    assert capsys.readouterr().out.endswith("drawn: whole\n")
-    assert (tmp_path / "drawn" / "manifest.json").stat().st_mtime_ns == made
+    assert capsys.readouterr().out.endswith("rendered: complete\n")
+    assert (tmp_path / "rendered" / "manifest.json").stat().st_mtime_ns == made
 
 
 def test_a_command_is_required(capsys):

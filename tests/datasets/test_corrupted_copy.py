@@ -14,11 +14,11 @@ from utils.errors import UserError
 from utils.structures import Condition
 
 SETTINGS = SyntheticSettings(num_identities=12, num_cameras=3, images_per_camera=2)
-PICTURE = "bounding_box_test/0007_c1s2_004232_01.png"
+IMAGE = "bounding_box_test/0007_c1s2_004232_01.png"
 
 
 class MeanColours(torch.nn.Module):
-    """The mean colours of a picture's six bands: enough to rank by."""
+    """The mean colours of an image's six bands: enough to rank by."""
 
     def extract(self, images, camids, viewids):
         return images.float().unflatten(2, (6, -1)).mean(dim=(3, 4)).flatten(1)
@@ -30,8 +30,20 @@ def export(root, *options, source="market1501", out="market1501-C"):
 
 
 def configure(root, name, *opts):
-    fixed = ["DATASETS.ROOT_DIR", root, "DATASETS.CHECK_COUNTS", False, "INPUT.SIZE_TEST", [96, 48], "SEED", 7,
-             "DATALOADER.NUM_WORKERS", 0, "DATASETS.NAMES", name]  # fmt: skip
+    fixed = [
+        "DATASETS.ROOT_DIR",
+        root,
+        "DATASETS.CHECK_COUNTS",
+        False,
+        "INPUT.SIZE_TEST",
+        [96, 48],
+        "SEED",
+        7,
+        "DATALOADER.NUM_WORKERS",
+        0,
+        "DATASETS.NAMES",
+        name,
+    ]
     return load_cfg(opts=[*map(str, fixed), *opts])
 
 
@@ -76,8 +88,8 @@ def test_testing_the_copy_is_testing_on_the_fly(data_root, copy, repeat, opts):
     copied = make_dataloader(configure(data_root, copy), with_train=False)
     for split in ("query", "gallery"):
         for index in range(len(getattr(original.splits, split))):
-            drawn = original.read_test_image(split, index, Condition("random"), repeat)
-            assert (copied.read_test_image(split, index, Condition(), 0) == drawn).all()
+            corrupted = original.read_test_image(split, index, Condition("random"), repeat)
+            assert (copied.read_test_image(split, index, Condition(), 0) == corrupted).all()
 
     def test(data, protocol):
         return do_inference(MeanColours(), data, (PROTOCOLS[protocol],), device=torch.device("cpu"), repeats=2)
@@ -91,11 +103,11 @@ def test_testing_the_copy_is_testing_on_the_fly(data_root, copy, repeat, opts):
 def test_both_directory_names_and_the_published_counts(root):
     (root / "market1501-C").rename(root / "Market-1501-v15.09.15-C")
     assert read_dataset(configure(root, "market1501-C")).root == str(root / "Market-1501-v15.09.15-C")
-    with pytest.raises(UserError, match=r"-C: not market1501-C as published: train: 36 pictures of 6 identities"):
+    with pytest.raises(UserError, match=r"-C: not market1501-C as published: train: 36 images of 6 identities"):
         read_dataset(configure(root, "market1501-C", "DATASETS.CHECK_COUNTS", "True"))
 
 
-def test_a_copy_of_the_synthetic_set_is_read_and_never_drawn(root):
+def test_a_copy_of_the_synthetic_set_is_read_and_never_rendered(root):
     with pytest.raises(UserError, match=f"no {root}/synthetic-C; make it with: python -m corruption export --data "):
         read_dataset(configure(root, "synthetic-C"))
     assert [path.name for path in root.iterdir()] == ["market1501-C"]
@@ -105,10 +117,10 @@ def test_a_copy_of_the_synthetic_set_is_read_and_never_drawn(root):
 
 def test_a_copy_that_is_not_complete_is_not_read(root):
     copy = root / "market1501-C"
-    (copy / PICTURE).rename(copy / "query" / "0099_c1s1_000001_01.png")
-    with pytest.raises(UserError, match=rf"{PICTURE} is missing \(1 of the .* run the same export command again"):
+    (copy / IMAGE).rename(copy / "query" / "0099_c1s1_000001_01.png")
+    with pytest.raises(UserError, match=rf"{IMAGE} is missing \(1 of the .* run the same export command again"):
         read_dataset(configure(root, "market1501-C"))
-    shutil.copy(copy / "query" / "0099_c1s1_000001_01.png", copy / PICTURE)
+    shutil.copy(copy / "query" / "0099_c1s1_000001_01.png", copy / IMAGE)
     with pytest.raises(UserError, match=r"query/0099_c1s1_000001_01\.png is not in manifest\.json"):
         read_dataset(configure(root, "market1501-C"))
     for content in ("{", "[]", '{"counts": {}}'):
@@ -136,15 +148,15 @@ def test_check_finds_damaged_files_and_export_mends_them(data_root, root, capsys
         (root / name).rename(root / name.replace("market1501", "synthetic"))
     assert check(root, "synthetic-C") == 0
 
-    picture = root / "synthetic-C" / PICTURE
-    whole = picture.read_bytes()
-    picture.write_bytes(whole[:-1] + b"?")
+    image = root / "synthetic-C" / IMAGE
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-1] + b"?")
     assert check(root, "synthetic-C") == 1
     out = capsys.readouterr().out
-    assert f"sha256: 1 of {total} files DIFFER from manifest.json, the first is {PICTURE}; run the same export" in out
+    assert f"sha256: 1 of {total} files DIFFER from manifest.json, the first is {IMAGE}; run the same export" in out
     (root / "synthetic").rename(root / "market1501")
     export(root, "--seed", "7", out="synthetic-C")
-    assert picture.read_bytes() == whole
+    assert image.read_bytes() == whole
     assert check(root, "synthetic-C") == 0
 
 

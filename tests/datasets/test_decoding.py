@@ -60,14 +60,14 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("name", "damage", "message"), DAMAGED)
-def test_damaged_pictures(tmp_path, name, damage, message):
+def test_damaged_images(tmp_path, name, damage, message):
     path, whole = str(tmp_path / name), str(write(tmp_path / "whole.jpg"))
     damage(tmp_path / name)
-    ((found, fault),) = find_unreadable([whole, path]).items()
+    ((found, error),) = find_unreadable([whole, path]).items()
     assert found == path
-    assert fault.startswith(f"picture {path}: cannot be read (")
-    assert message in fault
-    assert "fetch it anew" in fault
+    assert f" {path}: cannot be read (" in error
+    assert message in error
+    assert "fetch it anew" in error
 
 
 def test_every_suffix_has_its_format():
@@ -75,13 +75,13 @@ def test_every_suffix_has_its_format():
     assert {Image.registered_extensions()[suffix] for suffix in SUFFIXES} == set(FORMATS)
 
 
-def test_whole_pictures(tmp_path):
+def test_whole_images(tmp_path):
     (tmp_path / "link.jpg").symlink_to("a.png")
     assert find_unreadable(str(write(tmp_path / name)) for name in ("a.jpg", "a.png", "a.bmp", "link.jpg")) == {}
     assert find_unreadable([]) == {}
 
 
-def test_faults_stand_in_the_order_of_the_paths(tmp_path):
+def test_errors_stand_in_the_order_of_the_paths(tmp_path):
     paths = [str(tmp_path / f"{index}.jpg") for index in (3, 1, 2, 1)]
     assert list(find_unreadable(paths)) == paths[:3]
 
@@ -97,7 +97,7 @@ def splits_of(tmp_path):
     return DatasetSplits(**records, name="folder", root=str(tmp_path), version="own")
 
 
-def test_a_data_set_without_damaged_pictures(tmp_path):
+def test_a_data_set_without_damaged_images(tmp_path):
     splits = splits_of(tmp_path)
     make_truncated(tmp_path / "b.jpg")
     make_zero(tmp_path / "e.jpg")
@@ -110,7 +110,7 @@ def test_a_data_set_without_damaged_pictures(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_picture_that_must_not_be_read(tmp_path):
+def test_an_image_that_must_not_be_read(tmp_path):
     path = write(tmp_path / "a.jpg")
     path.chmod(0)
     assert "cannot be read ([Errno 13] Permission denied" in find_unreadable([str(path)])[str(path)]

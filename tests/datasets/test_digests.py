@@ -7,13 +7,13 @@ import shutil
 import pytest
 
 from datasets.__main__ import main
-from tests.datasets.test_validate import NAMES, QUERY, TRAIN, draw, draw_subset, faults_of, warnings_of
+from tests.datasets.test_validate import NAMES, QUERY, TRAIN, errors_of, warnings_of, write_image, write_subset
 from utils.errors import UserError
 
 
 @pytest.fixture
 def tree(tmp_path):
-    return draw_subset(tmp_path)
+    return write_subset(tmp_path)
 
 
 @pytest.fixture
@@ -36,19 +36,19 @@ def replace(path):
     assert path.stat().st_size == status.st_size
 
 
-def test_a_replaced_image_is_told(tree, check):
+def test_a_replaced_image_is_an_error(tree, check):
     status, lines = check()
     assert status == 0
     record = tree / ".digests.json"
-    assert f"ok digests: 0 pictures are those recorded in {record}, 8 recorded anew" in lines
-    assert f"ok digests: 8 pictures are those recorded in {record}, 0 recorded anew" in check()[1]
+    assert f"ok digests: 0 images are those recorded in {record}, 8 newly recorded" in lines
+    assert f"ok digests: 8 images are those recorded in {record}, 0 newly recorded" in check()[1]
     replace(tree / QUERY / NAMES[QUERY][0])
     for _ in range(2):  # nothing is accepted by looking
         status, lines = check()
         assert status == 1
-        assert faults_of(lines) == [
-            f"{QUERY}/{NAMES[QUERY][0]}: its content is another than recorded in {record}; fetch it anew, or accept "
-            "the pictures as they are with --record"
+        assert errors_of(lines) == [
+            f"{QUERY}/{NAMES[QUERY][0]}: its content is not the one recorded in {record}; download it again, or accept "
+            "the images as they are with --record"
         ]
     assert check("--record")[0] == 0
     assert check()[0] == 0
@@ -57,11 +57,11 @@ def test_a_replaced_image_is_told(tree, check):
 def test_new_and_missing_images(tree, check):
     check()
     (tree / TRAIN / NAMES[TRAIN][0]).unlink()
-    added = draw(tree / TRAIN / "0002_c1s1_000452_03.jpg")
+    added = write_image(tree / TRAIN / "0002_c1s1_000452_03.jpg")
     status, lines = check()
     assert status == 0
     assert f"{TRAIN}/{NAMES[TRAIN][0]}: recorded in {tree / '.digests.json'}, and gone" in warnings_of(lines)
-    assert any("7 pictures are those recorded in" in line and "1 recorded anew" in line for line in lines)
+    assert any("7 images are those recorded in" in line and "1 newly recorded" in line for line in lines)
     replace(added)
     assert check()[0] == 1
 
@@ -69,7 +69,7 @@ def test_new_and_missing_images(tree, check):
 def test_a_moved_data_set_keeps_its_record(tree, check, tmp_path):
     check()
     shutil.move(tree, tmp_path / "other")
-    assert any("8 pictures are those recorded in" in line for line in check()[1])
+    assert any("8 images are those recorded in" in line for line in check()[1])
 
 
 def test_another_place_for_the_record(tree, check, tmp_path):

@@ -1,4 +1,4 @@
-"""Any pictures below a directory: which are found, in which order, and what becomes of their pixels."""
+"""Any images below a directory: which are found, in which order, and what becomes of their pixels."""
 
 import os
 
@@ -13,14 +13,23 @@ from utils.errors import UserError
 
 
 def make_cfg(*opts):
-    return load_cfg(opts=[
-        "INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]", "DATALOADER.NUM_WORKERS", "0",
-        "TEST.IMS_PER_BATCH", "3", *opts,
-    ])  # fmt: skip
+    return load_cfg(
+        opts=[
+            "INPUT.SIZE_TRAIN",
+            "[64, 32]",
+            "INPUT.SIZE_TEST",
+            "[64, 32]",
+            "DATALOADER.NUM_WORKERS",
+            "0",
+            "TEST.IMS_PER_BATCH",
+            "3",
+            *opts,
+        ]
+    )
 
 
-def draw(path, size=(40, 90), mode="RGB", seed=0):
-    """A picture of smooth colours, which survive JPEG."""
+def write_image(path, size=(40, 90), mode="RGB", seed=0):
+    """An image of smooth colours, which survive JPEG."""
     corners = np.random.default_rng(seed).integers(30, 225, (3, 2, 3)).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC)
@@ -30,15 +39,15 @@ def draw(path, size=(40, 90), mode="RGB", seed=0):
 
 @pytest.fixture
 def directory(tmp_path):
-    root = tmp_path / "pictures"
-    draw(root / "b" / "2.JPG", seed=1)
-    draw(root / "a.png", (7, 300), "RGBA", seed=2)
-    draw(root / "b.jpeg", (300, 20), "L", seed=3)
-    draw(root / "b" / "deep er" / "größe.bmp", seed=4)
-    draw(root / "b" / "10.jpg", (32, 64), "CMYK", seed=5)
-    draw(root / "z.png", mode="P", seed=6)
-    draw(root / ".hidden.jpg")
-    (root / "notes.txt").write_text("no picture")
+    root = tmp_path / "images"
+    write_image(root / "b" / "2.JPG", seed=1)
+    write_image(root / "a.png", (7, 300), "RGBA", seed=2)
+    write_image(root / "b.jpeg", (300, 20), "L", seed=3)
+    write_image(root / "b" / "deep er" / "größe.bmp", seed=4)
+    write_image(root / "b" / "10.jpg", (32, 64), "CMYK", seed=5)
+    write_image(root / "z.png", mode="P", seed=6)
+    write_image(root / ".hidden.jpg")
+    (root / "notes.txt").write_text("no image")
     return root
 
 
@@ -46,11 +55,11 @@ PATHS = ("a.png", "b.jpeg", "b/10.jpg", "b/2.JPG", "b/deep er/größe.bmp", "z.p
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_picture_comes_once_resized_and_in_the_order_of_paths(directory, workers):
-    pictures = make_image_loader(make_cfg("DATALOADER.NUM_WORKERS", str(workers)), str(directory))
-    assert pictures.paths == PATHS
-    assert (pictures.directory, pictures.query, pictures.query_loader) == (str(directory), None, None)
-    batches = list(pictures.loader)
+def test_every_image_comes_once_resized_and_in_the_order_of_paths(directory, workers):
+    images = make_image_loader(make_cfg("DATALOADER.NUM_WORKERS", str(workers)), str(directory))
+    assert images.paths == PATHS
+    assert (images.directory, images.query, images.query_loader) == (str(directory), None, None)
+    batches = list(images.loader)
     assert [len(batch["paths"]) for batch in batches] == [3, 3]
     assert [path for batch in batches for path in batch["paths"]] == [str(directory / path) for path in PATHS]
     images = torch.cat([batch["images"] for batch in batches])
@@ -62,12 +71,12 @@ def test_every_picture_comes_once_resized_and_in_the_order_of_paths(directory, w
 
 
 def test_the_query_may_lie_anywhere(directory, tmp_path):
-    query = draw(tmp_path / "elsewhere.webp", seed=9)
-    pictures = make_image_loader(make_cfg(), str(directory), query=str(query))
-    (batch,) = pictures.query_loader
-    assert (pictures.query, batch["paths"]) == (str(query), [str(query)])
+    query = write_image(tmp_path / "elsewhere.webp", seed=9)
+    images = make_image_loader(make_cfg(), str(directory), query=str(query))
+    (batch,) = images.query_loader
+    assert (images.query, batch["paths"]) == (str(query), [str(query)])
     assert batch["images"].shape == (1, 3, 64, 32)
-    assert pictures.paths == PATHS
+    assert images.paths == PATHS
 
 
 def damage(path):
@@ -75,48 +84,48 @@ def damage(path):
     return path
 
 
-def test_the_first_damaged_picture_is_an_error(directory):
+def test_the_first_damaged_image_is_an_error(directory):
     damage(directory / "z.png")
     first = damage(directory / "b" / "2.JPG")
-    with pytest.raises(UserError, match=f"^picture {first}: cannot be read .*\n1 more such.*\n.*ON_BAD_IMAGE skip"):
+    with pytest.raises(UserError, match=f"^\\w+ {first}: cannot be read .*\n1 more such.*\n.*ON_BAD_IMAGE skip"):
         make_image_loader(make_cfg(), str(directory))
 
 
-def test_damaged_pictures_are_left_out_counted_and_logged(directory, caplog):
+def test_damaged_images_are_left_out_counted_and_logged(directory, caplog):
     damage(directory / "z.png")
     damage(directory / "b" / "2.JPG")
-    pictures = make_image_loader(make_cfg("DATASETS.ON_BAD_IMAGE", "skip"), str(directory))
-    assert pictures.paths == ("a.png", "b.jpeg", "b/10.jpg", "b/deep er/größe.bmp")
-    assert sum(len(batch["paths"]) for batch in pictures.loader) == 4
-    assert "left out 2, picture" in caplog.text
-    for path in pictures.paths:
+    images = make_image_loader(make_cfg("DATASETS.ON_BAD_IMAGE", "skip"), str(directory))
+    assert images.paths == ("a.png", "b.jpeg", "b/10.jpg", "b/deep er/größe.bmp")
+    assert sum(len(batch["paths"]) for batch in images.loader) == 4
+    assert "left out 2, " in caplog.text
+    for path in images.paths:
         damage(directory / path)
-    with pytest.raises(UserError, match=r"no picture below it that can be read \(6 are damaged\)"):
+    with pytest.raises(UserError, match=r"no image below it that can be read \(6 are damaged\)"):
         make_image_loader(make_cfg("DATASETS.ON_BAD_IMAGE", "skip"), str(directory))
 
 
-def test_without_the_check_a_damaged_picture_is_found_when_it_is_read(directory):
+def test_without_the_check_a_damaged_image_is_found_when_it_is_read(directory):
     damage(directory / "z.png")
-    pictures = make_image_loader(make_cfg("DATASETS.CHECK_PICTURES", "False"), str(directory))
-    assert pictures.paths == PATHS
-    with pytest.raises(UserError, match=r"picture .*z\.png: cannot be read"):
-        list(pictures.loader)
+    images = make_image_loader(make_cfg("DATASETS.CHECK_IMAGES", "False"), str(directory))
+    assert images.paths == PATHS
+    with pytest.raises(UserError, match=r" .*z\.png: cannot be read"):
+        list(images.loader)
 
 
 def test_a_damaged_query_is_an_error_even_where_others_are_skipped(directory):
     query = damage(directory / "z.png")
-    with pytest.raises(UserError, match=f"picture {query}: cannot be read"):
+    with pytest.raises(UserError, match=f" {query}: cannot be read"):
         make_image_loader(make_cfg("DATASETS.ON_BAD_IMAGE", "skip"), str(directory), query=str(query))
     for wrong in (directory / "notes.txt", directory):
-        with pytest.raises(UserError, match=f"picture {wrong}: cannot be read"):
+        with pytest.raises(UserError, match=f" {wrong}: cannot be read"):
             make_image_loader(make_cfg(), str(directory), query=str(wrong))
     for wrong in (str(directory / "nothing.jpg"), ""):
-        with pytest.raises(UserError, match=f"query picture '{wrong}': no such file"):
+        with pytest.raises(UserError, match=f"query image '{wrong}': no such file"):
             make_image_loader(make_cfg(), str(directory), query=wrong)
 
 
-def test_links_are_followed_and_a_loop_of_them_is_a_fault(directory, tmp_path):
-    draw(tmp_path / "other" / "c.png")
+def test_links_are_followed_and_a_loop_of_them_is_an_error(directory, tmp_path):
+    write_image(tmp_path / "other" / "c.png")
     (directory / "linked").symlink_to(tmp_path / "other")
     assert "linked/c.png" in make_image_loader(make_cfg(), str(directory)).paths
     (directory / "linked" / "up").symlink_to(directory)
@@ -126,12 +135,12 @@ def test_links_are_followed_and_a_loop_of_them_is_a_fault(directory, tmp_path):
     assert set(make_image_loader(skipping, str(directory)).paths) == {*PATHS, "linked/c.png"}
 
 
-def test_no_directory_no_pictures(tmp_path):
+def test_no_directory_no_images(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     (tmp_path / "file.jpg").touch()
     for name, message in (
-        ("empty", r"no picture below it; expected files that end in \.jpg, "),
+        ("empty", r"no image below it; expected files that end in \.jpg, "),
         ("file.jpg", "is a file; expected a directory"),
         ("nowhere", "does not exist; expected a directory"),
     ):
@@ -142,8 +151,8 @@ def test_no_directory_no_pictures(tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_name_that_is_not_utf_8(tmp_path, workers):
     name = os.fsdecode(b"caf\xe9.png")
-    draw(tmp_path / "plain.png").rename(tmp_path / name)
-    pictures = make_image_loader(make_cfg("DATALOADER.NUM_WORKERS", str(workers)), str(tmp_path))
-    (batch,) = pictures.loader
-    assert pictures.paths == (name,)
+    write_image(tmp_path / "plain.png").rename(tmp_path / name)
+    images = make_image_loader(make_cfg("DATALOADER.NUM_WORKERS", str(workers)), str(tmp_path))
+    (batch,) = images.loader
+    assert images.paths == (name,)
     assert os.fsencode(batch["paths"][0]) == os.fsencode(tmp_path) + b"/caf\xe9.png"

@@ -34,10 +34,16 @@ def data_root(tmp_path_factory):
 
 def make(data_root, *opts, stage="corrupted", with_train=True):
     settings = {
-        "DATASETS.ROOT_DIR": data_root, "DATASETS.CHECK_COUNTS": False, "INPUT.SIZE_TRAIN": list(SIZE),
-        "INPUT.SIZE_TEST": list(SIZE), "SOLVER.IMS_PER_BATCH": 8, "DATALOADER.NUM_INSTANCE": 2, "TEST.IMS_PER_BATCH": 5,
-        "CFAT.STAGE": stage, "DATALOADER.NUM_WORKERS": 0,
-    }  # fmt: skip
+        "DATASETS.ROOT_DIR": data_root,
+        "DATASETS.CHECK_COUNTS": False,
+        "INPUT.SIZE_TRAIN": list(SIZE),
+        "INPUT.SIZE_TEST": list(SIZE),
+        "SOLVER.IMS_PER_BATCH": 8,
+        "DATALOADER.NUM_INSTANCE": 2,
+        "TEST.IMS_PER_BATCH": 5,
+        "CFAT.STAGE": stage,
+        "DATALOADER.NUM_WORKERS": 0,
+    }
     flat = [str(part) for pair in settings.items() for part in pair]
     return make_dataloader(load_cfg(opts=[*flat, *opts]), with_train=with_train)
 
@@ -71,7 +77,7 @@ def test_bundle_and_batch(data_root):
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("options", [[], AUGMENTED, MIXED], ids=["default", "augmented", "mixed"])
-def test_the_same_pictures_with_any_number_of_workers(data_root, workers, options):
+def test_the_same_images_with_any_number_of_workers(data_root, workers, options):
     alone, helped = (make(data_root, "DATALOADER.NUM_WORKERS", str(n), *options) for n in (0, workers))
     for epoch in (0, 1):
         batches = []
@@ -84,8 +90,8 @@ def test_the_same_pictures_with_any_number_of_workers(data_root, workers, option
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_loaders_leave_the_global_generator_alone(data_root, workers):
-    data = make(data_root, "DATALOADER.NUM_WORKERS", workers, *AUGMENTED)  # dropout and the bridge draw from it
+def test_loaders_leave_the_global_rng_alone(data_root, workers):
+    data = make(data_root, "DATALOADER.NUM_WORKERS", workers, *AUGMENTED)  # dropout and the bridge use it
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -96,25 +102,25 @@ def test_loaders_leave_the_global_generator_alone(data_root, workers):
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_training_draws_afresh_every_epoch(data_root):
+def test_training_views_differ_every_epoch(data_root):
     data = make(data_root, *NO_GEOMETRY)
-    pictures = {}
+    images = {}
     for epoch in (0, 1):
         data.train.batch_sampler.set_epoch(epoch)
         for batch in data.train:
             for path, clean, corrupted in zip(batch["paths"], batch["images"], batch["corrupted"], strict=True):
-                pictures.setdefault(path, []).append((clean, corrupted))
-    repeated = [draws for draws in pictures.values() if len(draws) > 1]
+                images.setdefault(path, []).append((clean, corrupted))
+    repeated = [views for views in images.values() if len(views) > 1]
     assert len(repeated) > 10
-    assert all(torch.equal(draws[0][0], draws[1][0]) for draws in repeated)  # without geometry the clean view stays
-    assert np.mean([torch.equal(draws[0][1], draws[1][1]) for draws in repeated]) < 0.1
+    assert all(torch.equal(views[0][0], views[1][0]) for views in repeated)  # without geometry the clean view stays
+    assert np.mean([torch.equal(views[0][1], views[1][1]) for views in repeated]) < 0.1
 
 
-def test_a_test_picture_is_a_pure_function_of_seed_split_path_and_repeat(data_root, tmp_path):
+def test_a_test_image_is_a_pure_function_of_seed_split_path_and_repeat(data_root, tmp_path):
     data = make(data_root, with_train=False)
     first = data.read_test_image("query", 3, CORRUPTED, 1)
     for _ in range(2):
-        data.read_test_image("query", 0, CORRUPTED, 0)  # other draws in between change nothing
+        data.read_test_image("query", 0, CORRUPTED, 0)  # other repeats in between change nothing
     assert (first == data.read_test_image("query", 3, CORRUPTED, 1)).all()
     assert (first != data.read_test_image("query", 3, CORRUPTED, 2)).any()
     assert (first != make(data_root, "SEED", "77", with_train=False).read_test_image("query", 3, CORRUPTED, 1)).any()
@@ -122,7 +128,7 @@ def test_a_test_picture_is_a_pure_function_of_seed_split_path_and_repeat(data_ro
     assert (first == make(tmp_path / "moved", with_train=False).read_test_image("query", 3, CORRUPTED, 1)).all()
 
 
-def test_the_documented_seed_of_a_test_picture(data_root):
+def test_the_documented_seed_of_a_test_image(data_root):
     data = make(data_root, "CORRUPTION.TEST", "['fog']", "CORRUPTION.SEVERITIES", "[4]", with_train=False)
     path = Path(data.splits.gallery[2].path)
     rng = derive_generator(1234, "gallery", f"bounding_box_test/{path.name}", 5)
@@ -132,16 +138,16 @@ def test_the_documented_seed_of_a_test_picture(data_root):
     assert (data.read_test_image("gallery", 2, Condition(), 5) == read_image(path)).all()
 
 
-def test_a_truncated_picture_ends_training_and_testing_with_its_name(data_root, tmp_path):
+def test_a_truncated_image_ends_training_and_testing_with_its_name(data_root, tmp_path):
     shutil.copytree(data_root, tmp_path / "data")
     for split in ("bounding_box_train", "query"):
         victim = sorted((tmp_path / "data" / "market1501" / split).glob("*.jpg"))[0]
         victim.write_bytes(victim.read_bytes()[:500])
         for workers in ("0", "2"):
-            unchecked = ["DATASETS.CHECK_PICTURES", "False", "DATALOADER.SAMPLER", "softmax"]
+            unchecked = ["DATASETS.CHECK_IMAGES", "False", "DATALOADER.SAMPLER", "softmax"]
             data = make(tmp_path / "data", "DATALOADER.NUM_WORKERS", workers, *unchecked)
             loader = data.train if split == "bounding_box_train" else data.test_loader("query", CORRUPTED, 0)
-            assert failure_of(loader).startswith(f"picture {victim}: cannot be read")
+            assert f" {victim}: cannot be read" in failure_of(loader)
 
 
 def test_unknown_data_set(data_root):
@@ -173,7 +179,7 @@ def test_self_id_adds_two_views_and_changes_nothing_else(data_root, stage, optio
         assert (one != other).flatten(1).any(dim=1).float().mean() > 0.9
 
 
-def test_the_two_views_are_of_the_clean_picture(data_root):
+def test_the_two_views_are_of_the_clean_image(data_root):
     batch = collect(make(data_root, "INPUT.SELF_ID", "True", *NO_GEOMETRY).train)
     assert torch.equal(batch["augmented"], torch.stack([batch["images"]] * 2, dim=1))
     mixed = collect(make(data_root, *AUGMENTED, *NO_GEOMETRY).train)
@@ -189,11 +195,11 @@ def test_self_id_adds_nothing_in_the_later_stages(data_root, stage):
 
 
 @pytest.mark.parametrize("stage", ["clean", "align"])
-def test_augmix_alone_mixes_every_picture_before_corruption(data_root, stage):
+def test_augmix_alone_mixes_every_image_before_corruption(data_root, stage):
     options = [*NO_GEOMETRY, "CORRUPTION.CLEAN_PROB", "1.0"]
     plain, mixed = (collect(make(data_root, *options, *extra, stage=stage).train) for extra in ([], MIXED[:2]))
     assert (plain["images"] != mixed["images"]).flatten(1).any(dim=1).all()
-    if stage == "align":  # nothing was corrupted: what is left is the mixed picture itself
+    if stage == "align":  # nothing was corrupted: what is left is the mixed image itself
         assert torch.equal(mixed["corrupted"], mixed["images"])
 
 
@@ -227,7 +233,7 @@ class TestGeometry:
         assert flips / 400 == pytest.approx(0.25, abs=0.07)
         assert offsets == set(range(-3, 4))
 
-    def test_flip_crop_and_erasing_are_drawn_apart(self):
+    def test_flip_crop_and_erasing_are_sampled_apart(self):
         # every pixel says which column and row it was: red from left to right, green from top to bottom
         rows, columns = np.mgrid[100:164, 100:132].astype(np.uint8)
         image = np.stack([columns, rows, np.full_like(rows, 100)], axis=2)

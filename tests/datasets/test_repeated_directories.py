@@ -7,26 +7,26 @@ import pytest
 from PIL import Image
 
 from datasets.synthetic.render import Shot, render_image
-from datasets.validate import check_reencodings, look_at
+from datasets.validate import check_repeated_directories, inspect_images
 
 PEOPLE, SHOTS = range(1, 6), range(4)
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def rendered():
     return {(pid, shot): render_image(3, Shot(pid, shot, 0)) for pid in PEOPLE for shot in SHOTS}
 
 
 @pytest.fixture
-def root(tmp_path, drawn):
-    for (pid, shot), content in drawn.items():
+def root(tmp_path, rendered):
+    for (pid, shot), content in rendered.items():
         (tmp_path / str(pid)).mkdir(exist_ok=True)
         (tmp_path / str(pid) / f"{shot}.jpg").write_bytes(content)
     return tmp_path
 
 
 def found(root):
-    findings = check_reencodings(look_at(sorted(map(str, root.rglob("*.*")))))
+    findings = check_repeated_directories(inspect_images(sorted(map(str, root.rglob("*.*")))))
     return [finding.text.split(": ")[0] for finding in findings]
 
 
@@ -71,7 +71,7 @@ def test_a_backup(root):
 
 def test_a_part_is_no_repetition(root):
     assert found(root) == []
-    shutil.copy(root / "3" / "0.jpg", root / "4" / "again.jpg")  # told by its content, in validation
+    shutil.copy(root / "3" / "0.jpg", root / "4" / "again.jpg")  # found by its content, in validation
     assert found(root) == []
     for pid in "67":
         (root / pid).mkdir()

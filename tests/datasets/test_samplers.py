@@ -3,10 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datasets.samplers import IdentityBatchSampler, RandomBatchSampler, Share
+from datasets.samplers import IdentityBatchSampler, RandomBatchSampler, Shard
 from utils.errors import UserError
 
-LABELS = [label for label, pictures in enumerate([9, 4, 6, 1, 13, 4, 8, 3]) for _ in range(pictures)]
+LABELS = [label for label, images in enumerate([9, 4, 6, 1, 13, 4, 8, 3]) for _ in range(images)]
 
 
 def epochs(sampler, count=6):
@@ -15,7 +15,7 @@ def epochs(sampler, count=6):
         yield [[key.index for key in batch] for batch in sampler]
 
 
-def test_batches_are_identities_times_pictures():
+def test_batches_are_identities_times_images():
     sampler = IdentityBatchSampler(LABELS, batch_size=12, num_instances=4, seed=1)
     for batches in epochs(sampler):
         assert len(batches) == len(sampler)
@@ -25,10 +25,10 @@ def test_batches_are_identities_times_pictures():
             assert set(labels.values()) == {4}
         used = Counter(index for batch in batches for index in batch)
         repeated = {index for index, times in used.items() if times > 1}
-        assert {LABELS[index] for index in repeated} <= {3, 7}  # only identities with fewer than 4 pictures
+        assert {LABELS[index] for index in repeated} <= {3, 7}  # only identities with fewer than 4 images
 
 
-def test_every_picture_is_seen_over_the_epochs():
+def test_every_image_is_seen_over_the_epochs():
     seen = {
         index
         for batches in epochs(IdentityBatchSampler(LABELS, 12, 4, seed=1), 20)
@@ -45,7 +45,7 @@ def test_epochs_differ_and_repeat_with_the_seed():
     assert first[0] != first[1]
 
 
-def test_keys_number_the_draws_of_an_epoch():
+def test_keys_number_the_samples_of_an_epoch():
     sampler = IdentityBatchSampler(LABELS, 8, 4, seed=3)
     sampler.set_epoch(2)
     keys = [key for batch in sampler for key in batch]
@@ -54,34 +54,34 @@ def test_keys_number_the_draws_of_an_epoch():
 
 
 def test_a_set_without_batches():
-    with pytest.raises(UserError, match=r"give no batch with two of them in each process: expected more pictures"):
+    with pytest.raises(UserError, match=r"gives no batch with two images in each process: expected more images"):
         RandomBatchSampler(10, 1, seed=0)
 
 
 def test_too_few_identities():
-    with pytest.raises(UserError, match="has 8 identities, a batch of 40 = 10 identities x 4 pictures needs 10"):
+    with pytest.raises(UserError, match="has 8 identities, a batch of 40 = 10 identities x 4 images needs 10"):
         IdentityBatchSampler(LABELS, 40, 4, seed=1)
 
 
-@pytest.mark.parametrize(("pictures", "sizes"), [(10, [4, 4, 2]), (9, [4, 4])])
-def test_random_batches_see_every_picture_once(pictures, sizes):
-    for batches in epochs(RandomBatchSampler(pictures, 4, seed=0)):
+@pytest.mark.parametrize(("images", "sizes"), [(10, [4, 4, 2]), (9, [4, 4])])
+def test_random_batches_see_every_image_once(images, sizes):
+    for batches in epochs(RandomBatchSampler(images, 4, seed=0)):
         assert [len(batch) for batch in batches] == sizes
         assert len(np.unique(np.concatenate(batches))) == sum(sizes)
 
 
-def make_identity(share=Share()):  # noqa: B008
-    return IdentityBatchSampler(LABELS, 16, 4, 5, share)
+def make_identity(shard=Shard()):  # noqa: B008
+    return IdentityBatchSampler(LABELS, 16, 4, 5, shard)
 
 
-def make_random(share=Share()):  # noqa: B008
-    return RandomBatchSampler(len(LABELS), 16, 5, share)
+def make_random(shard=Shard()):  # noqa: B008
+    return RandomBatchSampler(len(LABELS), 16, 5, shard)
 
 
 @pytest.mark.parametrize("make", [make_identity, make_random])
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_processes_share_the_batches_of_one(make, world_size):
-    alone, ranks = make(), [make(Share(rank, world_size)) for rank in range(world_size)]
+    alone, ranks = make(), [make(Shard(rank, world_size)) for rank in range(world_size)]
     for epoch in range(4):
         for sampler in (alone, *ranks):
             sampler.set_epoch(epoch)
@@ -90,7 +90,7 @@ def test_processes_share_the_batches_of_one(make, world_size):
         for whole, *shares in zip(alone, *ranks, strict=False):  # the last random batch may be left out
             assert len({len(keys) for keys in shares}) == 1
             joined = [key for keys in shares for key in keys]
-            assert joined == whole[: len(joined)]  # index, epoch and position: drawn as in one process
+            assert joined == whole[: len(joined)]  # index, epoch and position: the same as in one process
             assert len(whole) - len(joined) < world_size
             labels = [{LABELS[key.index] for key in keys} for keys in shares]
             if make is make_identity:
@@ -98,19 +98,19 @@ def test_processes_share_the_batches_of_one(make, world_size):
 
 
 def test_the_last_random_batch_of_several_processes():
-    for pictures, sizes in ((21, [8, 8, 4]), (19, [8, 8]), (20, [8, 8, 4])):
+    for images, sizes in ((21, [8, 8, 4]), (19, [8, 8]), (20, [8, 8, 4])):
         for rank in range(2):
-            (batches,) = epochs(RandomBatchSampler(pictures, 8, 0, Share(rank, 2)), 1)
+            (batches,) = epochs(RandomBatchSampler(images, 8, 0, Shard(rank, 2)), 1)
             assert [2 * len(batch) for batch in batches] == sizes
 
 
 @pytest.mark.parametrize("make", [make_identity, make_random])
 def test_going_on_in_the_middle_of_an_epoch(make):
-    sampler = make(Share(1, 2))
+    sampler = make(Shard(1, 2))
     sampler.set_epoch(3)
     whole = list(sampler)
     for first in range(len(whole) + 1):
-        resumed = make(Share(1, 2))
+        resumed = make(Shard(1, 2))
         resumed.set_epoch(3, first)
         assert list(resumed) == whole[first:]
         assert len(resumed) == len(whole)
@@ -120,6 +120,6 @@ def test_going_on_in_the_middle_of_an_epoch(make):
 
 def test_what_cannot_be_shared():
     with pytest.raises(UserError, match="12 = 3 identities x 4 .* 2 processes.* SOLVER.IMS_PER_BATCH a"):
-        IdentityBatchSampler(LABELS, 12, 4, 0, Share(0, 2))
+        IdentityBatchSampler(LABELS, 12, 4, 0, Shard(0, 2))
     with pytest.raises(UserError, match="IMS_PER_BATCH 10 is the batch of all 4 processes; .* multiple of 4, e.g. 12"):
-        RandomBatchSampler(40, 10, 0, Share(0, 4))
+        RandomBatchSampler(40, 10, 0, Shard(0, 4))

@@ -10,7 +10,8 @@ from PIL import Image
 
 from datasets.__main__ import main
 from datasets.readers.file_errors import FileErrors
-from datasets.validate import SHOWN, Level, look_at, validate
+from datasets.report import SHOWN, Level
+from datasets.validate import inspect_images, validate
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
@@ -21,25 +22,25 @@ NAMES = {
 }
 
 
-def draw(path, size=(20, 10), **options):
-    """A picture of this (height, width) that is another for every name."""
+def write_image(path, size=(20, 10), **options):
+    """An image of this (height, width) that is another for every name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(list(os.fsencode(path)))
     Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path, **options)
     return path
 
 
-def draw_subset(root):
-    """A subset of Market-1501 below `root`, without a fault but its counts."""
+def write_subset(root):
+    """A subset of Market-1501 below `root`, without an error but its counts."""
     for folder, names in NAMES.items():
         for name in names:
-            draw(root / "market1501" / folder / name)
+            write_image(root / "market1501" / folder / name)
     return root / "market1501"
 
 
 @pytest.fixture
 def tree(tmp_path):
-    return draw_subset(tmp_path)
+    return write_subset(tmp_path)
 
 
 @pytest.fixture
@@ -55,83 +56,83 @@ def check(tmp_path, capsys):
     return run
 
 
-def faults_of(lines, mark="ERROR "):
+def errors_of(lines, mark="ERROR "):
     return [line.removeprefix(mark) for line in lines if line.startswith(mark)]
 
 
 def warnings_of(lines):
-    return faults_of(lines, "WARNING ")
+    return errors_of(lines, "WARNING ")
 
 
-def test_a_subset_without_a_fault(tree, check):
-    draw(tree / TRAIN / NAMES[TRAIN][0], (40, 8))
-    draw(tree / TRAIN / NAMES[TRAIN][1], (12, 30))
+def test_a_subset_without_an_error(tree, check):
+    write_image(tree / TRAIN / NAMES[TRAIN][0], (40, 8))
+    write_image(tree / TRAIN / NAMES[TRAIN][1], (12, 30))
     status, lines = check()
     assert status == 0
     assert lines[0] == f"market1501 in {tree}"
     table = [line.split(maxsplit=4) for line in lines[3:6]]
     assert table == [
-        ["train", "3", "2", "3", "12936 pictures of 751 identities, DIFFERS  20x10 to 12x30"],
-        ["query", "2", "2", "2", "3368 pictures of 750 identities, DIFFERS   20x10"],
-        ["gallery", "3", "2", "3", "15913 pictures of 750 identities, DIFFERS  20x10"],  # the distractor is no identity
+        ["train", "3", "2", "3", "12936 images of 751 identities, DIFFERS  20x10 to 12x30"],
+        ["query", "2", "2", "2", "3368 images of 750 identities, DIFFERS   20x10"],
+        ["gallery", "3", "2", "3", "15913 images of 750 identities, DIFFERS  20x10"],  # the distractor is no identity
     ]
     assert warnings_of(lines) == [
-        "train: 3 pictures of 2 identities, published 12936 pictures of 751 identities",
-        "query: 2 pictures of 2 identities, published 3368 pictures of 750 identities",
-        "gallery: 3 pictures of 2 identities, published 15913 pictures of 750 identities",
+        "train: 3 images of 2 identities, published 12936 images of 751 identities",
+        "query: 2 images of 2 identities, published 3368 images of 750 identities",
+        "gallery: 3 images of 2 identities, published 15913 images of 750 identities",
         "cameras: 5, published 6",
     ]
     assert [line for line in lines if line.startswith("ok ")] == [
-        "ok names and lists: every entry is a picture that was read",
+        "ok names and lists: every entry is an image that was read",
         "ok identities: none is in train and in test",
         "ok matches: every query has one in the gallery",
-        "ok decoding: all 8 pictures can be read",
+        "ok decoding: all 8 images can be read",
         "ok duplicates: no file of train has the content of one of test",
         "ok duplicates: no file of query has the content of another of gallery",
     ]
-    assert lines[-1] == "no faults, 4 warnings"
+    assert lines[-1] == "no errors, 4 warnings"
 
 
-def test_other_counts_are_a_fault_unless_the_user_accepts_a_subset(tree, check):
+def test_other_counts_are_an_error_unless_the_user_accepts_a_subset(tree, check):
     status, lines = check("DATASETS.CHECK_COUNTS", "True")
     assert status == 1
-    assert len(faults_of(lines)) == 4
-    assert faults_of(lines)[0] == "train: 3 pictures of 2 identities, published 12936 pictures of 751 identities"
-    draw(tree / QUERY / "1502_c1s1_000451_03.jpg")
-    draw(tree / GALLERY / "1502_c7s1_000451_03.jpg")
-    assert check()[0] == 0  # such numbers may be in a subset of one's own
+    assert len(errors_of(lines)) == 4
+    assert errors_of(lines)[0] == "train: 3 images of 2 identities, published 12936 images of 751 identities"
+    write_image(tree / QUERY / "1502_c1s1_000451_03.jpg")
+    write_image(tree / GALLERY / "1502_c7s1_000451_03.jpg")
+    assert check()[0] == 0  # such numbers may be in a custom subset
     _, lines = check("DATASETS.CHECK_COUNTS", "True")
-    assert sum("expected a pid of -1 to 1501 and a camera of 1 to 6" in line for line in faults_of(lines)) == 2
+    assert sum("expected a pid of -1 to 1501 and a camera of 1 to 6" in line for line in errors_of(lines)) == 2
 
 
 def test_names_that_do_not_parse_are_all_named(tree, check):
     for number in range(SHOWN + 3):
-        draw(tree / QUERY / f"holiday{number:02d}.jpg")
+        write_image(tree / QUERY / f"holiday{number:02d}.jpg")
     (tree / GALLERY / "me.png").touch()
     for options in ((), ("--fast",)):
         status, lines = check(*options)
         assert status == 1
-        faults = faults_of(lines)
-        assert len(faults) == SHOWN + 1
-        for number, fault in enumerate(faults[:-1]):
-            assert fault.startswith(f"{tree / QUERY / f'holiday{number:02d}.jpg'}: the name does not parse")
-        assert faults[-1] == "... and 4 more"
-        assert "24 faults, 4 warnings" in lines[-1]
+        errors = errors_of(lines)
+        assert len(errors) == SHOWN + 1
+        for number, error in enumerate(errors[:-1]):
+            assert error.startswith(f"{tree / QUERY / f'holiday{number:02d}.jpg'}: the name does not parse")
+        assert errors[-1] == "... and 4 more"
+        assert "24 errors, 4 warnings" in lines[-1]
 
 
 def test_links_in_loops(tmp_path, check):
     for name in ("train/anna/1.jpg", "query/bert/1.jpg", "gallery/bert/2.jpg"):
-        draw(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "train" / "anna" / "again").symlink_to(tmp_path / "train")
     status, lines = check("DATASETS.NAMES", "folder", "MODEL.SIE_CAMERA", "False")
     assert status == 1
-    (fault,) = faults_of(lines)
-    assert fault.startswith(f"{tmp_path / 'train' / 'anna' / 'again'}: a symbolic link that leads back to")
+    (error,) = errors_of(lines)
+    assert error.startswith(f"{tmp_path / 'train' / 'anna' / 'again'}: a symbolic link that leads back to")
 
 
-def test_list_entries_without_a_picture(tmp_path, check):
+def test_list_entries_without_a_image(tmp_path, check):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        draw(tmp_path / name)
+        write_image(tmp_path / name)
     rows = [
         "path,pid,split",
         "a.jpg,1,train",
@@ -143,37 +144,37 @@ def test_list_entries_without_a_picture(tmp_path, check):
     (tmp_path / "data.csv").write_text("\n".join(rows))
     status, lines = check("--fast", "DATASETS.NAMES", "csv", "MODEL.SIE_CAMERA", "False")
     assert status == 1
-    first, second = faults_of(lines)
-    assert first.startswith(f"{tmp_path / 'data.csv'}, line 3: picture {tmp_path / 'gone.jpg'} does not exist")
-    assert second.startswith(f"{tmp_path / 'data.csv'}, line 6: picture {tmp_path / 'lost.jpg'} does not exist")
+    first, second = errors_of(lines)
+    assert first.startswith(f"{tmp_path / 'data.csv'}, line 3: image {tmp_path / 'gone.jpg'} does not exist")
+    assert second.startswith(f"{tmp_path / 'data.csv'}, line 6: image {tmp_path / 'lost.jpg'} does not exist")
 
 
-def test_pictures_that_cannot_be_decoded(tree, check):
+def test_images_that_cannot_be_decoded(tree, check):
     empty, cut = tree / TRAIN / NAMES[TRAIN][2], tree / QUERY / NAMES[QUERY][0]
     text = tree / GALLERY / NAMES[GALLERY][3]
     empty.write_bytes(b"")
     cut.write_bytes(cut.read_bytes()[:400])
-    text.write_text("no picture")
+    text.write_text("no image")
     status, lines = check()
     assert status == 1
-    faults = faults_of(lines)
-    for path, reason, fault in zip((empty, cut, text), ("identify", "(?i)truncated", "identify"), faults, strict=True):
-        assert fault.startswith(f"picture {path}: cannot be read (")
-        assert re.search(reason, fault)
-    assert lines[-1] == "3 faults, 4 warnings"
+    errors = errors_of(lines)
+    for path, reason, error in zip((empty, cut, text), ("identify", "(?i)truncated", "identify"), errors, strict=True):
+        assert f" {path}: cannot be read (" in error
+        assert re.search(reason, error)
+    assert lines[-1] == "3 errors, 4 warnings"
 
 
-def test_fast_opens_no_picture(tree, check):
+def test_fast_opens_no_image(tree, check):
     for folder, names in NAMES.items():
         for name in names:
             (tree / folder / name).write_bytes(b"")
     status, lines = check("--fast")
     assert status == 0
-    assert [line.rstrip().endswith("not looked at (--fast)") for line in lines[3:6]] == [True] * 3
-    assert lines[-1] == "no faults, 4 warnings; content of the pictures not looked at (--fast)"
+    assert [line.rstrip().endswith("not opened (--fast)") for line in lines[3:6]] == [True] * 3
+    assert lines[-1] == "no errors, 4 warnings; images not opened (--fast)"
     status, lines = check()
     assert status == 1
-    assert len(faults_of(lines)) == 8
+    assert len(errors_of(lines)) == 8
     assert lines[3].endswith("  none")  # sizes
     assert any(line.startswith("ok duplicates") for line in lines)  # eight empty files are no copies of each other
 
@@ -185,7 +186,7 @@ def test_the_same_content_in_train_and_in_test(tree, check):
         shutil.copy(trained, copy)
     status, lines = check()
     assert status == 1
-    assert sorted(faults_of(lines)) == [
+    assert sorted(errors_of(lines)) == [
         f"the same content: train {trained} and gallery {distractor}; remove one",
         f"the same content: train {trained} and query {query}; remove one",
     ]
@@ -202,23 +203,23 @@ def test_the_same_content_in_query_and_gallery_is_a_warning(tree, check):
 
 
 def test_identities_in_train_and_in_test(tree, check):
-    shared = draw(tree / TRAIN / "0003_c2s1_000001_00.jpg")
-    draw(tree / TRAIN / "0000_c2s1_000001_00.jpg")  # a distractor stands for no one
+    shared = write_image(tree / TRAIN / "0003_c2s1_000001_00.jpg")
+    write_image(tree / TRAIN / "0000_c2s1_000001_00.jpg")  # a distractor stands for no one
     for options in ((), ("--fast",)):
         status, lines = check(*options)
         assert status == 1
-        assert faults_of(lines) == [
-            f"identity 3 is in train ({shared}) and in gallery ({tree / GALLERY / NAMES[GALLERY][3]}); take the person "
+        assert errors_of(lines) == [
+            f"identity 3 is in train ({shared}) and in gallery ({tree / GALLERY / NAMES[GALLERY][3]}); take it "
             "out of one of them"
         ]
 
 
 def test_queries_without_a_match(tree, check):
-    lost = [draw(tree / QUERY / f"00{pid}_c1s1_000001_00.jpg") for pid in range(10, 17)]
-    draw(tree / GALLERY / "0010_c1s1_000002_00.jpg")  # by the query's own camera
+    lost = [write_image(tree / QUERY / f"00{pid}_c1s1_000001_00.jpg") for pid in range(10, 17)]
+    write_image(tree / GALLERY / "0010_c1s1_000002_00.jpg")  # by the query's own camera
     status, lines = check("--fast")
     assert status == 1
-    assert faults_of(lines) == [
+    assert errors_of(lines) == [
         "7 of 9 queries have no match in the gallery, the same identity by another camera: "
         f"{', '.join(map(str, lost[:5]))}, ..."
     ]
@@ -230,43 +231,45 @@ def test_empty_splits_of_a_published_set(tree, check):
         (tree / folder).mkdir()
         status, lines = check()
         assert status == 1
-        assert faults_of(lines)[0] == f"{split}: no pictures; unpack again, or look at the keys below DATASETS"
+        assert errors_of(lines)[0] == f"{split}: no images; unpack again, or check the keys below DATASETS"
         (tree / folder).rmdir()
         shutil.move(tree.parent / "away", tree / folder)
 
 
 def test_own_data_for_tests_only(tmp_path, check):
     for name in ("gallery/bert/2.jpg", "gallery/carl/3.jpg", "query/bert/1.jpg"):
-        draw(tmp_path / name)
+        write_image(tmp_path / name)
     own = ("DATASETS.NAMES", "folder", "MODEL.SIE_CAMERA", "False", "DATASETS.FOLDER.TRAIN", "")
     status, lines = check(*own)
     assert status == 0
-    assert warnings_of(lines) == ["train: no pictures, a data set for tests only"]
+    assert warnings_of(lines) == ["train: no images, a data set for tests only"]
     rows = {line.split()[0]: line.split() for line in lines if line.startswith(("train", "query", "gallery"))}
     assert rows["gallery"] == ["gallery", "2", "2", "unknown", "none", "20x10"]
-    lost = draw(tmp_path / "query" / "dora" / "1.jpg")
+    lost = write_image(tmp_path / "query" / "dora" / "1.jpg")
     status, lines = check(*own)
     assert status == 1
     expected = f"1 of 2 queries have no match in the gallery, the same identity in another file: {lost}"
-    assert faults_of(lines) == [expected]
+    assert errors_of(lines) == [expected]
 
 
 def test_a_file_listed_in_train_and_in_test(tmp_path, check):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        draw(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "data.csv").write_text("path,pid,split\na.jpg,1,train\na.jpg,1,query\nb.jpg,2,query\nc.jpg,2,gallery\n")
     for options in ((), ("--fast",)):
         status, lines = check(*options, "DATASETS.NAMES", "csv", "MODEL.SIE_CAMERA", "False")
         assert status == 1
-        assert faults_of(lines)[0] == f"{tmp_path / 'a.jpg'} is in train and in query; take it out of one of them"
+        assert errors_of(lines)[0] == f"{tmp_path / 'a.jpg'} is in train and in query; take it out of one of them"
 
 
 def levels(splits):
     return {finding.kind: finding.level for finding in validate(splits, FileErrors()).findings}
 
 
-def test_classic_cuhk03_tests_with_the_same_pictures_twice(tmp_path):
-    first, second, train = (draw(tmp_path / name) for name in ("1_001_1_01.png", "1_001_2_06.png", "1_002_1_01.png"))
+def test_classic_cuhk03_tests_with_the_same_images_twice(tmp_path):
+    first, second, train = (
+        write_image(tmp_path / name) for name in ("1_001_1_01.png", "1_001_2_06.png", "1_002_1_01.png")
+    )
     test = (ImageRecord(str(first), 1, 0), ImageRecord(str(second), 1, 1))
     splits = DatasetSplits((ImageRecord(str(train), 2, 0),), test, test, name="cuhk03")
     assert set(levels(splits).values()) == {Level.FINE}
@@ -277,8 +280,8 @@ def test_classic_cuhk03_tests_with_the_same_pictures_twice(tmp_path):
     ]
 
 
-def test_pids_that_mean_other_people_in_training(tmp_path):
-    paths = [str(draw(tmp_path / f"{name}.jpg")) for name in "abc"]
+def test_pids_that_differ_between_training_and_test(tmp_path):
+    paths = [str(write_image(tmp_path / f"{name}.jpg")) for name in "abc"]
     records = [ImageRecord(path, 0, camera) for camera, path in enumerate(paths)]
     splits = DatasetSplits(*((record,) for record in records), name="msmt17", common_pids=False)
     assert "identities" not in levels(splits)
@@ -288,12 +291,12 @@ def test_pids_that_mean_other_people_in_training(tmp_path):
     assert levels(replace(splits, published=published, published_cameras=3))["counts"] is Level.FINE
 
 
-def test_a_look_gives_what_is_on_the_disk(tmp_path):
+def test_a_inspection_gives_what_is_on_the_disk(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6  # lies on its side
-    upright, lying = draw(tmp_path / "a.png", (30, 12)), draw(tmp_path / "b.jpg", (12, 30), exif=turned)
-    looks = look_at([str(upright), str(lying), str(upright), str(tmp_path / "gone.jpg")])
-    assert list(looks) == [str(upright), str(lying), str(tmp_path / "gone.jpg")]
+    upright, lying = write_image(tmp_path / "a.png", (30, 12)), write_image(tmp_path / "b.jpg", (12, 30), exif=turned)
+    infos = inspect_images([str(upright), str(lying), str(upright), str(tmp_path / "gone.jpg")])
+    assert list(infos) == [str(upright), str(lying), str(tmp_path / "gone.jpg")]
     for path in (upright, lying):
-        assert looks[str(path)][:3] == ((30, 12), hashlib.sha256(path.read_bytes()).hexdigest(), "")
-    assert looks[str(tmp_path / "gone.jpg")].fault.startswith(f"picture {tmp_path / 'gone.jpg'}: cannot be read (")
+        assert infos[str(path)][:3] == ((30, 12), hashlib.sha256(path.read_bytes()).hexdigest(), "")
+    assert f" {tmp_path / 'gone.jpg'}: cannot be read (" in infos[str(tmp_path / "gone.jpg")].error

@@ -28,9 +28,9 @@ from model.weights.pretrained import load_pretrained
 from utils.errors import UserError
 
 SMALL = [
-    "MODEL.TRANSFORMER_TYPE", "test_vit", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST",
-    "[32, 32]", "MODEL.PRETRAIN_PATH", "", "CFAT.STAGE", "clean",
-]  # fmt: skip
+    *("MODEL.TRANSFORMER_TYPE", "test_vit", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST", "[32, 32]"),
+    *("MODEL.PRETRAIN_PATH", "", "CFAT.STAGE", "clean"),
+]
 WIDTH = 64  # of that backbone, the smallest
 COUNTS = {"num_cameras": 3, "num_views": 1}
 Made = Iterator[tuple[str, bytes]]
@@ -60,7 +60,7 @@ def with_pickle(code: bytes) -> bytes:
     return zipped({"a/data.pkl": code, "a/byteorder": b"little", "a/version": b"3\n", "a/data/0": bytes(64)})
 
 
-def foreign(state: dict, draw: random.Random, directory: Path) -> Made:
+def foreign(state: dict, rng: random.Random, directory: Path) -> Made:
     """Files of other kinds."""
     whole = saved(state)
     script, array, hdf5 = (directory / name for name in ("script.tmp", "array.npz", "keras.tmp"))
@@ -74,9 +74,9 @@ def foreign(state: dict, draw: random.Random, directory: Path) -> Made:
         file["layer"] = np.zeros(4)
     yield "hdf5", hdf5.read_bytes()
     for protocol in (0, 2, 3, 4, 5):
-        yield f"pickle_{protocol}", pickle.dumps({"state": np.zeros(3), "epoch": draw.randrange(99)}, protocol=protocol)
+        yield f"pickle_{protocol}", pickle.dumps({"state": np.zeros(3), "epoch": rng.randrange(99)}, protocol=protocol)
     yield "pickle_evil", pickle.dumps(os.system, protocol=2)
-    yield "lfs", b"version https://git-lfs.github.com/spec/v1\noid sha256:%064x\nsize 345\n" % draw.getrandbits(200)
+    yield "lfs", b"version https://git-lfs.github.com/spec/v1\noid sha256:%064x\nsize 345\n" % rng.getrandbits(200)
     yield "html", b"<!DOCTYPE html><html><body>Sign in</body></html>"
     yield "html_lower", b"\n\n  <html lang=en>"
     yield "xml", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"
@@ -86,11 +86,11 @@ def foreign(state: dict, draw: random.Random, directory: Path) -> Made:
     yield "onnx", b"\x08\x09\x12\x07pytorch\x1a\x05" + bytes(200)
     yield "empty", b""
     yield "zeros", bytes(4096)
-    yield "random", draw.randbytes(5000)
-    yield "gzip", b"\x1f\x8b\x08\x00" + draw.randbytes(500)
-    yield "xz", b"\xfd7zXZ\x00" + draw.randbytes(500)
-    yield "png", b"\x89PNG\r\n\x1a\n" + draw.randbytes(500)
-    yield "pdf", b"%PDF-1.5\n" + draw.randbytes(500)
+    yield "random", rng.randbytes(5000)
+    yield "gzip", b"\x1f\x8b\x08\x00" + rng.randbytes(500)
+    yield "xz", b"\xfd7zXZ\x00" + rng.randbytes(500)
+    yield "png", b"\x89PNG\r\n\x1a\n" + rng.randbytes(500)
+    yield "pdf", b"%PDF-1.5\n" + rng.randbytes(500)
     yield "zip_of_checkpoint", zipped({"weights/model.pth": whole})
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -99,16 +99,16 @@ def foreign(state: dict, draw: random.Random, directory: Path) -> Made:
     yield "tar_legacy", buffer.getvalue()
 
 
-def damaged(state: dict, draw: random.Random, directory: Path) -> Made:
+def damaged(state: dict, rng: random.Random, directory: Path) -> Made:
     """Files of torch.save and safetensors that were changed or cut off."""
     whole = saved({"model": state, "meta": {}})
     first = whole.index(b"data/0") + 200
     for number in range(6):
         changed = bytearray(whole)
-        changed[draw.randrange(first, len(whole) * 2 // 3)] ^= 1 << draw.randrange(8)
+        changed[rng.randrange(first, len(whole) * 2 // 3)] ^= 1 << rng.randrange(8)
         yield f"bit_{number}", bytes(changed)
     for number in range(4):
-        yield f"cut_{number}", whole[: draw.randrange(1, len(whole))]
+        yield f"cut_{number}", whole[: rng.randrange(1, len(whole))]
     changed = bytearray(whole)
     changed[100] ^= 4
     yield "bit_in_pickle", bytes(changed)
@@ -134,15 +134,15 @@ def damaged(state: dict, draw: random.Random, directory: Path) -> Made:
     )
     legacy = saved(state, _use_new_zipfile_serialization=False)
     for number in range(3):
-        yield f"legacy_cut_{number}", legacy[: draw.randrange(200, len(legacy) - 8)]
+        yield f"legacy_cut_{number}", legacy[: rng.randrange(200, len(legacy) - 8)]
     save_file(state, directory / "a.tmp")
     tensors = (directory / "a.tmp").read_bytes()
     for number in range(3):
-        yield f"safetensors_cut_{number}", tensors[: draw.randrange(20, len(tensors))]
+        yield f"safetensors_cut_{number}", tensors[: rng.randrange(20, len(tensors))]
     yield "safetensors_header", struct.pack("<Q", 2**40) + tensors[8:]
 
 
-def bombs(state: dict, draw: random.Random, directory: Path) -> Made:
+def bombs(state: dict, rng: random.Random, directory: Path) -> Made:
     """Small files that stand for large objects, long loops or tensors without numbers."""
     yield "bytearray", with_pickle(b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.")
     in_dict = b"\x80\x02}X\x01\x00\x00\x00ac%s\n\x8a\x05\0\0\0\0\x03\x85Rs."
@@ -205,7 +205,7 @@ def bombs(state: dict, draw: random.Random, directory: Path) -> Made:
     yield "terminal", saved({"\x1b[31mevil\n": torch.zeros(1)})
 
 
-def configurations(state: dict, draw: random.Random, directory: Path) -> Made:
+def configurations(state: dict, rng: random.Random, directory: Path) -> Made:
     """Stored configurations of wrong types, shapes and values."""
     good = load_cfg(opts=SMALL).dump()
     for name, line in (
@@ -231,14 +231,20 @@ def configurations(state: dict, draw: random.Random, directory: Path) -> Made:
     yield "seed_text", saved({"model": state, "meta": {"config": good.replace("SEED: 1234", "SEED: [a]")}})
 
 
-def harmless(state: dict, draw: random.Random, directory: Path) -> Made:
+def harmless(state: dict, rng: random.Random, directory: Path) -> Made:
     """Odd files whose model is whole: they load."""
     for name, meta in (
-        ("number", 3), ("list", [1]), ("config_number", {"config": 5}), ("config_none", {"config": None}),
-        ("config_broken", {"config": "a: [1"}), ("config_text", {"config": "text"}), ("config_list", {"config": "[1]"}),
-        ("config_keys", {"config": "? [1, 2]\n: 3"}), ("config_date", {"config": "MODEL: 2001-99-99"}),
+        ("number", 3),
+        ("list", [1]),
+        ("config_number", {"config": 5}),
+        ("config_none", {"config": None}),
+        ("config_broken", {"config": "a: [1"}),
+        ("config_text", {"config": "text"}),
+        ("config_list", {"config": "[1]"}),
+        ("config_keys", {"config": "? [1, 2]\n: 3"}),
+        ("config_date", {"config": "MODEL: 2001-99-99"}),
         ("config_model_list", {"config": "MODEL: [1]"}),
-    ):  # fmt: skip
+    ):
         yield f"meta_{name}", saved({"model": state, "meta": meta})
     yield "legacy", saved(state, _use_new_zipfile_serialization=False)
     torch.serialization.set_crc32_options(False)
@@ -256,10 +262,10 @@ KINDS = {make.__name__: make for make in (foreign, damaged, bombs, configuration
 def make_files(directory: Path, seed: int) -> Iterator[tuple[str, Path]]:
     """Kind and path of every file, made when its turn comes."""
     torch.manual_seed(seed)
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     state = make_model(load_cfg(opts=SMALL), num_classes=2, **COUNTS).state_dict()
     for kind, make in KINDS.items():
-        for name, content in make(state, draw, directory):
+        for name, content in make(state, rng, directory):
             path = directory / f"{kind}-{name}.pth"
             path.write_bytes(content)
             yield kind, path

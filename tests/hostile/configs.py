@@ -1,4 +1,4 @@
-"""Hostile and broken configurations, made afresh from a seed: at least eight of every kind."""
+"""Hostile and broken configurations, generated from a seed: at least eight of every kind."""
 
 import os
 import random
@@ -34,7 +34,7 @@ def hostile_configs(seed: int) -> list[Hostile]:
 
 
 def alias_bombs(rng: random.Random) -> dict[str, str]:
-    """YAML texts whose aliases multiply, or run in circles."""
+    """YAML texts whose aliases multiply or form a circle."""
     name, width = _word(rng), rng.randint(8, 12)
     lists = [f"{name}0: &{name}0 [{', '.join(['lol'] * width)}]"]
     dicts = [f"{name}0: &{name}0 {{a: lol}}"]

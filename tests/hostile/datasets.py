@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tests.datasets.readers.make_cuhk03 import draw_pictures, make_cuhk03, protocol_file
+from tests.datasets.readers.make_cuhk03 import make_cuhk03, make_images, protocol_file
 
 Options = list[str]
 
@@ -30,7 +30,7 @@ class Hostile(NamedTuple):
     message: str
 
 
-def draw(path: Path, rng: np.random.Generator) -> Path:
+def write_image(path: Path, rng: np.random.Generator) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rng.integers(0, 256, (12, 6, 3), dtype=np.uint8)).save(path, format="PNG")
     return path
@@ -46,7 +46,7 @@ def options(root: Path, name: str, *more: str) -> Options:
 def folder(root: Path, rng: np.random.Generator) -> Options:
     for pid in range(4):
         for number in range(2):
-            draw(root / str(pid) / f"{rng.integers(10**6)}_{number}.png", rng)
+            write_image(root / str(pid) / f"{rng.integers(10**6)}_{number}.png", rng)
     more = ("DATASETS.FOLDER.TRAIN", ".", "DATASETS.FOLDER.QUERY", "", "DATASETS.FOLDER.GALLERY", ".")
     return options(root, "folder", *more)
 
@@ -88,7 +88,9 @@ DIRECTORIES = [
     Hostile("/proc", in_folder(lambda root: (root / "0" / "p").symlink_to("/proc")), "lies in /proc"),
     Hostile("/sys", in_folder(lambda root: (root / "s").symlink_to("/sys/class")), "lies in /sys"),
     Hostile(
-        "too deep", in_folder(lambda root: draw(root / "/".join("d" * 70) / "a.jpg", np.random.default_rng(0))), "deep"
+        "too deep",
+        in_folder(lambda root: write_image(root / "/".join("d" * 70) / "a.jpg", np.random.default_rng(0))),
+        "deep",
     ),
     Hostile(
         "a name of 250 digits", in_folder(lambda root: (root / "0").rename(root / ("9" * 250))), "expected a number"
@@ -102,7 +104,7 @@ DIRECTORIES = [
 def csv(text: str | bytes | None = None, *, special: Callable[[Path], None] | None = None):
     def make(root: Path, rng: np.random.Generator) -> Options:
         for name in "abcd":
-            draw(root / f"{name}.png", rng)
+            write_image(root / f"{name}.png", rng)
         if special:
             special(root / "data.csv")
         else:
@@ -172,7 +174,7 @@ def manifest(text: str | None = None, *, special: Callable[[Path], None] | None 
             "bounding_box_test/0001_c2s1_1_1.png",
             "bounding_box_train/2_c1s1_1_1.png",
         ):
-            draw(copy / name, rng)
+            write_image(copy / name, rng)
         if special:
             special(copy / "manifest.json")
         else:
@@ -205,8 +207,8 @@ MANIFESTS = [
 def contents(text: str | None = None, *, special: Callable[[Path], None] | None = None):
     def make(root: Path, rng: np.random.Generator) -> Options:
         directory = root / "cuhk03" / "images_detected"
-        for name in list(draw_pictures("detected"))[:4]:
-            draw(directory / name, rng)
+        for name in list(make_images("detected"))[:4]:
+            write_image(directory / name, rng)
         if special:
             special(directory / "contents.json")
         else:
@@ -227,8 +229,8 @@ CONTENTS = [
     Hostile("people as text", contents(of_contents(people=["2"])), "expected numbers of people"),
     Hostile("true people", contents(of_contents(people=[True])), "expected numbers of people"),
     Hostile("no people", contents(of_contents(people=None)), "no list 'people'"),
-    Hostile("a name out of the directory", contents(of_contents(pictures=["../../a.png"])), "names of pictures"),
-    Hostile("a name of 5000 digits", contents(of_contents(pictures=["9" * 5000 + "_1_1_1.png"])), "names of pictures"),
+    Hostile("a name out of the directory", contents(of_contents(pictures=["../../a.png"])), "names of images"),
+    Hostile("a name of 5000 digits", contents(of_contents(pictures=["9" * 5000 + "_1_1_1.png"])), "names of images"),
     Hostile("a person who is not there", contents(of_contents(pictures=["9_999_1_01.png"])), "beyond the"),
     Hostile("pairs of three", contents(of_contents(testsets=[[[1, 1, 1]]])), "lists of pairs"),
     Hostile("a split of numbers", contents(of_contents(testsets=[1])), "lists of pairs"),
@@ -249,7 +251,7 @@ def mat(change: Callable[[h5py.File, Path], None]):
     return make
 
 
-def replace_picture(file: h5py.File, make: Callable[[h5py.File], h5py.Dataset]) -> None:
+def replace_image(file: h5py.File, make: Callable[[h5py.File], h5py.Dataset]) -> None:
     cells = file[file["detected"][0, 0]]
     new = make(file)
     row = cells[0]
@@ -303,23 +305,23 @@ def regular_mat(special: Callable[[Path], None]):
 HDF5 = [
     Hostile(
         "unallocated chunks",
-        mat(lambda file, root: replace_picture(file, lambda f: chunks(f, (3, 60_000, 60_000)))),
+        mat(lambda file, root: replace_image(file, lambda f: chunks(f, (3, 60_000, 60_000)))),
         "of which 0 are stored",
     ),
     Hostile(
         "small unallocated chunks",
-        mat(lambda file, root: replace_picture(file, lambda f: chunks(f, (3, 64, 64)))),
+        mat(lambda file, root: replace_image(file, lambda f: chunks(f, (3, 64, 64)))),
         "of which 0 are stored",
     ),
     Hostile(
         "a fill value",
-        mat(lambda file, root: replace_picture(file, lambda f: chunks(f, (3, 900, 900), fillvalue=7))),
+        mat(lambda file, root: replace_image(file, lambda f: chunks(f, (3, 900, 900), fillvalue=7))),
         "of which 0 are stored",
     ),
     Hostile(
         "a chunk larger than its array",
         mat(
-            lambda file, root: replace_picture(
+            lambda file, root: replace_image(
                 file,
                 lambda f: f.create_dataset(
                     "bomb", (3, 8, 8), np.uint8, chunks=(3, 9000, 9000), maxshape=(None, None, None)
@@ -329,10 +331,10 @@ HDF5 = [
         "it was not read",
     ),
     Hostile(
-        "external storage", mat(lambda file, root: replace_picture(file, lambda f: external(f, root))), "another file"
+        "external storage", mat(lambda file, root: replace_image(file, lambda f: external(f, root))), "another file"
     ),
     Hostile(
-        "a virtual dataset", mat(lambda file, root: replace_picture(file, lambda f: virtual(f, root))), "another file"
+        "a virtual dataset", mat(lambda file, root: replace_image(file, lambda f: virtual(f, root))), "another file"
     ),
     Hostile(
         "an external link", mat(relink(lambda root: h5py.ExternalLink(str(root / "other.h5"), "detected"))), "a link"
@@ -347,13 +349,13 @@ HDF5 = [
     Hostile(
         "strings of any length",
         mat(
-            lambda file, root: replace_picture(
+            lambda file, root: replace_image(
                 file, lambda f: f.create_dataset("text", (3, 4, 4), h5py.string_dtype(), fillvalue="x")
             )
         ),
         "it was not read|expected numbers",
     ),
-    Hostile("the same array for every picture", mat(many_references), "it was not read|times the bytes of the file"),
+    Hostile("the same array for every image", mat(many_references), "it was not read|times the bytes of the file"),
     Hostile(
         "no reference", mat(lambda file, root: file["detected"].write_direct(np.empty((1, 5), h5py.ref_dtype))), "read"
     ),
@@ -434,7 +436,7 @@ def market(name: str):
             "query/0001_c1s1_1_1.png",
             "bounding_box_test/0001_c2s1_1_1.png",
         ):
-            draw(root / "market1501" / path, rng)
+            write_image(root / "market1501" / path, rng)
         os.close(os.open(os.fsencode(root / "market1501" / "query") + b"/" + os.fsencode(name), os.O_CREAT))
         return options(root, "market1501")
 

@@ -22,7 +22,7 @@ from PIL import Image
 SIZE = (48, 32)  # width, height of the harmless image that most are made of
 
 
-def picture(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> Image.Image:
+def make_image(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> Image.Image:
     """A smooth colour image with some noise."""
     small = rng.integers(0, 256, (4, 3, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)).astype(int)
@@ -61,9 +61,16 @@ def tiff(tags: dict[int, tuple[int, int, int]], data: bytes = b"", order: str = 
 def grey_tags(width: int, height: int, bits: int, length: int, photometric: int = 1) -> dict:
     """Tags of an uncompressed grey TIFF in one strip."""
     return {
-        256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, bits), 259: (3, 1, 1), 262: (3, 1, photometric),
-        273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, length),
-    }  # fmt: skip
+        256: (4, 1, width),
+        257: (4, 1, height),
+        258: (3, 1, bits),
+        259: (3, 1, 1),
+        262: (3, 1, photometric),
+        273: (4, 1, 8),
+        277: (3, 1, 1),
+        278: (4, 1, height),
+        279: (4, 1, length),
+    }
 
 
 def foreign(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
@@ -74,8 +81,8 @@ def foreign(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     yield "dos_eps.jpg", struct.pack("<4sIIIIII", b"\xc5\xd0\xd3\xc6", 32, len(postscript), 0, 0, 0, 0) + postscript
     yield "pdf.jpg", b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n"
     yield "svg.png", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
-    yield "ico.png", encode(picture(rng), "ICO")
-    yield "im.tif", encode(picture(rng), "IM")
+    yield "ico.png", encode(make_image(rng), "ICO")
+    yield "im.tif", encode(make_image(rng), "IM")
     yield "noise.jpg", rng.bytes(4096)
 
 
@@ -84,15 +91,15 @@ def huge(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     side = 13_000
     yield "one_bit.png", png(side, side, 1, 0, bytes(side * (1 + (side + 7) // 8)))
     yield "head.png", png(2**31 - 1, 2**31 - 1, 8, 2, bytes(100))
-    jpeg = bytearray(encode(picture(rng), "JPEG"))
+    jpeg = bytearray(encode(make_image(rng), "JPEG"))
     at = jpeg.find(b"\xff\xc0")
     jpeg[at + 5 : at + 9] = b"\xff" * 4
     yield "head.jpg", bytes(jpeg)
-    yield "second_frame.jpg", bytes(jpeg[:2]) + bytes(jpeg[at : at + 19]) + encode(picture(rng), "JPEG")[2:]
-    bmp = bytearray(encode(picture(rng), "BMP"))
+    yield "second_frame.jpg", bytes(jpeg[:2]) + bytes(jpeg[at : at + 19]) + encode(make_image(rng), "JPEG")[2:]
+    bmp = bytearray(encode(make_image(rng), "BMP"))
     bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
     yield "head.bmp", bytes(bmp)
-    gif = bytearray(encode(picture(rng), "GIF"))
+    gif = bytearray(encode(make_image(rng), "GIF"))
     gif[6:10] = b"\xff" * 4
     yield "screen.gif", bytes(gif)
     for number in (2, 3, 5, 6):
@@ -101,7 +108,7 @@ def huge(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     yield "float.tif", tiff({**grey_tags(9_000, 9_000, 32, 100), 339: (3, 1, 3)}, bytes(100))
     webp = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (16382).to_bytes(3, "little") * 2
     yield "canvas.webp", b"RIFF" + struct.pack("<I", 4 + len(webp)) + b"WEBP" + webp
-    jp2 = bytearray(encode(picture(rng), "JPEG2000", no_jp2=True))
+    jp2 = bytearray(encode(make_image(rng), "JPEG2000", no_jp2=True))
     jp2[8:16] = struct.pack(">II", 2**31 - 1, 2**31 - 1)
     yield "head.jp2", bytes(jp2)
 
@@ -115,10 +122,10 @@ def bombs(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     yield "iccp.png", png(*SIZE, 8, 0, rows, chunk(b"iCCP", b"sRGB\0\0" + zeros))
     yield "idat.png", png(*SIZE, 8, 0, bytes(2**26))
     yield "chunks.png", png(*SIZE, 8, 0, rows, chunk(b"tIME", bytes(7)) * 200_000)
-    frames = [picture(rng, (8, 8)) for _ in range(300)]
+    frames = [make_image(rng, (8, 8)) for _ in range(300)]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         yield f"frames.{kind.lower()}", encode(frames[0], kind, save_all=True, append_images=frames[1:])
-    gif = encode(picture(rng), "GIF")
+    gif = encode(make_image(rng), "GIF")
     palette = 13 + (3 << (gif[10] & 7) + 1)
     yield "comment.gif", gif[:palette] + b"!\xfe" + (b"\xff" + b"a" * 255) * 40_000 + b"\0" + gif[palette:]
     exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 4000)
@@ -126,7 +133,7 @@ def bombs(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     yield "exif.png", png(*SIZE, 8, 0, rows, chunk(b"eXIf", exif))
     raw = "\nexif\n" + str(len(exif)) + "\n" + exif.hex()
     yield "raw_exif.png", png(*SIZE, 8, 0, rows, chunk(b"tEXt", b"Raw profile type exif\0" + raw.encode()))
-    yield "exif.webp", encode(picture(rng), "WEBP", exif=exif)
+    yield "exif.webp", encode(make_image(rng), "WEBP", exif=exif)
     big = Image.new("L", (3_000, 3_000))
     jpeg = encode(big, "JPEG", progressive=True)
     places = [at for at in range(len(jpeg)) if jpeg.startswith(b"\xff\xda", at)]
@@ -145,12 +152,14 @@ def bombs(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
 
 
 def damaged(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Files that were cut or overwritten on a disk, and that carry what tells it."""
-    image = picture(rng, (64, 128))
+    """Files that were cut or overwritten on a disk, and that have checksums that show it."""
+    image = make_image(rng, (64, 128))
     options = {
-        "baseline.jpg": {}, "progressive.jpg": {"progressive": True}, "optimised.jpg": {"optimize": True},
+        "baseline.jpg": {},
+        "progressive.jpg": {"progressive": True},
+        "optimised.jpg": {"optimize": True},
         "restarts.jpg": {"restart_marker_blocks": 4},
-    }  # fmt: skip
+    }
     files = {name: encode(image, "JPEG", quality=90, **kind) for name, kind in options.items()}
     files["grey.jpg"] = encode(image.convert("L"), "JPEG", quality=90)
     files["cmyk.jpg"] = encode(image.convert("CMYK"), "JPEG", quality=90)
@@ -181,9 +190,13 @@ def special(directory: Path) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(directory / "socket.jpg"))  # such a path has at most 107 bytes
     links = {
-        "loop.jpg": "loop.jpg", "nowhere.jpg": "gone", "zero.jpg": "/dev/zero", "memory.jpg": "/proc/self/mem",
-        "terminal.jpg": "/dev/tty", "up.jpg": "..",
-    }  # fmt: skip
+        "loop.jpg": "loop.jpg",
+        "nowhere.jpg": "gone",
+        "zero.jpg": "/dev/zero",
+        "memory.jpg": "/proc/self/mem",
+        "terminal.jpg": "/dev/tty",
+        "up.jpg": "..",
+    }
     for name, target in links.items():
         (directory / name).symlink_to(target)
     yield from (str(path) for path in sorted(directory.iterdir()))

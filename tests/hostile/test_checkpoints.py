@@ -16,12 +16,30 @@ MIB = 150  # more resident memory at any time, a file, usually none
 
 # What a file is must be said by these words.
 NAMED = {
-    "torchscript": "TorchScript", "npz": ".npz", "npz_compressed": ".npz", "hdf5": "HDF5", "lfs": "Git LFS",
-    "html": "web page", "html_lower": "web page", "xml": "web page", "json": "JSON", "text": "a text", "onnx": "ONNX",
-    "empty": "empty", "zeros": "zeros", "gzip": "gzip", "xz": "xz", "png": "PNG", "pdf": "PDF", "tar_legacy": "tar",
-    "zip_of_checkpoint": "zip archive of weights/model.pth", "pickle_0": "plain pickle", "pickle_2": "plain pickle",
-    "pickle_5": "plain pickle", "pickle_evil": "plain pickle",
-}  # fmt: skip
+    "torchscript": "TorchScript",
+    "npz": ".npz",
+    "npz_compressed": ".npz",
+    "hdf5": "HDF5",
+    "lfs": "Git LFS",
+    "html": "web page",
+    "html_lower": "web page",
+    "xml": "web page",
+    "json": "JSON",
+    "text": "a text",
+    "onnx": "ONNX",
+    "empty": "empty",
+    "zeros": "zeros",
+    "gzip": "gzip",
+    "xz": "xz",
+    "png": "PNG",
+    "pdf": "PDF",
+    "tar_legacy": "tar",
+    "zip_of_checkpoint": "zip archive of weights/model.pth",
+    "pickle_0": "plain pickle",
+    "pickle_2": "plain pickle",
+    "pickle_5": "plain pickle",
+    "pickle_evil": "plain pickle",
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +47,13 @@ def results(tmp_path_factory):
     """One row a file, by kind; all are loaded in one process, whose memory is measured."""
     directory = tmp_path_factory.mktemp("hostile")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hostile.checkpoints", str(directory), "0"], cwd=REPOSITORY, capture_output=True,
-        text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.hostile.checkpoints", str(directory), "0"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return {kind: [row for row in rows if row["kind"] == kind] for kind in KINDS}

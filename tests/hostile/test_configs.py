@@ -1,4 +1,4 @@
-"""Every hostile configuration ends in one clear error, soon and in little memory, and none is ever run."""
+"""Every hostile configuration ends in one clear error, within a second and 100 MiB, and none runs code."""
 
 import random
 import resource
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from config import ConfigError, load_cfg
-from model.weights.stored_config import stored_config
-from processor.state_records import flat_config
+from model.weights.model_file import stored_config
+from processor.state_checks import flat_config
 from tests.hostile.configs import Hostile, alias_bombs, hostile_configs
 from utils.errors import UserError
 

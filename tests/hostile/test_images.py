@@ -17,7 +17,7 @@ HARMLESS = {"idat.png", "deflate.tif", "own_directory.tif", *FRAMES}
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What a process tells that reads all of them, with a `gs` on its path that leaves a trace where it is started."""
+    """Results of a process that reads all files; a `gs` on its path leaves a file where it is started."""
     directory = tmp_path_factory.mktemp("hostile")
     (directory / "gs").write_text(f"#!/bin/sh\ntouch {directory}/started\n")
     (directory / "gs").chmod(0o755)
@@ -29,7 +29,7 @@ def report(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_input_is_told_in_time(report, kind):
+def test_every_input_ends_in_time(report, kind):
     paths = report["inputs"][kind]
     assert len(paths) >= 8
     for path in paths:
@@ -38,7 +38,7 @@ def test_every_input_is_told_in_time(report, kind):
         if Path(path).name in HARMLESS:
             assert error == ""
         else:
-            assert error.startswith(f"picture {path}: "), path
+            assert error.startswith(f"image {path}: "), path
 
 
 def test_memory_and_processes(report):
@@ -63,6 +63,6 @@ def test_memory_and_processes(report):
         ("special/sparse.jpg", r"has 1048576\.0 MiB, expected at most 256\.0"),
     ],
 )
-def test_what_is_told(report, name, message):
+def test_messages(report, name, message):
     ((_, error),) = (result for path, result in report["results"].items() if path.endswith(f"/{name}"))
     assert re.search(message, error)

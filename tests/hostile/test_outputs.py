@@ -1,4 +1,4 @@
-"""What stands in the places that a run writes: nothing outside the output directory is touched, and nothing hangs."""
+"""Links, devices and directories in the places that a run writes: nothing outside is touched, and nothing hangs."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from utils.files import make_output_dir, write_text
 from utils.logging import setup_logging
 
 PRECIOUS = "precious"
-KEPT = {  # what may stand in the place of a file of ours, without harm: it is kept under a number
+KEPT = {  # what may stand in the place of a file of ours, without harm: it is backed up
     "link": lambda path, outside: path.symlink_to(outside / "file"),
     "dangling link": lambda path, outside: path.symlink_to(outside / "nothing"),
     "link to a device": lambda path, outside: path.symlink_to("/dev/zero"),
@@ -35,7 +35,7 @@ REFUSED = {
 
 @pytest.fixture
 def run(tmp_path):
-    """An output directory, and beside it what is no business of a run."""
+    """An output directory, and beside it files that a run must not touch."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "file").write_text(PRECIOUS)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_a_directory_in_a_place_is_an_error(run, name, kind):
 @pytest.mark.parametrize("kind", [*KEPT, *REFUSED])
 def test_the_log_is_a_regular_file(run, kind, restored_logging):
     {**KEPT, **REFUSED}[kind](run / "log.txt", run.parent / "outside")
-    if kind == "hard link":  # which nothing tells from a file
+    if kind == "hard link":  # which cannot be distinguished from a file
         return
     with pytest.raises(UserError, match=r"log\.txt: .*; expected a regular file, or none"):
         setup_logging(run)
@@ -103,9 +103,9 @@ def test_a_full_disk_ends_the_log_alone(run, capfd, restored_logging):
 
     assert _in_little_space(2000, log_much) == 0
     assert (run / "log.txt").stat().st_size <= 2000
-    told = [line for line in capfd.readouterr().err.splitlines() if "log.txt" in line]
-    assert len(told) == 1
-    assert "cannot be written ([Errno 27] File too large)" in told[0]
+    reported = [line for line in capfd.readouterr().err.splitlines() if "log.txt" in line]
+    assert len(reported) == 1
+    assert "cannot be written ([Errno 27] File too large)" in reported[0]
 
 
 def test_checkpoints_may_lie_on_another_disk(run):

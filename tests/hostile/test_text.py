@@ -8,9 +8,10 @@ import re
 import pytest
 
 from tests.hostile.text import FORMULAS, HARMLESS, LETTERS, hostile_texts
-from utils.errors import ArgumentParser, UserError, run_main
+from utils.command_line import ArgumentParser, run_main
+from utils.errors import UserError
+from utils.escaping import format_csv, printable, printable_lines, read_cell
 from utils.logging import setup_logging
-from utils.text import format_csv, printable, printable_lines, read_cell
 
 TEXTS = hostile_texts(seed=16)
 # How lines of the log, of errors and of argparse begin.

@@ -20,7 +20,7 @@ CLEAN, CORRUPTED = torch.tensor(GOLDEN["coarse/clean"]), torch.tensor(GOLDEN["co
 
 
 def plain_coarse(clean, corrupted, temperature, labels=None):
-    """The coarse term by loops, from the equation; with labels, other pictures of an identity leave the sum."""
+    """The coarse term by loops, from the equation; with labels, other images of an identity leave the sum."""
     units = [v / np.linalg.norm(v) for v in (*clean, *corrupted)]
     count, total = len(clean), 0.0
     for a in range(2 * count):

@@ -23,10 +23,10 @@ def plain_consistency(logits, augmented, scale):
     return total / len(logits)
 
 
-def draw(seed, views, dtype=torch.float32):
+def sample(seed, views, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(1 + views, BATCH, CLASSES, generator=generator).to(dtype)
-    return drawn[0].requires_grad_(), drawn[1:].requires_grad_()
+    logits = torch.randn(1 + views, BATCH, CLASSES, generator=generator).to(dtype)
+    return logits[0].requires_grad_(), logits[1:].requires_grad_()
 
 
 @pytest.mark.parametrize("views", [1, 2, 3])
@@ -34,7 +34,7 @@ def draw(seed, views, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_loss(views, scale, dtype):
     for seed in range(3):
-        logits, augmented = draw(seed, views, dtype)
+        logits, augmented = sample(seed, views, dtype)
         loss = ConsistencyLoss(scale=scale)(logits, augmented)
         assert loss.dtype == torch.float32
         assert loss.item() == pytest.approx(plain_consistency(logits, augmented, scale), rel=1e-4)
@@ -44,7 +44,7 @@ def test_loss(views, scale, dtype):
 
 
 def test_gradient_is_that_of_the_plain_loss():
-    logits, augmented = draw(0, 2)
+    logits, augmented = sample(0, 2)
     ConsistencyLoss(scale=2.0)(logits, augmented).backward()
     step = 1e-4
     for tensor in (logits, augmented):
@@ -57,7 +57,7 @@ def test_gradient_is_that_of_the_plain_loss():
 
 
 def test_equal_distributions_cost_nothing():
-    logits, _ = draw(0, 1)
+    logits, _ = sample(0, 1)
     shifted = logits + 2.5  # the same distribution
     assert ConsistencyLoss()(logits, torch.stack([logits, shifted])).item() == pytest.approx(0.0, abs=1e-6)
 

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from config import load_cfg
-from loss import make_loss
+from loss import check, make_loss
 from loss.alignment import gaussian_kl
 from loss.center import CenterLoss
 from loss.consistency import ConsistencyLoss
 from loss.identity import IdentityLoss
 from loss.make_loss import CombinedLoss
 from loss.margins import MARGINS
+from loss.terms import term_weights
 from loss.triplet import BatchHardTripletLoss, WeightedTripletLoss
 from utils.errors import UserError
 from utils.structures import BridgeOutput, Gaussian, ModelOutput
@@ -26,27 +27,27 @@ def make_output(views=1, rows=4, parts=0, augmented=0):
     """Random outputs; logits are in [-1, 1], so that they may stand for cosines."""
     torch.manual_seed(0)
 
-    def draw(*shape):
+    def sample(*shape):
         return torch.randn(*shape, requires_grad=True)
 
     def draw_cosines(*shape):
         return (2 * torch.rand(*shape) - 1).requires_grad_()
 
     bridge = BridgeOutput(
-        *(draw(rows, DIMENSIONS) for _ in range(3)),
-        *(Gaussian(draw(rows, LATENT), draw(rows, LATENT)) for _ in range(3)),
+        *(sample(rows, DIMENSIONS) for _ in range(3)),
+        *(Gaussian(sample(rows, LATENT), sample(rows, LATENT)) for _ in range(3)),
         draw_cosines(rows, CLASSES),
     )
     return ModelOutput(
-        embedding=draw(views * rows, DIMENSIONS),
-        features=draw(views * rows, DIMENSIONS),
+        embedding=sample(views * rows, DIMENSIONS),
+        features=sample(views * rows, DIMENSIONS),
         logits=draw_cosines(views * rows, CLASSES),
-        clean_embedding=draw(rows, DIMENSIONS),
-        clean_patch_tokens=draw(rows, 5, DIMENSIONS),
-        corrupted_embedding=draw(rows, DIMENSIONS),
-        corrupted_patch_tokens=draw(rows, 5, DIMENSIONS),
+        clean_embedding=sample(rows, DIMENSIONS),
+        clean_patch_tokens=sample(rows, 5, DIMENSIONS),
+        corrupted_embedding=sample(rows, DIMENSIONS),
+        corrupted_patch_tokens=sample(rows, 5, DIMENSIONS),
         bridge=bridge,
-        local_embeddings=tuple(draw(views * rows, DIMENSIONS) for _ in range(parts)),
+        local_embeddings=tuple(sample(views * rows, DIMENSIONS) for _ in range(parts)),
         local_logits=tuple(draw_cosines(views * rows, CLASSES) for _ in range(parts)),
         augmented_logits=draw_cosines(augmented, rows, CLASSES) if augmented else None,
     )
@@ -71,13 +72,22 @@ def test_terms_of_a_stage(stage):
 
 
 def test_weights_reach_the_total():
-    opts = ["CFAT.COARSE.WEIGHT", "2", "CFAT.FINE.KL_WEIGHT", "0.5", "CFAT.FINE.IDENTITY_WEIGHT", "0",
-            "CFAT.FINE.RECONSTRUCTION_WEIGHT", "3", "CFAT.COSINE.CLASS_WEIGHT", "5", "CFAT.COSINE.PATCH_WEIGHT", "7",
-            "MODEL.TRIPLET_LOSS_WEIGHT", "0.25"]  # fmt: skip
+    opts = [
+        *("CFAT.COARSE.WEIGHT", "2", "CFAT.FINE.KL_WEIGHT", "0.5", "CFAT.FINE.IDENTITY_WEIGHT", "0"),
+        *("CFAT.FINE.RECONSTRUCTION_WEIGHT", "3", "CFAT.COSINE.CLASS_WEIGHT", "5"),
+        *("CFAT.COSINE.PATCH_WEIGHT", "7", "MODEL.TRIPLET_LOSS_WEIGHT", "0.25"),
+    ]
     v = build(*opts)(make_output(), BATCH)
     assert "fine_id_loss" not in v
-    expected = (v["id_loss"] + 0.25 * v["triplet_loss"] + 2 * v["coarse_loss"] + 0.5 * v["bridge_kl_loss"]
-                + 3 * v["reconstruction_loss"] + 5 * v["cosine_class_loss"] + 7 * v["cosine_patch_loss"])  # fmt: skip
+    expected = (
+        v["id_loss"]
+        + 0.25 * v["triplet_loss"]
+        + 2 * v["coarse_loss"]
+        + 0.5 * v["bridge_kl_loss"]
+        + 3 * v["reconstruction_loss"]
+        + 5 * v["cosine_class_loss"]
+        + 7 * v["cosine_patch_loss"]
+    )
     assert v["loss"].item() == pytest.approx(expected.item())
 
 
@@ -144,13 +154,18 @@ def test_center_term_is_that_of_the_embedding_and_moves_with_the_loss():
 
 
 @pytest.mark.parametrize("stage", TERMS)
-def test_a_width_of_zero_checks_the_configuration_alone(stage):
-    build("CFAT.STAGE", stage, *ALL_TERMS, feat_dim=0)
+def test_check_names_the_terms_that_are_built(stage):
+    cfg = load_cfg(opts=["CFAT.STAGE", stage, *ALL_TERMS])
+    check(cfg)
+    terms = make_loss(cfg, num_classes=0, feat_dim=0).terms
+    assert {name: weight for name, weight in term_weights(cfg).items() if weight} == {
+        name: weight for name, (weight, _) in terms.items()
+    }
 
 
 @pytest.mark.parametrize(("id_type", "scale"), [("softmax", 1.0), ("arcface", 20.0), ("circle", 20.0)])
 def test_consistency_reads_the_clean_rows_on_the_scale_of_the_identity_loss(id_type, scale):
-    output = make_output(views=2, augmented=2)  # of 8 rows the first 4 are the pictures
+    output = make_output(views=2, augmented=2)  # of 8 rows the first 4 are the images
     opts = ["CFAT.STAGE", "clean", "INPUT.SELF_ID", "True", "MODEL.ID_LOSS_TYPE", id_type, "SOLVER.COSINE_SCALE", "20"]
     values = build(*opts)(output, BATCH)
     expected = ConsistencyLoss(scale=scale)(output.logits[:4], output.augmented_logits)
@@ -201,3 +216,5 @@ def test_no_term_left():
     opts = ["CFAT.STAGE", "clean", "MODEL.ID_LOSS_WEIGHT", "0", "MODEL.TRIPLET_LOSS_WEIGHT", "0"]
     with pytest.raises(UserError, match="stage clean: every loss weight is 0"):
         make_loss(load_cfg(opts=opts), num_classes=CLASSES, feat_dim=DIMENSIONS)
+    with pytest.raises(UserError, match="stage clean: every loss weight is 0"):
+        check(load_cfg(opts=opts))

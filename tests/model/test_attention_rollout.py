@@ -1,4 +1,4 @@
-"""Attention rollout against a plain loop over pictures, blocks, heads and tokens."""
+"""Attention rollout against a plain loop over images, blocks, heads and tokens."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def make(size="plain", *, jigsaw=False, stride=(16, 16)):
 
 
 def attention_by_hand(block, size, tokens):
-    """The mean over the heads, (N, N), for the tokens (N, D) of one picture."""
+    """The mean over the heads, (N, N), for the tokens (N, D) of one image."""
     tokens = block.norm1(tokens)
     weight, bias = block.attn.qkv.weight, block.attn.qkv.bias
     projected = tokens @ weight.T + (bias if bias is not None else 0)
@@ -47,10 +47,10 @@ def rollout_by_hand(model, blocks, size):
     rolled = []
     tokens = model.base.patch_embed(model.normalize(IMAGES))
     tokens = torch.cat([model.base.cls_token.expand(2, -1, -1), tokens], dim=1) + model.base.pos_embed
-    for picture in tokens + 3 * model.base.sie_embed[CAMIDS]:
-        state, rollout = picture[None], torch.eye(len(picture))
+    for image in tokens + 3 * model.base.sie_embed[CAMIDS]:
+        state, rollout = image[None], torch.eye(len(image))
         for block in blocks:
-            mixed = 0.5 * attention_by_hand(block, size, state[0]) + 0.5 * torch.eye(len(picture))
+            mixed = 0.5 * attention_by_hand(block, size, state[0]) + 0.5 * torch.eye(len(image))
             rollout = mixed @ rollout
             state = block(state)
         rolled.append(rollout)
@@ -74,14 +74,14 @@ def test_maps_by_a_plain_loop(size, jigsaw, stride):
     assert maps.max() > 1.5 * maps.mean()  # there is something to see
 
 
-def test_a_picture_is_mapped_alike_in_any_batch():
+def test_a_map_does_not_depend_on_the_batch():
     model = make()
     alone = model.attend(IMAGES[1:], CAMIDS[1:])
     torch.testing.assert_close(model.attend(IMAGES, CAMIDS)[1:], alone)
 
 
 @pytest.mark.parametrize("jigsaw", [False, True])
-def test_a_look_inside_leaves_the_model_as_it_was(jigsaw, monkeypatch):
+def test_a_rollout_leaves_the_model_as_it_was(jigsaw, monkeypatch):
     model = make(jigsaw=jigsaw)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     feature = model.extract(IMAGES, CAMIDS)

@@ -9,9 +9,9 @@ from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 
 SMALL = [
-    "MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST",
-    "[32, 32]", "MODEL.PRETRAIN_PATH", "", "MODEL.DROP_PATH", "0.5",
-]  # fmt: skip
+    *("MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID", "INPUT.SIZE_TRAIN", "[32, 32]"),
+    *("INPUT.SIZE_TEST", "[32, 32]", "MODEL.PRETRAIN_PATH", "", "MODEL.DROP_PATH", "0.5"),
+]
 COUNTS = {"num_classes": 5, "num_cameras": 3, "num_views": 1}
 
 
@@ -92,7 +92,7 @@ def save(tmp_path, name, model):
 
 
 @pytest.mark.parametrize(("init", "start"), [("corrupted", "corrupted"), ("teacher", "clean")])
-def test_stage_starts(tmp_path, init, start):
+def test_initial_weights_of_stages(tmp_path, init, start):
     cfg = load_cfg(
         opts=[*SMALL, "OUTPUT_DIR", str(tmp_path), "CFAT.STUDENT_INIT", init, "CFAT.CORRUPTED.INIT", "clean"]
     )
@@ -126,7 +126,7 @@ def test_a_missing_stage_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("key", "value"), [("MODEL.SIE_COE", "1.0"), ("INPUT.SIZE_TEST", "[16, 64]")])
-def test_a_start_trained_otherwise_comes_to_light_before_training(tmp_path, key, value):
+def test_other_settings_of_initial_weights_are_found_before_training(tmp_path, key, value):
     config = load_cfg(opts=SMALL).dump()
     save_checkpoint(tmp_path / "clean.pth", make("clean").export_state(), {"config": config})
     changed = [key, value, *(["INPUT.SIZE_TRAIN", value] if "SIZE" in key else [])]
@@ -144,7 +144,7 @@ def test_a_start_trained_otherwise_comes_to_light_before_training(tmp_path, key,
         check_stages([stage_cfg(broken, "bridge")])
 
 
-def test_missing_starts_come_to_light_before_training(tmp_path):
+def test_missing_initial_weights_are_found_before_training(tmp_path):
     opts = [*SMALL, "OUTPUT_DIR", str(tmp_path), "CFAT.STAGES", "['clean', 'align']", "MODEL.PRETRAIN_PATH", "none.pth"]
     cfg = load_cfg(opts=opts)
     with pytest.raises(UserError) as caught:
@@ -170,7 +170,7 @@ def test_missing_starts_come_to_light_before_training(tmp_path):
     ids=["jigsaw", "resnet50", "circle"],
 )
 @pytest.mark.parametrize("stage", ["bridge", "align"])
-def test_every_model_and_head_of_the_family_can_be_aligned(opts, stage):
+def test_every_model_and_head_can_be_aligned(opts, stage):
     cfg = load_cfg(opts=[*SMALL, "CFAT.STAGE", stage, *opts])
     torch.manual_seed(0)
     model = make_model(cfg, **COUNTS).train()

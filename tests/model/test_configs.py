@@ -12,7 +12,7 @@ from model.jigsaw import JigsawSettings
 from model.reid import CosineClassifier
 from solver import make_optimizer, make_scheduler
 from tests.helpers import REPOSITORY
-from tests.model.test_checkpoints import MODELS, random_state
+from tests.model.weights.test_load_model import MODELS, random_state
 
 EXPERIMENTS = sorted(
     str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "configs").rglob("*.yml") if path.parent.name != "base"
@@ -27,9 +27,9 @@ DATASETS = {
 }
 
 
-def test_every_family_has_its_file_for_every_data_set():
-    families = ("cfat", "vit_base", "vit_transreid", "vit_transreid_stride", "deit_small", "resnet50")
-    wanted = {f"configs/{folder}/{name}.yml" for folder in ("Market", "MSMT17", "CUHK03") for name in families}
+def test_every_model_has_its_file_for_every_data_set():
+    models = ("cfat", "vit_base", "vit_transreid", "vit_transreid_stride", "deit_small", "resnet50")
+    wanted = {f"configs/{folder}/{name}.yml" for folder in ("Market", "MSMT17", "CUHK03") for name in models}
     assert wanted <= set(EXPERIMENTS)
 
 
@@ -73,7 +73,7 @@ def test_every_setting_reaches_the_model():
     assert type(built("MODEL.ID_LOSS_TYPE", "circle").classifier) is CosineClassifier
 
 
-def test_classifiers_start_as_in_the_family():
+def test_classifiers_are_initialised_as_in_transreid():
     torch.manual_seed(0)
     spread = {}
     for kind in ("softmax", "arcface"):

@@ -22,7 +22,7 @@ from utils.errors import UserError
 
 SIZE = (64, 32)
 DIFFERENT = r"the file's features are up to 1\.\d+ of their norm away from torch's, expected at most 0\.001; no file"
-COUNT = 5  # pictures: a number that is neither traced nor checked
+COUNT = 5  # images: a number that is neither traced nor checked
 
 
 def make_vit(kind=TransformerReID, *parts, depth=1, num_cameras=0, num_views=0, **options):
@@ -33,7 +33,7 @@ def make_vit(kind=TransformerReID, *parts, depth=1, num_cameras=0, num_views=0, 
 
 def make_jigsaw():
     model = make_vit(JigsawReID, JigsawSettings(), depth=2, num_cameras=4, test_feature="neck")
-    return with_drawn_statistics(model)
+    return with_random_statistics(model)
 
 
 def make_resnet(*, gem_pool):
@@ -42,10 +42,10 @@ def make_resnet(*, gem_pool):
     for name, blocks in (("layer1", 2), ("layer2", 1), ("layer3", 1), ("layer4", 1)):
         setattr(trunk, name, getattr(trunk, name)[:blocks])  # tracing all 16 takes long
     model = ResNetReID(trunk, gem_pool=gem_pool, num_classes=0, test_feature="neck", feat_norm=gem_pool)
-    return with_drawn_statistics(model.eval())
+    return with_random_statistics(model.eval())
 
 
-def with_drawn_statistics(model):
+def with_random_statistics(model):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             nn.init.normal_(module.running_mean, std=0.1)
@@ -105,15 +105,15 @@ def test_a_file_computes_what_extract_does(suffix, name, tmp_path):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     run, inputs, metadata = READERS[suffix](path)
     assert inputs == ["images", *sides]
-    pictures = {"images": torch.rand(COUNT, 3, *SIZE)}
-    drawn = {side: torch.randint(count, (COUNT,)) for side, count in sides.items()}
+    images = {"images": torch.rand(COUNT, 3, *SIZE)}
+    numbers = {side: torch.randint(count, (COUNT,)) for side, count in sides.items()}
     zeros = {side: torch.zeros(COUNT, dtype=torch.int64) for side in ("camids", "viewids")}
-    expected = model.extract(**pictures, **{**zeros, **drawn})
-    torch.testing.assert_close(run(**pictures, **drawn), expected, atol=1e-5, rtol=1e-5)
-    one = {key: value[:1] for key, value in {**pictures, **drawn}.items()}
+    expected = model.extract(**images, **{**zeros, **numbers})
+    torch.testing.assert_close(run(**images, **numbers), expected, atol=1e-5, rtol=1e-5)
+    one = {key: value[:1] for key, value in {**images, **numbers}.items()}
     torch.testing.assert_close(run(**one), expected[:1], atol=1e-5, rtol=1e-5)
     for side in sides:
-        other = {**pictures, **drawn, side: (drawn[side] + 1) % sides[side]}
+        other = {**images, **numbers, side: (numbers[side] + 1) % sides[side]}
         assert (run(**other) - expected).abs().max() > 1e-4
     assert metadata["dimension"] == str(width) == str(expected.shape[1])
     assert metadata["inputs"] == ", ".join(inputs)
@@ -128,11 +128,19 @@ def test_the_metadata(tmp_path):
         texts.append(read(tmp_path / f"model{suffix}")[2])
     assert texts[0] == texts[1]
     expected = {
-        "project": "CFAT", "checkpoint": "a.pth", "torch_version": torch.__version__, "channels": "RGB",
-        "images": "float32 (N, 3, 64, 32) in [0, 1], any N", "input_height": "64", "input_width": "32",
-        "mean": "[0.5, 0.4, 0.3]", "std": "[0.229, 0.224, 0.225]", "test_feature": "patch_mean", "output": "feature",
+        "project": "CFAT",
+        "checkpoint": "a.pth",
+        "torch_version": torch.__version__,
+        "channels": "RGB",
+        "images": "float32 (N, 3, 64, 32) in [0, 1], any N",
+        "input_height": "64",
+        "input_width": "32",
+        "mean": "[0.5, 0.4, 0.3]",
+        "std": "[0.229, 0.224, 0.225]",
+        "test_feature": "patch_mean",
+        "output": "feature",
         "compare": "cosine similarity, the larger the more alike",
-    }  # fmt: skip
+    }
     assert expected.items() <= texts[0].items()
     assert texts[0]["camids"].startswith("int64 (N,), 0 to 3: cameras")
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
@@ -191,7 +199,7 @@ class Fork(TransformerReID):
 
 
 class Choice(TransformerReID):
-    """Cannot be traced: what it computes depends on the pictures."""
+    """Cannot be traced: what it computes depends on the images."""
 
     def extract(self, images, camids=None, viewids=None):
         feature = super().extract(images, camids, viewids)
@@ -240,7 +248,7 @@ class TestErrors:
         assert list(tmp_path.iterdir()) == []
         export_model(make_vit(), tmp_path / "model.pt2", img_size=SIZE)
 
-    def test_another_picture_size(self, tmp_path):
+    def test_another_image_size(self, tmp_path):
         with pytest.raises(UserError, match=r"export .*model.pt2: no file was written, it failed with"):
             export_model(make_vit(), tmp_path / "model.pt2", img_size=(32, 32))
         assert list(tmp_path.iterdir()) == []

@@ -49,10 +49,23 @@ def seeded_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def make(pool: int, stride: int, gem: bool, feature: str, *opts: str):
-    cfg = load_cfg(opts=[
-        "MODEL.NAME", "resnet50", "MODEL.STEM_POOL", str(pool), "MODEL.LAST_STRIDE", str(stride), "MODEL.GEM_POOL",
-        str(gem), "TEST.FEATURE", feature, "CFAT.STAGE", "clean", *opts,
-    ])  # fmt: skip
+    cfg = load_cfg(
+        opts=[
+            "MODEL.NAME",
+            "resnet50",
+            "MODEL.STEM_POOL",
+            str(pool),
+            "MODEL.LAST_STRIDE",
+            str(stride),
+            "MODEL.GEM_POOL",
+            str(gem),
+            "TEST.FEATURE",
+            feature,
+            "CFAT.STAGE",
+            "clean",
+            *opts,
+        ]
+    )
     model = make_model(cfg, num_classes=4, num_cameras=1, num_views=1).eval()
     model.load_state_dict(seeded_weights(model.state_dict()))
     return model
@@ -111,6 +124,16 @@ def test_a_checkpoint_of_this_project_records_it(trained, tmp_path, caplog, reco
     weight = ["CFAT.CORRUPTED.INIT", "clean", "CFAT.CLEAN.WEIGHT", f"{tmp_path}/clean.pth"]
     with pytest.raises(UserError, match=f"MODEL.STEM_POOL {expected}, now {5 - expected}"):
         check_stages([stage_cfg(load_cfg(opts=[*OWN, *now, *weight]), "corrupted")])
+
+
+def test_a_configuration_of_others_tells_no_pooling(trained, tmp_path, caplog):
+    config = "MODEL:\n  NAME: resnet50\n  NECK: bnneck\nINPUT:\n  SIZE_TEST: [256, 128]\n"
+    save_checkpoint(tmp_path / "a.pth", trained, {"config": config})
+    now = load_cfg(opts=[*OWN, "MODEL.STEM_POOL", "2"])
+    with caplog.at_level(logging.WARNING):
+        loaded = load_model(now, str(tmp_path / "a.pth"), num_cameras=1, num_views=1)
+    assert loaded.base.maxpool.kernel_size == 2
+    assert "does not tell the pooling of its stem: MODEL.STEM_POOL 2 of the configuration is used" in caplog.text
 
 
 @pytest.mark.parametrize(

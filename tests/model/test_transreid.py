@@ -32,9 +32,12 @@ def make_case(name):
         sie_coefficient=settings["SIE_COE"],
     )
     options = {
-        "num_classes": case["num_classes"], "mean": (0, 0, 0), "std": (1, 1, 1), "feat_norm": False,
+        "num_classes": case["num_classes"],
+        "mean": (0, 0, 0),
+        "std": (1, 1, 1),
+        "feat_norm": False,
         "test_feature": FEATURES[case["neck_feat"]],
-    }  # fmt: skip
+    }
     if not settings["JPM"]:
         model = TransformerReID(base, **options)
     else:
@@ -44,7 +47,7 @@ def make_case(name):
         model = JigsawReID(base, jigsaw, **options)
     result = model.load_state_dict(golden_state(GOLDEN, f"{name}/state/"), strict=False)
     assert set(result.missing_keys) == {"normalize.mean", "normalize.std"}
-    assert set(result.unexpected_keys) <= {"base.fc.weight", "base.fc.bias"}  # the head nobody uses
+    assert set(result.unexpected_keys) <= {"base.fc.weight", "base.fc.bias"}  # an unused head
     return model.eval()
 
 
@@ -56,7 +59,7 @@ def test_golden_outputs(name):
     np.testing.assert_allclose(found, GOLDEN[f"{name}/output"], atol=1e-5, rtol=0)
 
 
-def test_the_case_list_is_whole():
+def test_the_case_list_is_complete():
     assert len(CASES) == 9
     assert {name.split("/")[0] for name in GOLDEN} == set(CASES)
 
@@ -102,12 +105,12 @@ class TestJigsaw:
         assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
         assert not any(name.startswith(("base.blocks.1.", "base.norm.")) for name in learning)
 
-    def test_branches_start_from_the_last_block(self):
+    def test_branches_are_initialised_from_the_last_block(self):
         base = TransReIDViT((64, 64), ViTSize(24, 2, 3))
         model = JigsawReID(base, JigsawSettings(), num_classes=3)
         torch.nn.init.constant_(base.blocks[-1].mlp.fc1.weight, 0.5)
         assert not torch.equal(model.b2[0].mlp.fc1.weight, base.blocks[-1].mlp.fc1.weight)
-        model.start_branches()
+        model.init_branches()
         for branch in (model.b1, model.b2):
             assert torch.equal(branch[0].mlp.fc1.weight, base.blocks[-1].mlp.fc1.weight)
             assert branch[0].mlp.fc1.weight is not base.blocks[-1].mlp.fc1.weight
@@ -158,7 +161,7 @@ class TestSizes:
             vit_size(name)
 
     @pytest.mark.parametrize("size", [(97, 53), (256, 128), (32, 16)])
-    def test_any_picture_size(self, size):
+    def test_any_image_size(self, size):
         base = TransReIDViT(size, ViTSize(24, 1, 3), stride=(12, 12))
         rows, columns = base.patch_embed.grid_size
         assert base(torch.zeros(1, 3, *size)).shape == (1, 1 + rows * columns, 24)
@@ -188,8 +191,12 @@ def test_augmented_views_pass_together():
     base = TransReIDViT((32, 32), ViTSize(24, 2, 3), num_cameras=3)
     model = JigsawReID(base, JigsawSettings(), num_classes=5).train()
     torch.manual_seed(0)
-    batch = {"images": torch.rand(4, 3, 32, 32), "augmented": torch.rand(4, 2, 3, 32, 32),
-             "camids": torch.tensor([0, 1, 2, 0]), "viewids": torch.zeros(4).long()}  # fmt: skip
+    batch = {
+        "images": torch.rand(4, 3, 32, 32),
+        "augmented": torch.rand(4, 2, 3, 32, 32),
+        "camids": torch.tensor([0, 1, 2, 0]),
+        "viewids": torch.zeros(4).long(),
+    }
     output = model(batch)
     everything = torch.cat([batch["images"], batch["augmented"][:, 0], batch["augmented"][:, 1]])
     whole = model.encode(everything, batch["camids"].repeat(3), batch["viewids"].repeat(3))

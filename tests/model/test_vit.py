@@ -17,7 +17,7 @@ def make_golden_model(**options):
     model = TransformerReID(base, num_classes=10, **options)
     result = model.load_state_dict(golden_state(GOLDEN, "state/"), strict=False)
     assert result.missing_keys == []
-    assert result.unexpected_keys == ["base.fc.weight", "base.fc.bias"]  # the head nobody uses
+    assert result.unexpected_keys == ["base.fc.weight", "base.fc.bias"]  # an unused head
     return model.eval()
 
 
@@ -130,5 +130,5 @@ class TestBridge:
         assert torch.equal(first, again)
 
     def test_options(self):
-        with pytest.raises(ValueError, match="bridge_t 'picture'"):
-            BridgeVAE(24, bridge_t="picture")
+        with pytest.raises(ValueError, match="bridge_t 'row'"):
+            BridgeVAE(24, bridge_t="row")

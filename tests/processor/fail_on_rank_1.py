@@ -10,8 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from utils.command_line import run_main
 from utils.distributed import barrier, process_group, rank
-from utils.errors import UserError, run_main
+from utils.errors import UserError
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ import torch
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests import commands
 from tests.helpers import REPOSITORY
-from tests.processor.test_step_on_meta import GRAD_CHECKPOINT
 
 pytestmark = pytest.mark.xdist_group("distributed")
 SCRIPT = REPOSITORY / "tests" / "processor" / "few_steps.py"
@@ -26,7 +25,7 @@ CASES = [
     "align CFAT.STUDENT_VIEWS both CFAT.FINE.BRIDGE_T image CFAT.COSINE.PATCH_WEIGHT 0.5 SOLVER.GRAD_CLIP 1.0",
     "align DATALOADER.SAMPLER softmax",
 ]
-CHECKPOINTED = {case: f"{case} {GRAD_CHECKPOINT}" for case in (CASES[1], CASES[5])}
+CHECKPOINTED = {case: f"{case} SOLVER.GRAD_CHECKPOINT True" for case in (CASES[1], CASES[5])}  # with drop path
 CASES += CHECKPOINTED.values()
 
 
@@ -77,13 +76,13 @@ def test_losses_and_weights_of_two_processes_are_those_of_one(results, case):
 
 
 @pytest.mark.parametrize("case", CHECKPOINTED)
-def test_recomputed_activations_give_the_same_weights(results, case):
-    expected, found = results[1][case], results[1][CHECKPOINTED[case]]
-    for plain, recomputed in zip(expected["losses"], found["losses"], strict=True):
-        assert recomputed == pytest.approx(plain, abs=1e-5, rel=1e-5)
-    for part in ("model", "loss"):
-        for name, weights in expected[part].items():
-            torch.testing.assert_close(found[part][name], weights, atol=1e-5, rtol=0)
+def test_gradient_checkpointing_changes_no_weight(results, case):
+    """Not by a bit, in one process and under DistributedDataParallel."""
+    for alone_or_two in results.values():
+        expected, found = alone_or_two[case], alone_or_two[CHECKPOINTED[case]]
+        assert found["losses"] == expected["losses"]
+        for part in ("model", "loss"):
+            assert all(torch.equal(found[part][name], weights) for name, weights in expected[part].items())
 
 
 def test_local_losses_differ(root, results):

@@ -1,4 +1,4 @@
-"""Layer-wise decay: the rate of every parameter of tiny models, by a rule that is written out here."""
+"""Layer-wise decay: the lr of every parameter of tiny models, by a rule that is written out here."""
 
 import pytest
 import torch
@@ -12,17 +12,27 @@ from model.reid import TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
 from model.vit import TransReIDViT
 from model.vit_sizes import ViTSize
-from solver import make_optimizer, make_scheduler
-from tests.solver.test_solver import make_net
+from solver import check, make_optimizer, make_scheduler
 from utils.errors import UserError
 
 DECAY = 0.5
 # Of three blocks: steps below the top.
 STEPS = {
-    "base.cls_token": 4, "base.pos_embed": 4, "base.sie_embed": 4, "base.patch_embed.": 4,
-    "base.blocks.0.": 3, "base.blocks.1.": 2, "base.blocks.2.": 1, "base.norm.": 0, "bottleneck": 0, "classifier": 0,
-    "b1.0.": 1, "b2.0.": 1, "b1.1.": 0, "b2.1.": 0,
-}  # fmt: skip
+    "base.cls_token": 4,
+    "base.pos_embed": 4,
+    "base.sie_embed": 4,
+    "base.patch_embed.": 4,
+    "base.blocks.0.": 3,
+    "base.blocks.1.": 2,
+    "base.blocks.2.": 1,
+    "base.norm.": 0,
+    "bottleneck": 0,
+    "classifier": 0,
+    "b1.0.": 1,
+    "b2.0.": 1,
+    "b1.1.": 0,
+    "b2.1.": 0,
+}
 
 
 def make_vit(kind=TransformerReID, **options):
@@ -33,11 +43,22 @@ def make_vit(kind=TransformerReID, **options):
 
 
 def settings_by_name(model, *opts):
-    """(rate, weight decay) that every learning parameter would have without a schedule."""
-    cfg = load_cfg(opts=[
-        "SOLVER.BASE_LR", "0.01", "SOLVER.BIAS_LR_FACTOR", "3", "SOLVER.WEIGHT_DECAY", "0.1",
-        "SOLVER.WEIGHT_DECAY_BIAS", "0.2", "SOLVER.LAYER_DECAY", str(DECAY), *opts,
-    ])  # fmt: skip
+    """(lr, weight decay) that every learning parameter would have without a schedule."""
+    cfg = load_cfg(
+        opts=[
+            "SOLVER.BASE_LR",
+            "0.01",
+            "SOLVER.BIAS_LR_FACTOR",
+            "3",
+            "SOLVER.WEIGHT_DECAY",
+            "0.1",
+            "SOLVER.WEIGHT_DECAY_BIAS",
+            "0.2",
+            "SOLVER.LAYER_DECAY",
+            str(DECAY),
+            *opts,
+        ]
+    )
     names = {parameter: name for name, parameter in model.named_parameters()}
     found = [
         (names[parameter], (pytest.approx(group["lr"]), group["weight_decay"]))
@@ -53,9 +74,9 @@ def expected_settings(model, *, prefix="", classifier=1):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (steps,) = (steps for start, steps in STEPS.items() if name.startswith(start))
-            rate, decay = (0.03, 0.2) if name.endswith("bias") else (0.01, 0.1)
-            rate *= classifier if name.startswith("classifier") else 1
-            expected[prefix + name] = (rate * DECAY**steps, decay)
+            lr, decay = (0.03, 0.2) if name.endswith("bias") else (0.01, 0.1)
+            lr *= classifier if name.startswith("classifier") else 1
+            expected[prefix + name] = (lr * DECAY**steps, decay)
     return expected
 
 
@@ -91,18 +112,18 @@ def test_of_the_student(kind):
     assert found == expected
 
 
-def test_of_a_frozen_student_the_bridge_has_the_whole_rate():
+def test_of_a_frozen_student_the_bridge_has_the_whole_lr():
     model = CFAT(make_vit(), make_vit(), BridgeVAE(12, hidden_dim=4, latent_dim=2), freeze_student=True)
     found = settings_by_name(model)
     assert {name.split(".")[0] for name in found} == {"bridge"}
-    assert {rate.expected for rate, _ in found.values()} == {0.01, 0.03}
+    assert {lr.expected for lr, _ in found.values()} == {0.01, 0.03}
 
 
 def test_twelve_blocks_span_the_published_range():
     base = TransReIDViT((32, 32), ViTSize(12, 12, 2))
     found = settings_by_name(TransformerReID(base, num_classes=0), "SOLVER.LAYER_DECAY", "0.75")
-    rates = [found[f"base.blocks.{block}.norm1.weight"][0].expected for block in range(12)]
-    assert rates == pytest.approx([0.01 * 0.75 ** (12 - block) for block in range(12)])
+    lrs = [found[f"base.blocks.{block}.norm1.weight"][0].expected for block in range(12)]
+    assert lrs == pytest.approx([0.01 * 0.75 ** (12 - block) for block in range(12)])
     assert found["base.cls_token"][0] == 0.01 * 0.75**13
 
 
@@ -114,7 +135,7 @@ def test_the_first_group_is_one_of_the_top_layer():
     assert scales == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625]
 
 
-def test_without_decay_groups_are_those_of_before():
+def test_without_decay_groups_have_no_scale():
     cfg = load_cfg(opts=["SOLVER.LAYER_DECAY", "1.0", "SOLVER.BIAS_LR_FACTOR", "3", "MODEL.DEVICE", "cpu"])
     model = make_vit()
     weights, biases = make_optimizer(cfg, model, nn.Module()).param_groups
@@ -125,13 +146,15 @@ def test_without_decay_groups_are_those_of_before():
     assert weights.keys() == biases.keys() == plain.keys()
 
 
-@pytest.mark.parametrize("make_model", [lambda: ResNetReID(ResNetTrunk(), num_classes=2), make_net])
-def test_a_model_without_blocks_has_no_layers_to_decay(make_model):
-    with pytest.raises(UserError, match="LAYER_DECAY 0.9: it goes by the blocks .* set it to 1.0, or MODEL"):
-        make_optimizer(load_cfg(opts=["SOLVER.LAYER_DECAY", "0.9"]), make_model(), nn.Module())
+def test_a_model_without_blocks_has_no_layers_to_decay():
+    cfg = load_cfg(opts=["SOLVER.LAYER_DECAY", "0.9", "MODEL.NAME", "resnet50"])
+    model = ResNetReID(ResNetTrunk(), num_classes=2)
+    for call in (lambda: check(cfg), lambda: make_optimizer(cfg, model, nn.Module())):
+        with pytest.raises(UserError, match="LAYER_DECAY 0.9: it goes by the blocks .* set it to 1.0, or MODEL"):
+            call()
 
 
-def test_the_schedule_starts_from_the_rates_of_the_groups():
+def test_the_schedule_starts_from_the_lrs_of_the_groups():
     cfg = load_cfg(opts=["SOLVER.LAYER_DECAY", "0.5", "SOLVER.WARMUP_EPOCHS", "0"])
     optimizer = make_optimizer(cfg, make_vit(), nn.Module())
     before = [group["lr"] for group in optimizer.param_groups]

@@ -1,6 +1,7 @@
 """Optimizers by name: the same numbers as torch's and timm's own, and names that cannot work."""
 
 import copy
+from functools import partial
 
 import pytest
 import timm.optim
@@ -9,15 +10,15 @@ from torch import nn
 
 from config import load_cfg
 from loss import make_loss
-from solver import make_optimizer
+from solver import check, make_optimizer
 from tests.solver.test_solver import make_net
 from utils.errors import UserError
 from utils.structures import ModelOutput
 
 SETTINGS = [
-    "SOLVER.BASE_LR", "0.02", "SOLVER.BIAS_LR_FACTOR", "2", "SOLVER.WEIGHT_DECAY", "0.1", "SOLVER.WEIGHT_DECAY_BIAS",
-    "0.2",
-]  # fmt: skip
+    *("SOLVER.BASE_LR", "0.02", "SOLVER.BIAS_LR_FACTOR", "2", "SOLVER.WEIGHT_DECAY", "0.1"),
+    *("SOLVER.WEIGHT_DECAY_BIAS", "0.2"),
+]
 ALL = timm.optim.list_optimizers(exclude_filters=["bnb*", "fused*", "kron*", "adahessian"])
 
 
@@ -55,8 +56,11 @@ def assert_same_bits(found, expected):
         (["SGD", "SOLVER.MOMENTUM", "0.0"], torch.optim.SGD, {}),
         (["SGD", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9}),
         (["sgd", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9}),
-        (["SGD", "SOLVER.MOMENTUM", "0.9", "SOLVER.NESTEROV", "True"], torch.optim.SGD,
-         {"momentum": 0.9, "nesterov": True}),
+        (
+            ["SGD", "SOLVER.MOMENTUM", "0.9", "SOLVER.NESTEROV", "True"],
+            torch.optim.SGD,
+            {"momentum": 0.9, "nesterov": True},
+        ),
         (["Adam", "SOLVER.MOMENTUM", "0.9"], torch.optim.Adam, {}),
         (["AdamW"], torch.optim.AdamW, {}),
         (["lamb"], timm.optim.Lamb, {}),
@@ -65,7 +69,7 @@ def assert_same_bits(found, expected):
         (["sgdw", "SOLVER.MOMENTUM", "0.8"], timm.optim.SGDW, {"momentum": 0.8, "nesterov": True}),
         (["lambcd"], timm.optim.Lamb, {"lr": 0.02, "decoupled_decay": True, "corrected_weight_decay": True}),
     ],
-)  # fmt: skip
+)
 def test_weights_after_three_steps_are_those_of_the_optimizer_made_by_hand(opts, kind, options):
     net, twin = seeded_net(), seeded_net()
     before = copy.deepcopy(net.state_dict())
@@ -78,7 +82,7 @@ def test_weights_after_three_steps_are_those_of_the_optimizer_made_by_hand(opts,
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_optimizer_that_timm_lists_learns_and_goes_on_from_its_state(name):
+def test_every_optimizer_that_timm_lists_learns_and_resumes_from_its_state(name):
     opts = ["MODEL.DEVICE", "cpu", "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9"]
     net = seeded_net()
     optimizer = make(net, *opts)
@@ -93,40 +97,60 @@ def test_every_optimizer_that_timm_lists_learns_and_goes_on_from_its_state(name)
     assert not torch.equal(end["base.weight"], middle["base.weight"])
 
 
+def check_opts(*opts):
+    check(load_cfg(opts=list(opts)))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Adamm", r"SOLVER.OPTIMIZER_NAME Adamm: there is no such optimizer; near it are adam\w*, \w+, \w+; take SGD"),
+        (
+            "Adamm",
+            r"Adamm: there is no such optimizer; similar names are adam\w*, \w+, \w+; take SGD",
+        ),
         ("xyz", "SOLVER.OPTIMIZER_NAME xyz: there is no such optimizer; take SGD, Adam, AdamW, or one of timm's"),
         ("foo_adam", "SOLVER.OPTIMIZER_NAME foo_adam: there is no such optimizer"),
         ("adahessian", "adahessian: it needs second derivatives, which the training loop does not compute"),
-        ("bnbadamw8bit", "bnbadamw8bit: it needs bitsandbytes, which requirements.txt does not .*near it are nadam"),
-        ("fusedlamb", "fusedlamb: it needs apex, which requirements.txt does not have; near it are lamb"),
+        (
+            "bnbadamw8bit",
+            "bnbadamw8bit: it needs bitsandbytes, which .*similar names are nadam",
+        ),
+        ("fusedlamb", "fusedlamb: it needs apex, which requirements.txt does not have; similar names are lamb"),
         ("kronw", "kronw: it needs opt_einsum, which requirements.txt does not have"),
-        ("lookahead_adamw", "lookahead_adamw: the training loop does not average .*EMA_DECAY .* near it are adamw"),
+        (
+            "lookahead_adamw",
+            "lookahead_adamw: the training loop does not .*EMA_DECAY .* similar names are adamw",
+        ),
     ],
-)  # fmt: skip
+)
 def test_names_that_cannot_work(name, message):
-    with pytest.raises(UserError, match=message):
-        make(seeded_net(), "SOLVER.OPTIMIZER_NAME", name)
+    for call in (check_opts, partial(make, seeded_net())):
+        with pytest.raises(UserError, match=message):
+            call("SOLVER.OPTIMIZER_NAME", name)
 
 
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (["SOLVER.NESTEROV", "True"],
-         "SOLVER.MOMENTUM 0.0: Nesterov's way of SGD needs a momentum; .* or SOLVER.NESTEROV to False"),
-        (["SOLVER.OPTIMIZER_NAME", "sgdw"], "MOMENTUM 0.0: Nesterov's way of sgdw needs a momentum; .* to 0.9$"),
+        (
+            ["SOLVER.NESTEROV", "True"],
+            "SOLVER.MOMENTUM 0.0: SGD uses Nesterov momentum and needs one above 0; .* or SOLVER.NESTEROV to False",
+        ),
+        (
+            ["SOLVER.OPTIMIZER_NAME", "sgdw"],
+            "sgdw uses Nesterov momentum and needs one above 0; .* to 0.9$",
+        ),
         (["SOLVER.OPTIMIZER_NAME", "Adam", "SOLVER.NESTEROV", "True"], "NESTEROV True: it is for SGD, not for Adam; "),
         (["SOLVER.OPTIMIZER_NAME", "lamb", "SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0.9"], "not for lamb"),
     ],
-)  # fmt: skip
+)
 def test_momentum_that_does_not_go_together(opts, message):
-    with pytest.raises(UserError, match=message):
-        make(seeded_net(), *opts)
+    for call in (check_opts, partial(make, seeded_net())):
+        with pytest.raises(UserError, match=message):
+            call(*opts)
 
 
-def test_an_optimizer_without_its_momentum_is_told_in_the_log(caplog):
+def test_an_optimizer_without_its_momentum_is_logged(caplog):
     make(seeded_net(), "SOLVER.OPTIMIZER_NAME", "lars")
     assert caplog.messages == ["SOLVER.MOMENTUM 0.0: lars usually has one, e.g. 0.9"]
     caplog.clear()
@@ -187,14 +211,14 @@ class TestFused:
 
 
 def center_moves(name, weight, steps=3):
-    """How far the centers of three identities go, of which the last has no pictures."""
+    """How far the centers of three identities go, of which the last has no images."""
     cfg = load_cfg(
         opts=[
-            "CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.CENTER_LR", "0.01", "MODEL.DEVICE", "cpu",
-            "MODEL.ID_LOSS_WEIGHT", "0", "MODEL.TRIPLET_LOSS_WEIGHT", "0", "SOLVER.CENTER_LOSS_WEIGHT", str(weight),
-            "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9",
+            *("CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.CENTER_LR", "0.01"),
+            *("MODEL.DEVICE", "cpu", "MODEL.ID_LOSS_WEIGHT", "0", "MODEL.TRIPLET_LOSS_WEIGHT", "0"),
+            *("SOLVER.CENTER_LOSS_WEIGHT", str(weight), "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9"),
         ]
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     loss_fn = make_loss(cfg, num_classes=3, feat_dim=4)
     optimizer = make_optimizer(cfg, make_net(), loss_fn)

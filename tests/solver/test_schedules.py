@@ -1,4 +1,4 @@
-"""The rate of every group at whole and fractional epochs, against closed formulas."""
+"""The lr of every group at whole and fractional epochs, against closed formulas."""
 
 import math
 
@@ -31,12 +31,34 @@ FORMULAS = {"cosine": cosine, "multistep": multistep}
 
 
 def make(schedule, warmup, layer_decay):
-    cfg = load_cfg(opts=[
-        "SOLVER.SCHEDULER", schedule, "SOLVER.STEPS", "[20, 40]", "SOLVER.WARMUP_EPOCHS", str(warmup),
-        "SOLVER.MAX_EPOCHS", str(EPOCHS), "SOLVER.BASE_LR", str(BASE), "SOLVER.BIAS_LR_FACTOR", str(BIAS_FACTOR),
-        "SOLVER.LAYER_DECAY", str(layer_decay), "CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True",
-        "SOLVER.OPTIMIZER_NAME", "AdamW", "SOLVER.CENTER_LR", str(CENTER), "SOLVER.LARGE_FC_LR", "True",
-    ])  # fmt: skip
+    cfg = load_cfg(
+        opts=[
+            "SOLVER.SCHEDULER",
+            schedule,
+            "SOLVER.STEPS",
+            "[20, 40]",
+            "SOLVER.WARMUP_EPOCHS",
+            str(warmup),
+            "SOLVER.MAX_EPOCHS",
+            str(EPOCHS),
+            "SOLVER.BASE_LR",
+            str(BASE),
+            "SOLVER.BIAS_LR_FACTOR",
+            str(BIAS_FACTOR),
+            "SOLVER.LAYER_DECAY",
+            str(layer_decay),
+            "CFAT.STAGE",
+            "clean",
+            "MODEL.IF_WITH_CENTER",
+            "True",
+            "SOLVER.OPTIMIZER_NAME",
+            "AdamW",
+            "SOLVER.CENTER_LR",
+            str(CENTER),
+            "SOLVER.LARGE_FC_LR",
+            "True",
+        ]
+    )
     model = make_vit()
     loss_fn = make_loss(cfg, num_classes=3, feat_dim=model.embed_dim)
     optimizer = make_optimizer(cfg, model, loss_fn)
@@ -76,17 +98,17 @@ def test_every_group_value_by_value(schedule, warmup, layer_decay):
 
 
 @pytest.mark.parametrize("schedule", FORMULAS)
-def test_small_layers_neither_start_nor_end_above_their_rate(schedule):
-    optimizer, scheduler, _ = make(schedule, 5, 0.1)  # the embeddings have 1e-4 of the rate, less than the floor
+def test_low_layers_neither_start_nor_end_above_their_lr(schedule):
+    optimizer, scheduler, _ = make(schedule, 5, 0.1)  # the embeddings have 1e-4 of the lr, less than the floor
     group = min(optimizer.param_groups, key=lambda group: group.get("lr_scale", 1))
-    rates = []
+    lrs = []
     for epoch in AT:
         scheduler.step(epoch)
-        rates.append(group["lr"])
-    assert max(rates) == pytest.approx(1e-4 * BASE, rel=0.02)
-    assert rates[:3] == sorted(rates[:3])  # in warm-up
-    assert rates[5:] == sorted(rates[5:], reverse=True)
-    assert max(rates[0], rates[-1]) < 0.02 * max(rates)
+        lrs.append(group["lr"])
+    assert max(lrs) == pytest.approx(1e-4 * BASE, rel=0.02)
+    assert lrs[:3] == sorted(lrs[:3])  # in warm-up
+    assert lrs[5:] == sorted(lrs[5:], reverse=True)
+    assert max(lrs[0], lrs[-1]) < 0.02 * max(lrs)
 
 
 def test_a_warm_up_longer_than_the_stage_ends_with_it():
@@ -106,7 +128,7 @@ def test_order_of_steps_does_not_matter():
 
 
 @pytest.mark.parametrize("schedule", FORMULAS)
-def test_a_run_that_is_taken_up_again_has_the_same_rates(schedule):
+def test_a_resumed_run_has_the_same_lrs(schedule):
     torch.manual_seed(0)
     optimizer, scheduler, _ = make(schedule, 5, DECAY)
     scheduler.step(33.3)

@@ -30,10 +30,21 @@ def build(*opts):
 )
 def test_groups(name, kind):
     optimizer, _, net = build(
-        "SOLVER.OPTIMIZER_NAME", name, "SOLVER.BASE_LR", "0.01", "SOLVER.BIAS_LR_FACTOR", "3",
-        "SOLVER.WEIGHT_DECAY", "0.1",
-        "SOLVER.WEIGHT_DECAY_BIAS", "0.2", "SOLVER.LARGE_FC_LR", "True", "SOLVER.WARMUP_EPOCHS", "0",
-    )  # fmt: skip
+        "SOLVER.OPTIMIZER_NAME",
+        name,
+        "SOLVER.BASE_LR",
+        "0.01",
+        "SOLVER.BIAS_LR_FACTOR",
+        "3",
+        "SOLVER.WEIGHT_DECAY",
+        "0.1",
+        "SOLVER.WEIGHT_DECAY_BIAS",
+        "0.2",
+        "SOLVER.LARGE_FC_LR",
+        "True",
+        "SOLVER.WARMUP_EPOCHS",
+        "0",
+    )
     assert type(optimizer) is kind
     settings = {
         id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]
@@ -52,11 +63,11 @@ def test_momentum_is_that_of_the_configuration():
 
 def curve(*opts, epochs):
     optimizer, scheduler, _ = build("SOLVER.BIAS_LR_FACTOR", "1", "SOLVER.BASE_LR", "1.0", *opts)
-    rates = []
+    lrs = []
     for epoch in epochs:
         scheduler.step(epoch)
-        rates.append(optimizer.param_groups[0]["lr"])
-    return rates
+        lrs.append(optimizer.param_groups[0]["lr"])
+    return lrs
 
 
 def test_cosine_with_warm_up_value_by_value():
@@ -113,19 +124,19 @@ def test_without_center_loss_there_is_no_such_group():
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "multistep"])
-def test_rate_of_centers_stays_while_the_others_follow_the_schedule(schedule):
+def test_lr_of_centers_stays_while_the_others_follow_the_schedule(schedule):
     optimizer, scheduler, _ = build_with_center("SOLVER.SCHEDULER", schedule, "SOLVER.CENTER_LOSS_WEIGHT", "0.002")
     *others, group = optimizer.param_groups
     assert group["lr"] == pytest.approx(200.0)  # before the first step too
-    rates = []
+    lrs = []
     for epoch in (0, 2.5, 5, 60, 119):
         scheduler.step(epoch)
         assert group["lr"] == pytest.approx(200.0)
-        rates.append(others[0]["lr"])
-    assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4]
+        lrs.append(others[0]["lr"])
+    assert lrs[0] < lrs[1] < lrs[2] > lrs[3] > lrs[4]
 
 
-def test_rate_of_centers_stays_when_a_run_is_taken_up_again():
+def test_lr_of_centers_stays_when_a_run_is_resumed():
     optimizer, scheduler, _ = build_with_center()
     scheduler.step(50)
     again, scheduler_again, _ = build_with_center()
@@ -152,7 +163,7 @@ def center_steps(*opts, steps=4):
 
 
 @pytest.mark.parametrize("weight", ["0.0005", "0.1"])
-def test_centers_move_at_their_rate_whatever_the_weight(weight):
+def test_centers_move_at_their_lr_whatever_the_weight(weight):
     before, after, embeddings, labels = center_steps("SOLVER.CENTER_LOSS_WEIGHT", weight)
     expected = before.clone()
     for _ in range(4):
@@ -166,7 +177,7 @@ def test_centers_move_at_their_rate_whatever_the_weight(weight):
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
-def test_first_step_of_adam_moves_every_center_by_the_rate(name):
+def test_first_step_of_adam_moves_every_center_by_the_lr(name):
     before, after, embeddings, labels = center_steps("SOLVER.OPTIMIZER_NAME", name, "SOLVER.CENTER_LR", "0.01", steps=1)
     means = torch.stack([embeddings[labels == label].mean(dim=0) for label in (0, 1)])
     assert torch.allclose(after[:2], before[:2] + 0.01 * (means - before[:2]).sign(), atol=1e-4)

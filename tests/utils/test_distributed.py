@@ -11,11 +11,17 @@ JOINED = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 @pytest.mark.parametrize(
     "environment",
     [
-        {}, {"RANK": "1"}, {"RANK": "", "WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "RANK": "1"}, {"WORLD_SIZE": " 1 "},
-        {"LOCAL_RANK": "3"}, {"LOCAL_RANK": "x", "RANK": "-1"}, {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"},
+        {},
+        {"RANK": "1"},
+        {"RANK": "", "WORLD_SIZE": ""},
+        {"WORLD_SIZE": "1", "RANK": "1"},
+        {"WORLD_SIZE": " 1 "},
+        {"LOCAL_RANK": "3"},
+        {"LOCAL_RANK": "x", "RANK": "-1"},
+        {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"},
         {"RANK": "two", "LOCAL_WORLD_SIZE": "8"},
     ],
-)  # fmt: skip
+)
 def test_one_process_whatever_is_left_in_the_environment(environment, monkeypatch):
     assert read_place(environment) == Place()
     for name, value in environment.items():
@@ -33,7 +39,7 @@ def test_several_processes():
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "message"),
     [
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, of several processes, but RANK, MASTER_ADDR, MASTER_PORT is not set"),
         ({"WORLD_SIZE": "2", **JOINED, "RANK": " "}, "but RANK is not set"),
@@ -46,9 +52,9 @@ def test_several_processes():
         ({"WORLD_SIZE": "2", **JOINED, "RANK": "1", "MASTER_PORT": "http"}, "MASTER_PORT in the environment is 'http'"),
         ({"WORLD_SIZE": "2", **JOINED, "RANK": "1", "MASTER_PORT": "70000"}, "expected a number, 1 to 65535"),
     ],
-)  # fmt: skip
-def test_an_environment_that_makes_no_sense_is_told(environment, told):
+)
+def test_an_environment_that_makes_no_sense_is_an_error(environment, message):
     with pytest.raises(UserError) as raised:
         read_place(environment)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
     assert len(str(raised.value)) < 400

@@ -35,9 +35,13 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become a us
 def run_unknown(program, temporary, **home):
     variables = {name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "-c", BECOME_UNKNOWN + program], cwd=REPOSITORY,
-        env={**variables, **home, "TMPDIR": str(temporary)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", BECOME_UNKNOWN + program],
+        cwd=REPOSITORY,
+        env={**variables, **home, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @as_root

@@ -1,13 +1,12 @@
+"""Atomic writing, backups and clean-up."""
+
 import errno
 import os
 
 import pytest
-import torch
 
-from utils.checkpoints import load_checkpoint, save_checkpoint
-from utils.errors import UserError, run_main
-from utils.files import make_output_dir, write_files, write_text
-from utils.state_dicts import model_state
+from utils.errors import UserError
+from utils.files import directory_written_beside, make_output_dir, remove_leftovers, write_files, write_text
 
 
 def test_other_content_keeps_the_earlier_file(tmp_path):
@@ -51,63 +50,25 @@ def test_output_dir_below_a_file(tmp_path):
         make_output_dir(tmp_path / "file" / "run")
 
 
-def test_checkpoint_round_trip_and_previous_run(tmp_path, monkeypatch):
-    path = tmp_path / "checkpoints" / "clean.pth"
-    for number, value in enumerate((1.0, 2.0, 2.0)):  # the third is the second again: nothing to keep
-        monkeypatch.setattr(os, "getpid", lambda number=number: 1000 + number)  # runs are processes of their own
-        save_checkpoint(path, {"model": {"weight": torch.full((2,), value)}}, {"stage": "clean", "epoch": 3})
-    content = load_checkpoint(path)
-    assert content["meta"] == {"stage": "clean", "epoch": 3}
-    assert model_state(content, path)["weight"].tolist() == [2.0, 2.0]
-    earlier = load_checkpoint(path.with_name("clean.1.pth"))
-    assert earlier["model"]["weight"].tolist() == [1.0, 1.0]
-    assert sorted(file.name for file in path.parent.iterdir()) == ["clean.1.pth", "clean.pth"]
+def test_a_directory_is_there_once_it_is_complete(tmp_path):
+    path = tmp_path / "set"
+    with directory_written_beside(path) as partial:
+        (partial / "a.txt").write_text("a")
+        assert not path.exists()
+    assert [file.name for file in path.iterdir()] == ["a.txt"]
+    with pytest.raises(ZeroDivisionError), directory_written_beside(tmp_path / "other") as partial:
+        (partial / "a.txt").write_text(str(1 / 0))
+    assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda state: state, lambda state: {"state_dict": state}, lambda state: {"model": state}]
-)
-def test_released_wrappings(tmp_path, wrap):
-    path = tmp_path / "released.pth"
-    torch.save(wrap({"module.base.norm.weight": torch.ones(3)}), path)
-    assert list(model_state(load_checkpoint(path), path)) == ["base.norm.weight"]
-
-
-class Arbitrary:
-    pass
-
-
-def test_unreadable_checkpoints(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        load_checkpoint(tmp_path / "missing.pth")
-    torch.save({"model": Arbitrary()}, tmp_path / "code.pth")
-    with pytest.raises(UserError, match="arbitrary unpickling"):
-        load_checkpoint(tmp_path / "code.pth")
-    torch.save({"model": {"w": torch.zeros(1000)}}, tmp_path / "whole.pth")
-    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"cut\.pth"):
-        load_checkpoint(tmp_path / "cut.pth")
-    (tmp_path / "text.pth").write_text("not a checkpoint")
-    with pytest.raises(UserError, match=r"text\.pth"):
-        load_checkpoint(tmp_path / "text.pth")
-    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
-    with pytest.raises(UserError, match="holds a Tensor"):
-        load_checkpoint(tmp_path / "tensor.pth")
-
-
-def test_user_error_of_a_worker_shows_its_last_message():
-    text = (
-        "Caught UserError in DataLoader worker process 0.\nTraceback ...\nutils.errors.UserError: picture a.jpg: cannot"
-    )
-    assert str(UserError(text)) == "picture a.jpg: cannot"
-
-
-def test_run_main_turns_errors_into_status_1(capsys):
-    def fail():
-        raise UserError("what, where, next")
-
-    assert run_main(fail) == 1
-    assert capsys.readouterr().err == "error: what, where, next\n"
-    assert run_main(lambda: None) == 0
-    with pytest.raises(ZeroDivisionError):
-        run_main(lambda: 1 / 0)
+def test_leftovers_of_a_name(tmp_path):
+    ours = [tmp_path / f".set.{number}.partial" for number in ("0123456789abcdef", "4711")]
+    others = [tmp_path / name for name in (".set.old.partial", ".film.mp4.partial", ".other.0123456789abcdef.partial")]
+    ours[0].mkdir()
+    for path in (*ours[1:], *others):
+        path.touch()
+    remove_leftovers(tmp_path, name="set")
+    assert ours[0].exists()
+    assert not ours[1].exists()
+    remove_leftovers(tmp_path, name="set", trees=True)
+    assert sorted(tmp_path.iterdir()) == sorted(others)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datasets.__main__ import check
 from datasets.decoding import find_unreadable
-from tests.hostile.images import chunk, encode, picture, png
+from tests.hostile.images import chunk, encode, make_image, png
 from utils.errors import UserError
 from utils.image_integrity import _check_jpeg
 from utils.images import read_image
@@ -39,7 +39,7 @@ def damage(content):
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (17, 33), (64, 128), (300, 5)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_whole_jpegs(size, mode):
-    image = picture(np.random.default_rng(0), size).convert(mode)
+    image = make_image(np.random.default_rng(0), size).convert(mode)
     for options in OPTIONS.values():
         for quality in (5, 50, 95):
             assert damage(encode(image, "JPEG", quality=quality, **options)) == ""
@@ -48,7 +48,7 @@ def test_whole_jpegs(size, mode):
 @pytest.mark.parametrize("progressive", [0, 1])
 @pytest.mark.parametrize("interval", [0, 1, 7])
 def test_whole_jpegs_of_opencv(progressive, interval):
-    image = np.asarray(picture(np.random.default_rng(1), (77, 301)))
+    image = np.asarray(make_image(np.random.default_rng(1), (77, 301)))
     for factors in (0x411111, 0x221111, 0x211111, 0x121111, 0x111111):
         options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
         written, data = cv2.imencode(".jpg", image, [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors])
@@ -57,7 +57,7 @@ def test_whole_jpegs_of_opencv(progressive, interval):
 
 
 def odd_jpegs():
-    image = picture(np.random.default_rng(2), (64, 128))
+    image = make_image(np.random.default_rng(2), (64, 128))
     whole = encode(image, "JPEG", quality=90)
     scan = whole.find(b"\xff\xda")
     thumbnail = encode(image.resize((16, 32)), "JPEG")
@@ -80,7 +80,7 @@ def broken_jpegs(rng, count):
     """Overwritten and cut JPEGs, most of which PIL reads without a word."""
     for number in range(count):
         kind = list(OPTIONS)[number % len(OPTIONS)]
-        whole = encode(picture(rng, (64, 128)), "JPEG", quality=int(rng.integers(60, 97)), **OPTIONS[kind])
+        whole = encode(make_image(rng, (64, 128)), "JPEG", quality=int(rng.integers(60, 97)), **OPTIONS[kind])
         first = whole.find(b"\xff\xda") + 20
         size = int(rng.choice([4, 16, 64, 256]))
         at = int(rng.integers(first, len(whole) - size - 2))
@@ -114,7 +114,7 @@ def test_whatever_libjpeg_warns_of_is_damage(tmp_path):
 
 
 def test_a_file_is_checked_again_once_it_has_changed(tmp_path):
-    path, whole = tmp_path / "a.jpg", encode(picture(np.random.default_rng(0), (64, 128)), "JPEG", quality=90)
+    path, whole = tmp_path / "a.jpg", encode(make_image(np.random.default_rng(0), (64, 128)), "JPEG", quality=90)
     for age in (0, 3600):  # written just now, and long ago
         path.write_bytes(whole)
         os.utime(path, ns=(0, path.stat().st_mtime_ns - age * 10**9))
@@ -126,7 +126,7 @@ def test_a_file_is_checked_again_once_it_has_changed(tmp_path):
 
 
 def test_many_scans():
-    whole = encode(picture(np.random.default_rng(0)).convert("L"), "JPEG")
+    whole = encode(make_image(np.random.default_rng(0)).convert("L"), "JPEG")
     scan = whole[whole.find(b"\xff\xda") : -2]
     assert damage(whole[:-2] + 200 * scan + whole[-2:]) == "it has more than 200 scans"
 
@@ -134,7 +134,7 @@ def test_many_scans():
 def test_any_bytes_end_in_a_verdict():
     rng = np.random.default_rng(0)
     for kind in OPTIONS.values():
-        whole = encode(picture(rng), "JPEG", **kind)
+        whole = encode(make_image(rng), "JPEG", **kind)
         for _ in range(300):
             flipped = bytearray(whole)
             for position in rng.integers(2, len(whole), 3):
@@ -163,7 +163,7 @@ def test_a_png_is_whole_up_to_its_last_chunk(tmp_path, content):
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "gif", "bmp", "avif", "jp2", "ppm"])
 def test_a_cut_file_is_an_error(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
-    picture(np.random.default_rng(0)).save(path)
+    make_image(np.random.default_rng(0)).save(path)
     whole = path.read_bytes()
     for share in (0.2, 0.5, 0.9):
         path.write_bytes(whole[: int(share * len(whole))])
@@ -177,7 +177,7 @@ def test_datasets_check_names_what_was_overwritten(tmp_path, capsys):
             for camera in ("1", "2"):
                 path = tmp_path / split / pid / f"{camera}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                picture(np.random.default_rng(int(pid + camera) + len(split)), (64, 128)).save(path, quality=90)
+                make_image(np.random.default_rng(int(pid + camera) + len(split)), (64, 128)).save(path, quality=90)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] + bytes(400) + whole[len(whole) // 2 + 400 :])
     Image.open(path).load()  # without a word
@@ -185,5 +185,5 @@ def test_datasets_check_names_what_was_overwritten(tmp_path, capsys):
     keys += ["DATASETS.FOLDER.PATTERN", r"(?P<pid>\d+)/(?P<camid>\d+)\.jpg"]
     assert check(None, keys, fast=False) == 1
     report = capsys.readouterr().out
-    assert f"picture {path}: cannot be read (" in report
+    assert f"image {path}: cannot be read (" in report
     assert report.count("cannot be read") == 1

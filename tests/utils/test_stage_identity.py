@@ -22,27 +22,66 @@ from utils.stage_identity import ALL, StageIdentity, initial_weights, make_ident
 
 CPU = torch.device("cpu")
 TINY = {
-    "MODEL.PRETRAIN_PATH": "", "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID", "MODEL.DEVICE": "cpu",
-    "INPUT.SIZE_TRAIN": [16, 16], "INPUT.SIZE_TEST": [16, 16], "DATASETS.CHECK_COUNTS": False,
-    "DATASETS.CHECK_PICTURES": False, "DATALOADER.NUM_WORKERS": 0, "DATALOADER.NUM_INSTANCE": 2,
-    "SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_EPOCHS": 1, "SOLVER.OPTIMIZER_NAME": "SGD", "SOLVER.BASE_LR": 0.01,
-}  # fmt: skip
+    "MODEL.PRETRAIN_PATH": "",
+    "MODEL.TRANSFORMER_TYPE": "vit_tiny_patch16_128_TransReID",
+    "MODEL.DEVICE": "cpu",
+    "INPUT.SIZE_TRAIN": [16, 16],
+    "INPUT.SIZE_TEST": [16, 16],
+    "DATASETS.CHECK_COUNTS": False,
+    "DATASETS.CHECK_IMAGES": False,
+    "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.NUM_INSTANCE": 2,
+    "SOLVER.IMS_PER_BATCH": 4,
+    "SOLVER.MAX_EPOCHS": 1,
+    "SOLVER.OPTIMIZER_NAME": "SGD",
+    "SOLVER.BASE_LR": 0.01,
+}
 # Configurations that between them make every row of the table true.
 CASES = {
     "transformer": [],
-    "jigsaw": ["MODEL.JPM", "True", "MODEL.STRIDE_SIZE", "[8, 8]", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST",
-               "[32, 32]", "MODEL.NO_MARGIN", "False", "SOLVER.SCHEDULER", "multistep", "INPUT.ERASING_TYPE", "self"],
+    "jigsaw": [
+        *("MODEL.JPM", "True", "MODEL.STRIDE_SIZE", "[8, 8]", "INPUT.SIZE_TRAIN", "[32, 32]"),
+        *("INPUT.SIZE_TEST", "[32, 32]", "MODEL.NO_MARGIN", "False", "SOLVER.SCHEDULER", "multistep"),
+        *("INPUT.ERASING_TYPE", "self", "MODEL.PRETRAIN_PATH", "nothing.pth"),
+    ],
     "resnet": ["MODEL.NAME", "resnet50", "INPUT.SELF_ID", "True", "MODEL.METRIC_LOSS_TYPE", "wrtriplet"],
-    "margins": ["MODEL.ID_LOSS_TYPE", "arcface", "MODEL.IF_WITH_CENTER", "True", "INPUT.AUGMIX", "True",
-                "DATALOADER.SAMPLER", "softmax", "SOLVER.EMA_DECAY", "0.9"],
-}  # fmt: skip
+    "margins": [
+        "MODEL.ID_LOSS_TYPE",
+        "arcface",
+        "MODEL.IF_WITH_CENTER",
+        "True",
+        "INPUT.AUGMIX",
+        "True",
+        "DATALOADER.SAMPLER",
+        "softmax",
+        "SOLVER.EMA_DECAY",
+        "0.9",
+    ],
+}
 # Read while a stage is built and trained, and of no influence on its weights: HARMLESS below proves it.
 NO_WEIGHTS = {
-    "CFAT.STAGE", "DATALOADER.NUM_WORKERS", "MODEL.DEVICE", "OUTPUT_DIR", "SOLVER.RESUME", "SOLVER.LOG_PERIOD",
-    "SOLVER.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "TEST.FEATURE", "TEST.FEAT_NORM", "TEST.ATTENTION_QUERIES",
-}  # fmt: skip
+    "CFAT.STAGE",
+    "DATALOADER.NUM_WORKERS",
+    "MODEL.DEVICE",
+    "OUTPUT_DIR",
+    "SOLVER.RESUME",
+    "SOLVER.LOG_PERIOD",
+    "SOLVER.EVAL_PERIOD",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.GRAD_CHECKPOINT",
+    "TEST.FEATURE",
+    "TEST.FEAT_NORM",
+    "TEST.ATTENTION_QUERIES",
+}
 # In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
-READ_ELSEWHERE = {"MODEL.CHECKPOINT_ENTRY", "MODEL.PRETRAIN_SIZE", "SOLVER.DETERMINISTIC", "CFAT.CORRUPTED.INIT", "CFAT.STUDENT_INIT", "CFAT.COSINE.PATCH_WEIGHT"}
+READ_ELSEWHERE = {
+    "MODEL.CHECKPOINT_ENTRY",
+    "MODEL.PRETRAIN_SIZE",
+    "SOLVER.DETERMINISTIC",
+    "CFAT.CORRUPTED.INIT",
+    "CFAT.STUDENT_INIT",
+    "CFAT.COSINE.PATCH_WEIGHT",
+}
 # Read by the stage's code, which then ignores it, since it is one of another stage.
 IGNORED = {
     "clean": {"INPUT.PAIRED_GEOMETRY"},
@@ -51,23 +90,59 @@ IGNORED = {
 }
 # Other values of what no stage but the named one reads, all at once.
 HARMLESS = {
-    "OUTPUT_DIR": "", "TEST.FEATURE": "neck", "TEST.FEAT_NORM": False, "TEST.IMS_PER_BATCH": 3, "TEST.REPEATS": 2,
-    "TEST.METRIC": "cosine", "TEST.RE_RANKING": True, "TEST.PROTOCOLS": ["clean"], "SOLVER.LOG_PERIOD": 1,
-    "SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.EVAL_PERIOD": 1, "CORRUPTION.TEST": ["fog"], "DATALOADER.NUM_WORKERS": 1,
-    "DATALOADER.CACHE": "ram", "SOLVER.STEPS": [7], "SOLVER.GAMMA": 0.5, "SOLVER.MARGIN": 0.9,
-    "SOLVER.COSINE_SCALE": 9.0, "SOLVER.CENTER_LR": 0.1, "MODEL.SHIFT_NUM": 2, "MODEL.LAST_STRIDE": 2,
-    "MODEL.CONSISTENCY_LOSS_WEIGHT": 3.0, "INPUT.MIXING_COEFF": [2.0, 3.0], "DATASETS.SPLIT.SEED": 5,
-    "DATASETS.FOLDER.TRAIN": "other", "CFAT.STAGES": ["clean", "corrupted", "bridge", "align"],
-}  # fmt: skip
+    "OUTPUT_DIR": "",
+    "TEST.FEATURE": "neck",
+    "TEST.FEAT_NORM": False,
+    "TEST.IMS_PER_BATCH": 3,
+    "TEST.REPEATS": 2,
+    "TEST.METRIC": "cosine",
+    "TEST.RE_RANKING": True,
+    "TEST.PROTOCOLS": ["clean"],
+    "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.EVAL_PERIOD": 1,
+    "CORRUPTION.TEST": ["fog"],
+    "DATALOADER.NUM_WORKERS": 1,
+    "DATALOADER.CACHE": "ram",
+    "SOLVER.STEPS": [7],
+    "SOLVER.GAMMA": 0.5,
+    "SOLVER.MARGIN": 0.9,
+    "SOLVER.GRAD_CHECKPOINT": True,
+    "SOLVER.COSINE_SCALE": 9.0,
+    "SOLVER.CENTER_LR": 0.1,
+    "MODEL.SHIFT_NUM": 2,
+    "MODEL.LAST_STRIDE": 2,
+    "MODEL.CONSISTENCY_LOSS_WEIGHT": 3.0,
+    "INPUT.MIXING_COEFF": [2.0, 3.0],
+    "DATASETS.SPLIT.SEED": 5,
+    "DATASETS.FOLDER.TRAIN": "other",
+    "CFAT.STAGES": ["clean", "corrupted", "bridge", "align"],
+}
 OF_OTHER_STAGES = {
-    "clean": {"CORRUPTION.TRAIN": ["fog"], "CORRUPTION.SEVERITIES": [2], "CORRUPTION.CLEAN_PROB": 0.5,
-              "CORRUPTION.BACKEND": "imagecorruptions", "INPUT.PAIRED_GEOMETRY": False, "CFAT.COARSE.WEIGHT": 3.0,
-              "CFAT.FINE.LATENT_DIM": 4, "CFAT.STUDENT_VIEWS": "both", "CFAT.CORRUPTED.INIT": "clean"},
-    "bridge": {"INPUT.SELF_ID": True, "CFAT.STUDENT_VIEWS": "both", "CFAT.COARSE.WEIGHT": 3.0,
-               "CFAT.COSINE.CLASS_WEIGHT": 1.0, "CFAT.FINE.IDENTITY_WEIGHT": 4.0, "MODEL.TRIPLET_LOSS_WEIGHT": 2.0,
-               "MODEL.IF_LABELSMOOTH": True, "MODEL.IF_WITH_CENTER": True, "CFAT.CLEAN.BASE_LR": 0.3},
+    "clean": {
+        "CORRUPTION.TRAIN": ["fog"],
+        "CORRUPTION.SEVERITIES": [2],
+        "CORRUPTION.CLEAN_PROB": 0.5,
+        "CORRUPTION.BACKEND": "imagecorruptions",
+        "INPUT.PAIRED_GEOMETRY": False,
+        "CFAT.COARSE.WEIGHT": 3.0,
+        "CFAT.FINE.LATENT_DIM": 4,
+        "CFAT.STUDENT_VIEWS": "both",
+        "CFAT.CORRUPTED.INIT": "clean",
+    },
+    "bridge": {
+        "INPUT.SELF_ID": True,
+        "CFAT.STUDENT_VIEWS": "both",
+        "CFAT.COARSE.WEIGHT": 3.0,
+        "CFAT.COSINE.CLASS_WEIGHT": 1.0,
+        "CFAT.FINE.IDENTITY_WEIGHT": 4.0,
+        "MODEL.TRIPLET_LOSS_WEIGHT": 2.0,
+        "MODEL.IF_LABELSMOOTH": True,
+        "MODEL.IF_WITH_CENTER": True,
+        "CFAT.CLEAN.BASE_LR": 0.3,
+    },
     "align": {"INPUT.SELF_ID": True, "CFAT.FINE.PRIOR_WEIGHT": 3.0, "CFAT.BRIDGE.MAX_EPOCHS": 7},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +192,7 @@ def read_keys(root):
         cfg = configure(root, stage, *CASES[case])
         data, read = make_dataloader(cfg), set()
         recorded = RecordingNode(cfg, read)
-        label_of = {pid: label for label, pid in enumerate(sorted({record.pid for record in data.splits.train}))}
-        _make_train_loader(recorded, data.splits, label_of, data.test_loader.read)
+        _make_train_loader(recorded, data.splits, data.test_loader.read)
         build(recorded, data)
         return cfg, read
 
@@ -143,9 +217,12 @@ def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
     other = {key for key in known - used if not key.startswith(("DATASETS.", "TEST."))}
     assert used <= known
     assert other == NO_WEIGHTS - {key for key in NO_WEIGHTS if key.startswith("TEST.")} | {
-        "CFAT.STAGES", "CORRUPTION.TEST", "DATALOADER.CACHE", "MODEL.PRETRAIN_PATH",
+        "CFAT.STAGES",
+        "CORRUPTION.TEST",
+        "DATALOADER.CACHE",
+        "MODEL.PRETRAIN_PATH",
         *(f"CFAT.{stage.upper()}.{name}" for stage in ALL for name in ("BASE_LR", "MAX_EPOCHS", "WEIGHT")),
-    }  # fmt: skip
+    }
 
 
 def train(cfg):
@@ -159,6 +236,29 @@ def train(cfg):
 def test_what_is_not_in_the_table_changes_no_weight(root, tmp_path, stage):
     changes = {**HARMLESS, **OF_OTHER_STAGES[stage], "OUTPUT_DIR": tmp_path / "other"}
     cfg, other = configure(root, stage, OUTPUT_DIR=tmp_path), configure(root, stage, **changes)
+    assert settings_of_stage(other) == settings_of_stage(cfg)
+    before, after = train(cfg), train(other)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+# Switches that are off, and other values of what they leave unread.
+OFF = {
+    "INPUT.RE_PROB": 0.0, "MODEL.SIE_CAMERA": False, "MODEL.JPM": True, "MODEL.RE_ARRANGE": False,
+    "MODEL.STRIDE_SIZE": [8, 8], "INPUT.SIZE_TRAIN": [32, 32], "INPUT.SIZE_TEST": [32, 32], "SOLVER.WARMUP_EPOCHS": 0,
+    "SOLVER.OPTIMIZER_NAME": "Adam", "CFAT.COARSE.WEIGHT": 0.0, "TEST.FEATURE": "class_token",
+}  # fmt: skip
+UNREAD = {
+    "INPUT.ERASING_TYPE": "soft", "INPUT.MIXING_COEFF": [2.0, 3.0], "MODEL.SIE_COE": 7.0, "MODEL.SHIFT_NUM": 2,
+    "MODEL.SHUFFLE_GROUP": 4, "MODEL.PRETRAIN_SIZE": [64, 32], "SOLVER.WARMUP_FACTOR": 0.5, "SOLVER.MOMENTUM": 0.7,
+    "CFAT.COARSE.TEMPERATURE": 0.1, "CFAT.COARSE.DETACH_WEIGHT": True, "CFAT.COARSE.EXCLUDE_SAME_IDENTITY": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["clean", "align"])
+def test_what_a_switch_leaves_unread_changes_no_weight(root, tmp_path, stage):
+    of_stage = {"MODEL.CHECKPOINT_ENTRY": "ema"} if stage == "clean" else {"MODEL.JPM": False}
+    cfg = configure(root, stage, **OFF | {"OUTPUT_DIR": tmp_path} | of_stage | {"MODEL.CHECKPOINT_ENTRY": ""})
+    other = configure(root, stage, **OFF | UNREAD | {"OUTPUT_DIR": tmp_path / "other"} | of_stage)
     assert settings_of_stage(other) == settings_of_stage(cfg)
     before, after = train(cfg), train(other)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
@@ -179,6 +279,23 @@ def test_digests():
     assert len({one.digest, *(other.digest for other in changed)}) == 5
     kinds = ["settings", "training set", "initial weights", "format"]
     assert [list(other.differences(one.describe())) for other in changed] == [[kind] for kind in kinds]
+
+
+def test_keys_of_earlier_versions_that_determine_no_weight_are_not_compared():
+    here = StageIdentity("clean", {"SEED": 1})
+    before = StageIdentity("clean", {"SEED": 1, "SOLVER.ACCUMULATE": 4})
+    assert here.differences(before.describe()) == {}
+
+
+def test_what_is_unread_here_alone_is_no_difference():
+    """As in a checkpoint of a time when the table had such a key always; the switch is compared by itself."""
+    one = make_identity(load_cfg(opts=["CFAT.STAGE", "clean", "SOLVER.WARMUP_EPOCHS", "0"]), {}, {})
+    older = dataclasses.replace(one, settings=one.settings | {"SOLVER.WARMUP_FACTOR": 0.5})
+    assert one.differences(older.describe()) == {}
+    switched = dataclasses.replace(older, settings=older.settings | {"SOLVER.WARMUP_EPOCHS": 5})
+    assert one.differences(switched.describe()) == {"settings": ["SOLVER.WARMUP_EPOCHS 5 there, 0 here"]}
+    of_another_stage = dataclasses.replace(one, settings=one.settings | {"CORRUPTION.TRAIN": ["all"]})
+    assert list(one.differences(of_another_stage.describe())) == ["settings"]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +338,7 @@ def test_a_training_set_is_its_content(root, tmp_path, caplog):
     assert facts(copied)["sha256"] != expected["sha256"]
     images[1].write_bytes(images[2].read_bytes())
     training_set.warn_of_changes()
-    assert f"1 training images changed on disk while they were trained with, the first is {images[1]}" in caplog.text
+    assert f"1 training images changed on disk during training, the first is {images[1]}" in caplog.text
     test_image = next((copied / "market1501" / "query").iterdir())
     before = facts(copied)
     test_image.write_bytes(images[2].read_bytes())

@@ -1,4 +1,4 @@
-"""What every evaluation of features asks of its input."""
+"""Input checks and blocks of queries that evaluation, re-ranking and verification share."""
 
 import numpy as np
 import torch
@@ -7,15 +7,15 @@ from utils.errors import UserError
 from utils.structures import FeatureSet
 
 METRICS = ("euclidean", "cosine")
-MEMORY_LIMIT = 512 * 2**20  # bytes of one block of work, the default
-BLOCK_ROWS = 256  # queries in a block at most: more make products no faster, and leave less to share out
+MEMORY_LIMIT = 512 * 2**20  # bytes of one block, the default
+BLOCK_ROWS = 256  # queries in a block at most; larger products are no faster, and leave fewer blocks to share
 
 
 def check_ids(where: str, **ids: object) -> list[np.ndarray]:
     """pids and camids as (N,) int64 arrays.
 
     Raises:
-        UserError: one is not of integers that int64 holds, or not of one dimension.
+        UserError: one is not one-dimensional, or not of integers that fit into int64.
     """
     checked = []
     for name, values in ids.items():
@@ -29,7 +29,7 @@ def check_ids(where: str, **ids: object) -> list[np.ndarray]:
 
 
 def check_features(where: str, query: object, gallery: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """Query (Q, D) and gallery (G, D) features as tensors of one floating type, without gradient.
+    """Query (Q, D) and gallery (G, D) features as tensors of one floating point type, without gradient.
 
     Raises:
         UserError: shapes that do not fit, or a feature that is not finite.
@@ -58,36 +58,37 @@ def check_sets(where: str, query: FeatureSet, gallery: FeatureSet, metric: str) 
     """Both sets with their features and ids checked.
 
     Raises:
-        UserError: see check_ids and check_features; an unknown metric; or ids and features of different numbers.
+        UserError: see check_ids and check_features; an unknown metric; or different numbers of ids and features.
     """
     if metric not in METRICS:
         raise UserError(f"{where}: metric {metric!r}: expected one of {', '.join(METRICS)}")
     features = check_features(where, query.features, gallery.features)
     checked = []
-    for name, one, tensor in zip(("query", "gallery"), (query, gallery), features, strict=True):
-        pids, camids = check_ids(f"{where}, {name}", pids=one.pids, camids=one.camids)
+    for name, side, tensor in zip(("query", "gallery"), (query, gallery), features, strict=True):
+        pids, camids = check_ids(f"{where}, {name}", pids=side.pids, camids=side.camids)
         if not len(pids) == len(camids) == len(tensor):
             raise UserError(
                 f"{where}: {name} has {len(tensor)} features, {len(pids)} pids and {len(camids)} camids; "
                 "expected as many of each"
             )
-        checked.append(FeatureSet(tensor, pids, camids, one.paths))
+        checked.append(FeatureSet(tensor, pids, camids, side.paths))
     return checked[0], checked[1]
 
 
 def centred(query: torch.Tensor, gallery: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """New tensors of both with the gallery's mean subtracted.
+    """Both, with the mean of the gallery subtracted, as new tensors.
 
-    Euclidean distances stay; computed as |q|^2 + |g|^2 - 2 q g they would lose the digits of what all features share.
+    Euclidean distances do not change. Without this, |q|^2 + |g|^2 - 2 q g loses digits where all features share a large
+    offset.
     """
     mean = gallery.mean(dim=0)
     return query - mean, gallery - mean
 
 
 def query_blocks(num_queries: int, num_gallery: int, row_bytes: int, memory_limit: int) -> list[range]:
-    """Blocks of queries that fit the limit, of `row_bytes` for each entry of a row; at least one query each.
+    """Blocks of queries that fit into the limit, with `row_bytes` for each entry of a row; at least one query each.
 
-    Blocks do not depend on how many processes share them: products of other shapes would round differently.
+    The blocks do not depend on the number of processes: matrix products of other shapes round differently.
     """
     rows = max(1, min(BLOCK_ROWS, memory_limit // (row_bytes * num_gallery)))
     return [range(start, min(start + rows, num_queries)) for start in range(0, num_queries, rows)]

@@ -1,21 +1,7 @@
-"""Retrieval metrics of person re-identification: CMC, mAP and mINP under the Market-1501 junk rule.
-
-CMC and mAP: Zheng et al., Scalable Person Re-identification, ICCV 2015. mINP: Ye et al., Deep Learning for Person
-Re-identification: A Survey and Outlook, TPAMI 2021, section 4.2. For every query, gallery entries of the same identity
-seen by the same camera are left out, and so are junk entries (pid -1); distractors (pid 0) stay as wrong answers. Ties
-rank in gallery order.
-
-Conventions:
-
-- ap="step", the field's usual one: mean of hits / rank over the matches. ap="trapezoid", as in Market-1501's official
-  script: the precision of a match is the mean of that at the match and that just before it; reads lower.
-- cmc="standard": a query scores at k if any of its matches is among the first k. cmc="single_gallery_shot", CUHK03's
-  classic protocol: one picture drawn for every gallery identity, mean over 100 draws. Distractors
-  count as one identity, and pictures of others by the query's own camera may be drawn.
-"""
+"""CMC, mAP and mINP of a distance matrix or of features; utils.metrics.reference has the definitions."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import torch
@@ -92,10 +78,10 @@ def distance_rows(query: torch.Tensor, gallery: torch.Tensor, *, metric: str = "
 def _ranking_blocks(
     query: torch.Tensor, gallery: torch.Tensor, blocks: list[range], metric: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks (first query, (rows, G) array) that order the gallery as `metric` does.
+    """Yields (first query, (rows, G) array): values that order the gallery as the distances do.
 
-    Per row, what is the same for the whole gallery is left out: |g|^2 - 2 q g, and -q g / |g|. One buffer is used again
-    for every block.
+    Terms that are the same for the whole row are left out: the values are |g|^2 - 2 q g, or -q g / |g|. One buffer is
+    reused for every block.
     """
     rows = max(map(len, blocks), default=0)
     buffer = torch.empty((rows, len(gallery)), dtype=gallery.dtype, device=gallery.device)
@@ -124,18 +110,18 @@ def evaluate_features(
     memory_limit: int = MEMORY_LIMIT,
     distributed: bool = False,
 ) -> RetrievalMetrics:
-    """CMC, mAP and mINP of features, by blocks of queries: the (Q, G) matrix is never in memory.
+    """CMC, mAP and mINP of features, by blocks of queries; the (Q, G) matrix is never in memory.
 
     Args:
         query, gallery: features (tensors on one device, or arrays), with identities and cameras.
         metric: "euclidean" or "cosine".
         max_rank, backend, ap, cmc, seed: see Conventions.
-        re_ranking: rank by k-reciprocal distances instead; with "cosine" those of unit features.
-        memory_limit: bytes of a block of distances and what computes it, 512 MiB by default; at least one row is there.
-            A centred copy of the features ("euclidean") counts too, but leaves blocks at least half of the limit. A few
-            numbers for each query and gallery entry come on top, and what utils.metrics.reranking says with re_ranking.
-        distributed: the processes of torch.distributed's default group share the blocks; each must hold all features,
-            and each gets the result that one process gets, to the last bit on machines of one kind.
+        re_ranking: rank by k-reciprocal distances instead; with "cosine", of unit features.
+        memory_limit: bytes of a block of distances and of its computation; a block has at least one row. The centred
+            copy of the features ("euclidean") counts too, but blocks get at least half of the limit. A few numbers for
+            each query and gallery entry come on top, and with re_ranking the memory of utils.metrics.reranking.
+        distributed: the processes of torch.distributed's default group share the blocks. Each must hold all features;
+            each gets the result of a single process, to the last bit on machines of one kind.
 
     Raises:
         UserError: unknown metric or convention, features or ids that do not fit, features that are not finite, or no
@@ -143,7 +129,7 @@ def evaluate_features(
     """
     conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
     query, gallery = check_sets("evaluate_features", query, gallery, metric)
-    # a block, room for the product to work in, and on the host where features lie elsewhere
+    # a block and the workspace of its product; for features on a GPU, also the copy of the block on the host
     row_bytes = gallery.features.element_size() * (2 if gallery.features.device.type == "cpu" else 3)
     copied = query.features.nbytes + gallery.features.nbytes if metric == "euclidean" and re_ranking is None else 0
     room = max(memory_limit - copied, memory_limit // 2)
@@ -157,7 +143,7 @@ def evaluate_features(
         rows = _ranking_blocks(*sides, blocks, metric)
     else:
         if metric == "cosine":
-            sides = tuple(torch.nn.functional.normalize(features, dim=1) for features in sides)
+            sides = (torch.nn.functional.normalize(sides[0], dim=1), torch.nn.functional.normalize(sides[1], dim=1))
         rows = re_ranking_blocks(*sides, re_ranking, blocks=blocks, memory_limit=memory_limit)
     scores = Scores(len(query.pids), Gallery(gallery.pids, gallery.camids), conventions)
     for start, distances in rows:
@@ -165,18 +151,13 @@ def evaluate_features(
         scores.add(start, distances, query.pids[part], query.camids[part])
     if distributed:
         for table in scores.tables:
-            _add_up(table)
+            torch.distributed.all_reduce(torch.from_numpy(table))  # each row is zero in all but one process
     return scores.metrics()
-
-
-def _add_up(table: np.ndarray) -> None:
-    """Adds the tables of all processes, in place; each row is zero in all but one of them."""
-    torch.distributed.all_reduce(torch.from_numpy(table))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a test is evaluated: options of `evaluate_features`."""
+    """The options of `evaluate_features` that a test uses."""
 
     metric: str = "euclidean"
     ap: str = "step"
@@ -185,20 +166,18 @@ class Evaluation:
     re_ranking: ReRanking | None = None
 
     def __call__(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
-        return evaluate_features(
-            query, gallery, metric=self.metric, ap=self.ap, cmc=self.cmc, seed=self.seed, re_ranking=self.re_ranking,
-            distributed=is_distributed(),
-        )  # fmt: skip
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        return evaluate_features(query, gallery, distributed=is_distributed(), **options)
 
     def describe(self) -> dict:
-        """For the record: {"metric", "ap", "cmc", "re_ranking": None or {"k1", "k2", "lambda_value"}}."""
+        """For results.json: {"metric", "ap", "cmc", "re_ranking": None or {"k1", "k2", "lambda_value"}}."""
         described = asdict(self)
         described.pop("seed")
         return described
 
 
 def mean_metrics(repeats: list[RetrievalMetrics]) -> RetrievalMetrics:
-    """Mean over several draws of the same test setting; the single results stay in `repeats`."""
+    """Mean over repeats of one protocol; the single results are kept in `repeats`."""
     return RetrievalMetrics(
         mAP=float(np.mean([r.mAP for r in repeats])),
         mINP=float(np.mean([r.mINP for r in repeats])),

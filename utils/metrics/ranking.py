@@ -1,52 +1,44 @@
-"""Ranks of true matches, and the figures of single queries that follow from them.
+"""Metrics of many queries from the ranks of their true matches.
 
-Everything follows from the ranks of a query's true matches. They come from compiled code that never sorts a row
-(utils/metrics/rank_cylib.pyx) or from NumPy, which does; both give the same integers.
+The ranks come from compiled code that never sorts a row (rank_cylib.pyx), or from NumPy, which sorts. Both give the
+same integers. utils.metrics.reference defines what is computed.
 """
 
 import functools
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from utils.errors import UserError
+from utils.extensions import HOW_TO_BUILD, load_extension, warn_not_built
+from utils.metrics.reference import rank_gallery
 from utils.seeds import derive_generator
-from utils.structures import RetrievalMetrics
+from utils.structures import JUNK_PID, RetrievalMetrics
 
-try:
-    from utils.metrics import rank_cylib
-except ImportError:  # the extension is not built
-    rank_cylib = None
+EXTENSION = "utils.metrics.rank_cylib"
+rank_cylib: Any = load_extension(EXTENSION)
 
-logger = logging.getLogger(__name__)
-
-JUNK_PID = -1
 BACKENDS = ("auto", "cython", "numpy")
 AP_CONVENTIONS = ("step", "trapezoid")
 CMC_CONVENTIONS = ("standard", "single_gallery_shot")
-SINGLE_SHOT_DRAWS = 100
-
-
-@functools.cache
-def _warn_not_built() -> None:
-    logger.warning(
-        "utils.metrics.rank_cylib is not built: NumPy ranks the gallery, many times slower, with the same numbers; "
-        "build it with: python setup.py build_ext --inplace"
-    )
+SINGLE_SHOT_REPEATS = 100  # random galleries, the mean over which is the curve
 
 
 class Gallery:
-    """The gallery's ids, and the entries of each identity."""
+    """Identities and cameras of the gallery, and an index from identity to gallery entries.
+
+    Args:
+        pids, camids: (G,) integers.
+    """
 
     def __init__(self, pids: np.ndarray, camids: np.ndarray) -> None:
         self.pids, self.camids = (np.ascontiguousarray(ids, dtype=np.int64) for ids in (pids, camids))
         if self.pids.shape != self.camids.shape:
             raise UserError(f"gallery: {len(self.pids)} pids and {len(self.camids)} camids; expected as many of each")
-        self.by_pid = np.argsort(self.pids, kind="stable")  # identities rising, entries of each in gallery order
+        self.by_pid = np.argsort(self.pids, kind="stable")  # sorted by identity, then by gallery order
         self.sorted_pids = self.pids[self.by_pid]
         self.junk = np.flatnonzero(self.pids == JUNK_PID)
 
@@ -54,28 +46,22 @@ class Gallery:
         return len(self.pids)
 
     def entries(self, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the entries of each of `pids` start and stop in `by_pid`; junk is nobody's entry."""
-        starts, stops = (np.searchsorted(self.sorted_pids, pids, side=side) for side in ("left", "right"))
+        """Where the entries of each of `pids` start and stop in `by_pid`; none for junk."""
+        starts = np.searchsorted(self.sorted_pids, pids, side="left")
+        stops = np.searchsorted(self.sorted_pids, pids, side="right")
         return starts, np.where(pids == JUNK_PID, starts, stops)
 
 
 class Matches(NamedTuple):
-    """Ranks (from 1, rising) of the true matches of some queries, one query after the other; `counts` of each query;
-    `broken`: which queries have NaN among their distances."""
+    """Ranks of the true matches of some queries."""
 
-    ranks: np.ndarray
-    counts: np.ndarray
-    broken: np.ndarray
-
-
-def rank_gallery(distances: np.ndarray, pid: int, camid: int, g_pids: np.ndarray, g_camids: np.ndarray) -> np.ndarray:
-    """Gallery indices that count for a query (pid, camid), nearest first, ties in gallery order; `distances` (G,)."""
-    kept = np.flatnonzero(~((g_pids == pid) & (g_camids == camid)) & (g_pids != JUNK_PID))
-    return kept[np.argsort(distances[kept], kind="stable")]
+    ranks: np.ndarray  # from 1, increasing for each query, one query after the other
+    counts: np.ndarray  # (queries,) number of ranks of each query
+    broken: np.ndarray  # (queries,) bool: NaN among the distances
 
 
 def _matches_numpy(distances: np.ndarray, pids: np.ndarray, camids: np.ndarray, gallery: Gallery) -> Matches:
-    """By sorting every row: the definition, word for word."""
+    """Sorts every row, as the definition does."""
     ranks = []
     for row, pid, camid in zip(distances, pids, camids, strict=True):
         ranking = rank_gallery(row, pid, camid, gallery.pids, gallery.camids)
@@ -85,15 +71,16 @@ def _matches_numpy(distances: np.ndarray, pids: np.ndarray, camids: np.ndarray, 
 
 
 def _matches_cython(distances: np.ndarray, pids: np.ndarray, camids: np.ndarray, gallery: Gallery) -> Matches:
+    """Counts the entries that are nearer than each match, in compiled code."""
     starts, stops = gallery.entries(pids)
     room = stops - starts
     offsets = np.cumsum(room) - room
     ranks, counts = np.empty(room.sum(), np.int64), np.empty(len(pids), np.int64)
     broken = np.empty(len(pids), np.uint8)
-    rank_cylib.match_ranks(
-        np.ascontiguousarray(distances), camids, starts, stops, gallery.by_pid, gallery.camids, gallery.junk,
-        offsets, ranks, counts, broken, torch.get_num_threads(),
-    )  # fmt: skip
+    index = (gallery.by_pid, gallery.camids, gallery.junk)
+    written_to = (offsets, ranks, counts, broken)
+    rows = np.ascontiguousarray(distances)
+    rank_cylib.match_ranks(rows, camids, starts, stops, *index, *written_to, torch.get_num_threads())
     written = np.arange(len(ranks)) < np.repeat(offsets + counts, room)
     return Matches(ranks[written], counts, broken.astype(bool))
 
@@ -104,23 +91,22 @@ def _pick_backend(backend: str) -> Callable[..., Matches]:
     if rank_cylib is not None:
         return _matches_cython
     if backend == "cython":
-        raise UserError(
-            "evaluation backend 'cython': utils.metrics.rank_cylib is not built; build it with: "
-            "python setup.py build_ext --inplace"
-        )
-    _warn_not_built()
+        raise UserError(f"evaluation backend 'cython': {EXTENSION} is not built; {HOW_TO_BUILD}")
+    warn_not_built(EXTENSION, "NumPy ranks the gallery, many times slower, with the same numbers")
     return _matches_numpy
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """How distances become figures; see utils.metrics.
+    """Options of the metrics.
 
     Attributes:
         max_rank: length of the CMC curve; at most the size of the gallery is returned.
-        ap: "step" or "trapezoid".
-        cmc: "standard" or "single_gallery_shot".
-        seed: of the pictures drawn for single_gallery_shot.
+        ap: "step" or "trapezoid", see utils.metrics.reference.
+        cmc: "standard": a query scores at k if any of its matches is among the first k. "single_gallery_shot", CUHK03's
+            first protocol: one image is sampled for every gallery identity, and the curve is the mean over 100 repeats.
+            Distractors count as one identity; of other identities, images by the query's own camera may be sampled.
+        seed: of the images sampled for single_gallery_shot.
         backend: "cython", "numpy", or "auto" for the fastest that is built; they give the same numbers.
     """
 
@@ -139,7 +125,13 @@ class Conventions:
 
 
 class Scores:
-    """Figures of single queries, filled block by block."""
+    """Metrics of single queries, filled in block by block.
+
+    Args:
+        num_queries: of all blocks.
+        gallery: its identities and cameras.
+        conventions: options.
+    """
 
     def __init__(self, num_queries: int, gallery: Gallery, conventions: Conventions) -> None:
         self.gallery, self.conventions = gallery, conventions
@@ -152,11 +144,11 @@ class Scores:
 
     @property
     def tables(self) -> list[np.ndarray]:
-        """What is filled in, rows by query: zero until then."""
+        """The arrays that are filled in, one row a query; zero until then."""
         return [self.table] if self.curves is None else [self.table, self.curves]
 
     def add(self, start: int, distances: np.ndarray, pids: np.ndarray, camids: np.ndarray) -> None:
-        """Fills in the queries from `start` on: distances (rows, G), their ids (rows,)."""
+        """Fills in the queries from index `start` on: distances (rows, G); pids, camids (rows,)."""
         table = self.table[start : start + len(pids)]
         matches = self.find_matches(distances, pids, camids, self.gallery)
         table[:, 3] = matches.broken
@@ -180,23 +172,23 @@ class Scores:
 
     @functools.cached_property
     def _identities(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Identities of the gallery without junk, where their entries start in `by_pid`, and how many there are."""
+        """Identities of the gallery without junk, where their entries start in `by_pid`, and their numbers."""
         pids, starts, counts = np.unique(self.gallery.sorted_pids, return_index=True, return_counts=True)
         return pids[pids != JUNK_PID], starts[pids != JUNK_PID], counts[pids != JUNK_PID]
 
     def _single_shot_curve(self, distances: np.ndarray, pid: int, camid: int, query: int) -> np.ndarray:
-        """Mean CMC curve of one query over draws of one entry for each identity."""
+        """Mean CMC curve of one query over repeats that sample one entry for each identity."""
         identities, starts, counts = self._identities
         uniform = derive_generator(self.conventions.seed, "single_gallery_shot", int(query)).random(
-            (SINGLE_SHOT_DRAWS, len(identities))
+            (SINGLE_SHOT_REPEATS, len(identities))
         )
-        drawn = self.gallery.by_pid[starts + (uniform * counts).astype(np.int64)]
+        sampled = self.gallery.by_pid[starts + (uniform * counts).astype(np.int64)]  # (repeats, identities)
         own = int(np.searchsorted(identities, pid))
         matches = self.gallery.by_pid[starts[own] : starts[own] + counts[own]]
         matches = matches[self.gallery.camids[matches] != camid]
-        drawn[:, own] = matches[(uniform[:, own] * len(matches)).astype(np.int64)]
-        nearness, match = distances[drawn], drawn[:, own, None]
-        nearer = (nearness < distances[match]) | ((nearness == distances[match]) & (drawn < match))
+        sampled[:, own] = matches[(uniform[:, own] * len(matches)).astype(np.int64)]
+        found, match = distances[sampled], sampled[:, own, None]
+        nearer = (found < distances[match]) | ((found == distances[match]) & (sampled < match))
         ranks = 1 + nearer.sum(axis=1)
         return (ranks[:, None] <= np.arange(1, self.length + 1)).mean(axis=0)
 

@@ -1,39 +1,35 @@
 """k-reciprocal re-ranking of retrieval results.
 
 Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017. Section numbers below are the
-paper's. All N = Q + G pictures are neighbours of one another; distances are squared Euclidean, each row divided by its
-largest. Distances are computed by blocks and only the nearest neighbours kept, weights are sparse: memory grows with N,
-not with N x N.
+paper's. Neighbours are searched among all N = Q + G images; distances are squared Euclidean, each row divided by its
+largest. Distances are computed by blocks, only the nearest neighbours are kept, and weights are sparse, so memory grows
+with N and not with N x N.
 """
 
-import functools
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from utils.errors import UserError
+from utils.extensions import load_extension, warn_not_built
 from utils.metrics.checks import MEMORY_LIMIT, check_features, query_blocks
 
-try:
-    from utils.metrics import rerank_cylib
-except ImportError:  # the extension is not built
-    rerank_cylib = None
-
-logger = logging.getLogger(__name__)
+EXTENSION = "utils.metrics.rerank_cylib"
+rerank_cylib: Any = load_extension(EXTENSION)
 
 
 @dataclass(frozen=True)
 class ReRanking:
-    """Settings of the re-ranking; the defaults are those of the paper for Market-1501.
+    """Parameters of the re-ranking; the defaults are the paper's for Market-1501.
 
     Attributes:
-        k1: neighbours that may be k-reciprocal.
-        k2: neighbours averaged in the local query expansion; 1: none.
-        lambda_value: share of the original distance in the result, 0 to 1.
+        k1: number of neighbours that may be k-reciprocal.
+        k2: number of neighbours averaged in the local query expansion; 1 for none.
+        lambda_value: weight of the original distance in the result, 0 to 1.
     """
 
     k1: int = 20
@@ -48,14 +44,6 @@ class ReRanking:
             raise UserError(f"re-ranking: lambda is {self.lambda_value}; expected 0 to 1")
 
 
-@functools.cache
-def _warn_not_built() -> None:
-    logger.warning(
-        "utils.metrics.rerank_cylib is not built: NumPy adds up the Jaccard distances, several times slower, with the same "
-        "numbers; build it with: python setup.py build_ext --inplace"
-    )
-
-
 def _squared_distances(rows: torch.Tensor, features: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
     """(R, N) squared Euclidean distances of `rows` (R, D) to `features` (N, D) with squared norms `norms` (N,)."""
     distances = torch.addmm(norms, rows, features.T, alpha=-2)
@@ -65,7 +53,7 @@ def _squared_distances(rows: torch.Tensor, features: torch.Tensor, norms: torch.
 def _nearest(
     features: torch.Tensor, norms: torch.Tensor, count: int, memory_limit: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` nearest of all pictures to each, nearest first, (N, count); and each row's largest distance, (N,)."""
+    """The `count` nearest images of each image, nearest first, (N, count); and each row's largest distance, (N,)."""
     rows = max(1, memory_limit // (3 * features.element_size() * len(features)))
     neighbours, largest = [], []
     for start in range(0, len(features), rows):
@@ -76,7 +64,7 @@ def _nearest(
 
 
 def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
-    """R(i, k) (3.2), as a matrix of zeros and ones: neighbours of which the picture is a neighbour itself."""
+    """R(i, k) (3.2), as an (N, N) matrix of zeros and ones: neighbours that have the image as a neighbour, too."""
     count = len(neighbours)
     columns = neighbours.reshape(-1)
     near = sparse.csr_array(
@@ -87,10 +75,10 @@ def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
 
 
 def _expanded(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
-    """R*(i, k1) (3.2, eq. 5): with the k1/2-reciprocal neighbours of each member that shares two thirds of them."""
+    """R*(i, k1) (3.2, eq. 5): R(i, k1) and, for each member c, R(c, k1/2) if two thirds of it are in R(i, k1)."""
     reciprocal = _reciprocal(neighbours[:, : k1 + 1])
     half = _reciprocal(neighbours[:, : int(np.around(k1 / 2)) + 1])
-    # for every member c of R(i): how many of its own half neighbours are in R(i)
+    # for every member c of R(i, k1): how many of R(c, k1/2) are in R(i, k1)
     shared = (reciprocal @ half.T).multiply(reciprocal).tocoo()
     sizes = half.sum(axis=1)
     accepted = 3 * shared.data > 2 * sizes[shared.col]
@@ -108,7 +96,7 @@ def _weights(
     settings: ReRanking,
     memory_limit: int,
 ) -> sparse.csr_array:
-    """V (3.3, eq. 7), Gaussian weights of the expanded neighbours with sum 1, after the query expansion (3.4)."""
+    """V (3.3, eq. 7): Gaussian weights of R*(i, k1), normalised to sum 1, after the query expansion (3.4)."""
     weights = _expanded(neighbours, settings.k1)
     weights.sort_indices()
     rows = np.repeat(np.arange(len(features)), np.diff(weights.indptr))
@@ -136,8 +124,10 @@ def _weights(
     return (mean @ weights).tocsr()
 
 
-def _mix_numpy(queries: sparse.csr_array, lists: sparse.csc_array, scales: np.ndarray, share: float, distances) -> None:
-    """The same as rerank_cylib.mix_jaccard, query by query."""
+def _mix_numpy(
+    queries: sparse.csr_array, lists: sparse.csc_array, scales: np.ndarray, share: float, distances: np.ndarray
+) -> None:
+    """rerank_cylib.mix_jaccard in NumPy, query by query."""
     for row, own in enumerate(distances):
         overlap = np.zeros(len(own), np.float32)
         for k in range(queries.indptr[row], queries.indptr[row + 1]):
@@ -160,8 +150,8 @@ def re_ranking_blocks(
     Args:
         query_features, gallery_features: (Q, D), (G, D), on one device.
         settings: k1, k2 and lambda.
-        blocks: the queries wanted, all by default; the neighbours are those among all queries and gallery entries.
-        memory_limit: bytes of a block of work. A copy of the features and the sparse weights come on top.
+        blocks: the queries to compute, all by default; neighbours are always searched among all images.
+        memory_limit: bytes of a block. A copy of the features and the sparse weights come on top.
 
     Yields:
         The index of the block's first query, and (rows, G) float32 distances, new for each block.
@@ -172,12 +162,12 @@ def re_ranking_blocks(
     query, gallery = check_features("re-ranking", query_features, gallery_features)
     num_queries = len(query)
     features = torch.cat([query, gallery]).float()
-    features -= features.mean(dim=0)  # distances stay; what all have in common would cost digits
+    features -= features.mean(dim=0)  # distances do not change, and keep their digits, see checks.centred
     query, gallery = features[:num_queries], features[num_queries:]
     norms = features.square().sum(dim=1)
     count = min(max(settings.k1 + 1, settings.k2), len(features))
     neighbours, largest = _nearest(features, norms, count, memory_limit)
-    largest = np.maximum(largest, np.finfo(np.float32).tiny)  # of pictures that are all alike
+    largest = np.maximum(largest, np.finfo(np.float32).tiny)  # 0 where all images are equal
     weights = _weights(features, norms, neighbours, largest, settings, memory_limit)
     queries, lists = weights[:num_queries], weights[num_queries:].tocsc()
     for rows in query_blocks(num_queries, len(gallery), 3 * 4, memory_limit) if blocks is None else blocks:
@@ -185,7 +175,9 @@ def re_ranking_blocks(
         distances = _squared_distances(query[part], gallery, norms[num_queries:]).cpu().numpy()
         block, scales = queries[part], (1 / largest[part]).astype(np.float32)
         if rerank_cylib is None:
-            _warn_not_built()
+            warn_not_built(
+                EXTENSION, "NumPy computes the Jaccard distances, several times slower, with the same numbers"
+            )
             _mix_numpy(block, lists, scales, settings.lambda_value, distances)
         else:
             rerank_cylib.mix_jaccard(

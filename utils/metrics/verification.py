@@ -1,9 +1,9 @@
-"""Which distance means the same person: true and false accept rates over all pairs of query and gallery.
+"""Verification: thresholds on the distance, with true and false accept rates over all pairs of query and gallery.
 
-A pair is genuine where the identities agree and an impostor where they do not; pairs by one camera of one person, and
-junk, do not count, distractors are impostors (the pairs that retrieval is measured on). At a threshold t, TAR is the
-share of genuine and FAR that of impostor pairs at a distance of at most t. At the equal error rate FAR = 1 - TAR.
-Terms: ISO/IEC 19795-1; Grother et al., Face Recognition Vendor Test.
+A pair is genuine where the identities agree, and an impostor pair where they do not. As in retrieval, pairs of one
+identity by one camera and junk do not count, and distractors are impostors. At a threshold t, the true accept rate
+(TAR) is the share of genuine pairs at a distance of at most t, and the false accept rate (FAR) that of impostor pairs.
+At the equal error rate FAR = 1 - TAR. Terms: ISO/IEC 19795-1; Grother et al., Face Recognition Vendor Test.
 """
 
 from dataclasses import dataclass
@@ -12,21 +12,20 @@ import numpy as np
 import torch
 
 from utils.errors import UserError
+from utils.escaping import format_csv
 from utils.metrics.checks import MEMORY_LIMIT, centred, check_sets, query_blocks
-from utils.metrics.ranking import JUNK_PID
-from utils.structures import FeatureSet
-from utils.text import format_csv
+from utils.structures import JUNK_PID, FeatureSet
 
 FALSE_ACCEPT_RATES = (1e-2, 1e-3, 1e-4)
-# Distances are counted by the upper bits of their float32, sign, exponent and 12 bits after it: a bin is one part in
-# 4096 wide, whatever the scale of the features.
+# Histogram bins are the upper bits of the distance as float32: sign, exponent and 12 bits of the mantissa. So a bin is
+# one part in 4096 wide, whatever the scale of the features.
 _DROPPED_BITS = 11
 _BINS = 2 ** (31 - _DROPPED_BITS)
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """`name`; accept a pair as one person where its distance is at most `threshold`, with the rates that follow."""
+    """A threshold, the largest distance of a pair that is accepted as one person, and the rates that follow."""
 
     name: str
     threshold: float
@@ -36,7 +35,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Verification:
-    """Operating points, and the numbers of pairs that they are measured on; `equal_error_rate` is a fraction."""
+    """Operating points, the equal error rate as a fraction, and the numbers of pairs."""
 
     points: tuple[OperatingPoint, ...]
     equal_error_rate: float
@@ -47,16 +46,16 @@ class Verification:
 def verify(
     query: FeatureSet, gallery: FeatureSet, *, metric: str = "euclidean", memory_limit: int = MEMORY_LIMIT
 ) -> Verification:
-    """Thresholds for features, by blocks of queries.
+    """Verification thresholds and rates of features, by blocks of queries.
 
     Args:
         query, gallery: features with identities and cameras.
         metric: "euclidean" (not squared) or "cosine" (1 - cosine).
-        memory_limit: bytes of a block of work; with "euclidean" a centred copy of the features comes on top.
+        memory_limit: bytes of a block; with "euclidean" a centred copy of the features comes on top.
 
     Returns:
-        Thresholds are exact to one part in 4096, near zero to the rounding of float32 (about 1e-3 of the centred
-        features' norm for "euclidean", 1e-7 for "cosine").
+        Thresholds with an error of one part in 4096, or near zero of float32's rounding (about 1e-3 of the norm of the
+        centred features for "euclidean", 1e-7 for "cosine").
 
     Raises:
         UserError: input that does not fit or is not finite, or no genuine or no impostor pair.
@@ -68,7 +67,7 @@ def verify(
     q_features, g_features = q_features.float(), g_features.float()
     q_norms, g_norms = q_features.norm(dim=1), g_features.norm(dim=1)
     genuine, impostor = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
-    # distances, their bins as int64, masks, and room for work
+    # distances, bins as int64, masks, and workspace
     for rows in query_blocks(len(query.pids), len(gallery.pids), 8 * 4, memory_limit):
         part = slice(rows.start, rows.stop)
         bins = _bins(q_features[part], g_features, q_norms[part], g_norms, metric)
@@ -87,7 +86,7 @@ def verify(
 def _bins(
     query: torch.Tensor, gallery: torch.Tensor, q_norms: torch.Tensor, g_norms: torch.Tensor, metric: str
 ) -> np.ndarray:
-    """The bin of every distance, (rows, G) int32; larger distances have larger bits."""
+    """The bin of every distance, (rows, G) int32. Larger floats have larger bits, so larger bins."""
     if metric == "cosine":
         distances = query @ gallery.T
         distances.div_(-(q_norms[:, None] * g_norms).clamp_min(1e-12)).add_(1).clamp_min_(0)
@@ -102,15 +101,15 @@ def _operating_points(genuine: np.ndarray, impostor: np.ndarray) -> Verification
     false_accepts = np.cumsum(impostor) / impostor.sum()
 
     def point(name: str, index: int) -> OperatingPoint:
-        largest_in_bin = np.array((index + 1 << _DROPPED_BITS) - 1, np.int32).view(np.float32)
+        largest_in_bin = np.array(((index + 1) << _DROPPED_BITS) - 1, np.int32).view(np.float32)
         return OperatingPoint(name, float(largest_in_bin), float(true_accepts[index]), float(false_accepts[index]))
 
     crossing = int(np.abs(false_accepts - (1 - true_accepts)).argmin())
     points = [point("equal error rate", crossing)]
     for rate in FALSE_ACCEPT_RATES:
-        accepted = int(np.searchsorted(false_accepts, rate, side="right"))  # the last bin that stays within the rate
-        if accepted:
-            points.append(point(f"FAR {rate:g}", accepted - 1))
+        num_bins = int(np.searchsorted(false_accepts, rate, side="right"))  # bins that stay within the rate
+        if num_bins:
+            points.append(point(f"FAR {rate:g}", num_bins - 1))
     return Verification(
         points=tuple(points),
         equal_error_rate=float(false_accepts[crossing] + 1 - true_accepts[crossing]) / 2,
@@ -120,7 +119,7 @@ def _operating_points(genuine: np.ndarray, impostor: np.ndarray) -> Verification
 
 
 def make_threshold_csv(found: dict[str, Verification], metric: str) -> str:
-    """A row for every setting and operating point."""
+    """The text of thresholds.csv: a row for every protocol and operating point."""
     columns, rows = ("threshold", "true_accept_rate", "false_accept_rate"), []
     for protocol, result in found.items():
         totals = (result.equal_error_rate, result.num_genuine, result.num_impostor)
@@ -131,7 +130,7 @@ def make_threshold_csv(found: dict[str, Verification], metric: str) -> str:
 
 
 def format_verification(found: Verification) -> str:
-    """The table for people: threshold, true and false accept rates in percent."""
+    """A table for the log: thresholds, true and false accept rates in percent."""
     lines = [
         f"{found.num_genuine} genuine and {found.num_impostor} impostor pairs, equal error rate "
         f"{100 * found.equal_error_rate:.2f} %",

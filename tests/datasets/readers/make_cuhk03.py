@@ -15,7 +15,7 @@ KEYS = [(pair, person) for pair, people in enumerate(PEOPLE, 1) for person in ra
 TRAINED = 7  # of KEYS, in the new protocol
 
 
-def picture_name(pair: int, person: int, number: int) -> str:
+def image_name(pair: int, person: int, number: int) -> str:
     return f"{pair}_{person:03d}_{1 if number <= 5 else 2}_{number:02d}.png"
 
 
@@ -23,24 +23,24 @@ def key_of(name: str) -> tuple[int, int]:
     return int(name[0]), int(name[2:5])
 
 
-def draw_pictures(boxes: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """File name -> (H, W, 3) uint8. Pictures 4, 5 and 10 of some people are missing, more of the labeled ones."""
+def make_images(boxes: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """File name -> (H, W, 3) uint8. Images 4, 5 and 10 of some people are missing, more of the labeled ones."""
     rng = np.random.default_rng([seed, BOXES.index(boxes)])
     every = 3 if boxes == "detected" else 2
     return {
-        picture_name(*key, number): rng.integers(0, 256, (*rng.integers(5, 12, 2), 3), dtype=np.uint8)
+        image_name(*key, number): rng.integers(0, 256, (*rng.integers(5, 12, 2), 3), dtype=np.uint8)
         for index, key in enumerate(KEYS)
         for number in range(1, 11)
         if number not in (4, 5, 10) or index % every
     }
 
 
-def draw_testsets(seed: int = 0) -> list[list[tuple[int, int]]]:
+def make_testsets(seed: int = 0) -> list[list[tuple[int, int]]]:
     rng = np.random.default_rng(seed)
     return [[KEYS[index] for index in rng.permutation(len(KEYS))[:TEST_SIZE]] for _ in range(NUM_SPLITS)]
 
 
-def write_mat(path: Path, pictures: dict[str, dict[str, np.ndarray]], testsets: list[list[tuple[int, int]]]) -> None:
+def write_mat(path: Path, images: dict[str, dict[str, np.ndarray]], testsets: list[list[tuple[int, int]]]) -> None:
     """Writes cuhk-03.mat: cells are references into #refs#, and every array lies with its dimensions turned round."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w", userblock_size=BLOCK) as file:
@@ -59,12 +59,14 @@ def write_mat(path: Path, pictures: dict[str, dict[str, np.ndarray]], testsets: 
 
         empty = put(np.zeros(2, dtype=np.uint64))
         references["r0"].attrs["MATLAB_empty"] = np.uint8(1)
-        for boxes, drawn in pictures.items():
+        for boxes, arrays in images.items():
             pairs = []
             for pair, people in enumerate(PEOPLE, 1):
-                names = [[picture_name(pair, person, n) for n in range(1, 11)] for person in range(1, people + 1)]
+                names = [[image_name(pair, person, n) for n in range(1, 11)] for person in range(1, people + 1)]
                 pairs.append(
-                    cell([[put(drawn[n].T, compression="gzip") if n in drawn else empty for n in row] for row in names])
+                    cell(
+                        [[put(arrays[n].T, compression="gzip") if n in arrays else empty for n in row] for row in names]
+                    )
                 )
             cell([pairs], boxes)
         cell([[put(np.array(testset, dtype=np.float64).T) for testset in testsets]], "testsets")
@@ -72,13 +74,16 @@ def write_mat(path: Path, pictures: dict[str, dict[str, np.ndarray]], testsets: 
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
 
 
-def protocol_arrays(pictures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The new protocol's variables: the first TRAINED people train; one query per tested person and camera."""
-    names = sorted(pictures)
+def protocol_arrays(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The new protocol's variables: the first TRAINED identities train; one query per test identity and camera."""
+    names = sorted(images)
     labels = np.array([KEYS.index(key_of(name)) + 1 for name in names])
     views = np.array([int(name[6]) for name in names])
-    queries = [np.flatnonzero((labels == pid) & (views == view))[0] for pid in range(TRAINED + 1, len(KEYS) + 1)
-               for view in (1, 2)]  # fmt: skip
+    queries = [
+        np.flatnonzero((labels == pid) & (views == view))[0]
+        for pid in range(TRAINED + 1, len(KEYS) + 1)
+        for view in (1, 2)
+    ]
     gallery = sorted({*np.flatnonzero(labels > TRAINED)} - {*queries})
     filelist = np.empty((len(names), 1), dtype=object)
     filelist[:, 0] = names
@@ -97,10 +102,10 @@ def protocol_file(directory: Path, boxes: str) -> Path:
 
 
 def make_cuhk03(root: Path, *, mat: str = "cuhk03", protocols: str = "cuhk03") -> dict[str, dict[str, np.ndarray]]:
-    """Writes the release below `root`, its parts in the directories `mat` and `protocols`; returns the pictures."""
-    pictures = {boxes: draw_pictures(boxes) for boxes in BOXES}
-    write_mat(root / mat / "cuhk-03.mat", pictures, draw_testsets())
+    """Writes the release below `root`, its parts in the directories `mat` and `protocols`; returns the images."""
+    images = {boxes: make_images(boxes) for boxes in BOXES}
+    write_mat(root / mat / "cuhk-03.mat", images, make_testsets())
     (root / protocols).mkdir(parents=True, exist_ok=True)
     for boxes in BOXES:
-        savemat(protocol_file(root / protocols, boxes), protocol_arrays(pictures[boxes]))
-    return pictures
+        savemat(protocol_file(root / protocols, boxes), protocol_arrays(images[boxes]))
+    return images

@@ -1,4 +1,4 @@
-"""Pictures of one's own in a CSV file."""
+"""Custom images in a CSV file."""
 
 import logging
 
@@ -10,16 +10,16 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.registry import read_dataset
 from tests.datasets.readers.test_custom import paths, write
 from utils.errors import UserError
-from utils.text import format_csv
+from utils.escaping import format_csv
 
-PICTURES = [f"p/{name}.png" for name in "abcdefgh"]
+IMAGES = [f"p/{name}.png" for name in "abcdefgh"]
 
 
-def read(root, text, *, file="data.csv", faults=None, seed=0):
+def read(root, text, *, file="data.csv", errors=None, seed=0):
     (root / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    collected = FileErrors() if faults is None else faults
+    collected = FileErrors() if errors is None else errors
     splits = read_csv(root, collected, file=file, seed=seed, train_share=0.5)
-    if faults is None:
+    if errors is None:
         collected.raise_if_errors("error")
     return splits
 
@@ -36,7 +36,7 @@ GIVEN = (
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_given_splits(tmp_path, delimiter, end, mark, caplog):
-    root = write(tmp_path, *PICTURES)
+    root = write(tmp_path, *IMAGES)
     text = GIVEN.replace(",", delimiter).replace("\n", end)
     with caplog.at_level(logging.INFO):
         splits = read(root, mark + text.encode())
@@ -49,7 +49,7 @@ def test_given_splits(tmp_path, delimiter, end, mark, caplog):
 
 
 def test_paths_are_relative_to_the_root_or_absolute(tmp_path):
-    root = write(tmp_path / "photos", *PICTURES)
+    root = write(tmp_path / "photos", *IMAGES)
     elsewhere = write(tmp_path / "elsewhere", "x.png") / "x.png"
     (root / "lists").mkdir()
     splits = read(root, f"path,pid,split\n./p/a.png,1,test\n{elsewhere},1,test\n", file="lists/mine.csv")
@@ -67,9 +67,9 @@ def test_names_that_a_spreadsheet_would_compute_come_back(tmp_path, name):
     assert [record.path for record in splits.train] == [str(root / name)]
 
 
-def test_everything_is_drawn_without_a_split_column(tmp_path):
-    root = write(tmp_path, *PICTURES)
-    rows = [f"{path}, {index // 2}\n" for index, path in enumerate(PICTURES)]
+def test_everything_is_sampled_without_a_split_column(tmp_path):
+    root = write(tmp_path, *IMAGES)
+    rows = [f"{path}, {index // 2}\n" for index, path in enumerate(IMAGES)]
     splits = read(root, "Path,PID\n" + "".join(rows))
     assert [len(split) for split in (splits.train, splits.query, splits.gallery)] == [4, 2, 2]
     assert not {r.pid for r in splits.train} & {r.pid for r in splits.query}
@@ -79,9 +79,9 @@ def test_everything_is_drawn_without_a_split_column(tmp_path):
     assert paths(backwards.train, root) == paths(splits.train, root)[::-1]
 
 
-def test_test_rows_are_drawn_into_query_and_gallery(tmp_path):
-    root = write(tmp_path, *PICTURES)
-    rows = "".join(f"{path},7,{camera},TEST\n" for path, camera in zip(PICTURES[:4], "xxyz", strict=True))
+def test_test_rows_are_sampled_into_query_and_gallery(tmp_path):
+    root = write(tmp_path, *IMAGES)
+    rows = "".join(f"{path},7,{camera},TEST\n" for path, camera in zip(IMAGES[:4], "xxyz", strict=True))
     splits = read(root, "path,pid,camid,split\np/h.png,5,x,train\n" + rows)
     assert [r.pid for r in splits.train] == [5]
     assert [r.camid for r in splits.query] == [0]
@@ -91,29 +91,31 @@ def test_test_rows_are_drawn_into_query_and_gallery(tmp_path):
 
 
 def test_bad_rows(tmp_path):
-    root = write(tmp_path, *PICTURES)
-    faults = FileErrors()
+    root = write(tmp_path, *IMAGES)
+    errors = FileErrors()
     text = (
         'path,pid,camid,split\np/a.png,1,"two\nlines",train\np/b.png,,x,train\np/c.png,2\n,,,\n\np/d.png,2,x,valid\n'
         "p/none.png,2,x,query\np\\e.png,2,x,query\np/a.png,2,x,query\np//a.png,1,x,train\np/e.png,2,,gallery\n"
         "p/f.png,2,x,gallery\np/g.png,2,x,\np/g.png,2,x,query\n"
     )
-    splits = read(root, text, faults=faults)
+    splits = read(root, text, errors=errors)
     assert [paths(split, root) for split in (splits.train, splits.query, splits.gallery)] == [
-        ["p/a.png"], ["p/g.png"], ["p/f.png"],
-    ]  # fmt: skip
+        ["p/a.png"],
+        ["p/g.png"],
+        ["p/f.png"],
+    ]
     file = root / "data.csv"
-    assert faults.messages == [
+    assert errors.messages == [
         f"{file}, line 4: no pid; fill it in, or remove the row",
         f"{file}, line 5: 2 fields, expected 4: path, pid, camid, split",
         f"{file}, line 8: split valid; expected train, query, gallery, test",
-        f"{file}, line 9: picture {root}/p/none.png does not exist; correct or remove the row",
-        f"{file}, line 10: picture {root}/p\\e.png does not exist; write its path with forward slashes, or correct or "
+        f"{file}, line 9: image {root}/p/none.png does not exist; correct or remove the row",
+        f"{file}, line 10: image {root}/p\\e.png does not exist; write its path with forward slashes, or correct or "
         "remove the row",
         f"{file}, line 15: no split; fill it in, or remove the row",
         f"{file}, line 11: {root}/p/a.png is pid 2, in {file}, line 3 it is 1; correct or remove one of the rows",
         f"{file}, line 12: {root}/p/a.png a second time in split train, as in {file}, line 3; remove one of the rows",
-        f"{file}, line 13: no camid; other pictures have one. Give it to all or to none",
+        f"{file}, line 13: no camid; other images have one. Give it to all or to none",
     ]
 
 
@@ -136,16 +138,16 @@ def test_no_list(tmp_path, text, message):
 
 def test_no_file(tmp_path):
     (tmp_path / "data.csv").touch()
-    with pytest.raises(UserError, match=r"CSV\.FILE date\.csv: .*/date\.csv does not exist; nearest: data\.csv; "):
+    with pytest.raises(UserError, match=r"CSV\.FILE date\.csv: .*/date\.csv does not exist; .*did you mean data\.csv"):
         read_csv(tmp_path, FileErrors(), file="date.csv", seed=0, train_share=0.5)
     with pytest.raises(UserError, match=r"CSV\.FILE \.: .* is a directory"):
         read_csv(tmp_path, FileErrors(), file=".", seed=0, train_share=0.5)
 
 
-def test_a_list_of_faults_alone_ends_in_its_first_fault(tmp_path):
+def test_a_list_of_errors_alone_ends_in_its_first_error(tmp_path):
     (tmp_path / "data.csv").write_text("path,pid\np/a.png,1\np/b.png,1\n")
     opts = ["DATASETS.NAMES", "csv", "DATASETS.ROOT_DIR", str(tmp_path)]
-    with pytest.raises(UserError, match=r"line 2: picture .*a\.png does not exist(.|\n)*1 more such"):
+    with pytest.raises(UserError, match=r"line 2: image .*a\.png does not exist(.|\n)*1 more such"):
         read_dataset(load_cfg(opts=opts))
-    with pytest.raises(UserError, match=r"no pictures for the train set of csv \(data\)"):
+    with pytest.raises(UserError, match=r"no images for the train set of csv \(data\)"):
         read_dataset(load_cfg(opts=[*opts, "DATASETS.ON_BAD_IMAGE", "skip"]))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from config import load_cfg
-from datasets.readers import cuhk03
+from datasets.readers import cuhk03_images
 from datasets.readers.cuhk03 import PUBLISHED, PUBLISHED_CLASSIC, read_cuhk03
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.registry import read_dataset
@@ -23,10 +23,10 @@ from tests.datasets.readers.make_cuhk03 import (
     PEOPLE,
     TEST_SIZE,
     TRAINED,
-    draw_pictures,
-    draw_testsets,
     key_of,
     make_cuhk03,
+    make_images,
+    make_testsets,
 )
 from utils.errors import UserError
 from utils.images import read_image
@@ -50,9 +50,9 @@ def root(released, tmp_path):
 
 
 def read(root, **options):
-    faults = FileErrors()
-    splits = read_cuhk03(root, faults, **options)
-    faults.raise_if_errors("error")
+    errors = FileErrors()
+    splits = read_cuhk03(root, errors, **options)
+    errors.raise_if_errors("error")
     return splits
 
 
@@ -66,12 +66,12 @@ def leftovers(directory):
 
 @pytest.mark.parametrize("boxes", BOXES)
 def test_new_protocol(root, boxes):
-    drawn = draw_pictures(boxes)
+    images = make_images(boxes)
     splits = read(root, boxes=boxes)
     expected = {"train": [], "query": [], "gallery": []}
-    for name in sorted(drawn):  # the rule by which protocol_arrays splits, once more
+    for name in sorted(images):  # the rule by which protocol_arrays splits, once more
         pid, view = KEYS.index(key_of(name)) + 1, int(name[6])
-        first = name == min(other for other in drawn if key_of(other) == key_of(name) and int(other[6]) == view)
+        first = name == min(other for other in images if key_of(other) == key_of(name) and int(other[6]) == view)
         split = "train" if pid <= TRAINED else "query" if first else "gallery"
         expected[split].append((name, pid, view - 1))
     for split in SPLIT_NAMES:
@@ -86,13 +86,13 @@ def test_new_protocol(root, boxes):
     assert read(root, boxes=boxes) == splits
 
 
-def test_boxes_are_kept_apart_and_pictures_are_exact(root):
+def test_boxes_are_kept_apart_and_images_are_exact(root):
     for boxes in BOXES:
         read(root, boxes=boxes)
-        drawn = draw_pictures(boxes)
+        images = make_images(boxes)
         directory = root / "cuhk03" / f"images_{boxes}"
-        assert {path.name for path in directory.iterdir()} == {*drawn, "contents.json"}
-        for name, array in drawn.items():
+        assert {path.name for path in directory.iterdir()} == {*images, "contents.json"}
+        for name, array in images.items():
             np.testing.assert_array_equal(read_image(directory / name), array)
     assert not leftovers(root / "cuhk03")
 
@@ -101,10 +101,10 @@ def test_boxes_are_kept_apart_and_pictures_are_exact(root):
 def test_classic_splits(root, classic_split, caplog):
     caplog.set_level(logging.INFO)
     splits = read(root, boxes="labeled", classic_split=classic_split)
-    drawn, tested = draw_pictures("labeled"), draw_testsets()[classic_split - 1]
+    images, tested = make_images("labeled"), make_testsets()[classic_split - 1]
     assert splits.query == splits.gallery
-    assert names_of(splits.train) == sorted(name for name in drawn if key_of(name) not in tested)
-    assert names_of(splits.query) == sorted(name for name in drawn if key_of(name) in tested)
+    assert names_of(splits.train) == sorted(name for name in images if key_of(name) not in tested)
+    assert names_of(splits.query) == sorted(name for name in images if key_of(name) in tested)
     for record in (*splits.train, *splits.query):
         name = os.path.basename(record.path)
         assert record.pid == KEYS.index(key_of(name)) + 1
@@ -145,7 +145,7 @@ def test_through_the_configuration(root):
     opts = ["DATASETS.NAMES", "cuhk03", "DATASETS.ROOT_DIR", str(root), "DATASETS.CUHK03.BOXES", "labeled"]
     splits = read_dataset(load_cfg(opts=[*opts, "DATASETS.CHECK_COUNTS", "False"]))
     assert splits == read(root, boxes="labeled")
-    with pytest.raises(UserError, match=r"not cuhk03 \(labeled, new protocol\) as published: train: .*7368 pictures"):
+    with pytest.raises(UserError, match=r"not cuhk03 \(labeled, new protocol\) as published: train: .*7368 images"):
         read_dataset(load_cfg(opts=opts))
     opts += ["DATASETS.CUHK03.CLASSIC_SPLIT", "2", "DATASETS.CHECK_COUNTS", "False"]
     assert read_dataset(load_cfg(opts=opts)) == read(root, boxes="labeled", classic_split=2)
@@ -157,7 +157,7 @@ def extract_some_and_wait(root, pipe):
         pipe.send("three people written")
         time.sleep(60)
 
-    cuhk03.tqdm = some
+    cuhk03_images.tqdm = some
     read(root)
 
 
@@ -178,7 +178,7 @@ def test_a_killed_extraction_leaves_nothing_that_looks_complete(root):
     splits = read(root)
     assert leftovers(root / "cuhk03") == [kept.name]
     total = sum(len(getattr(splits, split)) for split in SPLIT_NAMES)
-    assert total == len(draw_pictures("detected"))
+    assert total == len(make_images("detected"))
 
 
 def read_at(root, barrier, pipe):
@@ -216,7 +216,7 @@ def test_a_disk_that_takes_no_more(root):
     message = pipe.recv()
     process.join()
     directory = root / "cuhk03" / "images_detected"
-    assert message.startswith(f"cannot extract the pictures of {root / 'cuhk03' / 'cuhk-03.mat'} to {directory}: ")
+    assert message.startswith(f"cannot extract the images of {root / 'cuhk03' / 'cuhk-03.mat'} to {directory}: ")
     assert "free some space" in message
     assert not directory.exists()
     assert not leftovers(root / "cuhk03")
@@ -245,10 +245,10 @@ def test_folders(root, place):
     assert (splits.root, splits.title) == (str(root / place), "cuhk03 (labeled, folders)")
     for split in SPLIT_NAMES:
         assert [(r.pid, r.camid) for r in getattr(splits, split)] == [(p, c) for p in (0, 2, 4, 6) for c in (0, 1)]
-        assert count(splits, split) == (8, 4)  # pid 0 is a person here
+        assert count(splits, split) == (8, 4)  # pid 0 is an identity here
     assert names_of(splits.query)[:2] == ["0000_c1_20.png", "0000_c2_20.png"]
     assert splits.published == PUBLISHED["labeled"]
-    message = r"not cuhk03 \(labeled, folders\) as published: train: 8 pictures of 4 identities, published 7368"
+    message = r"not cuhk03 \(labeled, folders\) as published: train: 8 images of 4 identities, published 7368"
     with pytest.raises(UserError, match=message):
         check_counts(splits, refuse=True)
 
@@ -277,7 +277,7 @@ def test_folders_in_part(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["person.png", "1_001_1_01.png"])
-def test_a_name_that_does_not_parse_is_a_fault(tmp_path, name):
+def test_a_name_that_does_not_parse_is_an_error(tmp_path, name):
     write_folders(tmp_path / "cuhk03")
     (tmp_path / "cuhk03" / "query" / name).touch()
     with pytest.raises(UserError, match=f"query/{name}: the name does not parse; expected <pid>_c<camera>_<number>"):
@@ -285,8 +285,8 @@ def test_a_name_that_does_not_parse_is_a_fault(tmp_path, name):
 
 
 def test_counts_of_the_real_data_set_add_up():
-    """Every detected and labeled picture has its place in the new protocol."""
-    totals = {boxes: sum(found.pictures for found in counts.values()) for boxes, counts in PUBLISHED.items()}
+    """Every detected and labeled image has its place in the new protocol."""
+    totals = {boxes: sum(found.images for found in counts.values()) for boxes, counts in PUBLISHED.items()}
     assert totals == {"detected": 14097, "labeled": 14096}
     assert PUBLISHED_CLASSIC["train"].identities + PUBLISHED_CLASSIC["query"].identities == 767 + 700
 
@@ -295,5 +295,5 @@ def test_contents_name_what_was_extracted(root):
     read(root)
     contents = json.loads((root / "cuhk03" / "images_detected" / "contents.json").read_text())
     assert contents["people"] == list(PEOPLE)
-    assert contents["testsets"] == [[list(person) for person in testset] for testset in draw_testsets()]
-    assert contents["pictures"] == sorted(draw_pictures("detected"))
+    assert contents["testsets"] == [[list(person) for person in testset] for testset in make_testsets()]
+    assert contents["pictures"] == sorted(make_images("detected"))

@@ -1,4 +1,4 @@
-"""What is wrong with a CUHK03 on disk is told, by file and with what to do."""
+"""Errors of a CUHK03 on disk: each names the file and what to do."""
 
 import os
 import shutil
@@ -14,10 +14,10 @@ from tests.datasets.readers.make_cuhk03 import (
     KEYS,
     NUM_SPLITS,
     PEOPLE,
-    draw_pictures,
-    draw_testsets,
     key_of,
     make_cuhk03,
+    make_images,
+    make_testsets,
     protocol_arrays,
     protocol_file,
     write_mat,
@@ -42,8 +42,13 @@ def root(released, tmp_path):
 def test_nothing_there_says_what_to_do(tmp_path):
     with pytest.raises(UserError) as caught:
         read(tmp_path)
-    for part in ("neither", str(tmp_path / "cuhk03" / "cuhk-03.mat"), "cuhk03_new_protocol_config_detected.mat",
-                 str(tmp_path / "cuhk03-np" / "detected"), "https://github.com/zhunzhong07"):  # fmt: skip
+    for part in (
+        "neither",
+        str(tmp_path / "cuhk03" / "cuhk-03.mat"),
+        "cuhk03_new_protocol_config_detected.mat",
+        str(tmp_path / "cuhk03-np" / "detected"),
+        "https://github.com/zhunzhong07",
+    ):
         assert part in str(caught.value)
     with pytest.raises(UserError, match="DATASETS.ROOT_DIR: the directory .* does not exist"):
         read(tmp_path / "data")
@@ -105,7 +110,7 @@ def test_folders_of_others_are_not_taken(tmp_path):
 def test_a_truncated_mat(root, size):
     path = root / "cuhk03" / "cuhk-03.mat"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(UserError, match=rf"{path}: cannot be opened as HDF5.*; {size} bytes\. It is not whole"):
+    with pytest.raises(UserError, match=rf"{path}: cannot be opened as HDF5.*; {size} bytes\. It is incomplete"):
         read(root)
     assert leftovers(root / "cuhk03") == []
     assert not (root / "cuhk03" / "images_detected").exists()
@@ -116,7 +121,7 @@ def rewrite(root, change):
         change(file)
 
 
-def replace_picture(file, array):
+def replace_image(file, array):
     cells = file[file["detected"][0, 1]]  # of camera pair 2
     file["other"] = array
     cells[2, 1] = file["other"].ref
@@ -128,8 +133,8 @@ def replace_picture(file, array):
         (lambda file: file.pop("detected"), "'detected' cannot be read .*KeyError.* not CUHK03's"),
         (lambda file: file.pop("testsets"), "'testsets' cannot be read"),
         (lambda file: file["detected"].write_direct(np.empty((1, 5), h5py.ref_dtype)), "'detected', camera pair 1"),
-        (lambda file: replace_picture(file, np.zeros((3, 4, 5))), r"2_002_1_03\.png: float64 \(5, 4, 3\); expected"),
-        (lambda file: replace_picture(file, np.zeros((4, 4, 5), np.uint8)), r"2_002_1_03\.png: uint8 \(5, 4, 4\)"),
+        (lambda file: replace_image(file, np.zeros((3, 4, 5))), r"2_002_1_03\.png: float64 \(5, 4, 3\); expected"),
+        (lambda file: replace_image(file, np.zeros((4, 4, 5), np.uint8)), r"2_002_1_03\.png: uint8 \(5, 4, 4\)"),
         (lambda file: file["testsets"].write_direct(np.tile(file["detected"][:], 4)), r"split 1: .*expected 2 columns"),
         (lambda file: file["detected"].write_direct(file["testsets"][:, :5]), "camera pair 1: .*expected 10 columns"),
     ],
@@ -142,28 +147,28 @@ def test_a_mat_with_other_content(root, change, message):
     assert leftovers(root / "cuhk03") == []
 
 
-def test_a_damaged_picture_in_the_mat(root):
+def test_a_damaged_image_in_the_mat(root):
     path = root / "cuhk03" / "cuhk-03.mat"
     with h5py.File(path) as file:
         _, chunk = file[file[file["detected"][0, 0]][2, 1]].id.read_direct_chunk((0, 0, 0))
     path.write_bytes(path.read_bytes().replace(chunk, bytes(len(chunk))))
-    with pytest.raises(UserError, match=r"'detected', picture 1_002_1_03\.png cannot be read \(OSError"):
+    with pytest.raises(UserError, match=r"'detected', image 1_002_1_03\.png cannot be read \(OSError"):
         read(root)
 
 
 @pytest.mark.parametrize("wrong", [(6, 1), (0, 1), (2, PEOPLE[1] + 1), (1, 0)])
 def test_a_classic_split_of_people_who_are_not_there(tmp_path, wrong):
-    testsets = draw_testsets()
+    testsets = make_testsets()
     testsets[4][1] = wrong
-    write_mat(tmp_path / "cuhk03" / "cuhk-03.mat", {"detected": draw_pictures("detected")}, testsets)
+    write_mat(tmp_path / "cuhk03" / "cuhk-03.mat", {"detected": make_images("detected")}, testsets)
     with pytest.raises(UserError, match=f"'testsets', split 5: person {wrong[1]} of camera pair {wrong[0]}; expected"):
         read(tmp_path, classic_split=1)
 
 
-def test_a_person_without_pictures(tmp_path):
-    pictures = {name: array for name, array in draw_pictures("detected").items() if key_of(name) != (2, 2)}
-    write_mat(tmp_path / "cuhk03" / "cuhk-03.mat", {"detected": pictures}, [[(1, 1), (2, 2)]])
-    with pytest.raises(UserError, match="no detected picture of person 2 of camera pair 2"):
+def test_a_person_without_images(tmp_path):
+    images = {name: array for name, array in make_images("detected").items() if key_of(name) != (2, 2)}
+    write_mat(tmp_path / "cuhk03" / "cuhk-03.mat", {"detected": images}, [[(1, 1), (2, 2)]])
+    with pytest.raises(UserError, match="no detected image of person 2 of camera pair 2"):
         read(tmp_path, classic_split=1)
     splits = read_cuhk03(tmp_path, FileErrors(), classic_split=1)
     assert {record.pid for record in splits.train} == {*range(1, 14)} - {1, KEYS.index((2, 2)) + 1}
@@ -182,27 +187,27 @@ def test_contents_that_cannot_be_read(root, content):
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(UserError, match=r"its contents\.json, .* cannot be read .*Rename or delete the directory"):
         read(root, classic_split=1)
-    assert read(root) == splits  # pictures that torchreid extracted serve the new protocol too
+    assert read(root) == splits  # images that torchreid extracted serve the new protocol too
 
 
 @pytest.mark.parametrize("classic_split", [0, 1])
-def test_a_missing_picture_is_a_fault(root, classic_split):
+def test_a_missing_image_is_an_error(root, classic_split):
     before = read(root, classic_split=classic_split)
     missing = before.train[3].path
     os.unlink(missing)
     with pytest.raises(UserError, match=f"{missing}: missing, named by .*rename .*images_detected"):
         read(root, classic_split=classic_split)
-    faults = FileErrors()
-    splits = read_cuhk03(root, faults, classic_split=classic_split)
+    errors = FileErrors()
+    splits = read_cuhk03(root, errors, classic_split=classic_split)
     assert splits.train == before.train[:3] + before.train[4:]
-    assert len(faults.messages) == 1
+    assert len(errors.messages) == 1
 
 
 def test_no_split_file(root):
     protocol_file(root / "cuhk03", "labeled").unlink()
     with pytest.raises(UserError, match=r"config_labeled\.mat not found in .*Download it from https://github\.com"):
         read(root, boxes="labeled")
-    assert not (root / "cuhk03" / "images_labeled").exists()  # told before the extraction
+    assert not (root / "cuhk03" / "images_labeled").exists()  # an error before the extraction
     read(root, boxes="labeled", classic_split=1)
 
 
@@ -229,7 +234,7 @@ def test_a_split_file_that_is_none(root, content):
     ],
 )
 def test_a_malformed_split_file(root, change, message):
-    arrays = protocol_arrays(draw_pictures("detected"))
+    arrays = protocol_arrays(make_images("detected"))
     change(arrays)
     savemat(protocol_file(root / "cuhk03", "detected"), arrays)
     with pytest.raises(UserError, match=message):

@@ -7,14 +7,14 @@ KEY = "To leave out what is damaged, with a warning: DATASETS.ON_BAD_IMAGE skip"
 
 
 def collect(*messages):
-    faults = FileErrors()
+    errors = FileErrors()
     for message in messages:
-        faults.add(message)
-    return faults
+        errors.add(message)
+    return errors
 
 
 @pytest.mark.parametrize("on_bad_image", ["error", "skip"])
-def test_no_fault_is_no_word(caplog, on_bad_image):
+def test_no_error_is_no_word(caplog, on_bad_image):
     caplog.set_level("DEBUG")
     collect().raise_if_errors(on_bad_image)
     assert caplog.records == []
@@ -25,13 +25,13 @@ def test_keeps_the_messages_in_their_order():
     assert collect().messages == []
 
 
-def test_one_fault_is_the_error():
+def test_one_error_is_the_error():
     with pytest.raises(UserError) as caught:
         collect("a.jpg: empty").raise_if_errors("error")
     assert str(caught.value) == f"a.jpg: empty\n{KEY}"
 
 
-def test_of_several_the_first_is_told_and_the_others_counted():
+def test_of_several_the_first_is_reported_and_the_others_counted():
     with pytest.raises(UserError) as caught:
         collect("a.jpg: empty", "b.jpg: small", "c.jpg: large").raise_if_errors("error")
     assert str(caught.value) == f"a.jpg: empty\n2 more such; of a data set, python -m datasets check lists them\n{KEY}"
@@ -39,13 +39,13 @@ def test_of_several_the_first_is_told_and_the_others_counted():
 
 @pytest.mark.parametrize(("count", "end"), [(1, "0.jpg: empty"), (5, "4.jpg: empty"), (6, "4.jpg: empty; ...")])
 def test_skip_counts_and_quotes_the_first_five(caplog, count, end):
-    faults = collect(*(f"{index}.jpg: empty" for index in range(count)))
-    faults.raise_if_errors("skip")
+    errors = collect(*(f"{index}.jpg: empty" for index in range(count)))
+    errors.raise_if_errors("skip")
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith(f"DATASETS.ON_BAD_IMAGE skip: left out {count}, 0.jpg: empty")
     assert record.getMessage().endswith(end)
-    assert len(faults.messages) == count
+    assert len(errors.messages) == count
 
 
 def test_percent_signs_are_text(caplog):

@@ -21,7 +21,7 @@ def find(root, names=NAMES, inside=INSIDE, **options):
     return find_directory(root, names, inside, title="Market-1501", download="Unpack it into data/.", **options)
 
 
-def told(root, **options):
+def error_of(root, **options):
     with pytest.raises(UserError) as caught:
         find(root, **options)
     return str(caught.value)
@@ -56,17 +56,19 @@ def test_files_may_be_inside(tmp_path):
 
 def test_nowhere(tmp_path):
     first, second = (tmp_path / name for name in NAMES)
-    assert told(tmp_path) == f"Market-1501 not found: neither {first} nor {second} exists.\nUnpack it into data/."
-    assert told(tmp_path, names=NAMES[:1]) == f"Market-1501 not found: {first} does not exist.\nUnpack it into data/."
+    assert error_of(tmp_path) == f"Market-1501 not found: neither {first} nor {second} exists.\nUnpack it into data/."
+    assert (
+        error_of(tmp_path, names=NAMES[:1]) == f"Market-1501 not found: {first} does not exist.\nUnpack it into data/."
+    )
 
 
 def test_no_root(tmp_path):
     message = "Market-1501 not found: DATASETS.ROOT_DIR: {}. Unpack it into data/."
-    assert told(tmp_path / "a") == message.format(f"the directory {tmp_path / 'a'} does not exist")
+    assert error_of(tmp_path / "a") == message.format(f"the directory {tmp_path / 'a'} does not exist")
     (tmp_path / "a").touch()
-    assert told(tmp_path / "a") == message.format(f"{tmp_path / 'a'} is a file")
+    assert error_of(tmp_path / "a") == message.format(f"{tmp_path / 'a'} is a file")
     (tmp_path / "b").symlink_to("nowhere")
-    assert told(tmp_path / "b") == message.format(f"the directory {tmp_path / 'b'} does not exist")
+    assert error_of(tmp_path / "b") == message.format(f"the directory {tmp_path / 'b'} does not exist")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_the_directory_itself_as_root(tmp_path, monkeypatch):
 
 def test_several_directories_with_its_content(tmp_path):
     first, second = make(tmp_path / "Market"), make(tmp_path / "old" / NAMES[0])
-    assert told(tmp_path) == (
+    assert error_of(tmp_path) == (
         f"Market-1501: several directories have its content: {first}, {second}. Set DATASETS.ROOT_DIR to the one to "
         f"read, or give it the name {tmp_path / NAMES[0]}"
     )
@@ -108,27 +110,29 @@ def test_where_nothing_is_looked_for(tmp_path):
     make(tmp_path / "images" / NAMES[0])
     (tmp_path / "images" / "x.jpg").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
-    assert "not found: neither" in told(tmp_path)
+    assert "not found: neither" in error_of(tmp_path)
 
 
 def test_the_content_of_another_data_set(tmp_path):
     place = make(tmp_path / "DukeMTMC-reID")
-    assert f"{place} holds {', '.join(INSIDE)}, but the images of another" in told(tmp_path, fits=lambda place: False)
+    assert f"{place} holds {', '.join(INSIDE)}, but the images of another" in error_of(
+        tmp_path, fits=lambda place: False
+    )
 
 
 def test_names_in_another_case(tmp_path):
     make(tmp_path / "Market1501", ["query"])
-    assert f"found {tmp_path / 'Market1501'}, expected {tmp_path / 'market1501'}: rename it" in told(tmp_path)
+    assert f"found {tmp_path / 'Market1501'}, expected {tmp_path / 'market1501'}: rename it" in error_of(tmp_path)
     (tmp_path / "Market1501").rename(tmp_path / "market1501")
     make(tmp_path / "market1501", ["bounding_box_train"])
     (tmp_path / "market1501" / "query").rename(tmp_path / "market1501" / "Query")
     place = tmp_path / "market1501"
-    assert f"found {place / 'Query'}, expected {place / 'query'}: rename it" in told(tmp_path)
+    assert f"found {place / 'Query'}, expected {place / 'query'}: rename it" in error_of(tmp_path)
 
 
 def test_names_that_differ_by_case_alone(tmp_path):
     make(tmp_path / "MSMT17", ["query"])
-    assert told(tmp_path, names=("MSMT17", "msmt17")).startswith(
+    assert error_of(tmp_path, names=("MSMT17", "msmt17")).startswith(
         f"Market-1501: {tmp_path / 'MSMT17'}: bounding_box_train missing; expected bounding_box_train, query; it "
         "holds query."
     )
@@ -138,7 +142,7 @@ def test_names_that_differ_by_case_alone(tmp_path):
 def test_an_archive_that_is_not_unpacked(tmp_path, archive):
     (tmp_path / "other.zip").touch()
     (tmp_path / archive).touch()
-    assert told(tmp_path) == (
+    assert error_of(tmp_path) == (
         f"Market-1501 not found: found the archive {tmp_path / archive}, which is not unpacked yet: unpack it into "
         f"{tmp_path}/"
     )
@@ -149,14 +153,14 @@ def test_an_archive_inside(tmp_path):
     (place / "bounding_box_train.tar").touch()
     assert (
         f"found the archive {place / 'bounding_box_train.tar'}, which is not unpacked yet: unpack it into {place}/"
-        in (told(tmp_path))
+        in (error_of(tmp_path))
     )
 
 
 def test_half_unpacked(tmp_path):
     place = make(tmp_path / NAMES[1], ["query"])
     (tmp_path / "other.zip").touch()
-    assert told(tmp_path) == (
+    assert error_of(tmp_path) == (
         f"Market-1501: {place}: bounding_box_train missing; expected bounding_box_train, query; it holds query. The "
         "archive is not fully unpacked, or this is another directory level"
     )
@@ -164,11 +168,11 @@ def test_half_unpacked(tmp_path):
 
 @as_user
 @pytest.mark.parametrize("name", ["lost+found", NAMES[0]])
-def test_directories_that_must_not_be_read_are_passed_over(tmp_path, name):
+def test_directories_that_that_cannot_be_read_are_skipped(tmp_path, name):
     closed = tmp_path / name
     closed.mkdir(mode=0)
     try:
-        assert "not found: neither" in told(tmp_path) or "missing; expected" in told(tmp_path)
+        assert "not found: neither" in error_of(tmp_path) or "missing; expected" in error_of(tmp_path)
         assert find(make(tmp_path / NAMES[1]).parent) == tmp_path / NAMES[1]
     finally:
         closed.chmod(0o700)
@@ -179,9 +183,9 @@ def test_a_root_that_must_not_be_read(tmp_path):
     closed = tmp_path / "data"
     closed.mkdir(mode=0o300)
     try:
-        assert told(closed).startswith("Market-1501 not found: neither")
+        assert error_of(closed).startswith("Market-1501 not found: neither")
         closed.chmod(0)
-        assert told(closed).startswith("Market-1501 not found: neither")
+        assert error_of(closed).startswith("Market-1501 not found: neither")
         with pytest.raises(PermissionError):
             find(closed / "a")
     finally:

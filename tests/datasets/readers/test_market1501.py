@@ -3,11 +3,11 @@ import pytest
 from PIL import Image
 
 from config import load_cfg
-from datasets.images import resize
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.market1501 import read_market1501
 from datasets.readers.registry import read_dataset
 from datasets.readers.validation import check_counts, count
+from datasets.transforms import resize
 from utils.errors import UserError
 
 NAMES = {
@@ -32,9 +32,9 @@ def write_tree(root, name="market1501", names=NAMES):
 
 
 def read(root, **options):
-    faults = FileErrors()
-    splits = read_market1501(root, faults, **options)
-    faults.raise_if_errors("error")
+    errors = FileErrors()
+    splits = read_market1501(root, errors, **options)
+    errors.raise_if_errors("error")
     return splits
 
 
@@ -61,6 +61,17 @@ def test_reads_a_directory_of_another_name(tmp_path, name):
     assert [r.path for r in splits.query] == [str(directory / "query" / file) for file in NAMES["query"]]
 
 
+@pytest.mark.parametrize("name", ["market", "Market-1501", "my_market_subset"])
+def test_a_synthetic_set_stands_for_it_by_its_name(tmp_path, name):
+    directory = write_tree(tmp_path, name)
+    (directory / "manifest.json").touch()
+    (write_tree(tmp_path, "synthetic") / "manifest.json").touch()
+    assert read(tmp_path).root == str(directory)
+    (directory / "export.json").touch()  # a corrupted copy of one
+    with pytest.raises(UserError, match="the images of another data set"):
+        read(tmp_path)
+
+
 def test_the_layout_with_other_names_is_another_data_set(tmp_path):
     duke = {folder: ["0002_c1_f0044158.jpg", "0002_c2_f0044158.jpg"] for folder in NAMES}
     directory = write_tree(tmp_path, "DukeMTMC-reID", duke)
@@ -71,10 +82,10 @@ def test_the_layout_with_other_names_is_another_data_set(tmp_path):
 def test_counts_against_the_published_ones(tmp_path, caplog):
     write_tree(tmp_path)
     splits = read(tmp_path)
-    assert count(splits, "gallery") == (3, 2)  # the distractor is a picture, of no identity
+    assert count(splits, "gallery") == (3, 2)  # the distractor is an image, of no identity
     message = (
-        "not market1501 as published: train: 3 pictures of 2 identities, published 12936 pictures of 751 identities; "
-        "query: 2 .* 3368 pictures of 750 identities; gallery: 3 .* of 750 identities; cameras: 5, published 6"
+        "not market1501 as published: train: 3 images of 2 identities, published 12936 images of 751 identities; "
+        "query: 2 .* 3368 images of 750 identities; gallery: 3 .* of 750 identities; cameras: 5, published 6"
     )
     with pytest.raises(UserError, match=message):
         check_counts(splits, refuse=True)
@@ -86,8 +97,12 @@ def test_missing_data_set_says_what_to_do(tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError) as caught:
         read(tmp_path / "data")
-    for part in (str(tmp_path / "data" / "market1501"), "Market-1501-v15.09.15.zip", "DATASETS.ROOT_DIR",
-                 "configs/Synthetic/cfat.yml"):  # fmt: skip
+    for part in (
+        str(tmp_path / "data" / "market1501"),
+        "Market-1501-v15.09.15.zip",
+        "DATASETS.ROOT_DIR",
+        "configs/Synthetic/cfat.yml",
+    ):
         assert part in str(caught.value)
 
 
@@ -122,10 +137,13 @@ def test_junk_is_minus_one_alone_and_digits_are_ascii(tmp_path, name):
         read(tmp_path, own_subset=True)
 
 
-def test_one_identity_written_in_several_ways_is_told(tmp_path, caplog):
+def test_one_identity_written_in_several_ways_is_reported(tmp_path, caplog):
     directory = write_tree(tmp_path, names={**NAMES, "query": [*NAMES["query"], "3_c1s1_1_1.jpg"]})
     assert [r.pid for r in read(tmp_path).query] == [1, 3, 3]
-    assert f"{directory}: 1 identities are written in several ways, and are one each" in caplog.text
+    assert (
+        f"{directory}: 1 identities are written in several ways; pids are numbers there, so each is one identity"
+        in caplog.text
+    )
     assert "0003 = 3" in caplog.text
 
 
@@ -136,12 +154,12 @@ def configure(root, *opts):
 def test_empty_splits(tmp_path):
     for split, folder in (("train", "bounding_box_train"), ("query", "query"), ("gallery", "bounding_box_test")):
         directory = write_tree(tmp_path / split, names={**NAMES, folder: []})
-        with pytest.raises(UserError, match=f"{directory}: no pictures for the {split} set of market1501"):
+        with pytest.raises(UserError, match=f"{directory}: no images for the {split} set of market1501"):
             read_dataset(configure(tmp_path / split))
     assert read_dataset(configure(tmp_path / "train"), with_train=False).train == ()
 
 
-def test_damaged_pictures_are_told_before_training_or_left_out(tmp_path, caplog):
+def test_damaged_images_are_reported_before_training_or_left_out(tmp_path, caplog):
     directory = write_tree(tmp_path)
     damaged = directory / "query" / NAMES["query"][0]
     damaged.write_bytes(damaged.read_bytes()[:300])
@@ -154,21 +172,19 @@ def test_damaged_pictures_are_told_before_training_or_left_out(tmp_path, caplog)
     assert "1 more such; of a data set, python -m datasets check lists them" in str(caught.value)
     splits = read_dataset(configure(tmp_path, "DATASETS.ON_BAD_IMAGE", "skip"))
     assert [len(split) for split in (splits.train, splits.query, splits.gallery)] == [3, 1, 3]
-    assert "ON_BAD_IMAGE skip: left out 2, picture" in caplog.text
-    assert len(read_dataset(configure(tmp_path, "DATASETS.CHECK_PICTURES", "False")).query) == 2
+    assert "ON_BAD_IMAGE skip: left out 2, " in caplog.text
+    assert len(read_dataset(configure(tmp_path, "DATASETS.CHECK_IMAGES", "False")).query) == 2
     (directory / "query" / "holiday.jpg").touch()
     splits = read_dataset(configure(tmp_path, "DATASETS.ON_BAD_IMAGE", "skip", "DATASETS.CHECK_COUNTS", "True"))
     assert len(splits.query) == 1  # what was skipped is no reason to refuse the counts
 
 
-def test_pictures_a_level_too_deep(tmp_path):
+def test_images_a_level_too_deep(tmp_path):
     directory = write_tree(tmp_path)
     (directory / "query").rename(directory / "deep")
     (directory / "query").mkdir()
     (directory / "deep").rename(directory / "query" / "query")
-    with pytest.raises(
-        UserError, match=rf"{directory}/query: no picture in it, but query/{NAMES['query'][0]} below it"
-    ):
+    with pytest.raises(UserError, match=rf"{directory}/query: no image in it, but query/{NAMES['query'][0]} below it"):
         read(tmp_path)
 
 

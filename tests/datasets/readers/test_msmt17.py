@@ -36,8 +36,8 @@ def write_list(directory, split, lines):
 
 
 def read(root, **options):
-    faults = FileErrors()
-    return read_msmt17(root, faults, **options), faults.messages
+    errors = FileErrors()
+    return read_msmt17(root, errors, **options), errors.messages
 
 
 @pytest.mark.parametrize("version", ["V1", "V2"])
@@ -46,9 +46,9 @@ def read(root, **options):
 def test_reads_both_versions(tmp_path, caplog, version, name, asked):
     directory = write_tree(tmp_path, version, name)
     caplog.set_level("INFO")
-    splits, faults = read(tmp_path, version=version if asked else "auto")
+    splits, errors = read(tmp_path, version=version if asked else "auto")
     train, test = (directory / folder for folder in FOLDERS[version])
-    assert faults == []
+    assert errors == []
     assert [(r.path, r.pid, r.camid) for r in splits.train] == [  # in the order of the paths, not of the lists
         (str(train / "0000/0000_000_01_0303morning_0008_0.jpg"), 0, 0),
         (str(train / "0000/0000_001_02_0113noon_0020_1.jpg"), 0, 1),
@@ -72,9 +72,9 @@ def test_published_counts(tmp_path):
         check_counts(read(tmp_path)[0], refuse=True)
     assert str(caught.value).startswith(
         f"{directory}: not msmt17 (MSMT17_V1) as published: "
-        "train: 3 pictures of 2 identities, published 32621 pictures of 1041 identities; "
-        "query: 1 pictures of 1 identities, published 11659 pictures of 3060 identities; "
-        "gallery: 2 pictures of 2 identities, published 82161 pictures of 3060 identities; "
+        "train: 3 images of 2 identities, published 32621 images of 1041 identities; "
+        "query: 1 images of 1 identities, published 11659 images of 3060 identities; "
+        "gallery: 2 images of 2 identities, published 82161 images of 3060 identities; "
         "cameras: 6, published 15."
     )
 
@@ -159,49 +159,49 @@ NUMBERS = r"expected a pid that is the directory's, 0 to 3059, and a camera of 1
         (LISTS["query"][0], "0000_000_03_0303afternoon_0008_0.jpg a second time, as in {query}, line 1; remove one"),
     ],
 )
-def test_faults_of_lines(tmp_path, line, message):
+def test_errors_of_lines(tmp_path, line, message):
     directory = write_tree(tmp_path)
     write_list(directory, "gallery", [*LISTS["gallery"], "", line])
-    splits, (fault,) = read(tmp_path)
+    splits, (error,) = read(tmp_path)
     path = directory / "list_gallery.txt"
-    assert fault.startswith(f"{path}, line 4: ")
-    assert message.format(list=path, query=directory / "list_query.txt") in fault
-    assert len(splits.gallery) == 2  # the fault alone is left out
+    assert error.startswith(f"{path}, line 4: ")
+    assert message.format(list=path, query=directory / "list_query.txt") in error
+    assert len(splits.gallery) == 2  # the error alone is left out
 
 
-def test_faults_of_training_lines(tmp_path):
+def test_errors_of_training_lines(tmp_path):
     directory = write_tree(tmp_path)
     wrong = "1041/1041_001_04_0303morning_0008_0.jpg 1041"
     write_list(directory, "val", [*LISTS["val"], LISTS["train"][0], wrong])
-    splits, faults = read(tmp_path)
-    assert f"a second time, as in {directory / 'list_train.txt'}, line 1" in faults[0]
-    assert f"{directory / 'list_val.txt'}, line 3: 1041/1041_001" in faults[1]
-    assert "0 to 1040" in faults[1]
-    assert len(faults) == 2
+    splits, errors = read(tmp_path)
+    assert f"a second time, as in {directory / 'list_train.txt'}, line 1" in errors[0]
+    assert f"{directory / 'list_val.txt'}, line 3: 1041/1041_001" in errors[1]
+    assert "0 to 1040" in errors[1]
+    assert len(errors) == 2
     assert len(splits.train) == 3
 
 
-def test_a_missing_picture_names_list_line_and_picture(tmp_path):
+def test_a_missing_image_names_list_line_and_image(tmp_path):
     directory = write_tree(tmp_path)
-    picture = directory / "train" / LISTS["train"][1].split()[0]
-    picture.unlink()
-    picture.symlink_to("nowhere.jpg")
-    splits, faults = read(tmp_path)
-    assert faults == [
-        f"{directory / 'list_train.txt'}, line 2: picture {picture} does not exist; unpack the archive again, or "
+    image = directory / "train" / LISTS["train"][1].split()[0]
+    image.unlink()
+    image.symlink_to("nowhere.jpg")
+    splits, errors = read(tmp_path)
+    assert errors == [
+        f"{directory / 'list_train.txt'}, line 2: image {image} does not exist; unpack the archive again, or "
         "remove the line"
     ]
     assert len(splits.train) == 2
 
 
-def test_pictures_may_be_links(tmp_path):
+def test_images_may_be_links(tmp_path):
     directory = write_tree(tmp_path)
-    picture = directory / "train" / LISTS["train"][1].split()[0]
-    picture.rename(tmp_path / "moved.jpg")
-    picture.symlink_to(tmp_path / "moved.jpg")
-    (picture.parent / "loop.jpg").symlink_to("loop.jpg")
-    splits, faults = read(tmp_path)
-    assert faults == []
+    image = directory / "train" / LISTS["train"][1].split()[0]
+    image.rename(tmp_path / "moved.jpg")
+    image.symlink_to(tmp_path / "moved.jpg")
+    (image.parent / "loop.jpg").symlink_to("loop.jpg")
+    splits, errors = read(tmp_path)
+    assert errors == []
     assert len(splits.train) == 3
 
 
@@ -209,8 +209,8 @@ def test_how_lists_may_be_saved(tmp_path):
     directory = write_tree(tmp_path)
     spaced = "\r\n".join([*LISTS["gallery"], "", "  "]).replace(" ", " \t ")
     (directory / "list_gallery.txt").write_bytes(b"\xef\xbb\xbf" + spaced.encode())
-    splits, faults = read(tmp_path)
-    assert faults == []
+    splits, errors = read(tmp_path)
+    assert errors == []
     assert [r.pid for r in splits.gallery] == [0, 3059]
     (directory / "list_gallery.txt").write_bytes(spaced.encode("utf-16"))
     with pytest.raises(UserError, match=r"list_gallery\.txt: is not UTF-8 text \(.*; expected lines like 0000/"):

@@ -23,7 +23,7 @@ from utils.structures import Condition
         ("/disk/b.jpg", "lists", "/disk/b.jpg"),
         ("/disk/a/../b.jpg", "/data", "/disk/b.jpg"),
         ("/data/..b.jpg", "/data", "..b.jpg"),
-        ("/data/jose\u0301.jpg", "/data", "jose\u0301.jpg"),  # as it is written: what was drawn before stays
+        ("/data/jose\u0301.jpg", "/data", "jose\u0301.jpg"),  # as it is written: what was corrupted before stays
     ],
 )
 def test_labels(path, root, label):
@@ -42,12 +42,22 @@ def test_links_and_relative_roots(tmp_path, monkeypatch):
 
 
 def corrupted(root, file):
-    opts = ["DATASETS.NAMES", "csv", "DATASETS.ROOT_DIR", str(root), "DATASETS.CSV.FILE", file,
-            "DATALOADER.NUM_WORKERS", "0", "DATASETS.SPLIT.TRAIN_SHARE", "0.5"]  # fmt: skip
+    opts = [
+        "DATASETS.NAMES",
+        "csv",
+        "DATASETS.ROOT_DIR",
+        str(root),
+        "DATASETS.CSV.FILE",
+        file,
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "DATASETS.SPLIT.TRAIN_SHARE",
+        "0.5",
+    ]
     data = make_dataloader(load_cfg(opts=opts), with_train=False)
     names = [record.path.rsplit("/", 1)[-1] for record in data.splits.gallery]
-    pictures = [data.read_test_image("gallery", index, Condition("random"), 0) for index in range(len(names))]
-    return {name: picture.tobytes() for name, picture in zip(names, pictures, strict=True)}
+    images = [data.read_test_image("gallery", index, Condition("random"), 0) for index in range(len(names))]
+    return {name: image.tobytes() for name, image in zip(names, images, strict=True)}
 
 
 def test_a_moved_list_gives_the_same_corruptions(tmp_path):
@@ -65,7 +75,7 @@ def test_a_moved_list_gives_the_same_corruptions(tmp_path):
     assert corrupted(tmp_path / "m", "data.csv") == found[2]
 
 
-def test_queries_are_drawn_alike_wherever_the_list_lies(tmp_path):
+def test_queries_are_sampled_alike_wherever_the_list_lies(tmp_path):
     names = [f"{name}.png" for name in "abcd"]
     rows = [f"{tmp_path}/m/{name},1,test\n" for name in names] + [f"{name},1,test\n" for name in names]
     write(tmp_path / "m", *names)

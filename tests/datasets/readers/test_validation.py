@@ -22,7 +22,7 @@ def test_count():
     assert count(replace(SPLITS, train=()), "train") == (0, 0)
 
 
-def test_distractors_are_pictures_of_no_one():
+def test_distractors_are_images_of_no_one():
     with_distractors = replace(SPLITS, has_distractors=True)
     assert [count(with_distractors, split) for split in ("train", "query", "gallery")] == [(3, 2), (2, 1), (4, 2)]
     assert count(replace(with_distractors, gallery=records(0, 0)), "gallery") == (2, 0)
@@ -45,16 +45,16 @@ def test_what_is_not_published_is_not_compared(published):
     assert differences(replace(SPLITS, published=published)) == {}
 
 
-TRAIN = "train: 3 pictures of 2 identities"
+TRAIN = "train: 3 images of 2 identities"
 
 
 @pytest.mark.parametrize(
     ("published", "cameras", "expected"),
     [
-        ({**PUBLISHED, "train": Counts(4, 2)}, 3, f"{TRAIN}, published 4 pictures of 2 identities"),
-        ({**PUBLISHED, "train": Counts(3, 1)}, 3, f"{TRAIN}, published 3 pictures of 1 identities"),
+        ({**PUBLISHED, "train": Counts(4, 2)}, 3, f"{TRAIN}, published 4 images of 2 identities"),
+        ({**PUBLISHED, "train": Counts(3, 1)}, 3, f"{TRAIN}, published 3 images of 1 identities"),
         ({"train": Counts(None, 9)}, 3, f"{TRAIN}, published 9 identities"),
-        ({"train": Counts(9, None)}, 3, f"{TRAIN}, published 9 pictures"),
+        ({"train": Counts(9, None)}, 3, f"{TRAIN}, published 9 images"),
         (PUBLISHED, 6, "cameras: 3, published 6"),
     ],
 )
@@ -70,7 +70,7 @@ def test_an_empty_split_differs():
 def test_check_counts_refuses_or_warns(caplog):
     splits = replace(SPLITS, version="V2", published={**PUBLISHED, "train": Counts(4, 2)}, published_cameras=6)
     message = (
-        "data/market1501: not market1501 (V2) as published: train: 3 pictures of 2 identities, published 4 pictures of "
+        "data/market1501: not market1501 (V2) as published: train: 3 images of 2 identities, published 4 images of "
         "2 identities; cameras: 3, published 6"
     )
     with pytest.raises(UserError) as caught:
@@ -87,6 +87,6 @@ def test_check_counts_refuses_or_warns(caplog):
 def test_empty_splits(split):
     check_not_empty(SPLITS, ("train", "query", "gallery"))
     empty = replace(SPLITS, **{split: ()})
-    with pytest.raises(UserError, match=f"^data/market1501: no pictures for the {split} set of market1501; unpack"):
+    with pytest.raises(UserError, match=f"^data/market1501: no images for the {split} set of market1501; unpack"):
         check_not_empty(empty, ("train", "query", "gallery"))
     check_not_empty(empty, tuple({"train", "query", "gallery"} - {split}))

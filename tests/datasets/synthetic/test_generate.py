@@ -37,7 +37,7 @@ def digests(directory):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    return synthesize(tmp_path_factory.mktemp("drawn") / "synthetic", SMALL, workers=1)
+    return synthesize(tmp_path_factory.mktemp("small") / "synthetic", SMALL, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def copy(small, tmp_path):
 def test_layout_of_market1501(small):
     splits = read_market_layout(small, FileErrors(), name="synthetic")
     assert len(splits.train) == 3 * 3 * 2
-    assert len(splits.query) == 3 * 3  # a picture for each test identity and camera
+    assert len(splits.query) == 3 * 3  # an image for each test identity and camera
     assert {r.pid for r in splits.train} == {1, 2, 3}
     assert {r.pid for r in splits.query} == {4, 5, 6}
     assert {r.pid for r in splits.gallery} == {0, 4, 5, 6}  # distractors; junk is dropped by the reader
@@ -72,27 +72,27 @@ def test_the_same_bytes_from_any_number_of_workers(small, tmp_path):
     assert digests(synthesize(tmp_path / "two", SMALL, workers=2)) == digests(small)
 
 
-def test_another_seed_draws_other_people(small, tmp_path):
+def test_another_seed_renders_other_images(small, tmp_path):
     other = digests(synthesize(tmp_path / "other", SyntheticSettings(6, 3, 2, seed=6), workers=1))
     own = digests(small)
     assert set(other) == set(own)
     assert not set(other.values()) & set(own.values())
 
 
-def test_manifest_says_what_made_it(small):
+def test_the_manifest_holds_settings_counts_and_digest(small):
     manifest = json.loads((small / "manifest.json").read_text())
     assert manifest["settings"] == {"num_identities": 6, "num_cameras": 3, "images_per_camera": 2, "seed": 5}
     assert manifest["counts"]["bounding_box_train"] == 18
     assert len(manifest["sha256"]) == 64
 
 
-def test_a_whole_set_is_used_as_it_is(copy):
+def test_a_complete_set_is_not_changed(copy):
     before = (copy / "manifest.json").stat().st_mtime_ns
     assert ensure_synthetic(copy.parent, settings=SMALL) == copy
     assert (copy / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_hidden_files_are_no_part_of_a_set(copy):
+def test_hidden_files_are_ignored(copy):
     for name in ("._0001_c1s1_000601_01.jpg", ".DS_Store"):
         (copy / "query" / name).touch()
     assert ensure_synthetic(copy.parent, settings=SMALL) == copy
@@ -102,7 +102,7 @@ def remove_manifest(directory):
     (directory / "manifest.json").unlink()
 
 
-def remove_picture(directory):
+def remove_image(directory):
     next((directory / "query").iterdir()).unlink()
 
 
@@ -115,10 +115,10 @@ def damage_manifest(directory):
     [
         (remove_manifest, "manifest.json cannot be read"),
         (damage_manifest, "manifest.json cannot be read"),
-        (remove_picture, "is not whole: found .*'query': 8.* says .*'query': 9"),
+        (remove_image, "is incomplete: found .*'query': 8.* says .*'query': 9"),
     ],
 )
-def test_a_set_that_is_not_whole_is_never_used_nor_overwritten(copy, small, damage, message):
+def test_an_incomplete_set_is_neither_used_nor_overwritten(copy, small, damage, message):
     damage(copy)
     before = digests(copy)
     with pytest.raises(UserError, match=message) as caught:
@@ -128,31 +128,31 @@ def test_a_set_that_is_not_whole_is_never_used_nor_overwritten(copy, small, dama
     assert digests(synthesize(copy, SMALL, workers=1, force=True)) == digests(small)
 
 
-def test_another_set_is_named(copy):
-    with pytest.raises(UserError, match="holds another synthetic set: seed is 5, asked for 9"):
+def test_other_settings_are_named(copy):
+    with pytest.raises(UserError, match="holds another synthetic set: seed is 5, expected 9"):
         ensure_synthetic(copy.parent, settings=SyntheticSettings(6, 3, 2, seed=9))
 
 
-def test_another_set_is_read_where_counts_do_not_matter(copy):
+def test_other_settings_are_read_without_check_counts(copy):
     opts = ["DATASETS.NAMES", "synthetic", "DATASETS.ROOT_DIR", str(copy.parent)]
     with pytest.raises(UserError, match="read it as it is with DATASETS.CHECK_COUNTS False"):
         read_dataset(load_cfg(opts=opts))
     assert len(read_dataset(load_cfg(opts=[*opts, "DATASETS.CHECK_COUNTS", "False"])).query) == 9
 
 
-def test_force_replaces_nothing_foreign(copy):
+def test_force_replaces_no_other_files(copy):
     (copy / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"was not replaced: it holds thesis\.tex"):
         synthesize(copy, SMALL, force=True)
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the synthetic set"):
         ensure_synthetic(tmp_path / "file" / "data", settings=SMALL)
 
 
-def test_a_killed_build_leaves_no_set_and_the_next_one_makes_it(tmp_path):
+def test_a_killed_run_leaves_no_set_and_the_next_one_completes_it(tmp_path):
     program = (
         "from datasets.synthetic.generate import *; "
         f"synthesize({str(tmp_path / 'synthetic')!r}, SyntheticSettings(num_identities=60), workers=1)"
@@ -160,7 +160,7 @@ def test_a_killed_build_leaves_no_set_and_the_next_one_makes_it(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, start_new_session=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob(".synthetic-*/bounding_box_train/*.jpg"))) < 20:
-        assert process.poll() is None, "the build ended before it could be killed"
+        assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
@@ -171,27 +171,27 @@ def test_a_killed_build_leaves_no_set_and_the_next_one_makes_it(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"synthetic", ".synthetic.lock"}
 
 
-def build_slowly(root, started, results):
-    from datasets.synthetic import generate as synthetic
+def synthesize_slowly(root, started, results):
+    from datasets.synthetic import generate
 
-    draw = synthetic.render_image
-    synthetic.render_image = lambda *arguments: (started.set(), time.sleep(0.02), draw(*arguments))[-1]
-    synthetic.os.cpu_count = lambda: 1
+    render = generate.render_image
+    generate.render_image = lambda *arguments: (started.set(), time.sleep(0.02), render(*arguments))[-1]
+    os.cpu_count = lambda: 1
     results.put(str(ensure_synthetic(root, settings=SMALL)))
 
 
-def test_several_builds_at_once(small, tmp_path):
-    """The first builds, the others wait for it and remove nothing."""
+def test_several_processes_at_once(small, tmp_path):
+    """The first one synthesizes; the others wait for it and remove nothing."""
     fork = multiprocessing.get_context("fork")
     started, results = fork.Event(), fork.Queue()
-    processes = [fork.Process(target=build_slowly, args=(tmp_path, started, results)) for _ in range(3)]
+    processes = [fork.Process(target=synthesize_slowly, args=(tmp_path, started, results)) for _ in range(3)]
     processes[0].start()
     assert started.wait(30)
-    building = next(tmp_path.glob(".synthetic-*.partial"))
+    partial_set = next(tmp_path.glob(".synthetic-*.partial"))
     for process in processes[1:]:
         process.start()
     time.sleep(0.2)
-    assert building.exists()
+    assert partial_set.exists()
     assert [results.get(timeout=60) for _ in processes] == [str(tmp_path / "synthetic")] * 3
     for process in processes:
         process.join()
@@ -199,26 +199,26 @@ def test_several_builds_at_once(small, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"synthetic", ".synthetic.lock"}
 
 
-def test_a_whole_set_needs_no_lock(copy):
-    """On a disk that can only be read there is none to be had."""
+def test_a_complete_set_needs_no_lock(copy):
+    """A read-only disk gives none."""
     ensure_synthetic(copy.parent, settings=SMALL)
     assert [path.name for path in copy.parent.iterdir()] == ["synthetic"]
 
 
-def test_a_change_of_the_drawing_raises_the_version():
-    """A set on disk is accepted by its version: whoever changes a picture raises GENERATOR_VERSION and this digest."""
-    picture = hashlib.sha256()
+def test_changed_images_need_a_new_version():
+    """A set on disk is accepted by its version: a change of an image needs a new GENERATOR_VERSION and digest."""
+    digest = hashlib.sha256()
     for pid in (1, 2, 3, 0, -1):
         for camera in range(6):
             image = cv2.imdecode(np.frombuffer(render_image(1, Shot(pid, camera, 0)), np.uint8), cv2.IMREAD_COLOR)
             # means of blocks, coarsely rounded: another machine may round a pixel differently
             blocks = image.reshape(8, 16, 4, 16, 3).mean(axis=(1, 3))
-            picture.update(np.round(blocks / 16).astype(np.uint8).tobytes())
-    assert (GENERATOR_VERSION, picture.hexdigest()[:16]) == (1, "2f56668f65d19d3a")
+            digest.update(np.round(blocks / 16).astype(np.uint8).tobytes())
+    assert (GENERATOR_VERSION, digest.hexdigest()[:16]) == (1, "2f56668f65d19d3a")
 
 
 def grey_world_thumbnail(path):
-    """16 x 8 pixels, each channel divided by its mean: what is left of colour and place without the camera's cast."""
+    """16 x 8 pixels, each channel divided by its mean, which removes the camera's colour cast."""
     image = cv2.resize(read_image(path), (8, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
     image = image / image.mean(axis=(0, 1))
     return (image / np.linalg.norm(image)).ravel()
@@ -227,11 +227,11 @@ def grey_world_thumbnail(path):
 def colour_histogram(path):
     hsv = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2HSV)
     histogram = cv2.calcHist([hsv], [0, 1, 2], None, [12, 6, 6], [0, 180, 0, 256, 0, 256]).ravel()
-    return np.sqrt(histogram / histogram.sum())  # the distance of roots is Hellinger's
+    return np.sqrt(histogram / histogram.sum())  # Euclidean distance of roots: the Hellinger distance
 
 
 @pytest.mark.parametrize("describe", [colour_histogram, grey_world_thumbnail])
-def test_colours_do_not_solve_it(sixty, describe):
+def test_colours_alone_do_not_solve_it(sixty, describe):
     splits = read_market_layout(sixty, FileErrors(), name="synthetic")
     sets = []
     for records in (splits.query, splits.gallery):

@@ -1,3 +1,5 @@
+"""CMC, mAP and mINP against their definition, golden values and one another."""
+
 import dataclasses
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import torch
 
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
-from utils.metrics.evaluate import distance_rows, evaluate_features, evaluate_rank, mean_metrics
+from utils.metrics import distance_rows, evaluate_features, evaluate_rank, mean_metrics, query_metrics
 from utils.metrics.reranking import ReRanking, re_ranking
 from utils.metrics.verification import verify
 from utils.structures import FeatureSet, RetrievalMetrics
@@ -59,12 +61,12 @@ def random_case(seed):
     """Distances and ids with ties, distractors, junk, queries without a match, one camera, tiny and large galleries."""
     rng = np.random.default_rng(seed)
     queries, gallery = int(rng.integers(1, 12)), int(rng.choice([2, 3, 10, 40, 300]))
-    people, cameras = int(rng.choice([1, 2, 6, 60])), int(rng.choice([1, 2, 5]))
+    identities, cameras = int(rng.choice([1, 2, 6, 60])), int(rng.choice([1, 2, 5]))
     levels = int(rng.choice([1, 3, 50, 10**6]))
     dist = rng.integers(0, levels, (queries, gallery)).astype(rng.choice([np.float32, np.float64])) / levels
     if rng.random() < 0.1:
         dist[rng.random(dist.shape) < 0.2] = np.inf
-    q_pids, g_pids = rng.integers(-1, people + 1, queries), rng.integers(-1, people + 1, gallery)
+    q_pids, g_pids = rng.integers(-1, identities + 1, queries), rng.integers(-1, identities + 1, gallery)
     q_camids, g_camids = rng.integers(0, cameras, queries), rng.integers(0, cameras, gallery)
     g_pids[0], q_pids[0], q_camids[0], g_camids[0] = 1, 1, 7, 0  # one query has a match
     return dist, q_pids, g_pids, q_camids, g_camids
@@ -81,6 +83,25 @@ def test_agrees_with_plain_loop(seed, ap):
         assert found.mAP == pytest.approx(mean_ap, abs=1e-12)
         assert found.mINP == pytest.approx(minp, abs=1e-12)
         assert (found.num_valid_queries, found.num_queries) == (valid, len(case[1]))
+
+
+@pytest.mark.parametrize("ap", ["step", "trapezoid"])
+@pytest.mark.parametrize("seed", range(40))
+def test_agrees_with_the_reference(seed, ap):
+    distances, q_pids, g_pids, q_camids, g_camids = random_case(seed)
+    queries = [
+        query_metrics(row, pid, camid, g_pids, g_camids, ap=ap)
+        for row, pid, camid in zip(distances, q_pids, q_camids, strict=True)
+    ]
+    valid = [query for query in queries if query is not None]
+    length = len(g_pids)
+    curves = [np.append(query.cmc, np.ones(length - len(query.cmc))) for query in valid]  # without what does not count
+    for backend in ("numpy", "cython"):
+        found = evaluate_rank(distances, q_pids, g_pids, q_camids, g_camids, max_rank=length, backend=backend, ap=ap)
+        np.testing.assert_allclose(found.cmc, np.mean(curves, axis=0), atol=1e-12)
+        assert found.mAP == pytest.approx(np.mean([query.ap for query in valid]), abs=1e-12)
+        assert found.mINP == pytest.approx(np.mean([query.inp for query in valid]), abs=1e-12)
+        assert (found.num_valid_queries, found.num_queries) == (len(valid), len(queries))
 
 
 OFFSETS = [0.0, 1.0, -30.0, 1000.0, 1e5]
@@ -128,7 +149,11 @@ def test_re_ranking_and_thresholds_keep_their_digits_too(offset):
 
 def assert_same(one, other):
     assert (one.mAP, one.mINP, one.num_queries, one.num_valid_queries) == (
-        other.mAP, other.mINP, other.num_queries, other.num_valid_queries)  # fmt: skip
+        other.mAP,
+        other.mINP,
+        other.num_queries,
+        other.num_valid_queries,
+    )
     assert (one.cmc == other.cmc).all()
 
 
@@ -164,16 +189,18 @@ def test_other_layouts_and_types_of_input():
     assert_same(evaluate_rank(whole, *(values.astype(np.int32) for values in ids)), evaluate_rank(whole, *ids))
 
 
-def single_shot_curve(dist, q_pids, g_pids, q_camids, g_camids, draws, rng):
+def single_shot_curve(dist, q_pids, g_pids, q_camids, g_camids, repeats, rng):
     """CUHK03's protocol in a plain loop."""
     hits = np.zeros(dist.shape[1])
     for row, pid, camid in zip(dist, q_pids, q_camids, strict=True):
         usable = [g for g in range(len(row)) if g_pids[g] != -1 and not (g_pids[g] == pid and g_camids[g] == camid)]
-        for _ in range(draws):
-            chosen = [rng.choice([g for g in usable if g_pids[g] == person]) for person in {g_pids[g] for g in usable}]
+        for _ in range(repeats):
+            chosen = [
+                rng.choice([g for g in usable if g_pids[g] == identity]) for identity in {g_pids[g] for g in usable}
+            ]
             ranking = sorted(chosen, key=lambda g: (row[g], g))
             hits[[g_pids[g] == pid for g in ranking].index(True) :] += 1
-    return hits / draws / len(dist)
+    return hits / repeats / len(dist)
 
 
 def test_single_gallery_shot_in_distribution():
@@ -183,20 +210,21 @@ def test_single_gallery_shot_in_distribution():
     q_pids, q_camids = np.tile(np.arange(1, 11), 3), np.zeros(30, int)
     dist[g_pids[None] == q_pids[:, None]] *= 0.6
     ids = (q_pids, g_pids, q_camids, g_camids)
-    expected = single_shot_curve(dist, *ids, draws=300, rng=np.random.default_rng(1))
+    expected = single_shot_curve(dist, *ids, repeats=300, rng=np.random.default_rng(1))
     found = evaluate_rank(dist, *ids, cmc="single_gallery_shot", max_rank=10)
     np.testing.assert_allclose(found.cmc, expected[:10], atol=0.02)
-    assert found.cmc[9] == 1  # ten identities, one picture each
+    assert found.cmc[9] == 1  # ten identities, one image each
     assert found.mAP == evaluate_rank(dist, *ids).mAP
     again, other = (evaluate_rank(dist, *ids, cmc="single_gallery_shot", max_rank=10, seed=seed) for seed in (0, 1))
     assert (again.cmc == found.cmc).all()
     assert (other.cmc != found.cmc).any()
 
 
-def test_single_gallery_shot_exactly_where_there_is_nothing_to_draw():
+def test_single_gallery_shot_exactly_where_there_is_one_image_for_each_identity():
     dist, q_pids = np.array([[0.5, 0.2, 0.3], [0.3, 0.1, 0.3]]), np.array([1, 3])
-    found = evaluate_rank(dist, q_pids, np.array([1, 2, 3]), np.zeros(2, int), np.ones(3, int),
-                          cmc="single_gallery_shot")  # fmt: skip
+    found = evaluate_rank(
+        dist, q_pids, np.array([1, 2, 3]), np.zeros(2, int), np.ones(3, int), cmc="single_gallery_shot"
+    )
     assert found.cmc.tolist() == [0, 0, 1]  # both at rank 3, the second by a tie in gallery order
 
 
@@ -238,8 +266,9 @@ def test_mean_keeps_its_repeats():
 def test_re_ranking_by_blocks_equals_the_matrix(metric):
     rng = np.random.default_rng(4)
     query, gallery = make_features(rng, 20), make_features(rng, 50)
-    sides = [torch.nn.functional.normalize(s.features, dim=1) if metric == "cosine" else s.features
-             for s in (query, gallery)]  # fmt: skip
+    sides = [
+        torch.nn.functional.normalize(s.features, dim=1) if metric == "cosine" else s.features for s in (query, gallery)
+    ]
     expected = evaluate_rank(re_ranking(*sides, 5, 3, 0.3), query.pids, gallery.pids, query.camids, gallery.camids)
     for memory_limit in (1, 5000, 10**9):
         found = evaluate_features(
@@ -262,8 +291,11 @@ def test_processes_that_share_the_queries_get_the_numbers_of_one(tmp_path):
     """Two gloo processes; every query is ranked by one of them, the result is that of one process to the last bit."""
     rng = np.random.default_rng(5)
     query, gallery = make_features(rng, 310, dimensions=64), make_features(rng, 900, dimensions=64)
-    sets = {f"{name}_{key}": np.asarray(getattr(features, key)) for name, features in (("q", query), ("g", gallery))
-            for key in ("features", "pids", "camids")}  # fmt: skip
+    sets = {
+        f"{name}_{key}": np.asarray(getattr(features, key))
+        for name, features in (("q", query), ("g", gallery))
+        for key in ("features", "pids", "camids")
+    }
     np.savez(tmp_path / "sets.npz", **sets)
     script = """
 import sys, numpy as np, torch
@@ -290,7 +322,10 @@ torch.distributed.destroy_process_group()
         for rank in (0, 1):
             found = np.load(tmp_path / f"{name}{rank}.npz")
             assert (found["mAP"], found["mINP"], found["valid"]) == (
-                expected.mAP, expected.mINP, expected.num_valid_queries)  # fmt: skip
+                expected.mAP,
+                expected.mINP,
+                expected.num_valid_queries,
+            )
             assert (found["cmc"] == expected.cmc).all()
 
 
@@ -303,8 +338,8 @@ from utils.structures import FeatureSet
 torch.set_num_threads(2)
 rng = np.random.default_rng(0)
 def features(count):
-    drawn = torch.from_numpy(rng.standard_normal((count, 16), dtype=np.float32))
-    return FeatureSet(drawn, rng.integers(0, 700, count), rng.integers(0, 6, count))
+    sampled = torch.from_numpy(rng.standard_normal((count, 16), dtype=np.float32))
+    return FeatureSet(sampled, rng.integers(0, 700, count), rng.integers(0, 6, count))
 query, gallery = features(8000), features(20000)
 evaluate_features(features(50), features(60))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -362,11 +397,11 @@ class TestErrors:
         one, other = make_features(rng, 2), make_features(rng, 3)
         with pytest.raises(UserError, match=r"query features \(2, 8\), gallery features \(3, 9\); expected \(Q, D\)"):
             evaluate_features(one, make_features(rng, 3, dimensions=9))
-        for fault in ({"camids": other.camids[:1]}, {"pids": other.pids[:2]}):
+        for wrong in ({"camids": other.camids[:1]}, {"pids": other.pids[:2]}):
             with pytest.raises(
                 UserError, match="gallery has 3 features, . pids and . camids; expected as many of each"
             ):
-                evaluate_features(one, dataclasses.replace(other, **fault))
+                evaluate_features(one, dataclasses.replace(other, **wrong))
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
     def test_features_that_are_not_finite(self, value):

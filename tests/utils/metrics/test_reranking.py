@@ -1,3 +1,5 @@
+"""Re-ranking against the paper's definition and golden values."""
+
 import subprocess
 import sys
 
@@ -69,10 +71,10 @@ def test_golden(case):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_cases(seed):
-    """People in clusters, few and many neighbours, more neighbours asked for than there are pictures."""
+    """Identities in clusters, few and many neighbours, more neighbours asked for than there are images."""
     rng = np.random.default_rng(seed)
-    people = rng.standard_normal((8, 6))
-    query, gallery = (people[rng.integers(8, size=count)] + 0.3 * rng.standard_normal((count, 6)) for count in (9, 40))
+    centres = rng.standard_normal((8, 6))
+    query, gallery = (centres[rng.integers(8, size=count)] + 0.3 * rng.standard_normal((count, 6)) for count in (9, 40))
     k1, k2 = [(20, 6), (1, 1), (7, 3), (5, 12), (60, 4), (2, 80)][seed % 6]
     found = re_ranking(query.astype(np.float32), gallery.astype(np.float32), k1, k2, 0.3)
     expected = plain_re_ranking(query.astype(np.float32), gallery.astype(np.float32), k1, k2, 0.3)
@@ -85,8 +87,9 @@ def test_blocks_give_the_rows_of_the_whole(memory_limit):
     whole = re_ranking(query, gallery, k1, k2, lambda_value)
     settings = ReRanking(k1, k2, lambda_value)
     for wanted in (None, [range(7, 19), range(30, 31)], []):
-        blocks = list(re_ranking_blocks(torch.from_numpy(query), gallery, settings, blocks=wanted,
-                                        memory_limit=memory_limit))  # fmt: skip
+        blocks = list(
+            re_ranking_blocks(torch.from_numpy(query), gallery, settings, blocks=wanted, memory_limit=memory_limit)
+        )
         rows = [start + row for start, distances in blocks for row in range(len(distances))]
         assert rows == [row for part in ([range(len(query))] if wanted is None else wanted) for row in part]
         for start, distances in blocks:
@@ -100,7 +103,7 @@ def test_what_all_features_have_in_common_costs_no_digits():
     np.testing.assert_allclose(shifted, expected, rtol=0, atol=1e-4)
 
 
-def test_pictures_that_are_all_alike():
+def test_images_that_are_all_equal():
     found = re_ranking(np.ones((2, 4), np.float32), np.ones((3, 4), np.float32), 20, 6, 0.3)
     assert np.isfinite(found).all()
 
@@ -127,13 +130,13 @@ class TestErrors:
     good = np.zeros((3, 4), np.float32)
 
     def test_settings(self):
-        for fault, message in (
+        for wrong, message in (
             ({"k1": 0}, "k1 is 0"),
             ({"k2": 0}, "k2 is 0"),
             ({"lambda_value": 1.5}, "lambda is 1.5"),
         ):
             with pytest.raises(UserError, match=f"re-ranking: {message}; expected"):
-                ReRanking(**fault)
+                ReRanking(**wrong)
 
     def test_shapes(self):
         with pytest.raises(UserError, match=r"query features \(3, 4\), gallery features \(3, 5\)"):

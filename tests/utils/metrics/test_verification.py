@@ -1,3 +1,5 @@
+"""Verification thresholds and rates against single pairs."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,12 @@ from utils.metrics.verification import format_verification, verify
 from utils.structures import FeatureSet
 
 
-def make_sets(seed, queries=40, gallery=300, people=12, dimensions=8):
+def make_sets(seed, queries=40, gallery=300, identities=12, dimensions=8):
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((people + 1, dimensions))
+    centres = rng.standard_normal((identities + 1, dimensions))
 
     def make(count, low):
-        pids = rng.integers(low, people + 1, count)
+        pids = rng.integers(low, identities + 1, count)
         features = centres[np.maximum(pids, 0)] + 0.7 * rng.standard_normal((count, dimensions))
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         return FeatureSet(torch.from_numpy(features.astype(np.float32)), pids, rng.integers(0, 3, count))
@@ -57,10 +59,10 @@ def test_rates_are_those_of_the_pairs(metric, memory_limit):
     assert len(format_verification(found).splitlines()) == 2 + 4
 
 
-def test_well_separated_people():
-    people = torch.eye(4)
-    query = FeatureSet(people, np.arange(1, 5), np.zeros(4, int))
-    gallery = FeatureSet(people + 0.01, np.arange(1, 5), np.ones(4, int))
+def test_well_separated_identities():
+    centres = torch.eye(4)
+    query = FeatureSet(centres, np.arange(1, 5), np.zeros(4, int))
+    gallery = FeatureSet(centres + 0.01, np.arange(1, 5), np.ones(4, int))
     found = verify(query, gallery)
     assert found.equal_error_rate == 0
     point = found.points[0]

@@ -1,0 +1,9 @@
+from .check import check as check
+from .ema import make_ema as make_ema
+from .export import export_if_asked as export_if_asked
+from .make_model import make_model as make_model
+from .weights.load import check_stages as check_stages
+from .weights.load import check_weight as check_weight
+from .weights.load import initial_weight_files as initial_weight_files
+from .weights.load import load_initial_weights as load_initial_weights
+from .weights.load import load_model as load_model

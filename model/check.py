@@ -1,0 +1,60 @@
+"""Checks the model's part of a configuration without building anything."""
+
+from model.vit_sizes import grid_of, vit_size
+from utils.errors import UserError
+
+
+def check(cfg) -> None:
+    """Checks that the model of a stage can be built and trained as `cfg` says.
+
+    Raises:
+        UserError: an unknown backbone, or settings that do not go together.
+    """
+    check_architecture(cfg)
+    if cfg.SOLVER.GRAD_CHECKPOINT and cfg.MODEL.NAME == "resnet50":
+        raise UserError(
+            "SOLVER.GRAD_CHECKPOINT True: it recomputes the blocks of a vision transformer; the BatchNorm layers of "
+            "resnet50 would count every batch twice. Set it to False, or MODEL.NAME to transformer"
+        )
+
+
+def check_architecture(cfg) -> None:
+    """Checks that the model can be built, and that the test features and attention maps that `cfg` asks for exist.
+
+    Raises:
+        UserError: an unknown backbone, or settings that do not go together.
+    """
+    if cfg.MODEL.NAME == "transformer":
+        _check_transformer(cfg)
+    elif cfg.MODEL.JPM:
+        raise UserError("MODEL.JPM True: the jigsaw patch module needs patches; set MODEL.NAME to transformer")
+    elif cfg.TEST.ATTENTION_QUERIES:
+        raise UserError(
+            f"TEST.ATTENTION_QUERIES {cfg.TEST.ATTENTION_QUERIES}: attention maps are those of a vision transformer, "
+            "and this model is a ResNet-50; set TEST.ATTENTION_QUERIES to 0"
+        )
+
+
+def _check_transformer(cfg) -> None:
+    patch_size = vit_size(cfg.MODEL.TRANSFORMER_TYPE).patch_size
+    if list(cfg.INPUT.SIZE_TRAIN) != list(cfg.INPUT.SIZE_TEST):
+        raise UserError(
+            f"INPUT.SIZE_TRAIN {list(cfg.INPUT.SIZE_TRAIN)} and SIZE_TEST {list(cfg.INPUT.SIZE_TEST)} differ; "
+            "a vision transformer has one table of position embeddings: set both to the same size"
+        )
+    if min(cfg.INPUT.SIZE_TEST) < patch_size:
+        raise UserError(
+            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: smaller than a patch of {cfg.MODEL.TRANSFORMER_TYPE}, "
+            f"{patch_size} x {patch_size} pixels"
+        )
+    if max(cfg.MODEL.STRIDE_SIZE) > patch_size:
+        raise UserError(
+            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: expected at most {patch_size}, the patch size of "
+            f"{cfg.MODEL.TRANSFORMER_TYPE}; the model would not see the pixels between the patches"
+        )
+    rows, columns = grid_of(tuple(cfg.INPUT.SIZE_TEST), patch_size, tuple(cfg.MODEL.STRIDE_SIZE))
+    if cfg.MODEL.JPM and rows * columns < cfg.MODEL.DEVIDE_LENGTH:
+        raise UserError(
+            f"MODEL.DEVIDE_LENGTH {cfg.MODEL.DEVIDE_LENGTH}: an image of {list(cfg.INPUT.SIZE_TEST)} has only "
+            f"{rows * columns} patches to divide"
+        )

@@ -1,0 +1,60 @@
+"""The package's check of a configuration: errors before anything is read."""
+
+import pytest
+
+from config import load_cfg
+from datasets import check
+from utils.errors import UserError
+from utils.structures import DatasetSplits, ImageRecord
+
+
+def make_cfg(**changes):
+    """The defaults with keys changed past the checks of load_cfg, as DATASETS__NAMES="veri"."""
+    cfg = load_cfg(opts=["DATASETS.ROOT_DIR", "/nowhere"]).clone()
+    cfg.defrost()
+    for name, value in changes.items():
+        section, key = name.split("__")
+        cfg[section][key] = value
+    return cfg
+
+
+@pytest.mark.parametrize("name", ["market1501", "cuhk03", "msmt17", "synthetic", "folder", "csv", "market1501-C"])
+def test_known_names_are_fine_and_nothing_is_read(name):
+    check(make_cfg(DATASETS__NAMES=name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"DATASETS__NAMES": "veri"}, "DATASETS.NAMES 'veri': unknown data set; known are market1501, "),
+        ({"SOLVER__IMS_PER_BATCH": 12}, r"IMS_PER_BATCH 12 = 1.5 identities x 8 images .*a multiple of 8"),
+        ({"DATALOADER__NUM_INSTANCE": 1}, "DATALOADER.NUM_INSTANCE 1: the triplet loss .*expected at least 2"),
+        ({"DATASETS__ON_BAD_IMAGE": "skip", "DATASETS__CHECK_IMAGES": False}, "ON_BAD_IMAGE skip: DATASETS.CHECK_IMAG"),
+    ],
+)
+def test_keys_that_are_wrong(changes, message):
+    with pytest.raises(UserError, match=message):
+        check(make_cfg(**changes))
+
+
+def test_without_triplets_a_batch_may_have_any_size():
+    check(make_cfg(DATALOADER__SAMPLER="softmax", SOLVER__IMS_PER_BATCH=13, DATALOADER__NUM_INSTANCE=1))
+
+
+def test_all_errors_at_once():
+    with pytest.raises(UserError, match=r"unknown data set(.|\n)*IMS_PER_BATCH 12"):
+        check(make_cfg(DATASETS__NAMES="veri", SOLVER__IMS_PER_BATCH=12))
+
+
+def test_groups_of_the_pattern():
+    cfg = make_cfg(DATASETS__NAMES="folder")
+    cfg.DATASETS.FOLDER.PATTERN = r"(?P<pid>\d+)/(?P<camera>.).*"
+    with pytest.raises(UserError, match="unknown group camera; expected pid, camid, viewid"):
+        check(cfg)
+
+
+def test_a_training_set_without_a_batch():
+    splits = DatasetSplits(tuple(ImageRecord(f"{pid}.jpg", pid, 0) for pid in range(7)), (), ())
+    check(make_cfg(SOLVER__IMS_PER_BATCH=56), splits)
+    with pytest.raises(UserError, match="has 7 identities, a batch of 64 = 8 identities x 8 images needs 8"):
+        check(make_cfg(SOLVER__IMS_PER_BATCH=64), splits)

@@ -1,0 +1,49 @@
+"""What every command line of the project shares: argument parsing, paths in arguments, and how a command ends."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from utils.errors import UserError
+from utils.escaping import printable_lines
+from utils.files import expand_path
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An argparse.ArgumentParser whose error messages escape control characters in the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable_lines(message))
+
+
+def expand_arguments(args: argparse.Namespace, *names: str) -> argparse.Namespace:
+    """Expands ~ and environment variables in the attributes `names` of `args`; None stays None.
+
+    Raises:
+        UserError: see `utils.files.expand_path`.
+    """
+    for name in names:
+        path = getattr(args, name, None)
+        if path is not None:
+            setattr(args, name, type(path)(expand_path(str(path), f"--{name.replace('_', '-')}")))
+    return args
+
+
+def run_main(main: Callable[[], int | None], *errors: type[Exception]) -> int:
+    """Calls `main()` and returns the exit status of the process.
+
+    UserError and the types `errors` print one message and give 1, Ctrl-C gives 130.
+    """
+    caught: tuple[type[Exception], ...] = (UserError, *errors)
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # for characters that the terminal's encoding lacks
+    try:
+        return main() or 0
+    except caught as error:
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

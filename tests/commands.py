@@ -74,6 +74,7 @@ def _become(command: list[str], outputs: tuple[Path, Path], environment: dict[st
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+    multiprocessing.set_start_method(None, force=True)  # the default again, for workers of loaders
     os.chdir(REPOSITORY)
     os.environ.clear()
     os.environ.update(environment)

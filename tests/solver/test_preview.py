@@ -17,10 +17,10 @@ from solver import make_optimizer, make_scheduler
 from tests.solver.test_layer_decay import make_vit
 
 OPTS = [
-    *("CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.MAX_EPOCHS", "6"),
-    *("SOLVER.WARMUP_EPOCHS", "2", "SOLVER.OPTIMIZER_NAME", "AdamW", "SOLVER.CENTER_LR", "0.01"),
-    *("SOLVER.BASE_LR", "0.04", "MODEL.DEVICE", "cpu", "SOLVER.STEPS", "[3, 4]"),
-]
+    "CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.MAX_EPOCHS", "6", "SOLVER.WARMUP_EPOCHS", "2",
+    "SOLVER.OPTIMIZER_NAME", "AdamW", "SOLVER.CENTER_LR", "0.01", "SOLVER.BASE_LR", "0.04", "MODEL.DEVICE", "cpu",
+    "SOLVER.STEPS", "[3, 4]",
+]  # fmt: skip
 
 
 def make(*opts):
@@ -111,7 +111,7 @@ def test_a_failing_schedule_leaves_the_rates_alone():
     assert [group["lr"] for group in optimizer.param_groups] == before
 
 
-def plot(path, monkeypatch, epochs, curves):
+def draw(path, monkeypatch, epochs, curves):
     figures = []
     with monkeypatch.context() as patched, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -121,17 +121,14 @@ def plot(path, monkeypatch, epochs, curves):
     return figures[0]
 
 
-class TestPlot:
+class TestPicture:
     EPOCHS = np.linspace(0, 6, 100)
 
     def test_lines_and_legend(self, tmp_path, monkeypatch):
         low, high = np.linspace(0.01, 0, 100), np.linspace(0.02, 0, 100)
-        curves = [
-            LRCurve(low, 0.5, 3, 999),
-            LRCurve(np.full(100, 0.015), None, 1, 12_345_678),
-            LRCurve(high, 1.0, 2, 45_600),
-        ]
-        figure = plot(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves)
+        curves = [LRCurve(low, 0.5, 3, 999), LRCurve(np.full(100, 0.015), None, 1, 12_345_678),
+                  LRCurve(high, 1.0, 2, 45_600)]  # fmt: skip
+        figure = draw(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves)
         (axis,) = figure.axes
         assert (axis.get_xlabel(), axis.get_ylabel()) == ("epoch", "learning rate")
         assert axis.get_xscale() == axis.get_yscale() == "linear"
@@ -142,18 +139,18 @@ class TestPlot:
             np.testing.assert_array_equal(line.get_xdata(), self.EPOCHS)
             np.testing.assert_array_equal(line.get_ydata(), rates)
         assert len({str(line.get_color()) for line in axis.lines}) == 3
-        with Image.open(tmp_path / "rates.png") as image:
-            assert image.size == (935, 462)
+        with Image.open(tmp_path / "rates.png") as picture:
+            assert picture.size == (935, 462)
 
     def test_a_constant_rate_far_above_does_not_press_the_others_down(self, tmp_path, monkeypatch):
         curves = [LRCurve(np.linspace(0.1, 0, 100), 1.0, 1, 5), LRCurve(np.full(100, 1000.0), None, 1, 6)]
-        (axis,) = plot(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves).axes
+        (axis,) = draw(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves).axes
         assert axis.get_ylim() == pytest.approx((0, 0.105))
         assert axis.get_legend().get_texts()[0].get_text() == "constant 1000, above the axis, 6 parameters"
 
     def test_many_lines_fit_the_legend(self, tmp_path, monkeypatch):
         curves = [LRCurve(np.linspace(0.8**number, 0, 100), 0.8**number, 1, 5) for number in range(40)]
-        figure = plot(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves)
+        figure = draw(tmp_path / "rates.png", monkeypatch, self.EPOCHS, curves)
         (axis,) = figure.axes
         box = axis.get_legend().get_window_extent()
         assert 0 < box.y0 < box.y1 < figure.bbox.height
@@ -161,11 +158,13 @@ class TestPlot:
         assert box.x1 <= figure.bbox.width
 
     def test_a_stage_of_one_step(self, tmp_path, monkeypatch):
-        figure = plot(tmp_path / "rates.png", monkeypatch, np.zeros(1), [LRCurve(np.full(1, 0.1), 1.0, 1, 5)])
+        figure = draw(tmp_path / "rates.png", monkeypatch, np.zeros(1), [LRCurve(np.full(1, 0.1), 1.0, 1, 5)])
         assert figure.axes[0].lines[0].get_marker() == "."  # a line of one point could not be seen
         pixels = np.asarray(Image.open(tmp_path / "rates.png").convert("RGB")).astype(int)
         assert (pixels.sum(axis=2) < 600).sum() > 1000
 
     def test_only_constant_rates(self, tmp_path, monkeypatch):
-        (axis,) = plot(tmp_path / "rates.png", monkeypatch, self.EPOCHS, [LRCurve(np.full(100, 0.5), None, 1, 5)]).axes
+        (axis,) = draw(
+            tmp_path / "rates.png", monkeypatch, self.EPOCHS, [LRCurve(np.full(100, 0.5), None, 1, 5)]
+        ).axes
         assert axis.get_ylim() == pytest.approx((0, 0.525))

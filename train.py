@@ -9,6 +9,7 @@ torchrun --nproc_per_node 2 train.py --config_file FILE     the same over severa
 
 import argparse
 import sys
+from typing import Any
 
 from utils.command_line import ArgumentParser, run_main
 
@@ -73,7 +74,7 @@ def train(args: argparse.Namespace) -> None:
         export_if_asked(cfg, model, weight=weight)
 
 
-def check(cfg, stages: list) -> None:
+def check(cfg: Any, stages: list) -> None:
     """Lets every package check its part of the configuration, before any data are read."""
     import corruption
     import datasets
@@ -89,7 +90,7 @@ def check(cfg, stages: list) -> None:
             package.check(stage)
 
 
-def train_stage(cfg, splits, *, device, protocols=(), identity=None, dry_run: bool = False) -> str:
+def train_stage(cfg: Any, splits, *, device, protocols=(), identity=None, dry_run: bool = False) -> str:
     """Builds and trains the stage of `cfg`; returns its checkpoint. A dry run writes none and returns ""."""
     from datasets import make_dataloader
     from loss import make_loss

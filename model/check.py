@@ -1,10 +1,12 @@
 """Checks the model's part of a configuration without building anything."""
 
+from yacs.config import CfgNode
+
 from model.vit_sizes import grid_of, vit_size
 from utils.errors import UserError
 
 
-def check(cfg) -> None:
+def check(cfg: CfgNode) -> None:
     """Checks that the model of a stage can be built and trained as `cfg` says.
 
     Raises:
@@ -18,7 +20,7 @@ def check(cfg) -> None:
         )
 
 
-def check_architecture(cfg) -> None:
+def check_architecture(cfg: CfgNode) -> None:
     """Checks that the model can be built, and that the test features and attention maps that `cfg` asks for exist.
 
     Raises:
@@ -35,7 +37,7 @@ def check_architecture(cfg) -> None:
         )
 
 
-def _check_transformer(cfg) -> None:
+def _check_transformer(cfg: CfgNode) -> None:
     patch_size = vit_size(cfg.MODEL.TRANSFORMER_TYPE).patch_size
     if list(cfg.INPUT.SIZE_TRAIN) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(

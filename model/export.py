@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from model.reid import ReIDModel
 from utils.errors import UserError
@@ -56,7 +57,7 @@ class ExtractModule(nn.Module):
         return self.model.extract(images, camids, viewids)
 
 
-def export_if_asked(cfg, model: ReIDModel, *, weight: str) -> None:
+def export_if_asked(cfg: CfgNode, model: ReIDModel, *, weight: str) -> None:
     """Exports `model`, which came from the checkpoint `weight`, to TEST.EXPORT, where that names a file."""
     if cfg.TEST.EXPORT:
         img_size, metric = tuple(cfg.INPUT.SIZE_TEST), cfg.TEST.METRIC

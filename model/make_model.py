@@ -4,6 +4,8 @@ import logging
 from functools import partial
 from typing import Any
 
+from yacs.config import CfgNode
+
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.check import check, check_architecture
@@ -18,7 +20,7 @@ from utils.stages import current_stage
 logger = logging.getLogger(__name__)
 
 
-def make_model(cfg, *, num_classes: int, num_cameras: int, num_views: int) -> ReIDModel | CFAT:
+def make_model(cfg: CfgNode, *, num_classes: int, num_cameras: int, num_views: int) -> ReIDModel | CFAT:
     """Makes the model that a stage trains, with random weights; `load_initial_weights` loads what it starts from.
 
     Args:
@@ -102,7 +104,7 @@ def make_reid(
     return JigsawReID(base, settings, **options)
 
 
-def _test_feature(cfg) -> str:
+def _test_feature(cfg: CfgNode) -> str:
     """TEST.FEATURE; "class_token" in place of "patch_mean" where the model has no such feature."""
     if cfg.TEST.FEATURE != "patch_mean" or not (cfg.MODEL.NAME == "resnet50" or cfg.MODEL.JPM):
         return cfg.TEST.FEATURE

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from model.cfat import CFAT
 from model.reid import Gather, ReIDModel
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", ReIDModel, CFAT)
 
 
-def set_up_training(cfg, model: Model) -> Model:
+def set_up_training(cfg: CfgNode, model: Model) -> Model:
     """Applies SOLVER.GRAD_CHECKPOINT, COMPILE and GLOBAL_LOSS to `model` and returns it."""
     solver, several = cfg.SOLVER, distributed.world_size() > 1
     if several and solver.GLOBAL_LOSS:

@@ -3,13 +3,14 @@
 import difflib
 
 from timm.optim import get_optimizer_info, list_optimizers
+from yacs.config import CfgNode
 
 from utils.errors import UserError
 
 TORCH_NAMES = ("sgd", "adam", "adamw")  # built by torch, every other one by timm
 
 
-def check(cfg) -> None:
+def check(cfg: CfgNode) -> None:
     """Checks that the optimizer of a stage exists and can run here, and that its settings go together.
 
     Raises:

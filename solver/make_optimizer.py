@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from timm.optim import SGDP, SGDW, Lars, create_optimizer_v2, get_optimizer_info
 from torch import nn
+from yacs.config import CfgNode
 
 from solver.check import check
 from solver.groups import make_groups
@@ -18,7 +19,7 @@ TORCH_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": t
 PROPORTIONAL_TO_GRADIENT = (torch.optim.SGD, SGDW, SGDP, Lars)
 
 
-def make_optimizer(cfg, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(cfg: CfgNode, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Optimizer:
     """Makes SOLVER.OPTIMIZER_NAME, in upper or lower case, over the groups of `solver.groups.make_groups`.
 
     SGD, Adam and AdamW are torch's, fused where MODEL.DEVICE is a GPU; any other is timm's, with MOMENTUM where it

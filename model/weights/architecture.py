@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from yacs.config import CfgNode
 
 from model.vit_sizes import VIT_SIZES, ViTSize, grid_of, size_of_state, vit_size
 from model.weights.model_file import ModelFile
@@ -22,7 +23,7 @@ RESNET_KEYS = ("MODEL.LAST_STRIDE", "MODEL.GEM_POOL", "MODEL.STEM_RELU", "MODEL.
 MODEL_KEYS = ("MODEL.NAME", *TRANSFORMER_KEYS, "MODEL.SIE_COE", *JIGSAW_KEYS, *RESNET_KEYS)
 
 
-def config_of_file(cfg, file: ModelFile):
+def config_of_file(cfg: CfgNode, file: ModelFile):
     """Describes the model in a file; one log line says what it is, another one where `cfg` disagrees.
 
     With MODEL.SIE_CAMERA and SIE_VIEW both False in `cfg`, they stay False though the file has side information; see
@@ -60,7 +61,7 @@ def config_of_file(cfg, file: ModelFile):
     return described
 
 
-def check_initial_weights(cfg, file: ModelFile) -> None:
+def check_initial_weights(cfg: CfgNode, file: ModelFile) -> None:
     """Checks that a stage starts from a file with the settings that the file was trained with, where it records them.
 
     Raises:
@@ -77,7 +78,7 @@ def check_initial_weights(cfg, file: ModelFile) -> None:
         )
 
 
-def warn_of_ambiguities(cfg, file: ModelFile) -> None:
+def warn_of_ambiguities(cfg: CfgNode, file: ModelFile) -> None:
     """Warns of what neither the shapes nor the configuration of a file tell though features depend on it; `cfg` decides
     it."""
     if "base.conv1.weight" in file.state and "MODEL.STEM_POOL" not in file.config:
@@ -111,12 +112,12 @@ def relevant_keys(values: dict[str, Any]) -> list[str]:
     return ["MODEL.NAME", *TRANSFORMER_KEYS, *side, *(JIGSAW_KEYS if values["MODEL.JPM"] else ())]
 
 
-def _value_of(cfg, key: str) -> Any:
+def _value_of(cfg: CfgNode, key: str) -> Any:
     section, name = key.split(".")
     return cfg[section][name]
 
 
-def _check_image_size(cfg, file: ModelFile) -> None:
+def _check_image_size(cfg: CfgNode, file: ModelFile) -> None:
     size = file.config.get("INPUT.SIZE_TEST")
     if size is not None and list(size) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
@@ -125,7 +126,7 @@ def _check_image_size(cfg, file: ModelFile) -> None:
         )
 
 
-def _transformer_keys(cfg, stored: dict[str, Any], file: ModelFile, backbone: State) -> dict[str, Any]:
+def _transformer_keys(cfg: CfgNode, stored: dict[str, Any], file: ModelFile, backbone: State) -> dict[str, Any]:
     wanted = stored.get("MODEL.TRANSFORMER_TYPE", cfg.MODEL.TRANSFORMER_TYPE)
     # The name that the file or the configuration gives comes first: no shape tells how many heads there are.
     try:
@@ -158,7 +159,7 @@ def _transformer_keys(cfg, stored: dict[str, Any], file: ModelFile, backbone: St
     return found
 
 
-def _find_stride(cfg, size: ViTSize, patches: int, path: str) -> tuple[int, int]:
+def _find_stride(cfg: CfgNode, size: ViTSize, patches: int, path: str) -> tuple[int, int]:
     """The configuration's stride if it makes that many patches, else the largest known one that does."""
     img_size = tuple(cfg.INPUT.SIZE_TEST)
     squares = [(step, step) for step in KNOWN_STRIDES if step <= size.patch_size]
@@ -205,7 +206,7 @@ def _no_model_message(file: ModelFile) -> str:
     )
 
 
-def _log_architecture(cfg, found: dict[str, Any], file: ModelFile) -> None:
+def _log_architecture(cfg: CfgNode, found: dict[str, Any], file: ModelFile) -> None:
     """Logs which model the file holds, and where the configuration disagrees."""
     parts = [found["MODEL.NAME"]]
     if found["MODEL.NAME"] == "transformer":

@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.jigsaw import JigsawReID
@@ -34,7 +36,7 @@ def check_weight(path: str) -> None:
     check_is_file(path)
 
 
-def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
+def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
     """Loads the model in a checkpoint, ready to extract test features.
 
     The file decides the architecture; a log line says where `cfg` disagrees. The image size is that of `cfg` and must
@@ -75,7 +77,7 @@ def load_model(cfg, path: str, *, num_cameras: int, num_views: int) -> ReIDModel
     return model.eval()
 
 
-def initial_weight_files(cfg) -> dict[str, str]:
+def initial_weight_files(cfg: CfgNode) -> dict[str, str]:
     """Files that the stage of `cfg` starts from, by the key that names each; {} for random weights."""
     stage = current_stage(cfg)
     if stage.trains == "model" and (not stage.sees_corrupted or cfg.CFAT.CORRUPTED.INIT == "pretrained"):
@@ -123,7 +125,7 @@ def check_stages(stage_cfgs: list) -> None:
         )
 
 
-def load_initial_weights(cfg, model: ReIDModel | CFAT) -> None:
+def load_initial_weights(cfg: CfgNode, model: ReIDModel | CFAT) -> None:
     """Loads the weights that a stage starts from, as cfg.CFAT and cfg.MODEL.PRETRAIN_PATH say.
 
     Stage clean starts from ImageNet weights, corrupted from these or from stage clean. In bridge and align the teacher
@@ -150,7 +152,7 @@ def load_initial_weights(cfg, model: ReIDModel | CFAT) -> None:
             _load_bridge(model.bridge, files["CFAT.BRIDGE.WEIGHT"])
 
 
-def _load_reid(cfg, model: ReIDModel, path: str) -> None:
+def _load_reid(cfg: CfgNode, model: ReIDModel, path: str) -> None:
     file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
     check_initial_weights(cfg, file)
     warn_of_ambiguities(cfg, file)
@@ -179,7 +181,7 @@ def _bridge_state(path: str, *, released: bool) -> State:
     return state
 
 
-def _check_side_table(cfg, path: str, rows: int, num_cameras: int, num_views: int) -> None:
+def _check_side_table(cfg: CfgNode, path: str, rows: int, num_cameras: int, num_views: int) -> None:
     expected = (num_cameras if cfg.MODEL.SIE_CAMERA else 1) * (num_views if cfg.MODEL.SIE_VIEW else 1)
     if rows != expected:
         raise UserError(

@@ -18,7 +18,7 @@ from processor.tables import format_files, format_matrix, format_table
 from utils.escaping import printable
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics.evaluate import distance_rows
-from utils.metrics.ranking import rank_gallery
+from utils.metrics.reference import rank_gallery
 from utils.metrics.verification import format_verification, make_threshold_csv, verify
 from utils.structures import Condition, DataBundle, Protocol
 

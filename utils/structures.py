@@ -45,10 +45,6 @@ class Counts(NamedTuple):
         parts = (f"{count} {name}" for count, name in zip(self, self._fields, strict=True) if count is not None)
         return " of ".join(parts)
 
-    @property
-    def pictures(self) -> int | None:  # until every use is renamed
-        return self.images
-
 
 @dataclass(frozen=True)
 class DatasetSplits:

@@ -222,6 +222,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
 # Keys of the stages that the test reads too, whichever stages there are.
 READ_BY_TEST: dict[str, Condition] = {
     "INPUT.SIZE_TEST": _always,
+    "MODEL.CHECKPOINT_ENTRY": _always,
     "CORRUPTION.TRAIN": lambda values: (
         _tests_corrupted(values) and bool({"seen", "unseen"} & set(values["CORRUPTION.TEST"]))
     ),

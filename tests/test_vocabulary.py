@@ -33,10 +33,13 @@ PHRASES = {
 ALLOWED = (
     ("", r"CHECK_PICTURES"),  # the name that a key had
     ("", r"published picture|https?://"),
-    ("corruption/", r"the family"),  # a family of corruptions
+    ("corruption/", r"(?i)the family"),  # a family of corruptions
     ("processor/", r"the family"),
     ("docs/", r"the family of corruptions"),
-    ("datasets/readers/cuhk03", r"[\"']pictures[\"']"),  # a key of contents.json on users' disks
+    # keys of files on users' disks, and a label that seeds are derived from
+    ("datasets/", r"[\"']pictures?[\"']"),
+    ("processor/", r"num_pictures"),
+    ("CHANGELOG.md", r"^\|.*`"),  # names that something had
 )
 PARTS = {
     **{package: (f"{package}/**/*.py", f"{package}/**/*.pyx") for package in LAYERS},

@@ -7,11 +7,20 @@ python train.py --config_file FILE SOLVER.RESUME auto       resume the run in OU
 torchrun --nproc_per_node 2 train.py --config_file FILE     the same over several processes
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from utils.command_line import ArgumentParser, run_main
+
+if TYPE_CHECKING:
+    import torch
+    from yacs.config import CfgNode
+
+    from utils.stage_identity import StageIdentity
+    from utils.structures import DatasetSplits, Protocol
 
 # What needs torch is imported inside the functions, after the arguments are parsed, so that --help is immediate.
 
@@ -74,7 +83,7 @@ def train(args: argparse.Namespace) -> None:
         export_if_asked(cfg, model, weight=weight)
 
 
-def check(cfg: Any, stages: list) -> None:
+def check(cfg: CfgNode, stages: list[CfgNode]) -> None:
     """Lets every package check its part of the configuration, before any data are read."""
     import corruption
     import datasets
@@ -90,7 +99,15 @@ def check(cfg: Any, stages: list) -> None:
             package.check(stage)
 
 
-def train_stage(cfg: Any, splits, *, device, protocols=(), identity=None, dry_run: bool = False) -> str:
+def train_stage(
+    cfg: CfgNode,
+    splits: DatasetSplits,
+    *,
+    device: torch.device,
+    protocols: tuple[Protocol, ...] = (),
+    identity: StageIdentity | None = None,
+    dry_run: bool = False,
+) -> str:
     """Builds and trains the stage of `cfg`; returns its checkpoint. A dry run writes none and returns ""."""
     from datasets import make_dataloader
     from loss import make_loss
@@ -110,9 +127,19 @@ def train_stage(cfg: Any, splits, *, device, protocols=(), identity=None, dry_ru
     if dry_run:
         do_dry_run(cfg, data, model, loss_fn, optimizer, scheduler, device=device)
         return ""
-    ema = make_ema(cfg, model)
-    options = {"device": device, "protocols": protocols, "ema": ema, "identity": identity}
-    return do_train(cfg, data, model, loss_fn, optimizer, scheduler, **options).checkpoint
+    state = do_train(
+        cfg,
+        data,
+        model,
+        loss_fn,
+        optimizer,
+        scheduler,
+        device=device,
+        protocols=protocols,
+        ema=make_ema(cfg, model),
+        identity=identity,
+    )
+    return state.checkpoint
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ def save_attention_maps(
 @torch.inference_mode()
 def attention_maps(model: Any, data: DataBundle, index: int, *, device: torch.device) -> torch.Tensor:
     """Maps (2, rows, columns) of a query, clean and corrupted, on the CPU; their mean is 1."""
-    samples = [data.test_loader("query", condition, 0).dataset[index] for condition in CONDITIONS]
+    loaders: list[Any] = [data.test_loader("query", condition, 0) for condition in CONDITIONS]
+    samples = [loader.dataset[index] for loader in loaders]
     batch = to_device(default_collate(samples), device)
     shares = model.attend(batch["images"], batch["camids"], batch["viewids"]).float().cpu()
     return shares * shares[0].numel()

@@ -35,7 +35,8 @@ def do_dry_run(
     Raises:
         UserError: whatever would end the run early.
     """
-    name, steps = f"stage {current_stage(cfg).name}", len(data.train)
+    loader: Any = data.train
+    name, steps = f"stage {current_stage(cfg).name}", len(loader)
     model.to(device)
     loss_fn.to(device)
     weights = sum(parameter.numel() for parameter in model.parameters())
@@ -46,7 +47,7 @@ def do_dry_run(
     step = TrainStep(model, loss_fn, optimizer, device=device, amp=amp, grad_clip=cfg.SOLVER.GRAD_CLIP)
     saved, seconds = _SavedBytes(), 0.0
     model.train()
-    for number, batch in enumerate(itertools.islice(data.train, BATCHES)):
+    for number, batch in enumerate(itertools.islice(loader, BATCHES)):
         start = time.perf_counter()
         scheduler.step(number / steps)
         with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):

@@ -1,6 +1,7 @@
 """A whole test: metrics, result files, tables and figures."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def save_features(
     Each holds `features` (N, D) float32, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and `seed`.
     """
     sides = {("query", p.query) for p in protocols} | {("gallery", p.gallery) for p in protocols}
-    files = {}
+    files: dict[Path, Callable[[Path], object]] = {}
     for split, condition in sorted(sides, key=str):
         found = cache.get(split, condition, 0)
         arrays = {"features": found.features.numpy(), "pids": found.pids, "camids": found.camids}

@@ -74,7 +74,7 @@ class StageTrainer:
 
     def __init__(
         self, cfg, data, model, loss_fn, optimizer, scheduler, *, device, protocols=(), ema=None, identity=None
-    ) -> None:
+    ):
         self.cfg, self.data, self.device, self.protocols = cfg, data, device, protocols
         self.model, self.loss_fn = model.to(device), loss_fn.to(device)
         self.optimizer, self.scheduler, self.ema = optimizer, scheduler, ema
@@ -200,7 +200,7 @@ class StageTrainer:
             while state.step < steps:
                 with log.waiting():
                     batch = self._next_batch(batches, stop)
-                if distributed.all_reduce_max(stop.signal):
+                if distributed.all_reduce_max(stop.signal) or batch is None:
                     break
                 self.scheduler.step(state.epoch + state.step / steps)
                 unchecked.append(values := self.step(to_device(batch, self.device)))

@@ -37,7 +37,7 @@ SETTINGS = {
 # Relative differences of a metric: on the same kind of CPU, and on another, whose kernels round differently.
 SAME_CPU, OTHER_CPU = 1e-6, 1e-3
 
-pytestmark = [pytest.mark.usefixtures("restored_logging"), pytest.mark.xdist_group("earlier_version")]
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from tests.helpers import REPOSITORY
 from tests.model.weights.test_load_model import random_state
 
 STAGES = ("clean", "corrupted", "bridge", "align")
-pytestmark = pytest.mark.xdist_group("main")
 OPTIONS = {
     "MODEL.TRANSFORMER_TYPE": "test_vit",
     "INPUT.SIZE_TRAIN": [64, 32],

@@ -35,7 +35,6 @@ SETTINGS = {
     "TEST.REPEATS": 1,
     "TEST.PROTOCOLS": ["clean"],
 }
-pytestmark = pytest.mark.xdist_group("resume")
 STEPS = 12  # of an epoch, at most
 
 

@@ -13,7 +13,6 @@ from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests import commands
 from tests.helpers import REPOSITORY
 
-pytestmark = pytest.mark.xdist_group("distributed")
 SCRIPT = REPOSITORY / "tests" / "processor" / "few_steps.py"
 FAILING = REPOSITORY / "tests" / "processor" / "fail_on_rank_1.py"
 CASES = [

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from loss.alignment import (
     CoarseAlignmentLoss,
@@ -49,7 +50,7 @@ class CombinedLoss(nn.Module):
         return {"loss": total, **{f"{name}_loss": value for name, value in values.items()}}
 
 
-def make_loss(cfg, *, num_classes: int, feat_dim: int) -> CombinedLoss:
+def make_loss(cfg: CfgNode, *, num_classes: int, feat_dim: int) -> CombinedLoss:
     """Makes the loss of the stage CFAT.STAGE, the last of CFAT.STAGES where it is empty.
 
     Args:
@@ -78,12 +79,12 @@ def make_loss(cfg, *, num_classes: int, feat_dim: int) -> CombinedLoss:
     return CombinedLoss({name: (weight, terms[name]) for name, weight in weights.items()}, learned=learned)
 
 
-def _logit_scale(cfg) -> float:
+def _logit_scale(cfg: CfgNode) -> float:
     """Factor that makes logits of the classifier's outputs: 1, or the scale of cosines."""
     return 1.0 if cfg.MODEL.ID_LOSS_TYPE == "softmax" else cfg.SOLVER.COSINE_SCALE
 
 
-def _make_identity(cfg) -> IdentityLoss:
+def _make_identity(cfg: CfgNode) -> IdentityLoss:
     margin = None
     if cfg.MODEL.ID_LOSS_TYPE != "softmax":
         margin = partial(MARGINS[cfg.MODEL.ID_LOSS_TYPE], margin=cfg.SOLVER.COSINE_MARGIN)
@@ -91,7 +92,7 @@ def _make_identity(cfg) -> IdentityLoss:
     return IdentityLoss(label_smoothing=smoothing, margin=margin, scale=_logit_scale(cfg))
 
 
-def _make_metric(cfg) -> BatchHardTripletLoss | WeightedTripletLoss:
+def _make_metric(cfg: CfgNode) -> BatchHardTripletLoss | WeightedTripletLoss:
     if cfg.MODEL.METRIC_LOSS_TYPE == "wrtriplet":
         return WeightedTripletLoss()
     margin = None if cfg.MODEL.NO_MARGIN else cfg.SOLVER.MARGIN
@@ -112,7 +113,7 @@ def _with_parts(loss: nn.Module, whole: torch.Tensor, parts: tuple[torch.Tensor,
     return (1 - PARTS_SHARE) * loss(whole, labels) + PARTS_SHARE * local
 
 
-def _identity_terms(cfg) -> dict[str, Term]:
+def _identity_terms(cfg: CfgNode) -> dict[str, Term]:
     identity, metric = _make_identity(cfg), _make_metric(cfg)
     return {
         "id": lambda out, batch: _with_parts(identity, out.logits, out.local_logits, batch),
@@ -128,7 +129,7 @@ def _bridge_terms() -> dict[str, Term]:
     }
 
 
-def _alignment_terms(cfg) -> dict[str, Term]:
+def _alignment_terms(cfg: CfgNode) -> dict[str, Term]:
     coarse = CoarseAlignmentLoss(
         temperature=cfg.CFAT.COARSE.TEMPERATURE,
         detach_weight=cfg.CFAT.COARSE.DETACH_WEIGHT,

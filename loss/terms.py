@@ -1,10 +1,12 @@
 """Which loss terms a stage trains with, and their weights."""
 
+from yacs.config import CfgNode
+
 from utils.errors import UserError
 from utils.stages import current_stage
 
 
-def check(cfg) -> None:
+def check(cfg: CfgNode) -> None:
     """Checks that a stage has a loss.
 
     Raises:
@@ -15,7 +17,7 @@ def check(cfg) -> None:
         raise UserError(f"stage {stage}: every loss weight is 0; set one, e.g. MODEL.ID_LOSS_WEIGHT 1.0")
 
 
-def term_weights(cfg) -> dict[str, float]:
+def term_weights(cfg: CfgNode) -> dict[str, float]:
     """Weights of the terms of the stage of `cfg`, by name, in the order in which they are summed."""
     stage, model, fine = current_stage(cfg), cfg.MODEL, cfg.CFAT.FINE
     weights: dict[str, float] = {}

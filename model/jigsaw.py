@@ -6,6 +6,7 @@ branch), bottleneck_1..n and classifier_1..n.
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ class JigsawReID(TransformerReID):
         options: those of ReIDModel.
     """
 
-    def __init__(self, base: TransReIDViT, settings: JigsawSettings, **options) -> None:
+    def __init__(self, base: TransReIDViT, settings: JigsawSettings, **options: Any) -> None:
         super().__init__(base, num_parts=settings.parts, **options)
         if base.patch_embed.num_patches < settings.parts:
             raise ValueError(f"{base.patch_embed.num_patches} patches cannot be divided into {settings.parts} parts")

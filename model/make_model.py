@@ -54,7 +54,13 @@ def make_model(cfg: CfgNode, *, num_classes: int, num_cameras: int, num_views: i
 
 
 def make_reid(
-    cfg, *, num_classes: int, num_cameras: int, num_views: int, train_view: str = "images", mean_side: bool = False
+    cfg: CfgNode,
+    *,
+    num_classes: int,
+    num_cameras: int,
+    num_views: int,
+    train_view: str = "images",
+    mean_side: bool = False,
 ) -> ReIDModel:
     """Makes the re-identification model that `cfg` describes, with random weights.
 

@@ -246,7 +246,7 @@ class ReIDModel(nn.Module, ABC):
         return {"model": self.state_dict()}
 
 
-def _first_rows(value, count: int):
+def _first_rows(value: Any, count: int) -> Any:
     if isinstance(value, tuple):
         return tuple(part[:count] for part in value)
     return value[:count] if value is not None else None

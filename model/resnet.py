@@ -4,6 +4,8 @@ Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identificatio
 Parameters are named as in the released checkpoints: base.conv1, base.layer1..4 and global_pool.p.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -72,7 +74,7 @@ class ResNetReID(ReIDModel):
         options: those of ReIDModel.
     """
 
-    def __init__(self, base: ResNetTrunk, *, gem_pool: bool = False, **options) -> None:
+    def __init__(self, base: ResNetTrunk, *, gem_pool: bool = False, **options: Any) -> None:
         super().__init__(base, **options)
         self.global_pool = GeMPool() if gem_pool else AveragePool()
 

@@ -21,7 +21,7 @@ from utils import sharding
 class PatchEmbed(layers.PatchEmbed):
     """timm's patch embedding with a stride of its own: patches overlap where it is smaller than they are."""
 
-    def __init__(self, img_size: tuple[int, int], patch_size: int, *, stride: tuple[int, int], **options) -> None:
+    def __init__(self, img_size: tuple[int, int], patch_size: int, *, stride: tuple[int, int], **options: Any) -> None:
         super().__init__(img_size, patch_size, **options)
         self.proj.stride = stride
         self.grid_size = grid_of(img_size, patch_size, stride)

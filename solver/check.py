@@ -57,7 +57,7 @@ def _what_it_lacks(name: str) -> str:
     return f"it needs {package}, which requirements.txt does not have"
 
 
-def _check_momentum(solver, name: str) -> None:
+def _check_momentum(solver: CfgNode, name: str) -> None:
     if solver.NESTEROV and name != "sgd":
         raise UserError(
             f"SOLVER.NESTEROV True: it is for SGD, not for {solver.OPTIMIZER_NAME}; set it to False (timm has "

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from torch import nn
+from yacs.config import CfgNode
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +16,7 @@ LAYER = re.compile(
 )
 
 
-def make_groups(cfg, model: nn.Module, loss_fn: nn.Module, *, proportional: bool) -> list[dict[str, Any]]:
+def make_groups(cfg: CfgNode, model: nn.Module, loss_fn: nn.Module, *, proportional: bool) -> list[dict[str, Any]]:
     """Makes a group of each kind of learning parameter of model and loss.
 
     Biases learn at SOLVER.BIAS_LR_FACTOR times BASE_LR, with WEIGHT_DECAY_BIAS; with SOLVER.LARGE_FC_LR, identity
@@ -66,7 +67,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     return {name: decay**steps for name, steps in below.items()}
 
 
-def _center_settings(solver, *, proportional: bool) -> dict[str, Any]:
+def _center_settings(solver: CfgNode, *, proportional: bool) -> dict[str, Any]:
     """Settings of the centers, which move at CENTER_LR in every epoch, whatever the weight of their loss.
 
     Steps proportional to the gradient grow with the weight, so the lr is divided by it; Adam's steps do not. With SGD

@@ -5,6 +5,7 @@ import logging
 import torch
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
+from yacs.config import CfgNode
 
 # timm warns that a curve of one epoch has no effect; with fractional epochs it has.
 logging.getLogger("timm.scheduler.cosine_lr").setLevel(logging.ERROR)
@@ -33,7 +34,7 @@ class _MultiStep(MultiStepLRScheduler, _ConstantGroups):
     pass
 
 
-def make_scheduler(cfg, optimizer: torch.optim.Optimizer) -> Scheduler:
+def make_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Scheduler:
     """Makes a linear warm-up from WARMUP_FACTOR * BASE_LR to each group's lr, then cosine to 0.002 * BASE_LR, or steps.
 
     Groups with an `lr_scale`, the layers under SOLVER.LAYER_DECAY, follow that curve times it. Groups marked

@@ -89,7 +89,7 @@ def _legs(canvas: Canvas, person: Appearance) -> list[Part]:
                 colours = cloth_colours(person.lower, angle, 0.24 + 0.2 * along)
             return np.where((person.boots & (along > 0.3))[..., None], person.shoes, colours)
 
-        def render(hip=hip, knee=knee, ankle=ankle, toe=toe, thigh=thigh, calf=calf) -> None:
+        def render(hip=hip, knee=knee, ankle=ankle, toe=toe, thigh=thigh, calf=calf):
             build = person.width
             canvas.limb(ankle, toe, 0.026, 0.02, plain(person.shoes))
             slim = 0.006 if bare else 0.0
@@ -167,7 +167,7 @@ def _arms(canvas: Canvas, person: Appearance) -> list[Part]:
             covered = (sleeve > 1) & (along < 0.93)
             return np.where(covered[..., None], cloth_colours(cloth, angle, 0.185 + 0.15 * along), person.skin)
 
-        def render(shoulder=shoulder, elbow=elbow, hand=hand, upper_arm=upper_arm, forearm=forearm) -> None:
+        def render(shoulder=shoulder, elbow=elbow, hand=hand, upper_arm=upper_arm, forearm=forearm):
             build = thick * (0.5 + 0.5 * width)
             canvas.limb(elbow, hand, 0.028 * build, 0.022 * build, forearm)
             canvas.limb(hand, hand + 0.12 * (hand - elbow), 0.02, 0.018, plain(person.skin))
@@ -196,7 +196,7 @@ def _bags(canvas: Canvas, person: Appearance) -> list[Part]:
         dark = (np.abs(v - 0.15) < 0.07) | (v < -0.85)
         return np.where(dark[..., None], 0.55 * colour, np.broadcast_to(colour, (*v.shape, 3)))
 
-    def render() -> None:
+    def render():
         if person.bag in ("handbag", "suitcase", "shopping"):
             top = (centre[0], centre[1] + half_height, centre[2])
             canvas.limb(top, (out, 0.49, 0.0), 0.008, 0.008, plain(0.7 * colour))

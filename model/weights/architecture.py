@@ -23,7 +23,7 @@ RESNET_KEYS = ("MODEL.LAST_STRIDE", "MODEL.GEM_POOL", "MODEL.STEM_RELU", "MODEL.
 MODEL_KEYS = ("MODEL.NAME", *TRANSFORMER_KEYS, "MODEL.SIE_COE", *JIGSAW_KEYS, *RESNET_KEYS)
 
 
-def config_of_file(cfg: CfgNode, file: ModelFile):
+def config_of_file(cfg: CfgNode, file: ModelFile) -> CfgNode:
     """Describes the model in a file; one log line says what it is, another one where `cfg` disagrees.
 
     With MODEL.SIE_CAMERA and SIE_VIEW both False in `cfg`, they stay False though the file has side information; see

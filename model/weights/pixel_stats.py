@@ -3,6 +3,7 @@
 import logging
 
 import torch
+from yacs.config import CfgNode
 
 from model.weights.state_dicts import State
 from utils.errors import UserError
@@ -18,7 +19,7 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
-def with_pixel_stats(cfg, state: State, path: str) -> State:
+def with_pixel_stats(cfg: CfgNode, state: State, path: str) -> State:
     """Returns the state with the pixel mean and deviation to use: the file's, or none where it lacks one of them, so
     that the model keeps the configuration's. A log line says which, unless file and configuration agree.
 

@@ -11,6 +11,8 @@ from corruption.names import BACKENDS, CORRUPTIONS, SEVERITIES, check_name, fami
 from corruption.rain import ENLARGED_HEIGHT, MIN_HEIGHT, MIN_WIDTH, rain
 from utils.errors import UserError
 
+# Corruptions that neither backend has: both call these.
+OWN = {"rain": rain}  # no package has it as published
 _import_error: ImportError | None = None
 try:
     from corruption import blur, digital, noise, weather
@@ -19,7 +21,7 @@ except ImportError as error:  # the extension is not built, or cannot be loaded
     _import_error = error
 else:
     _MODULES = {"noise": noise, "blur": blur, "weather": weather, "digital": digital}
-    _FUNCTIONS = {name: getattr(_MODULES[family_of(name)], name) for name in CORRUPTIONS if name != "rain"}
+    _FUNCTIONS = {name: getattr(_MODULES[family_of(name)], name) for name in CORRUPTIONS if name not in OWN}
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +72,8 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, back
     image = np.ascontiguousarray(image)
     if resized:
         image = cv2.resize(image, working_size[::-1], interpolation=cv2.INTER_LINEAR)
-    if name == "rain":  # no package has it as published: the same code for both backends
-        result = rain(image, int(severity), rng)
+    if name in OWN:
+        result = OWN[name](image, int(severity), rng)
     elif backend == "imagecorruptions":
         result = run_published(image, name, int(severity), rng)
     else:

@@ -81,8 +81,8 @@ def test_a_loss_that_is_not_finite_ends_training_with_its_terms(tmp_path):
 class UnevenSampler(RandomBatchSampler):
     """Epochs of different lengths, as identities with many images cause them."""
 
-    def draw_batches(self, rng):
-        return super().draw_batches(rng)[: 1 + (self.epoch + 1) % 2]
+    def sample_batches(self, rng):
+        return super().sample_batches(rng)[: 1 + (self.epoch + 1) % 2]
 
 
 def test_epochs_of_different_lengths(tmp_path):

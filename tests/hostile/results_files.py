@@ -12,10 +12,13 @@ import numpy as np
 def good_results() -> dict:
     metrics = {name: {"mean": 0.5, "std": 0.0} for name in ("mAP", "mINP", "rank1", "rank5", "rank10")}
     return {
-        "dataset": "synthetic", "dataset_version": "", "weight": "a.pth", "seed": 1,
+        "dataset": "synthetic",
+        "dataset_version": "",
+        "weight": "a.pth",
+        "seed": 1,
         "evaluation": {"metric": "euclidean", "ap": "step", "cmc": "standard", "re_ranking": {"k1": 20, "lambda": 0.3}},
         "protocols": {"clean": {**metrics, "repeats": 1}},
-    }  # fmt: skip
+    }
 
 
 def _changed(keys: list[str], value: object) -> str:
@@ -52,9 +55,11 @@ def hostile_contents(seed: int) -> dict[str, bytes]:
         "name too long": _changed(["protocols"], {"x" * 10**5: {}}),
         "deep lists": "[" * deep + "]" * deep,
         "deep in a value": _changed(["evaluation"], 77).replace("77", '{"a":' * deep + "1" + "}" * deep),
-        "a number": "1", "a text": '"protocols"', "nothing": "",
+        "a number": "1",
+        "a text": '"protocols"',
+        "nothing": "",
         "half": json.dumps(good_results())[: int(rng.integers(5, 90))],
-    }  # fmt: skip
+    }
     return {kind: text.encode() for kind, text in texts.items()} | {
         "no UTF-8": json.dumps(good_results()).encode("utf-16"),
         "any bytes": rng.bytes(1000),

@@ -29,8 +29,14 @@ def stage(tmp_path_factory):
     optimizer = torch.optim.AdamW([*model.parameters(), *loss.parameters()])
     loss(model(torch.ones(2, 4))).sum().backward()
     optimizer.step()
-    parts = {"model": model, "loss": loss, "optimizer": optimizer, "scheduler": make_scheduler(cfg, optimizer),
-             "scaler": torch.amp.GradScaler("cpu", enabled=False), "generators": GlobalRNGs(CPU)}  # fmt: skip
+    parts = {
+        "model": model,
+        "loss": loss,
+        "optimizer": optimizer,
+        "scheduler": make_scheduler(cfg, optimizer),
+        "scaler": torch.amp.GradScaler("cpu", enabled=False),
+        "generators": GlobalRNGs(CPU),
+    }
     state = TrainState("clean", epoch=2, step=1, updates=5, history=[{"loss": 1.0}, {"loss": 0.5}])
     identity = StageIdentity("clean", settings_of_stage(cfg), {"images": 12, "sha256": "a"}, {})
     meta = {"identity": identity.describe(), "config": cfg.dump(), "versions": {}}

@@ -29,12 +29,31 @@ def data_root(tmp_path_factory):
 
 
 def make(data_root, output, *opts):
-    cfg = load_cfg(opts=[
-        "DATASETS.ROOT_DIR", str(data_root), "DATASETS.CHECK_COUNTS", "False", "OUTPUT_DIR", str(output),
-        "INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]", "DATALOADER.NUM_WORKERS", "0",
-        "MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID", "MODEL.PRETRAIN_PATH", "", "CFAT.STAGE", "clean",
-        "TEST.REPEATS", "1", *opts,
-    ])  # fmt: skip
+    cfg = load_cfg(
+        opts=[
+            "DATASETS.ROOT_DIR",
+            str(data_root),
+            "DATASETS.CHECK_COUNTS",
+            "False",
+            "OUTPUT_DIR",
+            str(output),
+            "INPUT.SIZE_TRAIN",
+            "[64, 32]",
+            "INPUT.SIZE_TEST",
+            "[64, 32]",
+            "DATALOADER.NUM_WORKERS",
+            "0",
+            "MODEL.TRANSFORMER_TYPE",
+            "vit_tiny_patch16_128_TransReID",
+            "MODEL.PRETRAIN_PATH",
+            "",
+            "CFAT.STAGE",
+            "clean",
+            "TEST.REPEATS",
+            "1",
+            *opts,
+        ]
+    )
     data = make_dataloader(cfg, with_train=False)
     torch.manual_seed(0)
     return cfg, data, make_model(cfg, num_classes=0, num_cameras=data.num_cameras, num_views=data.num_views)

@@ -89,8 +89,7 @@ def test_the_summary_follows_from_the_rows(tmp_path):
     assert content["matrix"]["setting"] == "corrupted_query"
     assert (content["matrix"]["repeats"], content["matrix"]["severities"]) == (2, [1, 3])
     assert set(content["protocols"]) == {"clean", "corrupted_gallery"}
-    assert content["corruption"] == {
-        "backend": "fast", "names": list(NAMES), "severities": [1, 3], "seen": ["fog"]}  # fmt: skip
+    assert content["corruption"] == {"backend": "fast", "names": list(NAMES), "severities": [1, 3], "seen": ["fog"]}
 
 
 def test_a_summary_without_clean_has_no_drop():
@@ -147,14 +146,22 @@ def test_files_of_one_test_replace_each_other_and_back_up_those_of_earlier_tests
     write(files, 0.2)
     write(files, 0.2, 0.3)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "results.json", "results.csv", "results.1.json", "results.1.csv"}  # fmt: skip
+        "results.json",
+        "results.csv",
+        "results.1.json",
+        "results.1.csv",
+    }
     assert (tmp_path / "results.1.csv").read_bytes() == earlier
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
     again = ResultFiles(tmp_path)  # the same test once more: nothing new to back up
     write(again, 0.2)
     write(again, 0.2, 0.3)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "results.json", "results.csv", "results.1.json", "results.1.csv"}  # fmt: skip
+        "results.json",
+        "results.csv",
+        "results.1.json",
+        "results.1.csv",
+    }
 
 
 def test_files_that_another_test_wrote_meanwhile_are_backed_up(tmp_path):

@@ -50,10 +50,23 @@ def directory(tmp_path):
 
 
 def search(directory, output, *opts, query=None, model=None):
-    cfg = load_cfg(opts=[
-        "INPUT.SIZE_TRAIN", "[32, 16]", "INPUT.SIZE_TEST", "[32, 16]", "DATALOADER.NUM_WORKERS", "0",
-        "TEST.IMS_PER_BATCH", "2", "TEST.WEIGHT", "some.pth", "OUTPUT_DIR", str(output), *opts,
-    ])  # fmt: skip
+    cfg = load_cfg(
+        opts=[
+            "INPUT.SIZE_TRAIN",
+            "[32, 16]",
+            "INPUT.SIZE_TEST",
+            "[32, 16]",
+            "DATALOADER.NUM_WORKERS",
+            "0",
+            "TEST.IMS_PER_BATCH",
+            "2",
+            "TEST.WEIGHT",
+            "some.pth",
+            "OUTPUT_DIR",
+            str(output),
+            *opts,
+        ]
+    )
     images = make_image_loader(cfg, str(directory), query=None if query is None else str(query))
     do_search(cfg, images, model or MeanColours(), device=CPU)
 
@@ -84,8 +97,12 @@ def test_the_file_holds_what_numpy_would_have_written(directory, tmp_path, monke
     np.testing.assert_allclose(found["features"], expected, rtol=1e-5)
     rest = {name: value.tolist() for name, value in found.items() if name not in ("features", "paths")}
     assert rest == {
-        "root": str(directory), "weight": "some.pth", "feature": "class_token", "feat_norm": False, "size": [32, 16]
-    }  # fmt: skip
+        "root": str(directory),
+        "weight": "some.pth",
+        "feature": "class_token",
+        "feat_norm": False,
+        "size": [32, 16],
+    }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"features.npz"}
 
 

@@ -19,9 +19,17 @@ from utils.metrics.reranking import ReRanking
 from utils.structures import Condition, FeatureSet
 
 MATRIX_OPTS = (
-    "TEST.MATRIX", "corrupted_query", "TEST.MATRIX_REPEATS", "2", "TEST.REPEATS", "1",
-    "CORRUPTION.TEST", "['fog', 'rain']", "CORRUPTION.SEVERITIES", "[1, 4]",
-)  # fmt: skip
+    "TEST.MATRIX",
+    "corrupted_query",
+    "TEST.MATRIX_REPEATS",
+    "2",
+    "TEST.REPEATS",
+    "1",
+    "CORRUPTION.TEST",
+    "['fog', 'rain']",
+    "CORRUPTION.SEVERITIES",
+    "[1, 4]",
+)
 
 
 def test_a_matrix_is_tested_cell_by_cell(tmp_path, caplog):
@@ -99,11 +107,17 @@ def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path, c
     gallery = data.test_loader("gallery", Condition("random"), 0)
     query = data.test_loader("query", Condition(), 0)
     sets = [extract_features(MeanColour(), loader, device=CPU) for loader in (query, gallery)]
-    options = {"TEST.AP": "trapezoid", "TEST.RE_RANKING_K1": "3", "TEST.RE_RANKING_K2": "2",
-               "TEST.RE_RANKING_LAMBDA": "0.4", "TEST.RE_RANKING": "True"}  # fmt: skip
+    options = {
+        "TEST.AP": "trapezoid",
+        "TEST.RE_RANKING_K1": "3",
+        "TEST.RE_RANKING_K2": "2",
+        "TEST.RE_RANKING_LAMBDA": "0.4",
+        "TEST.RE_RANKING": "True",
+    }
     flat = [part for pair in options.items() for part in pair]
-    content = do_test(make_cfg(tmp_path, *flat), data, MeanColour(), (PROTOCOLS["corrupted_gallery"],), device=CPU,
-                      weight="a.pth")  # fmt: skip
+    content = do_test(
+        make_cfg(tmp_path, *flat), data, MeanColour(), (PROTOCOLS["corrupted_gallery"],), device=CPU, weight="a.pth"
+    )
     expected = evaluate_features(*sets, ap="trapezoid", re_ranking=ReRanking(3, 2, 0.4))
     with (tmp_path / "results.csv").open() as handle:
         assert float(next(csv.DictReader(handle))["mAP"]) == expected.mAP
@@ -114,8 +128,14 @@ def test_conventions_and_re_ranking_reach_the_numbers_and_the_record(tmp_path, c
         "re_ranking": {"k1": 3, "k2": 2, "lambda_value": 0.4},
     }
     assert evaluate_features(*sets, re_ranking=ReRanking(3, 2, 0.4)).mAP != expected.mAP
-    cosine = do_test(make_cfg(tmp_path / "cosine", "TEST.METRIC", "cosine"), data, MeanColour(),
-                     (PROTOCOLS["corrupted_gallery"],), device=CPU, weight="a.pth")  # fmt: skip
+    cosine = do_test(
+        make_cfg(tmp_path / "cosine", "TEST.METRIC", "cosine"),
+        data,
+        MeanColour(),
+        (PROTOCOLS["corrupted_gallery"],),
+        device=CPU,
+        weight="a.pth",
+    )
     assert cosine["protocols"]["corrupted_gallery"]["mAP"]["mean"] == 1  # darkening does not change directions
     assert cosine["evaluation"]["metric"] == "cosine"
     assert "cosine, AP step, CMC standard" in (tmp_path / "cosine" / "results.csv").read_text()

@@ -243,15 +243,31 @@ def test_what_is_not_in_the_table_changes_no_weight(root, tmp_path, stage):
 
 # Switches that are off, and other values of what they leave unread.
 OFF = {
-    "INPUT.RE_PROB": 0.0, "MODEL.SIE_CAMERA": False, "MODEL.JPM": True, "MODEL.RE_ARRANGE": False,
-    "MODEL.STRIDE_SIZE": [8, 8], "INPUT.SIZE_TRAIN": [32, 32], "INPUT.SIZE_TEST": [32, 32], "SOLVER.WARMUP_EPOCHS": 0,
-    "SOLVER.OPTIMIZER_NAME": "Adam", "CFAT.COARSE.WEIGHT": 0.0, "TEST.FEATURE": "class_token",
-}  # fmt: skip
+    "INPUT.RE_PROB": 0.0,
+    "MODEL.SIE_CAMERA": False,
+    "MODEL.JPM": True,
+    "MODEL.RE_ARRANGE": False,
+    "MODEL.STRIDE_SIZE": [8, 8],
+    "INPUT.SIZE_TRAIN": [32, 32],
+    "INPUT.SIZE_TEST": [32, 32],
+    "SOLVER.WARMUP_EPOCHS": 0,
+    "SOLVER.OPTIMIZER_NAME": "Adam",
+    "CFAT.COARSE.WEIGHT": 0.0,
+    "TEST.FEATURE": "class_token",
+}
 UNREAD = {
-    "INPUT.ERASING_TYPE": "soft", "INPUT.MIXING_COEFF": [2.0, 3.0], "MODEL.SIE_COE": 7.0, "MODEL.SHIFT_NUM": 2,
-    "MODEL.SHUFFLE_GROUP": 4, "MODEL.PRETRAIN_SIZE": [64, 32], "SOLVER.WARMUP_FACTOR": 0.5, "SOLVER.MOMENTUM": 0.7,
-    "CFAT.COARSE.TEMPERATURE": 0.1, "CFAT.COARSE.DETACH_WEIGHT": True, "CFAT.COARSE.EXCLUDE_SAME_IDENTITY": True,
-}  # fmt: skip
+    "INPUT.ERASING_TYPE": "soft",
+    "INPUT.MIXING_COEFF": [2.0, 3.0],
+    "MODEL.SIE_COE": 7.0,
+    "MODEL.SHIFT_NUM": 2,
+    "MODEL.SHUFFLE_GROUP": 4,
+    "MODEL.PRETRAIN_SIZE": [64, 32],
+    "SOLVER.WARMUP_FACTOR": 0.5,
+    "SOLVER.MOMENTUM": 0.7,
+    "CFAT.COARSE.TEMPERATURE": 0.1,
+    "CFAT.COARSE.DETACH_WEIGHT": True,
+    "CFAT.COARSE.EXCLUDE_SAME_IDENTITY": True,
+}
 
 
 @pytest.mark.parametrize("stage", ["clean", "align"])

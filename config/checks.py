@@ -64,7 +64,7 @@ def check_together(values: Mapping[str, Any]) -> list[str]:
     if values["DATALOADER.SAMPLER"] == "softmax_triplet" and instances == 1:
         errors.append(
             "DATALOADER.NUM_INSTANCE: found 1, expected at least 2: the triplet loss compares an image with another "
-            "of the same person (DATALOADER.SAMPLER softmax works with 1)"
+            "of the same identity (DATALOADER.SAMPLER softmax works with 1)"
         )
     if values["DATASETS.ON_BAD_IMAGE"] == "skip" and not values["DATASETS.CHECK_IMAGES"]:
         errors.append(

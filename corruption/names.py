@@ -4,10 +4,9 @@ Hendrycks and Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261 (noise, bl
 Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880.
 """
 
-import difflib
 from collections.abc import Iterable
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 # The order of imagecorruptions 1.1.2, then rain: the index of a name is part of published seeds.
 DESCRIPTIONS = {
@@ -52,10 +51,9 @@ def family_of(name: str) -> str:
 
 
 def nearest_hint(name: object, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known name, if any, and all known names."""
+    """The end of an error message about an unknown name: all known names, and the nearest, if any."""
     known = tuple(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    return (f"nearest: '{near[0]}'; " if near else "") + f"known: {', '.join(known)}"
+    return f"known: {', '.join(known)}{did_you_mean(name, known, cutoff=0.5)}"
 
 
 def check_name(name: object) -> None:

@@ -1,6 +1,5 @@
 """Sizes of vision transformers: by the names of the TransReID codebase, and by those of timm's models."""
 
-import difflib
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -11,7 +10,7 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,12 @@ def vit_size(name: str) -> ViTSize:
     if name in VIT_SIZES:
         return VIT_SIZES[name]
     if not timm.is_model(name):
+        known = [*VIT_SIZES, *timm.list_models(module="vision_transformer")]
         raise UserError(
             f"MODEL.TRANSFORMER_TYPE {name!r}: no such backbone; known are {', '.join(VIT_SIZES)} and timm's vision "
-            f"transformers{_did_you_mean(name, [*VIT_SIZES, *timm.list_models(module='vision_transformer')])}"
+            f"transformers{did_you_mean(name, known, count=3, cutoff=0.5)}"
         )
     return _timm_size(name)
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    similar = [other for other in known if other.startswith(name)][:3] or similar
-    return f"; did you mean {' or '.join(similar)}?" if similar else ""
 
 
 @cache

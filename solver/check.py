@@ -1,11 +1,9 @@
 """Checks the optimizer's part of a configuration without building anything."""
 
-import difflib
-
 from timm.optim import get_optimizer_info, list_optimizers
 from yacs.config import CfgNode
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 TORCH_NAMES = ("sgd", "adam", "adamw")  # built by torch, every other one by timm
 
@@ -38,10 +36,10 @@ def _check_timm_name(name: str) -> None:
         reason = _what_it_lacks(lower)
     else:
         reason = "there is no such optimizer"
-    similar = ", ".join(difflib.get_close_matches(lower.removeprefix("lookahead_"), usable, n=3))
     raise UserError(
-        f"SOLVER.OPTIMIZER_NAME {name}: {reason}; {f'similar names are {similar}; ' if similar else ''}take SGD, Adam, "
-        "AdamW, or one of timm's, which python -c 'import timm.optim; print(timm.optim.list_optimizers())' lists"
+        f"SOLVER.OPTIMIZER_NAME {name}: {reason}; take SGD, Adam, AdamW, or one of timm's, which "
+        "python -c 'import timm.optim; print(timm.optim.list_optimizers())' lists"
+        f"{did_you_mean(lower.removeprefix('lookahead_'), usable, count=3)}"
     )
 
 

@@ -84,7 +84,7 @@ def test_the_output_directory_of_a_run(trained):
         assert figure.width > 500
     log = (output / "log.txt").read_text()
     assert all(f"stage {stage}: done" in log for stage in STAGES)
-    assert re.search("; query 24 (images|pictures) of 8 identities; gallery", log)  # logged before log.txt was open
+    assert re.search("; query 24 images of 8 identities; gallery", log)  # logged before log.txt was open
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -269,7 +269,7 @@ class TestErrors:
     def test_unknown_keys_and_options_all_at_once(self):
         done = run("train.py", "SOLVER.BASE_LRR", "0.1", "CFAT.STUDENT_VIEWS", "bth")
         self.check(done, "did you mean SOLVER.BASE_LR?", "CFAT.STUDENT_VIEWS", "'bth'")
-        assert re.search("2 (errors|faults)", done.stderr)
+        assert re.search("2 errors", done.stderr)
 
     def test_unknown_corruption(self, trained, tmp_path):
         done = run("train.py", *options(trained, tmp_path, **{"CORRUPTION.TRAIN": "['fgo']"}))

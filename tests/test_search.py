@@ -113,13 +113,13 @@ def test_bad_input_ends_in_one_message(root, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.jpg").write_text("no image")
     for arguments, message in (
-        (["--images", tmp_path / "empty"], "no (image|picture) below it; expected files that end in"),
-        (["--images", tmp_path / "text.jpg"], "is a file; expected a directory with (images|pictures)"),
-        (["--images", tmp_path / "nowhere"], "does not exist; expected a directory with (images|pictures)"),
-        (["--images", ""], "does not exist; expected a directory with (images|pictures)"),
+        (["--images", tmp_path / "empty"], "no image below it; expected files that end in"),
+        (["--images", tmp_path / "text.jpg"], "is a file; expected a directory with images"),
+        (["--images", tmp_path / "nowhere"], "does not exist; expected a directory with images"),
+        (["--images", ""], "does not exist; expected a directory with images"),
         (["--images", tmp_path], r"text\.jpg: cannot be read"),
         (["--images", root / "images", "--query", tmp_path / "text.jpg"], r"text\.jpg: cannot be read"),
-        (["--images", root / "images", "--query", ""], "query (image|picture) '': no such file"),
+        (["--images", root / "images", "--query", ""], "query image '': no such file"),
     ):
         with pytest.raises(UserError, match=message):
             search(root, tmp_path / "out", *arguments)
@@ -127,7 +127,7 @@ def test_bad_input_ends_in_one_message(root, tmp_path):
 
 
 def test_a_key_without_a_value_is_named(root, tmp_path):
-    with pytest.raises(ValueError, match=r"1 (error|fault).*\n.*TEST\.METRIC has no value"):
+    with pytest.raises(ValueError, match=r"1 error.*\n.*TEST\.METRIC has no value"):
         search(root, tmp_path, "--images", root / "images", opts=["TEST.METRIC"])
 
 

@@ -18,7 +18,7 @@ class UserError(ValueError):
 def did_you_mean(name: object, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
     """The end of an error message about an unknown name: "; did you mean A or B?", or "" where no known name is near.
 
-    Case does not count. A known name that begins with `name` is near, too.
+    Case does not count. Known names that begin with `name` come before similar ones.
 
     Args:
         name: what the user wrote.
@@ -30,6 +30,6 @@ def did_you_mean(name: object, known: Iterable[str], *, count: int = 1, cutoff: 
 
     lower = str(name).lower()[:_MAX_NAME]
     by_lower = {other.lower(): other for other in known}
-    near = difflib.get_close_matches(lower, by_lower, n=count, cutoff=cutoff)
-    near = near or [other for other in by_lower if lower and other.startswith(lower)][:count]
+    near = [other for other in by_lower if lower and other.startswith(lower)][:count]
+    near = near or difflib.get_close_matches(lower, by_lower, n=count, cutoff=cutoff)
     return f"; did you mean {' or '.join(by_lower[other] for other in near)}?" if near else ""

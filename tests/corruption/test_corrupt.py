@@ -156,7 +156,7 @@ class TestErrors:
     image, rng = np.zeros((40, 40, 3), np.uint8), np.random.default_rng(0)
 
     def test_an_unknown_name_suggests_the_nearest(self):
-        with pytest.raises(UserError, match=r"unknown corruption 'gausian_blur'; nearest: 'gaussian_blur'"):
+        with pytest.raises(UserError, match=r"unknown corruption 'gausian_blur'; .*did you mean gaussian_blur"):
             corrupt(self.image, "gausian_blur", 1, self.rng)
 
     @pytest.mark.parametrize("severity", [0, 6, 2.5, "3", True, None])
@@ -179,7 +179,7 @@ class TestErrors:
             corrupt(image, "fog", 1, self.rng)
 
     def test_backend(self):
-        with pytest.raises(UserError, match=r"unknown backend 'fst'; nearest: 'fast'"):
+        with pytest.raises(UserError, match=r"unknown backend 'fst'; .*did you mean fast"):
             corrupt(self.image, "fog", 1, self.rng, backend="fst")
 
     def test_generator(self):

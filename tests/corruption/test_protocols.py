@@ -29,7 +29,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (64, 40, 3), dtype=np.uint8)
 def test_resolve_names():
     assert resolve_names(["all"]) == CORRUPTIONS
     assert resolve_names(["rain", "noise", "gaussian_noise"]) == (*FAMILIES["noise"][:3], "speckle_noise", "rain")
-    with pytest.raises(UserError, match=r"unknown corruption or family 'wether'; nearest: 'weather'"):
+    with pytest.raises(UserError, match=r"unknown corruption or family 'wether'; .*did you mean weather"):
         resolve_names(["wether"])
 
 
@@ -71,7 +71,7 @@ def test_policies_of_a_configuration():
     assert (train.backend, test.backend) == ("fast", "fast")
     published = load_cfg(opts=["CORRUPTION.BACKEND", "imagecorruptions"])
     assert {make_train_policy(published).backend, make_test_policy(published).backend} == {"imagecorruptions"}
-    with pytest.raises(UserError, match=r"CORRUPTION.TEST: unknown corruption or family 'fgo'; nearest: 'fog'"):
+    with pytest.raises(UserError, match=r"CORRUPTION.TEST: unknown corruption or family 'fgo'; .*did you mean fog"):
         make_test_policy(load_cfg(opts=["CORRUPTION.TEST", "fgo"]))
 
 
@@ -159,16 +159,19 @@ def set_values(opts):
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        ({"CORRUPTION.TRAIN": ["fgo"]}, "CORRUPTION.TRAIN: unknown corruption or family 'fgo'; nearest: 'fog'"),
+        (
+            {"CORRUPTION.TRAIN": ["fgo"]},
+            r"CORRUPTION.TRAIN: unknown corruption or family 'fgo'; .*did you mean fog",
+        ),
         ({"CORRUPTION.TRAIN": []}, "CORRUPTION: no corruption is selected"),
         ({"CORRUPTION.TEST": ["unseen"]}, "CORRUPTION.TEST: 'unseen' selects nothing"),
         ({"CORRUPTION.TEST": "fog"}, r"CORRUPTION.TEST: .*'fog'; expected a list, e.g. \['fog'\]"),
         ({"CORRUPTION.SEVERITIES": [1, 6]}, "CORRUPTION: severity is 6; expected an integer from 1 to 5"),
         ({"CORRUPTION.SEVERITIES": []}, "CORRUPTION: no severity is selected"),
         ({"CORRUPTION.CLEAN_PROB": 1.5}, "CORRUPTION: the probability of a clean image is 1.5"),
-        ({"CORRUPTION.BACKEND": "fst"}, "CORRUPTION: unknown backend 'fst'; nearest: 'fast'"),
+        ({"CORRUPTION.BACKEND": "fst"}, r"CORRUPTION: unknown backend 'fst'; .*did you mean fast"),
         ({"TEST.PROTOCOLS": []}, r"TEST.PROTOCOLS is \[\]; expected a list"),
-        ({"TEST.PROTOCOLS": ["clear"]}, "TEST.PROTOCOLS: unknown protocol 'clear'; nearest: 'clean'"),
+        ({"TEST.PROTOCOLS": ["clear"]}, r"TEST.PROTOCOLS: unknown protocol 'clear'; .*did you mean clean"),
         ({"TEST.MATRIX": "clean"}, "TEST.MATRIX: unknown protocol 'clean'; .*known: corrupted,"),
     ],
 )

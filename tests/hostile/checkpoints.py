@@ -199,7 +199,6 @@ def bombs(state: dict, rng: random.Random, directory: Path) -> Made:
         yield f"name_{len(name)}", saved({**state, "b1.1.weight": torch.zeros(WIDTH), name: torch.zeros(1)})
     yield "pixels_three", saved({**state, "normalize.std": torch.tensor([torch.nan, 1, 1])})
     yield "pixels_zero", saved({**state, "normalize.std": torch.zeros(3)})
-    yield "args", saved({"model": state, "args": argparse.Namespace(lr=0.1)})
     yield "odd_names", saved({3: torch.zeros(1), None: 2, ("a", 1): 3})
     yield "odd_blocks", saved({"base.cls_token": torch.zeros(1, 1, WIDTH), "base.blocks": torch.zeros(1), **state})
     yield "terminal", saved({"\x1b[31mevil\n": torch.zeros(1)})
@@ -254,6 +253,17 @@ def harmless(state: dict, rng: random.Random, directory: Path) -> Made:
     yield "same_twice", saved({"model": state, "state_dict": state})
     yield "double", saved({name: value.double() for name, value in state.items()})
     yield "ordered", saved(OrderedDict(state))
+    deep = argparse.Namespace(lr=0.1)
+    for _ in range(150):
+        deep = argparse.Namespace(args=deep)
+    for name, args in (
+        ("plain", argparse.Namespace(lr=0.1, crops=(0.4, 1.0), names=["a"], path=None)),
+        ("tensor", argparse.Namespace(weight=torch.zeros(3))),
+        ("deep", deep),
+        ("as_a_list", [deep, deep]),
+        ("dunder", argparse.Namespace(**{"__reduce__": 1, "__class__": 2})),
+    ):
+        yield f"args_{name}", saved({"model": state, "args": args})
 
 
 KINDS = {make.__name__: make for make in (foreign, damaged, bombs, configurations, harmless)}

@@ -16,7 +16,7 @@ MIB = 150  # more resident memory at any time, a file, usually none
 
 # What a file is must be said by these words.
 NAMED = {
-    "torchscript": "TorchScript",
+    "torchscript": "its names begin with weight, bias: no known model",
     "npz": ".npz",
     "npz_compressed": ".npz",
     "hdf5": "HDF5",

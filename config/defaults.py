@@ -48,15 +48,21 @@ _C = Section()
 _C.SEED = key(1234, at_least(0))
 # Directory of config.yml, log.txt, checkpoints/, tensorboard/, results.json and results.csv.
 _C.OUTPUT_DIR = path("logs/market1501/cfat", NOT_EMPTY)
+# Keys of a file that are not known: error, or warn (leave them out; the log and results.json name them).
+_C.UNKNOWN_KEYS = key("error", one_of("error", "warn"))
 
 # ---------------------------------------------------------------- MODEL
 _C.MODEL = Section()
 # auto is cuda where there is a GPU, else cpu.
 _C.MODEL.DEVICE = key("auto", _DEVICE)
-_C.MODEL.NAME = key("transformer", one_of("transformer", "resnet50"))
+# transformer: a backbone of the TransReID codebase or of its relatives; timm: any timm model; MODEL.TRANSFORMER_TYPE
+# says which. resnet50_ibn_a: a ResNet-50 with instance normalisation beside batch normalisation.
+_C.MODEL.NAME = key("transformer", one_of("transformer", "resnet50", "resnet50_ibn_a", "timm"))
 # Vision transformer: vit_base_patch16_224_TransReID (width 768, depth 12), deit_small_patch16_224_TransReID (384, 12),
 # vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), or the timm name of any
-# vision transformer with the same structure, e.g. vit_large_patch16_224.
+# vision transformer with the same structure, e.g. vit_large_patch16_224 or the vit_small_patch16_224 (384, 12) of
+# TransReID-SSL, PASS and PersonViT; swin_tiny|small|base_patch4_window7_224 (SOLIDER); ViT-B-16 (CLIP-ReID's image
+# encoder). With MODEL.NAME timm, the name of any timm model.
 _C.MODEL.TRANSFORMER_TYPE = key("vit_base_patch16_224_TransReID", NOT_EMPTY)
 # Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12].
 _C.MODEL.STRIDE_SIZE = key([16, 16], list_of("two strides of at least 1 pixel", lambda pixels: pixels >= 1, length=2))
@@ -68,6 +74,9 @@ _C.MODEL.PRETRAIN_PATH = path("pretrained/jx_vit_base_p16_224-80ecf9dd.pth")
 _C.MODEL.PRETRAIN_SIZE = key(
     [0, 0], list_of("a height and a width in pixels, or [0, 0]", lambda pixels: pixels >= 0, length=2)
 )
+# Patch grid of PRETRAIN_PATH where the file does not tell: its height over its width, e.g. 2 for a file trained on
+# 256 x 128 images, 1 for square ones; 0: read from the file.
+_C.MODEL.PRETRAIN_HW_RATIO = key(0, one_of(0, 1, 2))
 # Which weights to read from a file with several models: the name of the entry or prefix, e.g. state_dict_ema or
 # teacher; "": the trained weights rather than their moving average.
 _C.MODEL.CHECKPOINT_ENTRY = ""
@@ -89,6 +98,21 @@ _C.MODEL.RE_ARRANGE = True
 _C.MODEL.SHIFT_NUM = key(5, at_least(1))
 _C.MODEL.SHUFFLE_GROUP = key(2, at_least(1))
 _C.MODEL.DEVIDE_LENGTH = key(4, at_least(1))
+# Patch embedding by a stem of convolutions, batch and instance normalisation (TransReID-SSL's ICS stem).
+_C.MODEL.STEM_CONV = False
+# Global feature of a vision transformer: class_token, or the patch tokens pooled: avg, max, avg_max (their sum) or gem
+# (generalised mean).
+_C.MODEL.POOLING = key("class_token", one_of("class_token", "avg", "max", "avg_max", "gem"))
+# Reduce the global feature to FEAT_DIM numbers by a linear layer before the neck (TransReID-SSL, SOLIDER).
+_C.MODEL.REDUCE_FEAT_DIM = False
+_C.MODEL.FEAT_DIM = key(512, at_least(1))
+# Part tokens beside the class token (PASS); MULTI_NECK gives each part a neck and a classifier of its own, FEAT_FUSION
+# joins the class token and the mean of the parts in the test feature: cat (side by side) or mean.
+_C.MODEL.PART_TOKENS = False
+_C.MODEL.MULTI_NECK = True
+_C.MODEL.FEAT_FUSION = key("cat", one_of("cat", "mean"))
+# Swin of SOLIDER: weight of semantic over appearance information in the features, 0 to 1.
+_C.MODEL.SEMANTIC_WEIGHT = key(0.2, PROBABILITY)
 # resnet50: stride of the last stage.
 _C.MODEL.LAST_STRIDE = key(1, one_of(1, 2))
 # resnet50: generalised mean pooling with a learned exponent (AGW, CIL-ReID) in place of average pooling.
@@ -277,6 +301,10 @@ _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 # pooled features) or neck (output of the neck). JPM appends its local features to the last two and has no patch_mean; a
 # ResNet has no patch_mean either.
 _C.TEST.FEATURE = key("patch_mean", one_of("patch_mean", "class_token", "neck"))
+# Test features are the mean of those of the image and of its mirror image, before FEAT_NORM.
+_C.TEST.FLIP = False
+# Query expansion: each feature becomes the mean of those of its k nearest neighbours and its own; 0: off.
+_C.TEST.QUERY_EXPANSION = key(0, at_least(0))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
 # Test protocols.

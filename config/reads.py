@@ -23,7 +23,8 @@ MOMENTUM_OPTIMIZERS = {
 }
 # Keys that ask for something only where they are True: no warning for False.
 SWITCHES = {
-    *(f"MODEL.{name}" for name in ("SIE_CAMERA", "SIE_VIEW", "JPM", "GEM_POOL", "STEM_RELU")),
+    *(f"MODEL.{name}" for name in ("SIE_CAMERA", "SIE_VIEW", "JPM", "GEM_POOL", "STEM_RELU", "STEM_CONV")),
+    *("MODEL.REDUCE_FEAT_DIM", "MODEL.PART_TOKENS"),
     *("INPUT.SELF_ID", "INPUT.AUGMIX"),
 }
 
@@ -114,8 +115,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "MODEL",
         "TRANSFORMER_TYPE STRIDE_SIZE DROP_PATH DROP_OUT ATT_DROP_RATE SIE_CAMERA SIE_VIEW",
-        "it is for MODEL.NAME transformer",
+        "it is for MODEL.NAME transformer and timm",
     ),
+    **_needs("MODEL", "STEM_CONV POOLING REDUCE_FEAT_DIM PART_TOKENS", "it is for MODEL.NAME transformer"),
+    **_needs("MODEL", "FEAT_DIM", "it is for MODEL.REDUCE_FEAT_DIM True"),
+    **_needs("MODEL", "MULTI_NECK FEAT_FUSION", "it is for MODEL.PART_TOKENS True"),
+    **_needs("MODEL", "SEMANTIC_WEIGHT", "it is for a Swin of SOLIDER, MODEL.TRANSFORMER_TYPE swin_..."),
     **_needs("MODEL", "JPM", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
     **_needs(
         "MODEL",
@@ -126,9 +131,9 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs("MODEL", "PRETRAIN_PATH", "no stage that is trained starts from it", _needs_pretrained),
     **_needs(
         "MODEL",
-        "PRETRAIN_SIZE",
+        "PRETRAIN_SIZE PRETRAIN_HW_RATIO",
         "it is for MODEL.PRETRAIN_PATH of a transformer",
-        lambda values: values["MODEL.NAME"] == "transformer" and values["MODEL.PRETRAIN_PATH"] != "",
+        lambda values: values["MODEL.NAME"] in ("transformer", "timm") and values["MODEL.PRETRAIN_PATH"] != "",
     ),
     **_needs("MODEL", "RE_ARRANGE DEVIDE_LENGTH", "it is for MODEL.JPM True"),
     **_needs(
@@ -137,7 +142,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "it is for MODEL.JPM True with RE_ARRANGE True",
         _is("MODEL.RE_ARRANGE", True),
     ),
-    **_needs("MODEL", "LAST_STRIDE STEM_POOL GEM_POOL STEM_RELU", "it is for MODEL.NAME resnet50"),
+    **_needs("MODEL", "LAST_STRIDE STEM_POOL GEM_POOL STEM_RELU", "it is for MODEL.NAME resnet50 and resnet50_ibn_a"),
     **_needs("MODEL", "ID_LOSS_TYPE IF_LABELSMOOTH", _NO_LOSS, _identity_loss),
     **_needs("MODEL", "METRIC_LOSS_TYPE", _NO_LOSS, _metric_loss),
     **_needs("MODEL", "NO_MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),

@@ -32,8 +32,6 @@ _SCHEMAS = (
 
 # Keys of relatives of the TransReID codebase -> what they mean here; a name that ends in . is a section.
 _RELATIVES = {
-    "MODEL.PRETRAIN_HW_RATIO": "TransReID-SSL's; the position grid is read from the file of the initial weights",
-    "MODEL.STEM_CONV": "TransReID-SSL's convolutional stem is not built here",
     "MODEL.GEM_POOLING": "TransReID-SSL's GeM pooling of patch tokens is not built; MODEL.GEM_POOL is that of a ResNet",
     "MODEL.WEIGHT": "a trained model goes into TEST.WEIGHT, initial weights into MODEL.PRETRAIN_PATH",
     "MODEL.PRETRAINED": "initial weights go into MODEL.PRETRAIN_PATH",

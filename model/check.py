@@ -1,7 +1,10 @@
 """Checks the model's part of a configuration without building anything."""
 
+from collections.abc import Callable
+
 from yacs.config import CfgNode
 
+from model.kinds import RESNET, VIT, kind_of
 from model.vit_sizes import grid_of, vit_size
 from utils.errors import UserError
 
@@ -13,7 +16,7 @@ def check(cfg: CfgNode) -> None:
         UserError: an unknown backbone, or settings that do not go together.
     """
     check_architecture(cfg)
-    if cfg.SOLVER.GRAD_CHECKPOINT and cfg.MODEL.NAME == "resnet50":
+    if cfg.SOLVER.GRAD_CHECKPOINT and kind_of(cfg) == RESNET:
         raise UserError(
             "SOLVER.GRAD_CHECKPOINT True: it recomputes the blocks of a vision transformer; the BatchNorm layers of "
             "resnet50 would count every batch twice. Set it to False, or MODEL.NAME to transformer"
@@ -26,18 +29,20 @@ def check_architecture(cfg: CfgNode) -> None:
     Raises:
         UserError: an unknown backbone, or settings that do not go together.
     """
-    if cfg.MODEL.NAME == "transformer":
-        _check_transformer(cfg)
-    elif cfg.MODEL.JPM:
+    CHECKS[kind_of(cfg)](cfg)
+
+
+def _check_resnet(cfg: CfgNode) -> None:
+    if cfg.MODEL.JPM:
         raise UserError("MODEL.JPM True: the jigsaw patch module needs patches; set MODEL.NAME to transformer")
-    elif cfg.TEST.ATTENTION_QUERIES:
+    if cfg.TEST.ATTENTION_QUERIES:
         raise UserError(
             f"TEST.ATTENTION_QUERIES {cfg.TEST.ATTENTION_QUERIES}: attention maps are those of a vision transformer, "
             "and this model is a ResNet-50; set TEST.ATTENTION_QUERIES to 0"
         )
 
 
-def _check_transformer(cfg: CfgNode) -> None:
+def _check_vit(cfg: CfgNode) -> None:
     patch_size = vit_size(cfg.MODEL.TRANSFORMER_TYPE).patch_size
     if list(cfg.INPUT.SIZE_TRAIN) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
@@ -60,3 +65,6 @@ def _check_transformer(cfg: CfgNode) -> None:
             f"MODEL.DEVIDE_LENGTH {cfg.MODEL.DEVIDE_LENGTH}: an image of {list(cfg.INPUT.SIZE_TEST)} has only "
             f"{rows * columns} patches to divide"
         )
+
+
+CHECKS: dict[str, Callable[[CfgNode], None]] = {VIT: _check_vit, RESNET: _check_resnet}

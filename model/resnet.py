@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet50
 
+from model.kinds import RESNET
 from model.reid import Embedded, ReIDModel
 
 
@@ -25,6 +26,7 @@ class ResNetTrunk(nn.Module):
             have it, or 2 without padding, as the TransReID codebase (CIL-ReID among it) does.
     """
 
+    kind = RESNET
     embed_dim = 2048
 
     def __init__(self, *, last_stride: int = 1, stem_relu: bool = False, stem_pool: int = 3) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from model.drop_path import DropPath
+from model.kinds import VIT
 from model.vit_sizes import ViTSize, grid_of
 from utils import sharding
 
@@ -60,6 +61,7 @@ class TransReIDViT(VisionTransformer):
         grad_checkpointing: set by timm's `set_grad_checkpointing`; see `run_block`.
     """
 
+    kind = VIT
     cls_token: nn.Parameter
     pos_embed: nn.Parameter
     sie_embed: nn.Parameter | None

@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.jigsaw import JigsawReID
-from model.make_model import make_reid
+from model.make_reid import make_reid
 from model.reid import ReIDModel
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
 from model.weights.model_file import read_model_file

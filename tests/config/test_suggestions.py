@@ -79,7 +79,6 @@ def test_spellings(key, suggested):
 @pytest.mark.parametrize(
     ("key", "meaning"),
     [
-        ("MODEL.PRETRAIN_HW_RATIO", "TransReID-SSL's; the position grid is read from the file of the initial weights"),
         ("SMALL.JPM", "a second model beside MODEL is not built here"),
         ("SOLVER.STAGE1.BASE_LR", "it is one of CLIP-ReID: its training with text prompts is not built here"),
         ("MODEL.BACKBONE.NAME", "it is one of fast-reid: its models and keys are different"),

@@ -271,9 +271,9 @@ def test_missing_and_unfitting_files(tmp_path):
     with pytest.raises(UserError, match="positions of 130 patches, neither those of a square grid"):
         load_pretrained(base, str(tmp_path / "odd.pth"))
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet.pth")
-    with pytest.raises(UserError, match="weights of a ResNet, and MODEL.NAME is transformer"):
+    with pytest.raises(UserError, match="weights of a ResNet, and the model is a vision transformer"):
         load_pretrained(base, str(tmp_path / "resnet.pth"))
-    with pytest.raises(UserError, match="weights of a vision transformer, and MODEL.NAME is resnet50"):
+    with pytest.raises(UserError, match="weights of a vision transformer, and the model is a ResNet"):
         load_pretrained(ResNetTrunk(), str(tmp_path / "small.pth"))
     with pytest.raises(UserError, match="and [0-9]+ more\n"):
         load_pretrained(ResNetTrunk(), str(tmp_path / "resnet.pth"))

@@ -1,0 +1,14 @@
+"""The kinds of backbones that are read from files, by the names of model/kinds.py."""
+
+from model.kinds import RESNET, VIT
+from model.weights.file_kind import FileKind
+from model.weights.resnet_files import RESNET_FILES
+from model.weights.state_dicts import State
+from model.weights.vit_files import VIT_FILES
+
+FILE_KINDS: dict[str, FileKind] = {VIT: VIT_FILES, RESNET: RESNET_FILES}
+
+
+def kind_in_file(backbone: State) -> FileKind | None:
+    """The kind of a backbone's state dict, names without "base."; None for one that no kind knows."""
+    return next((kind for kind in FILE_KINDS.values() if kind.holds(backbone)), None)

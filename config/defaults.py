@@ -66,8 +66,8 @@ _C.MODEL.NAME = key("transformer", one_of("transformer", "resnet50", "resnet50_i
 _C.MODEL.TRANSFORMER_TYPE = key("vit_base_patch16_224_TransReID", NOT_EMPTY)
 # Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12].
 _C.MODEL.STRIDE_SIZE = key([16, 16], list_of("two strides of at least 1 pixel", lambda pixels: pixels >= 1, length=2))
-# Initial weights: a file of the TransReID codebase, of timm or of torchvision, or timm:NAME to fetch them from timm's
-# hub; "": random weights.
+# Initial weights: a file of the TransReID codebase, of its relatives, of timm or of torchvision, or a name of the
+# Hugging Face hub: timm:NAME, hf-hub:OWNER/NAME or hf_hub:OWNER/NAME[/FILE]; "": random weights.
 _C.MODEL.PRETRAIN_PATH = path("pretrained/jx_vit_base_p16_224-80ecf9dd.pth")
 # Height and width in pixels of the images that PRETRAIN_PATH was trained on, for a file whose position embeddings fit
 # several patch grids; [0, 0]: read from the file.
@@ -78,7 +78,7 @@ _C.MODEL.PRETRAIN_SIZE = key(
 # 256 x 128 images, 1 for square ones; 0: read from the file.
 _C.MODEL.PRETRAIN_HW_RATIO = key(0, one_of(0, 1, 2))
 # Which weights to read from a file with several models: the name of the entry or prefix, e.g. state_dict_ema or
-# teacher; "": the trained weights rather than their moving average.
+# student; "": the trained weights rather than their moving average, of a self-distilled backbone the teacher.
 _C.MODEL.CHECKPOINT_ENTRY = ""
 # Side information embedding: a learned vector per camera and/or viewpoint, times SIE_COE, added to every token.
 _C.MODEL.SIE_CAMERA = True

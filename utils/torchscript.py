@@ -1,8 +1,8 @@
 """Reads the parameters of a TorchScript archive, such as OpenAI's CLIP files, without its program.
 
 torch.jit.load would compile the archive's code and run what it has for loading (`__setstate__` of any class), which may
-read and write files and need not end. Here no code is unpacked, and not even pickle's machine runs: the few instructions
-of which the module tree consists are read one by one, everything else is refused, and tensors are views of the archive's
+write files and need not end. Here no code is unpacked, and not even pickle's machine runs: the few instructions of
+which the module tree consists are read one by one, everything else is refused, and tensors are views of the archive's
 storages. Format: https://github.com/pytorch/pytorch/blob/main/torch/csrc/jit/docs/serialization.md
 """
 

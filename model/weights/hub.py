@@ -1,5 +1,5 @@
 """Pretrained weights by name, from the Hugging Face hub: timm:NAME and hf-hub:OWNER/NAME, both of timm, and
-hf_hub:OWNER/NAME, a checkpoint file of any repository. What has been fetched once is read from huggingface_hub's cache."""
+hf_hub:OWNER/NAME, a checkpoint file of any repository. What has been fetched once is read from the hub's cache."""
 
 import logging
 import re

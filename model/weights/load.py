@@ -11,9 +11,10 @@ from model.jigsaw import JigsawReID
 from model.make_reid import make_reid
 from model.reid import ReIDModel
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
+from model.weights.hub import is_hub_name
 from model.weights.model_file import read_model_file
 from model.weights.pixel_stats import with_pixel_stats
-from model.weights.pretrained import HUB, load_pretrained
+from model.weights.pretrained import load_pretrained
 from model.weights.state_dicts import State, find_model, num_rows
 from model.weights.strict import load_strictly
 from utils.checkpoints import check_is_file, load_checkpoint
@@ -101,7 +102,7 @@ def check_stages(stage_cfgs: list) -> None:
     errors, trained = [], set()
     for cfg in stage_cfgs:
         for key, path in initial_weight_files(cfg).items():
-            if path in trained or (key == "MODEL.PRETRAIN_PATH" and path.startswith(HUB)):
+            if path in trained or (key == "MODEL.PRETRAIN_PATH" and is_hub_name(path)):
                 continue
             if not Path(path).is_file():
                 errors.append(

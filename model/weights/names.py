@@ -41,8 +41,8 @@ def timm_names(state: State, *, source: str = "the file") -> State:
     token, positions = named.get("cls_token"), named.get("pos_embed")
     if token is None or positions is None or positions.ndim != 3 or token.shape != positions[:, :1].shape:
         raise UserError(
-            f"{source}: register_tokens without cls_token (1, 1, width) and pos_embed (1, 1 + patches, width); the file "
-            "is broken, fetch it anew"
+            f"{source}: register_tokens without cls_token (1, 1, width) and pos_embed (1, 1 + patches, width); the "
+            "file is broken, fetch it anew"
         )
     positional = {"cls_token": token + positions[:, :1], "reg_token": registers, "pos_embed": positions[:, 1:]}
     return {**named, **positional}

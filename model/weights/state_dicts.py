@@ -56,9 +56,9 @@ class _Model:
 def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[State, str]:
     """Finds the model's state dict: bare, in nested dicts, or under a prefix such as "module." or "encoder_q.".
 
-    Of several, the trained weights come before their average; of the student and teacher of a bare backbone (DINO), and
-    of the encoder and target_encoder (MSN), the teacher or target, as the code of such files reads it. What pre-training
-    adds to a backbone is left out; of CLIP's two towers the text tower, and the names of the image tower keep visual.
+    Of several, the trained weights come before their average. Of a bare backbone's student and teacher (DINO, iBOT), or
+    encoder and target_encoder (MSN), the teacher or target is read, as the code of such files does. What pre-training
+    adds to a backbone is left out, and so is CLIP's text tower; the names of its image tower keep their "visual.".
 
     Args:
         content: as of `load_checkpoint`.

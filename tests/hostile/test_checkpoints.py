@@ -72,6 +72,11 @@ def test_one_error_in_bounded_time_and_memory(results, kind):
         assert "weights_only" not in row["text"], row
 
 
+def test_no_command_of_a_file_ran(results):
+    assert len(results["namespaces"]) > 15
+    assert not (REPOSITORY / "ran").exists()
+
+
 def test_files_of_other_kinds_are_named(results):
     texts = {row["name"].removeprefix("foreign-"): row["text"] for row in results["foreign"]}
     for name, words in NAMED.items():

@@ -14,6 +14,7 @@ MIB = 2**20
 # Bytes of the pickle with names, shapes and plain values; of a ViT-H with its optimizer it has less than 1 MiB.
 MAX_PICKLE = 8 * MIB
 MAX_MEMBERS = 100_000
+MAX_TUPLE = 1_000_000  # values in a tuple and those within it
 MAX_DIRECTORY = 32 * MIB  # a zip archive's list of members, about 90 bytes each
 CHUNK = 4 * MIB
 
@@ -208,15 +209,18 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str, *
 
 
 def check_pickle(stream: BinaryIO, path: str) -> None:
-    """Checks that a pickle calls nothing that makes large objects from few bytes. torch.load refuses other calls.
+    """Checks that a pickle makes nothing large from few bytes: no such calls, no tuples of tuples that stand for millions
+    of values, whose hash takes for ever. torch.load refuses other calls.
 
     Raises:
         UserError: it does, or it is damaged.
     """
     calls: set[str] = set()
     texts: set[str] = set()
+    tuples = _Tuples()
     try:
         for opcode, argument, _ in pickletools.genops(stream):
+            tuples.follow(opcode, argument)
             if opcode.name in ("GLOBAL", "INST"):
                 calls.add(str(argument))
             elif isinstance(argument, str):
@@ -234,6 +238,38 @@ def check_pickle(stream: BinaryIO, path: str) -> None:
         raise UserError(
             f"checkpoint {path}: holds more than tensors and plain values ({found[0].replace(' ', '.')}); {_SAVE_STATE}"
         )
+
+
+class _Tuples:
+    """Follows a pickle's stack for the number of values in each tuple, where tuples that occur twice count twice."""
+
+    def __init__(self) -> None:
+        self.stack: list[int] = []  # values in each object on the stack
+        self.marks: list[int] = []
+        self.memo: dict[object, int] = {}
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
+        """Raises ValueError for a tuple of more than MAX_TUPLE values."""
+        if opcode.name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+            return
+        if opcode.name == "MARK":
+            self.marks.append(len(self.stack))
+            return
+        taken = len(opcode.stack_before)
+        if pickletools.markobject in opcode.stack_before:  # what stands before the mark comes with its own entry
+            taken = len(self.stack) - self.marks.pop() + opcode.stack_before.index(pickletools.markobject)
+        height = len(self.stack) - taken
+        values = self.stack[height:]
+        del self.stack[height:]
+        if opcode.name in ("BINGET", "LONG_BINGET", "GET"):
+            self.stack.append(self.memo[argument])
+        elif opcode.name.startswith("TUPLE"):
+            self.stack.append(1 + sum(values))
+            if self.stack[-1] > MAX_TUPLE:
+                raise ValueError(f"a tuple of more than {MAX_TUPLE} values")
+        else:
+            self.stack.extend([1] * len(opcode.stack_after))
 
 
 def check_legacy(handle: BinaryIO, path: str) -> None:

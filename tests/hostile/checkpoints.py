@@ -33,6 +33,8 @@ SMALL = [
 ]
 WIDTH = 64  # of that backbone, the smallest
 COUNTS = {"num_cameras": 3, "num_views": 1}
+# Instructions for a tuple of a tuple twice, which is a tuple of a tuple twice, 60 deep.
+TWICE_AND_TWICE = b"Nq\0" + b"".join(b"h%c\x86q%c" % (level, level + 1) for level in range(60))
 Made = Iterator[tuple[str, bytes]]
 
 
@@ -151,6 +153,8 @@ def bombs(state: dict, rng: random.Random, directory: Path) -> Made:
     yield "encode_chain", with_pickle(encode + b"q\x01h\0h\x01X\x03\0\0\0hex\x86Rq\x01" * 45 + b".")
     yield "storage", with_pickle(in_dict % b"torch.storage\nUntypedStorage")
     yield "memo", with_pickle(b"\x80\x02}r\xff\xff\xff\x7f.")
+    yield "hash", with_pickle(b"\x80\x02}" + TWICE_AND_TWICE + b"Ns.")
+    yield "set", with_pickle(b"\x80\x02cbuiltins\nset\n]" + TWICE_AND_TWICE + b"a\x85R.")
     yield "long", with_pickle(b"\x80\x02\x8b\xff\xff\xff\x7f.")
     itself: dict = {"model": {}}
     itself["model"]["model"] = itself
@@ -309,7 +313,7 @@ def scripts(state: dict, rng: random.Random, directory: Path) -> Made:
             )
             + b".",
         ),
-        ("hash", b"\x80\x02}Nq\0" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(60)) + b"Ns."),
+        ("hash", b"\x80\x02}" + TWICE_AND_TWICE + b"Ns."),
         ("place", code.replace(b"X\x01\0\0\x000", b"X\x09\0\0\x00../code/x")),
         ("missing", code.replace(b"X\x01\0\0\x000", b"X\x01\0\0\x007")),
         ("size", code.replace(b"(K\x02K\x02t", b"(K\x09K\x09t")),

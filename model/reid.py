@@ -15,6 +15,7 @@ from torch import nn
 
 from model.attention_rollout import attention_rollout
 from model.heads import Head, make_classifier, make_neck, make_reduction, neck_of_foreign
+from model.pooling import CLASS_TOKEN_SHARES, POOLINGS
 from model.vit import TransReIDViT
 from utils import sharding
 from utils.structures import ModelOutput
@@ -247,18 +248,36 @@ def _first_rows(value: Any, count: int) -> Any:
 
 
 class TransformerReID(ReIDModel):
-    """A vision transformer's class token as embedding."""
+    """A vision transformer's class token, or a pooling of its tokens, as embedding.
+
+    Args:
+        base: backbone.
+        pooling: one of POOLINGS.
+        options: those of ReIDModel.
+    """
 
     base: TransReIDViT
 
+    def __init__(self, base: TransReIDViT, *, pooling: str = "class_token", **options: Any) -> None:
+        super().__init__(base, **options)
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling {pooling!r}: expected one of {', '.join(POOLINGS)}")
+        self.pooling = pooling
+
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
         tokens = self.base(images, camids, viewids)
-        return Embedded(tokens[:, 0], tokens[:, 1:])
+        patches = tokens[:, self.base.num_prefix_tokens :]
+        return Embedded(POOLINGS[self.pooling](tokens[:, 0], patches), patches)
 
     @property
     def path_to_embedding(self) -> list[nn.Module]:
         """The blocks that the embedding passes, in order."""
         return list(self.base.blocks)
+
+    def token_shares(self) -> torch.Tensor:
+        """Share of every token in the embedding (N,), for attention maps: of patch tokens that are pooled, the same."""
+        share, patches = CLASS_TOKEN_SHARES[self.pooling], self.base.patch_embed.num_patches
+        return torch.cat([torch.tensor([share]), torch.full((patches,), (1 - share) / patches)])
 
     def attend(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
@@ -272,5 +291,8 @@ class TransformerReID(ReIDModel):
         def run() -> Embedded:
             return self.embed(self.normalize(images), camids, viewids)
 
-        attention = attention_rollout(self.path_to_embedding, run)  # (N, P)
+        num_prefix = self.base.num_prefix_tokens
+        attention = attention_rollout(
+            self.path_to_embedding, run, shares=self.token_shares(), num_prefix=num_prefix
+        )  # (N, P)
         return attention.unflatten(1, self.base.patch_embed.grid_size)  # (N, rows, columns)

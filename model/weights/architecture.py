@@ -10,7 +10,7 @@ from model.kinds import kind_of, kind_of_names
 from model.weights.file_kind import FileKind
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.model_file import ModelFile
-from model.weights.state_dicts import State, num_rows
+from model.weights.state_dicts import backbone_of, num_rows
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -69,11 +69,6 @@ def check_initial_weights(cfg: CfgNode, file: ModelFile) -> None:
             f"checkpoint {file.path}: trained with {'; '.join(differences)}; a stage starts from a file with the "
             "file's settings"
         )
-
-
-def backbone_of(state: State) -> State:
-    """The backbone of a re-identification model's state dict, its names without "base."."""
-    return {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
 
 
 def relevant_keys(values: dict[str, Any]) -> list[str]:

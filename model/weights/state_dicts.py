@@ -33,6 +33,11 @@ def num_rows(value: torch.Tensor | None) -> int:
     return len(value) if value is not None and value.ndim else 0
 
 
+def backbone_of(state: State) -> State:
+    """The backbone of a re-identification model's state dict, its names without "base."."""
+    return {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
+
+
 def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[State, str]:
     """Finds the model's state dict: bare, in nested dicts, or under a prefix such as "module." or "encoder_q.".
 

@@ -56,8 +56,9 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """Layer-wise lr decay: factors on the lr by parameter name; a parameter that is not named has 1.
 
     Of n blocks, block i (from 0) has decay^(n - i), and the embeddings (patches, class and part tokens, positions,
-    side information) decay^(n + 1); the final norm, necks, classifiers and the bridge have 1. As in Bao et al., BEiT, ICLR
-    2022, https://arxiv.org/abs/2106.08254 (beit/optim_factory.py). The blocks of JPM's branches count as the last one.
+    side information) decay^(n + 1); the final norm, necks, classifiers and the bridge have 1. As in Bao et al., BEiT,
+    ICLR 2022, https://arxiv.org/abs/2106.08254 (beit/optim_factory.py). The blocks of JPM's branches count as the last
+    one.
     """
     layers = {name: match for name, _ in model.named_parameters() if (match := LAYER.match(name))}
     depth = 1 + max((int(layer["block"]) for layer in layers.values() if layer["block"]), default=-1)

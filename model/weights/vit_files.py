@@ -84,8 +84,8 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: Values) -> Val
         )
     structure = structure_keys(cfg, file.path, file.state, backbone, stored)
     patch_size, patches = candidates[name].patch_size, positions.shape[1] - num_position_prefix(backbone)
-    squares = [(step, step) for step in KNOWN_STRIDES if step <= patch_size]
-    strides = [tuple(cfg.MODEL.STRIDE_SIZE), *squares]
+    rows, columns = cfg.MODEL.STRIDE_SIZE
+    strides = [(rows, columns), *((step, step) for step in KNOWN_STRIDES if step <= patch_size)]
     if structure["MODEL.STEM_CONV"]:  # its patches do not overlap
         strides = [(patch_size, patch_size)]
     stride = stored.get("MODEL.STRIDE_SIZE") or _find_stride(cfg, patch_size, strides, patches, file.path)
@@ -113,8 +113,8 @@ def _check_image_size(cfg: CfgNode, file: ModelFile) -> None:
 
 
 def _find_stride(
-    cfg: CfgNode, patch_size: int, strides: list[tuple[int, ...]], patches: int, path: str
-) -> tuple[int, ...]:
+    cfg: CfgNode, patch_size: int, strides: list[tuple[int, int]], patches: int, path: str
+) -> tuple[int, int]:
     """The first of `strides`, the configuration's and known ones, that makes that many patches."""
     img_size = tuple(cfg.INPUT.SIZE_TEST)
     for stride in strides:

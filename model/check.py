@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from model.kinds import RESNET, VIT, kind_of
+from model.kinds import RESNET, SWIN, VIT, kind_of
 from model.vit_sizes import grid_of, vit_size
 from utils.errors import UserError
 
@@ -67,4 +67,23 @@ def _check_vit(cfg: CfgNode) -> None:
         )
 
 
-CHECKS: dict[str, Callable[[CfgNode], None]] = {VIT: _check_vit, RESNET: _check_resnet}
+def _check_swin(cfg: CfgNode) -> None:
+    model, name = cfg.MODEL, cfg.MODEL.TRANSFORMER_TYPE
+    if model.SIE_CAMERA or model.SIE_VIEW:
+        raise UserError(
+            f"MODEL.SIE_CAMERA {model.SIE_CAMERA}, SIE_VIEW {model.SIE_VIEW}: {name} has no side information of cameras "
+            "and viewpoints; set both to False"
+        )
+    unfit = [key for key in ("JPM", "STEM_CONV", "PART_TOKENS") if model[key]]
+    unfit += ["POOLING"] if model.POOLING != "class_token" else []
+    if unfit:
+        shown = ", ".join(f"MODEL.{key} {model[key]}" for key in unfit)
+        raise UserError(f"{shown}: for vision transformers with a class token, and {name} has none; leave it out")
+    if cfg.TEST.ATTENTION_QUERIES:
+        raise UserError(
+            f"TEST.ATTENTION_QUERIES {cfg.TEST.ATTENTION_QUERIES}: attention maps are those of a class token, and {name} "
+            "has none; set TEST.ATTENTION_QUERIES to 0"
+        )
+
+
+CHECKS: dict[str, Callable[[CfgNode], None]] = {VIT: _check_vit, RESNET: _check_resnet, SWIN: _check_swin}

@@ -9,9 +9,14 @@ from typing import Final
 
 from yacs.config import CfgNode
 
+from model.swin_sizes import SWIN_SIZES
+
 VIT: Final = "vit"
 RESNET: Final = "resnet"
-RESNETS = ("resnet50",)  # values of MODEL.NAME
+SWIN: Final = "swin"
+# Values of MODEL.NAME.
+RESNETS = ("resnet50", "resnet50_ibn_a")
+NAMES = ("transformer", "timm", *RESNETS)
 
 
 def kind_of(cfg: CfgNode) -> str:
@@ -21,4 +26,6 @@ def kind_of(cfg: CfgNode) -> str:
 
 def kind_of_names(name: str, transformer_type: str) -> str:
     """The kind of backbone that the values of MODEL.NAME and MODEL.TRANSFORMER_TYPE ask for."""
-    return RESNET if name in RESNETS else VIT
+    if name in RESNETS:
+        return RESNET
+    return SWIN if transformer_type in SWIN_SIZES else VIT

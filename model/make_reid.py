@@ -9,9 +9,11 @@ from yacs.config import CfgNode
 
 from model.check import check_architecture
 from model.jigsaw import JigsawReID, JigsawSettings
-from model.kinds import RESNET, VIT, kind_of
+from model.kinds import RESNET, SWIN, VIT, kind_of
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
+from model.swin import Swin, SwinReID
+from model.swin_sizes import SWIN_SIZES
 from model.vit import TransReIDViT
 from model.vit_sizes import vit_size
 
@@ -70,7 +72,12 @@ def make_reid(
 
 
 def _make_resnet(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
-    trunk = ResNetTrunk(last_stride=cfg.MODEL.LAST_STRIDE, stem_relu=cfg.MODEL.STEM_RELU, stem_pool=cfg.MODEL.STEM_POOL)
+    trunk = ResNetTrunk(
+        ibn=cfg.MODEL.NAME == "resnet50_ibn_a",
+        last_stride=cfg.MODEL.LAST_STRIDE,
+        stem_relu=cfg.MODEL.STEM_RELU,
+        stem_pool=cfg.MODEL.STEM_POOL,
+    )
     return ResNetReID(trunk, gem_pool=cfg.MODEL.GEM_POOL, **options)
 
 
@@ -98,7 +105,18 @@ def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
     return JigsawReID(base, settings, **options)
 
 
-MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet}
+def _make_swin(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+    base = Swin(
+        SWIN_SIZES[cfg.MODEL.TRANSFORMER_TYPE],
+        semantic_weight=cfg.MODEL.SEMANTIC_WEIGHT,
+        drop_rate=cfg.MODEL.DROP_OUT,
+        attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
+        drop_path_rate=cfg.MODEL.DROP_PATH,
+    )
+    return SwinReID(base, **options)
+
+
+MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet, SWIN: _make_swin}
 
 
 def _test_feature(cfg: CfgNode) -> str:

@@ -11,12 +11,11 @@ import torch
 from timm import layers
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from model.drop_path import DropPath
+from model.grad_checkpoint import run_checkpointed
 from model.kinds import VIT
 from model.vit_sizes import ViTSize, grid_of
-from utils import sharding
 
 
 class PatchEmbed(layers.PatchEmbed):
@@ -136,17 +135,9 @@ class TransReIDViT(VisionTransformer):
         return tokens
 
     def run_block(self, block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        """A block on tokens (B, N, D). With `grad_checkpointing`, backward recomputes it instead of storing its
-        activations (Chen et al., 2016, https://arxiv.org/abs/1604.06174); gradients are the same to the last bit."""
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
-            return block(tokens)
-        num_views = sharding.num_views()
-
-        def run(tokens: torch.Tensor) -> torch.Tensor:
-            with sharding.views(num_views):  # drop path samples the same mask again in backward
-                return block(tokens)
-
-        return checkpoint(run, tokens, use_reentrant=False)
+        """A block on tokens (B, N, D); see model.grad_checkpoint."""
+        recompute = self.grad_checkpointing and torch.is_grad_enabled()
+        return run_checkpointed(block, tokens) if recompute else block(tokens)
 
     def _pos_embed(self, patches: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
         """timm's class token and positions, with the side information (B or 1, 1, D) added before the dropout."""

@@ -9,6 +9,7 @@ import timm
 from model.weights.file_kind import Pretrained
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.model_file import read_model_file
+from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State
 from model.weights.strict import load_strictly
 from utils.errors import UserError
@@ -38,9 +39,10 @@ def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0),
     source = f"MODEL.PRETRAIN_PATH {path}"
     if path.startswith(HUB):
         state, stored = _from_hub(path.removeprefix(HUB))
+        state, left_out = to_own_names(state)
     else:
         file = read_model_file(path, entry=entry)
-        state, stored = file.state, file.config
+        state, stored, left_out = file.state, file.config, file.left_out
     from_reid = any(name.startswith("base.") for name in state)
     names = set(state)
     if from_reid:
@@ -53,7 +55,7 @@ def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0),
         )
     state = own.fit(base, state, Pretrained(source, stored, img_size, from_reid))
     kept = {f"base.{name}" for name in state} if from_reid else set(state)
-    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))
+    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)) + left_out)
 
 
 def _backbone_of(state: State) -> State:

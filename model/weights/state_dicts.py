@@ -18,8 +18,13 @@ PREFIXES = {
 }
 # Parameters by which models are found, most specific first: re-identification models, bare backbones, CFAT's bridge.
 ANCHORS = (
-    ("base.cls_token", "base.layer1.0.conv1.weight"),
-    ("cls_token", "layer1.0.conv1.weight"),
+    ("base.cls_token", "base.layer1.0.conv1.weight", "base.stages.0.blocks.0.attn.w_msa.qkv.weight"),
+    (
+        "cls_token",
+        "layer1.0.conv1.weight",
+        "stages.0.blocks.0.attn.w_msa.qkv.weight",
+        "layers.0.blocks.0.attn.qkv.weight",  # Swin of Microsoft and timm
+    ),
     ("encoder.mu.weight",),
 )
 _AVERAGED = re.compile(r"(?i)(^|[._])(ema|swa|teacher|momentum|encoder_k|target|averaged?|avg)([._]|$)")
@@ -31,6 +36,11 @@ SHOWN = 8  # names in a message
 def num_rows(value: torch.Tensor | None) -> int:
     """Length of a tensor's first dimension; 0 for None and for a 0-dim tensor."""
     return len(value) if value is not None and value.ndim else 0
+
+
+def backbone_of(state: State) -> State:
+    """The backbone of a re-identification model's state dict, its names without "base."."""
+    return {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
 
 
 def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[State, str]:

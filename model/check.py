@@ -5,6 +5,7 @@ from collections.abc import Callable
 from yacs.config import CfgNode
 
 from model.kinds import RESNET, SWIN, VIT, kind_of
+from model.pooling import GROUP
 from model.vit_sizes import grid_of, vit_size
 from utils.errors import UserError
 
@@ -65,6 +66,44 @@ def _check_vit(cfg: CfgNode) -> None:
             f"MODEL.DEVIDE_LENGTH {cfg.MODEL.DEVIDE_LENGTH}: an image of {list(cfg.INPUT.SIZE_TEST)} has only "
             f"{rows * columns} patches to divide"
         )
+    if cfg.MODEL.POOLING == "avg_max" and rows * columns % GROUP:
+        raise UserError(
+            f"MODEL.POOLING avg_max: it groups patches by {GROUP}, and an image of {list(cfg.INPUT.SIZE_TEST)} has "
+            f"{rows * columns}; set INPUT.SIZE_TRAIN and SIZE_TEST to a size with a multiple of {GROUP}, or another "
+            "MODEL.POOLING"
+        )
+    if cfg.MODEL.STEM_CONV:
+        _check_stem(cfg, patch_size)
+    _check_combination(cfg)
+
+
+def _check_stem(cfg: CfgNode, patch_size: int) -> None:
+    if list(cfg.MODEL.STRIDE_SIZE) != [patch_size, patch_size]:
+        raise UserError(
+            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: with MODEL.STEM_CONV True patches do not overlap; set it "
+            f"to [{patch_size}, {patch_size}]"
+        )
+    if any(side % patch_size == patch_size - 1 for side in cfg.INPUT.SIZE_TEST):  # the stem rounds up
+        raise UserError(
+            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: a pixel less than whole patches of {patch_size} pixels, with "
+            f"MODEL.STEM_CONV True; set INPUT.SIZE_TRAIN and SIZE_TEST to multiples of {patch_size}"
+        )
+
+
+def _check_combination(cfg: CfgNode) -> None:
+    """Checks that the parts of the model go together; the codebases that have them do not combine them either."""
+    model = cfg.MODEL
+    without = "MODEL.PART_TOKENS" if model.PART_TOKENS else "MODEL.JPM"
+    options = [
+        f"MODEL.POOLING {model.POOLING} (set it to class_token)" if model.POOLING != "class_token" else "",
+        "MODEL.REDUCE_FEAT_DIM True (set it to False)" if model.REDUCE_FEAT_DIM else "",
+    ]
+    if model.PART_TOKENS:
+        switches = [key for key in ("JPM", "SIE_CAMERA", "SIE_VIEW") if model[key]]
+        options += [f"MODEL.{key} True (set it to False)" for key in switches]
+    excluded = [option for option in options if option]
+    if excluded and (model.PART_TOKENS or model.JPM):
+        raise UserError(f"{without} True does not go with {', '.join(excluded)}")
 
 
 def _check_swin(cfg: CfgNode) -> None:

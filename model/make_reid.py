@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from model.check import check_architecture
 from model.jigsaw import JigsawReID, JigsawSettings
 from model.kinds import RESNET, SWIN, VIT, kind_of
+from model.part_tokens import PartTokenReID, PartTokenViT
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
 from model.swin import Swin, SwinReID
@@ -67,6 +68,7 @@ def make_reid(
         "feat_norm": cfg.TEST.FEAT_NORM,
         "train_view": train_view,
         "cosine_classifier": cfg.MODEL.ID_LOSS_TYPE != "softmax",
+        "feat_dim": cfg.MODEL.FEAT_DIM if cfg.MODEL.NAME == "transformer" and cfg.MODEL.REDUCE_FEAT_DIM else 0,
     }
     return MAKERS[kind_of(cfg)](cfg, Sides(num_cameras, num_views, mean_side), options)
 
@@ -83,7 +85,8 @@ def _make_resnet(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDMod
 
 def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
     has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
-    base = TransReIDViT(
+    vit = PartTokenViT if cfg.MODEL.PART_TOKENS else TransReIDViT
+    base: Any = vit(
         tuple(cfg.INPUT.SIZE_TEST),
         vit_size(cfg.MODEL.TRANSFORMER_TYPE),
         stride=tuple(cfg.MODEL.STRIDE_SIZE),
@@ -93,9 +96,12 @@ def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
         drop_rate=cfg.MODEL.DROP_OUT,
         attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
         drop_path_rate=cfg.MODEL.DROP_PATH,
+        stem_conv=cfg.MODEL.STEM_CONV,
     )
+    if cfg.MODEL.PART_TOKENS:
+        return PartTokenReID(base, fusion=cfg.MODEL.FEAT_FUSION, multi_neck=cfg.MODEL.MULTI_NECK, **options)
     if not cfg.MODEL.JPM:
-        return TransformerReID(base, **options)
+        return TransformerReID(base, pooling=cfg.MODEL.POOLING, **options)
     settings = JigsawSettings(
         rearrange=cfg.MODEL.RE_ARRANGE,
         shift=cfg.MODEL.SHIFT_NUM,

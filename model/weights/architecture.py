@@ -10,7 +10,7 @@ from model.kinds import kind_of, kind_of_names
 from model.weights.file_kind import FileKind
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.model_file import ModelFile
-from model.weights.state_dicts import State, backbone_of, num_rows
+from model.weights.state_dicts import backbone_of, num_rows
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -4,17 +4,11 @@ import re
 
 import pytest
 import torch
-from timm.models.swin_transformer import SwinTransformer
 
 from config import load_cfg
-from loss import make_loss
 from model import load_initial_weights, load_model, make_model
-from model.swin import MASKED, PatchMerging, Swin, shift_mask
 from model.swin_sizes import SWIN_SIZES, SwinSize
-from solver import make_optimizer
 from tests.model import relatives
-from utils.checkpoints import save_checkpoint
-from utils.errors import UserError
 
 CASES, ARRAYS = relatives.load_cases("solider")
 FULL_SIZE = relatives.load_full_size("solider")

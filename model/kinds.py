@@ -9,11 +9,13 @@ from typing import Final
 
 from yacs.config import CfgNode
 
+from model.clip_sizes import CLIP_SIZES
 from model.swin_sizes import SWIN_SIZES
 
 VIT: Final = "vit"
 RESNET: Final = "resnet"
 SWIN: Final = "swin"
+CLIP: Final = "clip"
 # Values of MODEL.NAME.
 RESNETS = ("resnet50", "resnet50_ibn_a")
 NAMES = ("transformer", "timm", *RESNETS)
@@ -28,4 +30,6 @@ def kind_of_names(name: str, transformer_type: str) -> str:
     """The kind of backbone that the values of MODEL.NAME and MODEL.TRANSFORMER_TYPE ask for."""
     if name in RESNETS:
         return RESNET
-    return SWIN if transformer_type in SWIN_SIZES else VIT
+    if transformer_type in SWIN_SIZES:
+        return SWIN
+    return CLIP if transformer_type in CLIP_SIZES else VIT

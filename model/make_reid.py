@@ -8,8 +8,10 @@ from typing import Any
 from yacs.config import CfgNode
 
 from model.check import check_architecture
+from model.clip_sizes import CLIP_SIZES
+from model.clip_vit import ClipReID, ClipViT
 from model.jigsaw import JigsawReID, JigsawSettings
-from model.kinds import RESNET, SWIN, VIT, kind_of
+from model.kinds import CLIP, RESNET, SWIN, VIT, kind_of
 from model.part_tokens import PartTokenReID, PartTokenViT
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
@@ -84,19 +86,12 @@ def _make_resnet(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDMod
 
 
 def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
-    has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
     vit = PartTokenViT if cfg.MODEL.PART_TOKENS else TransReIDViT
     base: Any = vit(
         tuple(cfg.INPUT.SIZE_TEST),
         vit_size(cfg.MODEL.TRANSFORMER_TYPE),
-        stride=tuple(cfg.MODEL.STRIDE_SIZE),
-        num_cameras=sides.num_cameras if cfg.MODEL.SIE_CAMERA else int(sides.mean_side and not has_side),
-        num_views=sides.num_views if cfg.MODEL.SIE_VIEW else 0,
-        sie_coefficient=cfg.MODEL.SIE_COE,
-        drop_rate=cfg.MODEL.DROP_OUT,
-        attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
-        drop_path_rate=cfg.MODEL.DROP_PATH,
         stem_conv=cfg.MODEL.STEM_CONV,
+        **_vit_options(cfg, sides),
     )
     if cfg.MODEL.PART_TOKENS:
         return PartTokenReID(base, fusion=cfg.MODEL.FEAT_FUSION, multi_neck=cfg.MODEL.MULTI_NECK, **options)
@@ -122,7 +117,25 @@ def _make_swin(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel
     return SwinReID(base, **options)
 
 
-MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet, SWIN: _make_swin}
+def _make_clip(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+    base = ClipViT(tuple(cfg.INPUT.SIZE_TEST), CLIP_SIZES[cfg.MODEL.TRANSFORMER_TYPE], **_vit_options(cfg, sides))
+    return ClipReID(base, **options)
+
+
+def _vit_options(cfg: CfgNode, sides: Sides) -> dict[str, Any]:
+    has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
+    return {
+        "stride": tuple(cfg.MODEL.STRIDE_SIZE),
+        "num_cameras": sides.num_cameras if cfg.MODEL.SIE_CAMERA else int(sides.mean_side and not has_side),
+        "num_views": sides.num_views if cfg.MODEL.SIE_VIEW else 0,
+        "sie_coefficient": cfg.MODEL.SIE_COE,
+        "drop_rate": cfg.MODEL.DROP_OUT,
+        "attn_drop_rate": cfg.MODEL.ATT_DROP_RATE,
+        "drop_path_rate": cfg.MODEL.DROP_PATH,
+    }
+
+
+MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet, SWIN: _make_swin, CLIP: _make_clip}
 
 
 def _test_feature(cfg: CfgNode) -> str:

@@ -216,6 +216,22 @@ class Swin(nn.Module):
             self.semantic_embed_w.requires_grad_(False)
             self.semantic_embed_b.requires_grad_(False)
 
+    def layers_above(self) -> dict[str, int]:
+        """How many layers are above each parameter, for layer-wise lr decay: blocks count through all stages, a merging
+        with the block before it, and the last norm with the head, as in SimMIM's optimizer.py (Xie et al., CVPR 2022,
+        https://github.com/microsoft/SimMIM)."""
+        stages: list[Any] = list(self.stages)
+        depth = sum(len(stage.blocks) for stage in stages)
+        found = {f"patch_embed.{name}": depth + 1 for name, _ in self.patch_embed.named_parameters()}
+        block_number = 0
+        for number, stage in enumerate(stages):
+            for name, _ in stage.named_parameters():  # blocks, then downsample
+                part, index, *_ = name.split(".")
+                step = int(index) + 1 if part == "blocks" else len(stage.blocks)
+                found[f"stages.{number}.{name}"] = depth + 1 - block_number - step
+            block_number += len(stage.blocks)
+        return found
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable
 

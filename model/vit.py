@@ -45,6 +45,7 @@ class TransReIDViT(VisionTransformer):
         drop_path_rate: stochastic depth, linear from 0 in the first block to this in the last.
         stem_conv: embed patches by a stem of convolutions, see model.patch_embed; they do not overlap.
         no_embed_class: pos_embed has positions of the patches alone; for subclasses with prefix tokens of their own.
+        options: further ones of timm's VisionTransformer.
 
     Attributes:
         num_prefix_tokens: tokens before the patch tokens.
@@ -72,6 +73,7 @@ class TransReIDViT(VisionTransformer):
         drop_path_rate: float = 0.0,
         stem_conv: bool = False,
         no_embed_class: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(
             img_size,
@@ -88,6 +90,7 @@ class TransReIDViT(VisionTransformer):
             no_embed_class=no_embed_class,
             num_classes=0,
             weight_init="skip",
+            **options,
         )
         self.num_cameras, self.num_views = num_cameras, num_views
         self.sie_coefficient = sie_coefficient

@@ -8,7 +8,7 @@ import torch
 from yacs.config import CfgNode
 
 from model.vit import TransReIDViT
-from model.vit_sizes import VIT_SIZES, ViTSize, grid_of, size_of_state, vit_size
+from model.vit_sizes import VIT_SIZES, grid_of, size_of_state, vit_size
 from model.weights.file_kind import FileKind, Pretrained
 from model.weights.model_file import ModelFile
 from model.weights.position_embeddings import (
@@ -46,7 +46,7 @@ def _describe(found: dict[str, Any]) -> list[str]:
 
 
 def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]) -> dict[str, Any]:
-    _check_image_size(cfg, file)
+    check_image_size(cfg, file)
     wanted = stored.get("MODEL.TRANSFORMER_TYPE", cfg.MODEL.TRANSFORMER_TYPE)
     # The name that the file or the configuration gives comes first: no shape tells how many heads there are.
     try:
@@ -65,7 +65,10 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]
             f"checkpoint {file.path}: base.pos_embed: {tuple(positions.shape)} in the file, expected (1, 1 + patches, "
             "width); the file is broken, fetch it anew"
         )
-    stride = stored.get("MODEL.STRIDE_SIZE") or _find_stride(cfg, candidates[name], positions.shape[1] - 1, file.path)
+    patch_size, patches = candidates[name].patch_size, positions.shape[1] - 1
+    stride = stored.get("MODEL.STRIDE_SIZE") or find_stride(
+        cfg, patch_size, known_strides(cfg, patch_size), patches, file.path
+    )
     parts = sum(name.startswith("bottleneck_") and name.endswith(".weight") for name in file.state)
     found = {
         "MODEL.NAME": "transformer",
@@ -79,7 +82,7 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]
     return found
 
 
-def _check_image_size(cfg: CfgNode, file: ModelFile) -> None:
+def check_image_size(cfg: CfgNode, file: ModelFile) -> None:
     size = file.config.get("INPUT.SIZE_TEST")
     if size is not None and list(size) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
@@ -88,18 +91,24 @@ def _check_image_size(cfg: CfgNode, file: ModelFile) -> None:
         )
 
 
-def _find_stride(cfg: CfgNode, size: ViTSize, patches: int, path: str) -> tuple[int, int]:
-    """The configuration's stride if it makes that many patches, else the largest known one that does."""
+def known_strides(cfg: CfgNode, patch_size: int) -> list[tuple[int, ...]]:
+    """Patch strides that a file may have: the configuration's, then published ones."""
+    return [tuple(cfg.MODEL.STRIDE_SIZE), *((step, step) for step in KNOWN_STRIDES if step <= patch_size)]
+
+
+def find_stride(
+    cfg: CfgNode, patch_size: int, strides: list[tuple[int, ...]], patches: int, path: str
+) -> tuple[int, ...]:
+    """The first of `strides`, the configuration's and known ones, that makes that many patches."""
     img_size = tuple(cfg.INPUT.SIZE_TEST)
-    squares = [(step, step) for step in KNOWN_STRIDES if step <= size.patch_size]
-    for stride in (tuple(cfg.MODEL.STRIDE_SIZE), *squares):
-        if math.prod(grid_of(img_size, size.patch_size, stride)) == patches:
+    for stride in strides:
+        if math.prod(grid_of(img_size, patch_size, stride)) == patches:
             return stride
     fitting = [
         f"{list(known)} with stride {stride[0]}"
         for known in KNOWN_SIZES
-        for stride in squares
-        if math.prod(grid_of(known, size.patch_size, stride)) == patches
+        for stride in dict.fromkeys(strides)
+        if math.prod(grid_of(known, patch_size, stride)) == patches and stride[0] == stride[1]
     ]
     raise UserError(
         f"checkpoint {path}: positions for {patches} patches, which no usual stride makes of INPUT.SIZE_TEST "

@@ -22,7 +22,8 @@ class PatchEmbed(layers.PatchEmbed):
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         fan_out = patch_size * patch_size * self.proj.out_channels
         nn.init.normal_(self.proj.weight, 0, (2.0 / fan_out) ** 0.5)  # as TransReID
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
+        if self.proj.bias is not None:
+            nn.init.zeros_(self.proj.bias)
 
 
 class ConvStemPatchEmbed(PatchEmbed):

@@ -11,13 +11,12 @@ import torch
 from timm import layers
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from model.drop_path import DropPath
+from model.grad_checkpoint import run_checkpointed
 from model.kinds import VIT
 from model.patch_embed import ConvStemPatchEmbed, PatchEmbed
 from model.vit_sizes import ViTSize
-from utils import sharding
 
 
 class ScaleQuery(nn.Module):
@@ -46,6 +45,7 @@ class TransReIDViT(VisionTransformer):
         drop_path_rate: stochastic depth, linear from 0 in the first block to this in the last.
         stem_conv: embed patches by a stem of convolutions, see model.patch_embed; they do not overlap.
         no_embed_class: pos_embed has positions of the patches alone; for subclasses with prefix tokens of their own.
+        options: further ones of timm's VisionTransformer.
 
     Attributes:
         num_prefix_tokens: tokens before the patch tokens.
@@ -73,6 +73,7 @@ class TransReIDViT(VisionTransformer):
         drop_path_rate: float = 0.0,
         stem_conv: bool = False,
         no_embed_class: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(
             img_size,
@@ -89,6 +90,7 @@ class TransReIDViT(VisionTransformer):
             no_embed_class=no_embed_class,
             num_classes=0,
             weight_init="skip",
+            **options,
         )
         self.num_cameras, self.num_views = num_cameras, num_views
         self.sie_coefficient = sie_coefficient
@@ -130,17 +132,9 @@ class TransReIDViT(VisionTransformer):
         return tokens
 
     def run_block(self, block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        """A block on tokens (B, N, D). With `grad_checkpointing`, backward recomputes it instead of storing its
-        activations (Chen et al., 2016, https://arxiv.org/abs/1604.06174); gradients are the same to the last bit."""
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
-            return block(tokens)
-        num_views = sharding.num_views()
-
-        def run(tokens: torch.Tensor) -> torch.Tensor:
-            with sharding.views(num_views):  # drop path samples the same mask again in backward
-                return block(tokens)
-
-        return checkpoint(run, tokens, use_reentrant=False)
+        """A block on tokens (B, N, D); see model.grad_checkpoint."""
+        recompute = self.grad_checkpointing and torch.is_grad_enabled()
+        return run_checkpointed(block, tokens) if recompute else block(tokens)
 
     def _pos_embed(self, patches: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
         """timm's class token and positions, with the side information (B or 1, 1, D) added before the dropout."""

@@ -104,8 +104,8 @@ def _no_model_message(file: ModelFile) -> str:
         )
     return (
         f"checkpoint {file.path}: its names begin with {', '.join(prefixes[:8])}: no known model; expected a "
-        "vision transformer or ResNet-50 under 'base.', as this project, TransReID, CIL-ReID and CFAT save it; where "
-        "it is one under another prefix, save the state dict with names that begin with 'base.'"
+        "vision transformer, Swin or ResNet-50 under 'base.', as this project, TransReID and its relatives save it; "
+        "where it is one under another prefix, save the state dict with names that begin with 'base.'"
     )
 
 

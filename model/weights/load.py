@@ -75,7 +75,9 @@ def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> 
             *(path, len(side), _matching_sides(len(side), num_cameras, num_views)),
         )
     model = make_reid(file_cfg, num_classes=0, num_cameras=num_cameras, num_views=num_views, mean_side=side is not None)
-    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers)
+    load_strictly(
+        model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers + file.left_out
+    )
     return model.eval()
 
 
@@ -203,7 +205,7 @@ def _load_reid(cfg: CfgNode, model: ReIDModel, path: str) -> None:
     check_initial_weights(cfg, file)
     warn_of_ambiguities(cfg, file)
     state = with_pixel_stats(cfg, file.state, path)
-    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
+    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=file.left_out)
 
 
 def _load_bridge(bridge: BridgeVAE, path: str) -> None:

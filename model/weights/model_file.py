@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.kinds import NAMES
 from model.pooling import POOLINGS
+from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
@@ -33,13 +35,15 @@ class ModelFile:
 
     Attributes:
         path: the file, for messages.
-        state: the model's state dict.
+        state: the model's state dict, under the names of this project's models.
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
+        left_out: names of the file that nothing uses and that `state` lacks.
     """
 
     path: str
     state: State
     config: dict[str, Any]
+    left_out: tuple[str, ...] = ()
 
 
 def read_model_file(path: str | Path, *, entry: str = "") -> ModelFile:
@@ -56,7 +60,8 @@ def read_model_file(path: str | Path, *, entry: str = "") -> ModelFile:
     state, note = find_model(content, path, entry=entry)
     if note:
         logger.info("checkpoint %s: %s", path, note)
-    return ModelFile(str(path), state, stored_config(content, path))
+    state, left_out = to_own_names(state)
+    return ModelFile(str(path), state, stored_config(content, path), left_out)
 
 
 def _is_int(low: int, high: int) -> Callable[[Any], bool]:
@@ -80,7 +85,7 @@ def _is_factor(value: Any) -> bool:
 CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "SEED": ("a whole number", _is_int(0, 2**63)),
     "INPUT.SIZE_TEST": ("a height and a width in pixels", _is_pair(1, MAX_PIXELS)),
-    "MODEL.NAME": ("transformer or resnet50", lambda value: value in ("transformer", "resnet50")),
+    "MODEL.NAME": (f"one of {', '.join(NAMES)}", NAMES.__contains__),
     "MODEL.TRANSFORMER_TYPE": ("a name", lambda value: isinstance(value, str) and 0 < len(value) <= 200),
     "MODEL.STRIDE_SIZE": ("two strides in pixels", _is_pair(1, MAX_PIXELS)),
     "MODEL.SIE_CAMERA": ("True or False", _is_bool),
@@ -98,6 +103,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "MODEL.PART_TOKENS": ("True or False", _is_bool),
     "MODEL.MULTI_NECK": ("True or False", _is_bool),
     "MODEL.FEAT_FUSION": ("cat or mean", lambda value: value in ("cat", "mean")),
+    "MODEL.SEMANTIC_WEIGHT": ("a number from 0 to 1, or -1", _is_factor),
     "MODEL.LAST_STRIDE": ("1 or 2", _is_int(1, 2)),
     "MODEL.GEM_POOL": ("True or False", _is_bool),
     "MODEL.STEM_RELU": ("True or False", _is_bool),

@@ -9,6 +9,7 @@ import timm
 from model.weights.file_kind import Pretrained
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.model_file import read_model_file
+from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State
 from model.weights.strict import load_strictly
 from utils.errors import UserError
@@ -41,9 +42,10 @@ def load_pretrained(
     source = f"MODEL.PRETRAIN_PATH {path}"
     if path.startswith(HUB):
         state, stored = _from_hub(path.removeprefix(HUB))
+        state, left_out = to_own_names(state)
     else:
         file = read_model_file(path, entry=entry)
-        state, stored = file.state, file.config
+        state, stored, left_out = file.state, file.config, file.left_out
     from_reid = any(name.startswith("base.") for name in state)
     names = set(state)
     if from_reid:
@@ -56,7 +58,7 @@ def load_pretrained(
         )
     state = own.fit(base, state, Pretrained(source, stored, img_size, hw_ratio, from_reid))
     kept = {f"base.{name}" for name in state} if from_reid else set(state)
-    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))
+    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)) + left_out)
 
 
 def _backbone_of(state: State) -> State:

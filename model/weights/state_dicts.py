@@ -18,8 +18,15 @@ PREFIXES = {
 }
 # Parameters by which models are found, most specific first: re-identification models, bare backbones, CFAT's bridge.
 ANCHORS = (
-    ("base.cls_token", "base.layer1.0.conv1.weight"),
-    ("cls_token", "layer1.0.conv1.weight"),
+    ("base.cls_token", "base.layer1.0.conv1.weight", "base.stages.0.blocks.0.attn.w_msa.qkv.weight"),
+    ("image_encoder.class_embedding",),
+    (
+        "cls_token",
+        "layer1.0.conv1.weight",
+        "stages.0.blocks.0.attn.w_msa.qkv.weight",
+        "layers.0.blocks.0.attn.qkv.weight",  # Swin of Microsoft and timm
+        "visual.class_embedding",  # CLIP
+    ),
     ("encoder.mu.weight",),
 )
 _AVERAGED = re.compile(r"(?i)(^|[._])(ema|swa|teacher|momentum|encoder_k|target|averaged?|avg)([._]|$)")

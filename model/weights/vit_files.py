@@ -64,7 +64,7 @@ def _candidates(wanted: str) -> dict[str, ViTSize]:
 
 
 def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: Values) -> Values:
-    _check_image_size(cfg, file)
+    check_image_size(cfg, file)
     wanted = stored.get("MODEL.TRANSFORMER_TYPE", cfg.MODEL.TRANSFORMER_TYPE)
     try:
         candidates = _candidates(wanted)
@@ -84,11 +84,9 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: Values) -> Val
         )
     structure = structure_keys(cfg, file.path, file.state, backbone, stored)
     patch_size, patches = candidates[name].patch_size, positions.shape[1] - num_position_prefix(backbone)
-    rows, columns = cfg.MODEL.STRIDE_SIZE
-    strides = [(rows, columns), *((step, step) for step in KNOWN_STRIDES if step <= patch_size)]
-    if structure["MODEL.STEM_CONV"]:  # its patches do not overlap
-        strides = [(patch_size, patch_size)]
-    stride = stored.get("MODEL.STRIDE_SIZE") or _find_stride(cfg, patch_size, strides, patches, file.path)
+    # the patches of a stem of convolutions do not overlap
+    strides = [(patch_size, patch_size)] if structure["MODEL.STEM_CONV"] else known_strides(cfg, patch_size)
+    stride = stored.get("MODEL.STRIDE_SIZE") or find_stride(cfg, patch_size, strides, patches, file.path)
     parts = sum(name.startswith("bottleneck_") and name.endswith(".weight") for name in file.state)
     parts = parts if structure["MODEL.JPM"] else 0  # PASS has necks of these names too
     found = {
@@ -103,7 +101,7 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: Values) -> Val
     return found
 
 
-def _check_image_size(cfg: CfgNode, file: ModelFile) -> None:
+def check_image_size(cfg: CfgNode, file: ModelFile) -> None:
     size = file.config.get("INPUT.SIZE_TEST")
     if size is not None and list(size) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
@@ -112,7 +110,13 @@ def _check_image_size(cfg: CfgNode, file: ModelFile) -> None:
         )
 
 
-def _find_stride(
+def known_strides(cfg: CfgNode, patch_size: int) -> list[tuple[int, int]]:
+    """Patch strides that a file may have: the configuration's, then published ones."""
+    rows, columns = cfg.MODEL.STRIDE_SIZE
+    return [(rows, columns), *((step, step) for step in KNOWN_STRIDES if step <= patch_size)]
+
+
+def find_stride(
     cfg: CfgNode, patch_size: int, strides: list[tuple[int, int]], patches: int, path: str
 ) -> tuple[int, int]:
     """The first of `strides`, the configuration's and known ones, that makes that many patches."""

@@ -111,8 +111,9 @@ _C.MODEL.FEAT_DIM = key(512, at_least(1))
 _C.MODEL.PART_TOKENS = False
 _C.MODEL.MULTI_NECK = True
 _C.MODEL.FEAT_FUSION = key("cat", one_of("cat", "mean"))
-# Swin of SOLIDER: weight of semantic over appearance information in the features, 0 to 1.
-_C.MODEL.SEMANTIC_WEIGHT = key(0.2, PROBABILITY)
+# Swin of SOLIDER: weight of semantic over appearance information in the features, from 0 to 1; 0.2 in all published
+# commands (the default of that code is 1.0). -1: no semantic control, for ImageNet weights.
+_C.MODEL.SEMANTIC_WEIGHT = key(0.2, Rule("a number from 0 to 1, or -1", lambda value: 0 <= value <= 1 or value == -1))
 # resnet50: stride of the last stage.
 _C.MODEL.LAST_STRIDE = key(1, one_of(1, 2))
 # resnet50: generalised mean pooling with a learned exponent (AGW, CIL-ReID) in place of average pooling.

@@ -9,9 +9,16 @@ from typing import Final
 
 from yacs.config import CfgNode
 
+from model.clip_sizes import CLIP_SIZES
+from model.swin_sizes import SWIN_SIZES
+
 VIT: Final = "vit"
 RESNET: Final = "resnet"
-RESNETS = ("resnet50",)  # values of MODEL.NAME
+SWIN: Final = "swin"
+CLIP: Final = "clip"
+# Values of MODEL.NAME.
+RESNETS = ("resnet50", "resnet50_ibn_a")
+NAMES = ("transformer", "timm", *RESNETS)
 
 
 def kind_of(cfg: CfgNode) -> str:
@@ -21,4 +28,8 @@ def kind_of(cfg: CfgNode) -> str:
 
 def kind_of_names(name: str, transformer_type: str) -> str:
     """The kind of backbone that the values of MODEL.NAME and MODEL.TRANSFORMER_TYPE ask for."""
-    return RESNET if name in RESNETS else VIT
+    if name in RESNETS:
+        return RESNET
+    if transformer_type in SWIN_SIZES:
+        return SWIN
+    return CLIP if transformer_type in CLIP_SIZES else VIT

@@ -209,8 +209,8 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str, *
 
 
 def check_pickle(stream: BinaryIO, path: str) -> None:
-    """Checks that a pickle makes nothing large from few bytes: no such calls, no tuples of tuples that stand for millions
-    of values, whose hash takes for ever. torch.load refuses other calls.
+    """Checks that a pickle makes nothing large from few bytes: no such calls, no tuples of tuples that stand for
+    millions of values, whose hash takes for ever. torch.load refuses other calls.
 
     Raises:
         UserError: it does, or it is damaged.

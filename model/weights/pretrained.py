@@ -12,11 +12,13 @@ from model.weights.strict import load_strictly
 from utils.errors import UserError
 
 # What a re-identification checkpoint has beside its backbone.
-REID_HEADS = ("bottleneck", "classifier", "normalize.", "global_pool.", "b1.", "b2.")
+REID_HEADS = ("bottleneck", "classifier", "fcneck.", "normalize.", "global_pool.", "b1.", "b2.")
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 
 
-def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0), entry: str = "") -> None:
+def load_pretrained(
+    base: Any, path: str, *, img_size: tuple[int, int] = (0, 0), hw_ratio: int = 0, entry: str = ""
+) -> None:
     """Loads pretrained weights into a backbone; position embeddings are resized.
 
     Args:
@@ -25,13 +27,15 @@ def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0),
             name of model/weights/hub.py.
         img_size: MODEL.PRETRAIN_SIZE, height and width of the images that the file was trained on, for a file that
             does not tell; (0, 0) for none.
+        hw_ratio: MODEL.PRETRAIN_HW_RATIO, rows over columns of the file's patches; 0 for none.
         entry: MODEL.CHECKPOINT_ENTRY.
 
     Raises:
         UserError: the file is missing, unreadable, or does not fit; no parameter silently keeps its random value.
     """
     source = f"MODEL.PRETRAIN_PATH {path}"
-    file = read_hub(path, entry=entry) if is_hub_name(path) else read_model_file(path, entry=entry)
+    read = read_hub if is_hub_name(path) else read_model_file
+    file = read(path, entry=entry, names=base.state_dict().keys())
     state = file.state
     from_reid = any(name.startswith("base.") for name in state)
     names = set(state)
@@ -43,9 +47,10 @@ def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0),
             f"{source}: weights of {found.title}, and the model is {own.title}; set MODEL.NAME to {found.example}, "
             f"or give weights of {own.title}, or '' for random weights"
         )
-    state = own.fit(base, state, Pretrained(source, file.config, img_size, from_reid))
+    state = own.fit(base, state, Pretrained(source, file.config, img_size, hw_ratio, from_reid))
     kept = {f"base.{name}" for name in state} if from_reid else set(state)
-    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))
+    left_out = tuple(sorted(names - kept)) + file.left_out
+    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=left_out)
 
 
 def _backbone_of(state: State) -> State:

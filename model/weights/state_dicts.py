@@ -3,8 +3,8 @@ what pre-training leaves in a file: heads, decoders, text towers."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,19 +20,16 @@ PREFIXES = {
     *("online_encoder", "online_network", "target_encoder", "student", "teacher", "ema", "model_ema", "ema_model"),
     "mae",
 }
-# How the names of models begin, most specific first: re-identification models (CLIP-ReID's have image_encoder), bare
-# backbones by their first layers (visual: the image tower of CLIP), CFAT's bridge.
-REID, BACKBONE, BRIDGE = KINDS = (
-    re.compile(r"(base|image_encoder)\."),
-    re.compile(r"cls_token$|layer1\.0\.|patch_embed\.|stem\.|conv_stem\.|downsample_layers\.0\.|visual\."),
-    re.compile(r"encoder\.mu\.weight$"),
-)
+# How the names of models begin: re-identification models (CLIP-ReID's have image_encoder), bare backbones by their
+# first layers (visual: the image tower of CLIP), CFAT's bridge.
+REID = re.compile(r"(base|image_encoder)\.")
+BACKBONE = re.compile(r"cls_token$|layer1\.0\.|patch_embed\.|stem\.|conv_stem\.|downsample_layers\.0\.|visual\.")
+BRIDGE = re.compile(r"encoder\.mu\.weight$")
 IMAGE_TOWER = "visual."
-# What pre-training adds to a backbone: decoder and mask token (MAE, HAP, DINOv2), masked_embed (iBOT), heads (DINO,
-# PASS, BYOL), prompts and text encoder (CLIP-ReID).
-PRETRAINING = re.compile(
-    r"decoder_|mask_token$|masked_embed$|head\.mlp|(head\.)?last_layer|(projector|predictor|prompt_learner|text_encoder)\."
-)
+# What training adds to a re-identification model: prompts and text encoder (CLIP-ReID); to a backbone: decoder and mask
+# token (MAE, HAP, DINOv2), masked_embed (iBOT), heads (DINO, PASS, BYOL).
+REID_EXTRAS = re.compile(r"(prompt_learner|text_encoder)\.")
+EXTRAS = re.compile(r"decoder_|mask_token$|masked_embed$|(projector|predictor)\.|head\.mlp|(head\.)?last_layer")
 _AVERAGED = re.compile(r"(?i)(^|[._])(ema|swa|teacher|momentum|encoder_k|target|averaged?|avg)([._]|$)")
 _STUDENT = re.compile(r"(^|\.)student(\.|$)")
 MAX_DEPTH = 8
@@ -45,15 +42,25 @@ def num_rows(value: torch.Tensor | None) -> int:
     return len(value) if value is not None and value.ndim else 0
 
 
+def backbone_of(state: State) -> State:
+    """The backbone of a re-identification model's state dict, its names without "base."."""
+    return {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
+
+
 @dataclass(frozen=True)
 class _Model:
-    """A model in a file: its state, and the names beside it that belong to no model."""
+    """A model in a file.
+
+    Attributes:
+        state: its state dict.
+        left_out: names of the file that are of no use: in the model, or beside all models.
+    """
 
     state: State
-    beside: list[str] = field(default_factory=list)
+    left_out: list[str]
 
 
-def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[State, str]:
+def find_model(content: dict, path: str | Path, *, entry: str = "", names: Collection[str] = ()) -> tuple[State, str]:
     """Finds the model's state dict: bare, in nested dicts, or under a prefix such as "module." or "encoder_q.".
 
     Of several, the trained weights come before their average. Of a bare backbone's student and teacher (DINO, iBOT), or
@@ -64,6 +71,7 @@ def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[Sta
         content: as of `load_checkpoint`.
         path: for messages.
         entry: name of the entry or prefix to read, MODEL.CHECKPOINT_ENTRY; "" chooses as above.
+        names: of the backbone that takes the weights, by which a bare one is found too; () for none.
 
     Returns:
         The state dict, and a note for the log on what was chosen and left out; "" where there was no choice, no prefix
@@ -78,7 +86,7 @@ def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[Sta
             f"checkpoint {path}: no tensors found; expected a state dict, bare or in an entry such as model or "
             f"state_dict; found {', '.join(str(key)[:60] for key in list(content)[:SHOWN]) or 'nothing'}"
         )
-    models = _models(state_dicts)
+    models = _models(state_dicts, names)
     if "training" in {label.split(".")[0] for label in models} and "meta" in content:
         raise UserError(
             f"checkpoint {path}: the state of an unfinished training run; continue it with SOLVER.RESUME auto, or give "
@@ -87,13 +95,9 @@ def find_model(content: dict, path: str | Path, *, entry: str = "") -> tuple[Sta
     if not models:  # a model of another kind: the caller says what it expects
         return max(state_dicts.values(), key=len), ""
     label = _choose(models, path, entry)
-    state = models[label].state
-    kept = {name: value for name, value in state.items() if not PRETRAINING.match(name)}
-    if any(name.startswith(IMAGE_TOWER) for name in kept):
-        kept = {name: value for name, value in kept.items() if name.startswith(IMAGE_TOWER)}
-    left_out = [*models[label].beside, *(name for name in state if name not in kept)]
-    notes = [_note(content, models, label, entry), f"left out: {_group(left_out)}" if left_out else ""]
-    return kept, "; ".join(filter(None, notes))
+    left_out = _group(models[label].left_out)
+    notes = [_note(content, models, label, entry), f"left out: {left_out}" if left_out else ""]
+    return models[label].state, "; ".join(filter(None, notes))
 
 
 def _state_dicts(content: dict, path: str | Path) -> Iterator[tuple[str, State]]:
@@ -117,33 +121,59 @@ def _state_dicts(content: dict, path: str | Path) -> Iterator[tuple[str, State]]
             yield label, state
 
 
-def _models(state_dicts: dict[str, State]) -> dict[str, _Model]:
-    """The models of the most specific kind, each by the entries and the prefix that lead to it."""
-    for kind in KINDS:
+def _models(state_dicts: dict[str, State], names: Collection[str]) -> dict[str, _Model]:
+    """The models of the most specific kind that there is, each by the entries and the prefix that lead to it."""
+    for matches, extras, is_own in (
+        (_beginning(REID), REID_EXTRAS, False),
+        (lambda name, start: name[start:] in names, EXTRAS, True),
+        (_beginning(BACKBONE), EXTRAS, False),
+        (_beginning(BRIDGE), None, False),
+    ):
         found: dict[str, _Model] = {}
         for label, state in state_dicts.items():
-            prefixes = {prefix for name in state if (prefix := _prefix(name, kind)) is not None}
-            beside = list(state)
-            states: dict[str, State] = {}
-            for prefix in sorted(prefixes, key=lambda prefix: (-len(prefix), prefix)):
-                names = [name for name in beside if name.startswith(prefix)]
-                beside = [name for name in beside if not name.startswith(prefix)]
-                states[prefix] = {name[len(prefix) :]: state[name] for name in names}
-            found |= {f"{label}.{prefix}".strip("."): _Model(states[prefix], beside) for prefix in states}
+            below, beside = _by_prefix(state, matches)
+            for prefix, model in below.items():
+                if is_own and 2 * len(model.keys() & names) < len(names):
+                    continue  # a few names of another model, such as norm.weight
+                kept = _without_extras(model, extras, names)
+                left_out = [*beside, *(name for name in model if name not in kept)]
+                found[f"{label}.{prefix}".strip(".")] = _Model(kept, left_out)
         if found:
             return found
     return {}
 
 
-def _prefix(name: str, kind: re.Pattern[str]) -> str | None:
-    """What stands before the name of a model of this kind, with its last dot; None where it is no such name."""
+def _beginning(pattern: re.Pattern[str]) -> Callable[[str, int], bool]:
+    return lambda name, start: pattern.match(name, start) is not None
+
+
+def _by_prefix(state: State, matches: Callable[[str, int], bool]) -> tuple[dict[str, State], list[str]]:
+    """The parts of a state dict below the prefixes of names that match, and the names below none."""
+    prefixes = {prefix for name in state if (prefix := _prefix(name, matches)) is not None}
+    beside = list(state)
+    below: dict[str, State] = {}
+    for prefix in sorted(prefixes, key=lambda prefix: (-len(prefix), prefix)):
+        below[prefix] = {name[len(prefix) :]: state[name] for name in beside if name.startswith(prefix)}
+        beside = [name for name in beside if not name.startswith(prefix)]
+    return below, beside
+
+
+def _prefix(name: str, matches: Callable[[str, int], bool]) -> str | None:
+    """What stands before the name of a model, with its last dot; None where no rest of the name matches."""
     start = 0
-    while not kind.match(name, start):
+    while not matches(name, start):
         end = name.find(".", start)
         if end < 0 or not _says_nothing(name[start:end]):
             return None
         start = end + 1
     return name[:start]
+
+
+def _without_extras(state: State, extras: re.Pattern[str] | None, names: Collection[str]) -> State:
+    """The state dict without what only training needs, and of CLIP's towers only the image tower."""
+    kept = {name: value for name, value in state.items() if name in names or not (extras and extras.match(name))}
+    tower = {name: value for name, value in kept.items() if name.startswith(IMAGE_TOWER)}
+    return tower or kept
 
 
 def _says_nothing(part: str) -> bool:

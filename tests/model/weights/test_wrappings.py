@@ -14,10 +14,12 @@ from torch import nn
 from model.vit import TransReIDViT
 from model.weights.model_file import read_model_file
 from model.weights.pretrained import load_pretrained
+from model.weights.state_dicts import find_model
 from tests.model.test_cfat import SMALL, make
 from tests.model.weights.test_load_model import load
 from tests.model.weights.test_pretrained import SIZE, make_base
 from tests.model.weights.test_state_dicts import below
+from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
 
 ARGS = argparse.Namespace(arch="vit_small", lr=5e-4, local_crops_scale=(0.05, 0.4), output_dir="logs", seed=None)
@@ -295,33 +297,63 @@ class Clip(nn.Module):
 
 
 @pytest.mark.parametrize("wrap", ["archive", "state_dict", "open_clip"])
-def test_clip_is_read_as_its_image_tower(wrap, tmp_path, caplog):
+def test_clip_is_read_as_its_image_tower(wrap, tmp_path):
     model, path = Clip().half().eval(), tmp_path / "ViT-B-16.pt"
     if wrap == "archive":
         torch.jit.save(torch.jit.script(model), path)
     else:
         state = model.state_dict()
         torch.save(state if wrap == "state_dict" else {"epoch": 32, "state_dict": below("module", state)}, path)
-    with caplog.at_level(logging.INFO):
-        file = read_model_file(path)
+    state, note = find_model(load_checkpoint(path), path)
     expected = {name: value for name, value in model.state_dict().items() if name.startswith("visual.")}
-    assert file.state.keys() == expected.keys()
-    assert all(torch.equal(file.state[name], value) for name, value in expected.items())
-    assert file.state["visual.conv1.weight"].dtype == torch.float16
-    (line,) = lines_of(caplog)
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+    assert state["visual.conv1.weight"].dtype == torch.float16
     listed = {"transformer.* (4)", "token_embedding.* (1)", "positional_embedding", "logit_scale"}
     listed |= {"input_resolution", "context_length", "vocab_size"}
-    assert set(line.partition("left out: ")[2].split(", ")) == listed
+    assert set(note.partition("left out: ")[2].split(", ")) == listed
+    assert "cls_token" in read_model_file(path).state  # by the names of this project's models
 
 
-def test_a_fine_tuned_clip_without_what_learned_its_prompts(tmp_path, caplog):
+def test_a_fine_tuned_clip_without_what_learned_its_prompts():
     kept = below(
         "image_encoder", {"class_embedding": torch.ones(2), "transformer.resblocks.0.ln_1.bias": torch.ones(2)}
     )
     kept |= {"classifier.weight": torch.ones(3, 2), "bottleneck.weight": torch.ones(2), "cv_embed": torch.ones(6, 2)}
     prompts = below("prompt_learner", {"cls_ctx": torch.ones(1), "token_prefix": torch.ones(1)})
     text = below("text_encoder", {"positional_embedding": torch.ones(1), "ln_final.bias": torch.ones(1)})
-    torch.save(below("module", kept | prompts | text), tmp_path / "a.pth")
-    with caplog.at_level(logging.INFO):
-        assert read_model_file(tmp_path / "a.pth").state.keys() == kept.keys()
-    assert lines_of(caplog) == [f"checkpoint {tmp_path}/a.pth: left out: prompt_learner.* (2), text_encoder.* (2)"]
+    state, note = find_model(below("module", kept | prompts | text), "a.pth")
+    assert state.keys() == kept.keys()
+    assert note == "left out: prompt_learner.* (2), text_encoder.* (2)"
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone", "net.model", "module.encoder_q"])
+@pytest.mark.parametrize("own", ["features.0.weight", "encoder.patch_embed.proj.weight"])
+def test_the_names_of_the_model_find_it_where_nothing_else_does(own, prefix):
+    """encoder. is part of the names of some models, not a prefix."""
+    names = {own, "norm.weight", "norm.bias"}
+    state = {name: torch.ones(1) for name in names}
+    content = {"state_dict": below(prefix, state) if prefix else state, "norm.weight": torch.zeros(1)}
+    content["state_dict"]["decoder_norm.bias"] = torch.ones(1)
+    found, note = find_model(content, "a.pth", names=names)
+    assert found == state
+    assert note.endswith("left out: decoder_* (1)")
+
+
+def test_what_the_model_has_is_not_left_out():
+    names = {"cls_token", "mask_token"}
+    state = {name: torch.ones(1) for name in names}
+    assert find_model({"model": state}, "a.pth", names=names)[0] == state
+    assert find_model({"model": state}, "a.pth")[0].keys() == {"cls_token"}
+    other = {"cls_token": torch.ones(1), "blocks.0.norm.weight": torch.ones(1)}
+    assert find_model({"model": other}, "a.pth", names={"patch_embed.weight", "norm.weight", "x"})[0] == other
+
+
+def test_names_are_translated_only_where_that_fits_the_model(tmp_path):
+    """timm's Swin has the names of Microsoft's, which are turned into SOLIDER's for the Swin of this project."""
+    state = {"layers.0.blocks.0.attn.qkv.weight": torch.ones(1), "patch_embed.proj.weight": torch.ones(1)}
+    torch.save(state, tmp_path / "swin.pth")
+    assert read_model_file(tmp_path / "swin.pth", names=state.keys()).state == state
+    solider = {"stages.0.blocks.0.attn.w_msa.qkv.weight", "patch_embed.projection.weight"}
+    for names in (solider, ()):
+        assert read_model_file(tmp_path / "swin.pth", names=names).state.keys() == solider

@@ -1,0 +1,141 @@
+"""Names of published files, translated to those of this project's models where they differ.
+
+SOLIDER's Swin has its own names here; parameters that no feature of it uses are left out. Swin files of Microsoft
+(https://github.com/microsoft/Swin-Transformer) and of timm are turned into it. Image encoders of CLIP
+(https://github.com/openai/CLIP) and CLIP-ReID get timm's names; their text towers and prompts are left out.
+"""
+
+import re
+from collections.abc import Callable
+
+import torch
+
+from model.weights.state_dicts import State
+
+# Of a Swin: norms and semantic layers of maps that do not reach the feature, and tables that the code computes.
+_UNUSED_IN_SWIN = re.compile(
+    r"(base\.)?(norm[012]\.|semantic_embed_[wb]\.3\.|(stages|layers)\..*(\.relative_position_index|\.attn_mask)$)"
+)
+_SWIN_NAMES = (
+    (r"^layers\.", "stages."),
+    (r"\.attn\.", ".attn.w_msa."),
+    (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+    (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^norm\.", "norm3."),
+)
+# Of CLIP's image encoder, without what stands before it: visual. (OpenAI) or image_encoder. (CLIP-ReID).
+_CLIP_NAMES = (
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^transformer\.resblocks\.", "blocks."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+)
+_CLIP_SIDE = "cv_embed"
+_DOWNSAMPLE = re.compile(r"^layers\.(\d)\.downsample\.")
+
+
+def to_own_names(state: State) -> tuple[State, tuple[str, ...]]:
+    """The state dict under the names of this project's models.
+
+    Returns:
+        The state dict, and the names of the file that it lacks because nothing uses them.
+    """
+    for recognises, translate in _TRANSLATIONS:
+        if recognises(state):
+            return translate(state)
+    return state, ()
+
+
+def _is_solider_swin(state: State) -> bool:
+    name = "stages.0.blocks.0.attn.w_msa.qkv.weight"
+    return name in state or f"base.{name}" in state
+
+
+def _is_microsoft_swin(state: State) -> bool:
+    return "layers.0.blocks.0.attn.qkv.weight" in state
+
+
+def _without_unused(state: State) -> tuple[State, tuple[str, ...]]:
+    unused = tuple(name for name in state if _UNUSED_IN_SWIN.match(name))
+    return {name: value for name, value in state.items() if name not in unused}, unused
+
+
+def _from_microsoft_swin(state: State) -> tuple[State, tuple[str, ...]]:
+    used, unused = _without_unused(state)
+    # A merging belongs to the stage before it; timm counts it to the stage after it.
+    shift = 1 if "layers.3.downsample.reduction.weight" in state else 0
+    made: State = {}
+    for name, value in used.items():
+        if found := _DOWNSAMPLE.match(name):
+            name = f"layers.{int(found[1]) - shift}.downsample.{name[found.end() :]}"
+            value = _merged_by_channel(value)
+        made[_renamed(name, _SWIN_NAMES)] = value
+    return made, unused
+
+
+def _renamed(name: str, names: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in names:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _merged_by_channel(value: torch.Tensor) -> torch.Tensor:
+    """Reorders the 4 C numbers of the last dimension: from neighbour by neighbour, down the columns, to channel by
+    channel, along the rows."""
+    if not value.ndim or value.shape[-1] % 4:
+        return value  # of a broken file; the loader names it
+    neighbours = value.unflatten(-1, (2, 2, -1)).transpose(-2, -3)  # (..., row, column, C)
+    return neighbours.flatten(-3, -2).transpose(-1, -2).flatten(-2)  # (..., C 4)
+
+
+def _is_clip(state: State) -> bool:
+    return "visual.class_embedding" in state
+
+
+def _is_clip_reid(state: State) -> bool:
+    return "image_encoder.class_embedding" in state
+
+
+def _from_clip(state: State) -> tuple[State, tuple[str, ...]]:
+    """The image encoder of a CLIP, as a bare backbone."""
+    return _encoder_names(state, "visual.", "")
+
+
+def _from_clip_reid(state: State) -> tuple[State, tuple[str, ...]]:
+    """A re-identification model of CLIP-ReID."""
+    made, others = _encoder_names(state, "image_encoder.", "base.")
+    heads = {name: state[name] for name in others if name.startswith(("bottleneck", "classifier"))}
+    if _CLIP_SIDE in state:
+        side = state[_CLIP_SIDE]
+        heads["base.sie_embed"] = side[:, None] if side.ndim == 2 else side  # (R, D) -> (R, 1, D)
+    return {**made, **heads}, tuple(name for name in others if name not in heads and name != _CLIP_SIDE)
+
+
+def _encoder_names(state: State, prefix: str, new_prefix: str) -> tuple[State, tuple[str, ...]]:
+    """The encoder below `prefix` under timm's names below `new_prefix`, and the other names of the file."""
+    made: State = {}
+    for name, value in state.items():
+        if name.startswith(prefix):
+            own = _renamed(name.removeprefix(prefix), _CLIP_NAMES)
+            if own == "cls_token":
+                value = value.reshape(1, 1, -1)  # (D,)
+            elif own == "pos_embed" and value.ndim == 2:
+                value = value[None]  # (1 + P, D) -> (1, 1 + P, D)
+            made[new_prefix + own] = value
+    return made, tuple(name for name in state if not name.startswith(prefix))
+
+
+_TRANSLATIONS: tuple[tuple[Callable[[State], bool], Callable[[State], tuple[State, tuple[str, ...]]]], ...] = (
+    (_is_solider_swin, _without_unused),
+    (_is_microsoft_swin, _from_microsoft_swin),
+    (_is_clip, _from_clip),
+    (_is_clip_reid, _from_clip_reid),
+)

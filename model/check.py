@@ -86,13 +86,13 @@ def _check_grid(cfg: CfgNode, patch_size: int) -> tuple[int, int]:
 def _check_stem(cfg: CfgNode, patch_size: int) -> None:
     if list(cfg.MODEL.STRIDE_SIZE) != [patch_size, patch_size]:
         raise UserError(
-            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: with MODEL.STEM_CONV True patches do not overlap; set it "
-            f"to [{patch_size}, {patch_size}]"
+            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: with MODEL.STEM_CONV True patches do not overlap; set "
+            f"it to [{patch_size}, {patch_size}]"
         )
     if any(side % patch_size == patch_size - 1 for side in cfg.INPUT.SIZE_TEST):  # the stem rounds up
         raise UserError(
-            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: a pixel less than whole patches of {patch_size} pixels, with "
-            f"MODEL.STEM_CONV True; set INPUT.SIZE_TRAIN and SIZE_TEST to multiples of {patch_size}"
+            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: a pixel less than whole patches of {patch_size} pixels, "
+            f"with MODEL.STEM_CONV True; set INPUT.SIZE_TRAIN and SIZE_TEST to multiples of {patch_size}"
         )
 
 

@@ -17,11 +17,10 @@ class IBN(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(channels - self.half)
+        self.split = channels // 2
+        self.IN = nn.InstanceNorm2d(self.split, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.split)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Normalises maps (N, C, h, w)."""
-        first, second = maps[:, : self.half], maps[:, self.half :]
-        return torch.cat([self.IN(first), self.BN(second)], dim=1)
+        return torch.cat([self.IN(maps[:, : self.split]), self.BN(maps[:, self.split :])], dim=1)

@@ -7,9 +7,9 @@ from timm import layers
 from torch import nn
 
 from model.ibn import IBN
-from model.vit_sizes import grid_of
+from model.vit_sizes import STEM_STRIDE, grid_of
 
-STEM_CHANNELS, STEM_STRIDE = 64, 2
+STEM_CHANNELS = 64
 
 
 class PatchEmbed(layers.PatchEmbed):
@@ -17,7 +17,7 @@ class PatchEmbed(layers.PatchEmbed):
 
     def __init__(self, img_size: tuple[int, int], patch_size: int, *, stride: tuple[int, int], **options: Any) -> None:
         super().__init__(img_size, patch_size, **options)
-        self.proj.stride = stride
+        self.proj.stride = self.stride = stride
         self.grid_size = grid_of(img_size, patch_size, stride)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         fan_out = patch_size * patch_size * self.proj.out_channels

@@ -129,8 +129,8 @@ class ReIDModel(nn.Module, ABC):
         self.test_feature, self.feat_norm, self.train_view = test_feature, feat_norm, train_view
         self.normalize = Normalize(mean, std)
         self.base = base
-        self.fcneck = make_reduction(base.embed_dim, feat_dim) if feat_dim else None
-        width = feat_dim or base.embed_dim
+        self.fcneck = make_reduction(self.base.embed_dim, feat_dim) if feat_dim else None
+        width = feat_dim or self.base.embed_dim
         self.heads = heads or (Head("", width, width),)
         self.embed_dim = self.heads[0].classifier_width
         for head in self.heads:

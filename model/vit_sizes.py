@@ -39,6 +39,11 @@ VIT_SIZES = {
     "vit_tiny_patch16_128_TransReID": ViTSize(192, 6, 6),
 }
 
+# The name of two sizes: in TransReID-SSL, PASS, SOLIDER-REID and PersonViT it means timm's small ViT.
+NAMESAKES = {"vit_small_patch16_224_TransReID": "vit_small_patch16_224"}
+# A stem of convolutions in a state dict (model/patch_embed.py), and by how much it reduces an image.
+STEM_CONVOLUTION, STEM_STRIDE = "patch_embed.conv.0.weight", 2
+
 
 def grid_of(img_size: tuple[int, int], patch_size: int, stride: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of patches in an image (height, width) in pixels; 0 where the image is smaller than a patch."""
@@ -120,6 +125,11 @@ def _differences(model: VisionTransformer, block: Block, size: ViTSize) -> list[
     return found[:4]
 
 
+def patch_size_of_state(state: dict[str, torch.Tensor]) -> int:
+    """Side of a patch in pixels, from the (D, C, p, p) projection of a backbone's `state`."""
+    return state["patch_embed.proj.weight"].shape[-1] * (STEM_STRIDE if STEM_CONVOLUTION in state else 1)
+
+
 def size_of_state(state: dict[str, torch.Tensor], known: dict[str, ViTSize]) -> str | None:
     """Finds the size among `known` whose parameters have the shapes of a backbone's `state`.
 
@@ -137,7 +147,7 @@ def size_of_state(state: dict[str, torch.Tensor], known: dict[str, ViTSize]) -> 
         num_heads=0,
         mlp_ratio=len(hidden) / len(projection),
         qkv_bias="blocks.0.attn.qkv.bias" in state,
-        patch_size=projection.shape[-1],
+        patch_size=patch_size_of_state(state),
     )
     return next(
         (name for name, size in known.items() if replace(size, num_heads=0, attention_scale=None) == shapes), None

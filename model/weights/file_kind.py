@@ -20,12 +20,14 @@ class Pretrained:
         source: the file, for messages.
         stored: the configuration that it keeps, by dotted key; {} for none.
         img_size: MODEL.PRETRAIN_SIZE; (0, 0) for none.
+        hw_ratio: MODEL.PRETRAIN_HW_RATIO; 0 for none.
         from_reid: it is a re-identification checkpoint.
     """
 
     source: str
     stored: Values = field(default_factory=dict)
     img_size: tuple[int, int] = (0, 0)
+    hw_ratio: int = 0
     from_reid: bool = False
 
 
@@ -47,6 +49,7 @@ class FileKind:
         describe: what those keys say, for the log.
         warn: warns of what a re-identification checkpoint does not tell and the configuration decides.
         fit: (backbone, state, where it is from) -> the state fitted to the backbone, e.g. with resized positions.
+        pretrained_keys: (configuration, backbone of MODEL.PRETRAIN_PATH) -> keys that the backbone decides.
         has_image_size: the model is made for one image size.
     """
 
@@ -59,4 +62,5 @@ class FileKind:
     describe: Callable[[Values], list[str]]
     warn: Callable[[CfgNode, ModelFile], None] = _says_nothing
     fit: Callable[[Any, State, Pretrained], State] = lambda base, state, pretrained: state
+    pretrained_keys: Callable[[CfgNode, State], Values] = lambda cfg, backbone: {}
     has_image_size: bool = False

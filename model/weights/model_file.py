@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.kinds import NAMES
+from model.pooling import POOLINGS
 from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
@@ -17,8 +18,15 @@ from utils.yaml_reader import NotYamlError, load_yaml
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**14
+MAX_WIDTH = 2**20
 # Files of this project that are older than a key were trained with this value of it.
-VALUES_BEFORE_KEY = {"MODEL.STEM_POOL": 3}
+VALUES_BEFORE_KEY = {
+    "MODEL.STEM_POOL": 3,
+    "MODEL.STEM_CONV": False,
+    "MODEL.POOLING": "class_token",
+    "MODEL.REDUCE_FEAT_DIM": False,
+    "MODEL.PART_TOKENS": False,
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,13 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "MODEL.SHIFT_NUM": ("a whole number of at least 1", _is_int(1, MAX_PIXELS**2)),
     "MODEL.SHUFFLE_GROUP": ("a whole number of at least 1", _is_int(1, MAX_PIXELS**2)),
     "MODEL.DEVIDE_LENGTH": ("a whole number of at least 1", _is_int(1, MAX_PIXELS)),
+    "MODEL.STEM_CONV": ("True or False", _is_bool),
+    "MODEL.POOLING": ("class_token, avg, max, avg_max or gem", lambda value: value in tuple(POOLINGS)),
+    "MODEL.REDUCE_FEAT_DIM": ("True or False", _is_bool),
+    "MODEL.FEAT_DIM": ("a whole number of at least 1", _is_int(1, MAX_WIDTH)),
+    "MODEL.PART_TOKENS": ("True or False", _is_bool),
+    "MODEL.MULTI_NECK": ("True or False", _is_bool),
+    "MODEL.FEAT_FUSION": ("cat or mean", lambda value: value in ("cat", "mean")),
     "MODEL.SEMANTIC_WEIGHT": ("a number from 0 to 1, or -1", _is_factor),
     "MODEL.LAST_STRIDE": ("1 or 2", _is_int(1, 2)),
     "MODEL.GEM_POOL": ("True or False", _is_bool),

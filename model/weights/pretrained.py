@@ -18,11 +18,13 @@ logger = logging.getLogger(__name__)
 
 HUB = "timm:"  # prefix of the name of a model in timm's hub
 # What a re-identification checkpoint has beside its backbone.
-REID_HEADS = ("bottleneck", "classifier", "normalize.", "global_pool.", "b1.", "b2.")
+REID_HEADS = ("bottleneck", "classifier", "fcneck.", "normalize.", "global_pool.", "b1.", "b2.")
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 
 
-def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0), entry: str = "") -> None:
+def load_pretrained(
+    base: Any, path: str, *, img_size: tuple[int, int] = (0, 0), hw_ratio: int = 0, entry: str = ""
+) -> None:
     """Loads pretrained weights into a backbone; position embeddings are resized.
 
     Args:
@@ -31,6 +33,7 @@ def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0),
             timm:NAME.
         img_size: MODEL.PRETRAIN_SIZE, height and width of the images that the file was trained on, for a file that
             does not tell; (0, 0) for none.
+        hw_ratio: MODEL.PRETRAIN_HW_RATIO, rows over columns of the file's patches; 0 for none.
         entry: MODEL.CHECKPOINT_ENTRY.
 
     Raises:
@@ -53,7 +56,7 @@ def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0),
             f"{source}: weights of {found.title}, and the model is {own.title}; set MODEL.NAME to {found.example}, "
             f"or give weights of {own.title}, or '' for random weights"
         )
-    state = own.fit(base, state, Pretrained(source, stored, img_size, from_reid))
+    state = own.fit(base, state, Pretrained(source, stored, img_size, hw_ratio, from_reid))
     kept = {f"base.{name}" for name in state} if from_reid else set(state)
     load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)) + left_out)
 

@@ -4,7 +4,6 @@ import logging
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from config import load_cfg
 from model import check, load_initial_weights, load_model, make_model
@@ -92,13 +91,10 @@ def test_files_at_full_size(file, tmp_path, caplog):
     model = load_model(load_cfg(opts=[]), str(path), num_cameras=cameras, num_views=1)
     stride = 12 if "olp" in file else 16
     assert f"holds ViT-B-16, stride {stride} x {stride}" in caplog.text
-    assert ("text_encoder.transformer.resblocks.N.ln_N.weight (24)" in caplog.text) == (
-        file != "clip_reid_baseline_vit"
-    )
+    assert ("text_encoder." in caplog.text) == (file != "clip_reid_baseline_vit")  # what is left out is listed
     assert model.base.blocks[0].attn.num_heads == 12
-    assert torch.equal(
-        model.base.blocks[3].attn.qkv.bias, state["image_encoder.transformer.resblocks.3.attn.in_proj_bias"]
-    )
+    bias = state["image_encoder.transformer.resblocks.3.attn.in_proj_bias"]
+    assert torch.equal(model.base.blocks[3].attn.qkv.bias, bias)
     assert torch.equal(model.bottleneck_proj.running_mean, state["bottleneck_proj.running_mean"])
     if cameras == 6:
         assert torch.equal(model.base.sie_embed[:, 0], state["cv_embed"])
@@ -120,10 +116,7 @@ class TestSideInformation:
         patches, side = torch.rand(2, 8, 24), torch.rand(2, 1, 24)
         plain, sided = base._pos_embed(patches), base._pos_embed(patches, side)
         assert torch.equal(plain[:, 1:], sided[:, 1:])
-        expected = F.layer_norm(
-            base.cls_token + side + base.pos_embed[:, :1], (24,), base.norm_pre.weight, base.norm_pre.bias
-        )
-        torch.testing.assert_close(sided[:, :1], expected)
+        torch.testing.assert_close(sided[:, :1], base.norm_pre(base.cls_token + side + base.pos_embed[:, :1]))
 
     @torch.no_grad()
     def test_the_mean_without_cameras(self, tmp_path, caplog):
@@ -135,9 +128,7 @@ class TestSideInformation:
         loaded = load_model(cfg, str(tmp_path / "a.pth"), **COUNTS)
         assert "every image gets the mean of the file's 4 side vectors" in caplog.text
         torch.testing.assert_close(loaded.base.sie_embed, model.base.sie_embed.mean(dim=0, keepdim=True))
-        with pytest.raises(
-            UserError, match="side information for 4 camera/viewpoint combinations, but the data set has 9"
-        ):
+        with pytest.raises(UserError, match="side information for 4 .* but the data set has 9"):
             load_model(tiny(), str(tmp_path / "a.pth"), num_cameras=9, num_views=1)
 
 

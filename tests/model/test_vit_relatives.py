@@ -110,7 +110,7 @@ def at_full_size(file):
     return pytest.param(file, marks=[pytest.mark.slow] if is_slow else [])
 
 
-@pytest.mark.parametrize("file", map(at_full_size, FULL_SIZE))
+@pytest.mark.parametrize("file", [at_full_size(file) for file in FULL_SIZE])
 def test_names_and_shapes_of_published_files(file, without_random_numbers, tmp_path, caplog):
     """Fine-tuned files are tested and begin a training; pretrained ones begin a training."""
     caplog.set_level(logging.INFO)

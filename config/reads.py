@@ -114,12 +114,13 @@ def _needs(section: str, names: str, purpose: str, condition: Condition = _alway
 NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "MODEL",
-        "TRANSFORMER_TYPE STRIDE_SIZE DROP_PATH DROP_OUT ATT_DROP_RATE SIE_CAMERA SIE_VIEW",
+        "TRANSFORMER_TYPE DROP_PATH DROP_OUT ATT_DROP_RATE SIE_CAMERA SIE_VIEW",
         "it is for MODEL.NAME transformer and timm",
     ),
     **_needs("MODEL", "STEM_CONV POOLING REDUCE_FEAT_DIM PART_TOKENS", "it is for MODEL.NAME transformer"),
     **_needs("MODEL", "FEAT_DIM", "it is for MODEL.REDUCE_FEAT_DIM True"),
     **_needs("MODEL", "MULTI_NECK FEAT_FUSION", "it is for MODEL.PART_TOKENS True"),
+    **_needs("MODEL", "STRIDE_SIZE", "it is for MODEL.NAME transformer and timm, except for a Swin of SOLIDER"),
     **_needs("MODEL", "SEMANTIC_WEIGHT", "it is for a Swin of SOLIDER, MODEL.TRANSFORMER_TYPE swin_..."),
     **_needs("MODEL", "JPM", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
     **_needs(
@@ -132,7 +133,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "MODEL",
         "PRETRAIN_SIZE PRETRAIN_HW_RATIO",
-        "it is for MODEL.PRETRAIN_PATH of a transformer",
+        "it is for MODEL.PRETRAIN_PATH of a transformer with position embeddings",
         lambda values: values["MODEL.NAME"] in ("transformer", "timm") and values["MODEL.PRETRAIN_PATH"] != "",
     ),
     **_needs("MODEL", "RE_ARRANGE DEVIDE_LENGTH", "it is for MODEL.JPM True"),

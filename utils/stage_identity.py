@@ -59,6 +59,11 @@ def _is_relative(cfg: Any) -> bool:
     return cfg.MODEL.NAME == "transformer"
 
 
+def _is_swin(cfg: Any) -> bool:
+    """Whether the backbone is a Swin of SOLIDER, which has neither positions nor a stride of its own."""
+    return _is_relative(cfg) and cfg.MODEL.TRANSFORMER_TYPE[:4] == "swin"
+
+
 def _uses_triplet(cfg: Any) -> bool:
     return cfg.MODEL.METRIC_LOSS_TYPE == "triplet"
 
@@ -90,18 +95,19 @@ KEYS = (
         FROM_SCRATCH,
         "MODEL",
         "PRETRAIN_SIZE PRETRAIN_HW_RATIO",
-        lambda cfg: _is_transformer(cfg) and _from_pretrained(cfg),
+        lambda cfg: _is_transformer(cfg) and not _is_swin(cfg) and _from_pretrained(cfg),
     ),
-    Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW", _is_transformer),
+    Row(ALL, "MODEL", "TRANSFORMER_TYPE SIE_CAMERA SIE_VIEW", _is_transformer),
+    Row(ALL, "MODEL", "STRIDE_SIZE", lambda cfg: _is_transformer(cfg) and not _is_swin(cfg)),
     Row(ALL, "MODEL", "DROP_PATH DROP_OUT ATT_DROP_RATE", _is_transformer),
     Row(ALL, "MODEL", "SIE_COE", _uses_sides),
-    Row(ALL, "INPUT", "SIZE_TEST", _is_transformer),
+    Row(ALL, "INPUT", "SIZE_TEST", lambda cfg: _is_transformer(cfg) and not _is_swin(cfg)),
     Row(ALL, "MODEL", "RE_ARRANGE DEVIDE_LENGTH", lambda cfg: cfg.MODEL.JPM),
     Row(ALL, "MODEL", "SHIFT_NUM SHUFFLE_GROUP", lambda cfg: cfg.MODEL.JPM and cfg.MODEL.RE_ARRANGE),
     Row(ALL, "MODEL", "STEM_CONV POOLING REDUCE_FEAT_DIM PART_TOKENS", _is_relative),
     Row(ALL, "MODEL", "FEAT_DIM", lambda cfg: _is_relative(cfg) and cfg.MODEL.REDUCE_FEAT_DIM),
     Row(ALL, "MODEL", "MULTI_NECK FEAT_FUSION", lambda cfg: _is_relative(cfg) and cfg.MODEL.PART_TOKENS),
-    Row(ALL, "MODEL", "SEMANTIC_WEIGHT", lambda cfg: _is_relative(cfg) and cfg.MODEL.TRANSFORMER_TYPE[:4] == "swin"),
+    Row(ALL, "MODEL", "SEMANTIC_WEIGHT", _is_swin),
     Row(ALL, "MODEL", "LAST_STRIDE STEM_RELU STEM_POOL GEM_POOL", lambda cfg: cfg.MODEL.NAME[:8] == "resnet50"),
     Row(WITH_IDENTITY_LOSS, "MODEL", "METRIC_LOSS_TYPE ID_LOSS_WEIGHT TRIPLET_LOSS_WEIGHT IF_LABELSMOOTH"),
     Row(WITH_IDENTITY_LOSS, "MODEL", "IF_WITH_CENTER"),

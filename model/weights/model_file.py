@@ -37,7 +37,7 @@ class ModelFile:
         path: the file, for messages.
         state: the model's state dict, under the names of this project's models.
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
-        left_out: names of the file that nothing uses and that `state` lacks.
+        left_out: names of the file that nothing uses and that `state` lacks, for the log.
     """
 
     path: str

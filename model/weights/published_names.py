@@ -6,6 +6,7 @@ SOLIDER's Swin has its own names here; parameters that no feature of it uses are
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -46,12 +47,19 @@ def to_own_names(state: State) -> tuple[State, tuple[str, ...]]:
     """The state dict under the names of this project's models.
 
     Returns:
-        The state dict, and the names of the file that it lacks because nothing uses them.
+        The state dict, and for the log the names of the file that it lacks because nothing uses them.
     """
     for recognises, translate in _TRANSLATIONS:
         if recognises(state):
-            return translate(state)
+            own, unused = translate(state)
+            return own, _without_numbers(unused)
     return state, ()
+
+
+def _without_numbers(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One name for names that differ in numbers alone, with their count: stages.N.blocks.N.x (24)."""
+    counts = Counter(re.sub(r"\d+", "N", name) for name in names)
+    return tuple(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
 
 
 def _is_solider_swin(state: State) -> bool:

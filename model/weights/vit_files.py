@@ -6,6 +6,7 @@ import math
 import torch
 from yacs.config import CfgNode
 
+from model.kinds import VIT, kind_of_names
 from model.vit import TransReIDViT
 from model.vit_sizes import NAMESAKES, VIT_SIZES, ViTSize, grid_of, patch_size_of_state, size_of_state, vit_size
 from model.weights.file_kind import FileKind, Pretrained, Values
@@ -59,7 +60,7 @@ def _describe(found: Values) -> list[str]:
 def _candidates(wanted: str) -> dict[str, ViTSize]:
     """Sizes by name, in the order in which a file's shapes are compared with them: no shape tells how many heads there
     are, so the name that the file or the configuration gives comes first."""
-    names = [wanted, NAMESAKES.get(wanted, wanted)]
+    names = [wanted, NAMESAKES.get(wanted, wanted)] if kind_of_names("transformer", wanted) == VIT else []
     return {**{name: vit_size(name) for name in names}, **VIT_SIZES}
 
 

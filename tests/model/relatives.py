@@ -1,23 +1,32 @@
-"""Reference models of the codebase's relatives: arrays and settings from tests/golden, or from the directory in CFAT_GOLDEN."""
+"""Reference models of the codebase's relatives: arrays and settings from tests/golden, or from the directory that the
+environment variable CFAT_GOLDEN names; and steps that every backbone must train."""
 
+import copy
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from loss import make_loss
+from model import make_model
+from model.reid import ReIDModel
+from solver import make_optimizer
 from tests.helpers import GOLDEN
 
 # A directory with pretrained_tiny.npz and .json: reference models with other seeds, and all full-size names.
 ELSEWHERE = os.environ.get("CFAT_GOLDEN", "")
 
 
-def load_cases(family: str) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-    """Settings of the reference models whose names begin with `family`, and their arrays."""
-    name = "pretrained_tiny" if ELSEWHERE else "pretrained_tiny_swin_clip"
+def load_cases(
+    family: str | tuple[str, ...], stored: str = "pretrained_tiny_swin_clip"
+) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    """Settings of the reference models whose names begin with `family`, and their arrays; `stored` are our own files."""
+    name = "pretrained_tiny" if ELSEWHERE else stored
     folder = Path(ELSEWHERE) if ELSEWHERE else GOLDEN
     cases = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["cases"]
     cases = {case: settings for case, settings in cases.items() if case.startswith(family)}
@@ -25,12 +34,12 @@ def load_cases(family: str) -> tuple[dict[str, dict[str, Any]], dict[str, np.nda
         return cases, {key: arrays[key] for key in arrays.files if key.split("/")[0] in cases}
 
 
-def load_full_size(family: str) -> dict[str, list]:
+def load_full_size(family: str | tuple[str, ...], stored: str = "full_size_swin_clip") -> dict[str, list]:
     """[name, shape] of every tensor of released files, by file, at full size."""
     if ELSEWHERE:
         found = json.loads((Path(ELSEWHERE) / "pretrained_tiny.json").read_text(encoding="utf-8"))["full_size"]
     else:
-        found = json.loads(gzip.decompress((GOLDEN / "full_size_swin_clip.json.gz").read_bytes()))
+        found = json.loads(gzip.decompress((GOLDEN / f"{stored}.json.gz").read_bytes()))
     return {name: shapes for name, shapes in found.items() if name.startswith(family)}
 
 
@@ -40,11 +49,8 @@ def case_state(cases: dict, arrays: dict, case: str) -> dict[str, torch.Tensor]:
     origin = cases[case].get("state_of")
     if origin is None:
         return own
-    return {name: own[name] if name in own else tensor(arrays, origin, f"state/{name}") for name in _names(cases[case])}
-
-
-def _names(settings: dict) -> list[str]:
-    return settings["state_names"]
+    names = cases[case]["state_names"]
+    return {name: own[name] if name in own else tensor(arrays, origin, f"state/{name}") for name in names}
 
 
 def state_below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
@@ -82,3 +88,55 @@ def expanded(shapes: list) -> dict[str, torch.Tensor]:
         )
         state[name] = value.expand(shape)
     return state
+
+
+# Names of files that no feature of ours uses.
+UNUSED = re.compile(
+    r"classifier|^head\.|^(base|backbone)\.norm[012]\.|semantic_embed_[wb]\.3|_index$|^prompt_learner|^text_encoder"
+)
+
+
+def differing(model: ReIDModel, state: dict[str, torch.Tensor], prefix: str) -> list[str]:
+    """Names under which the backbone has other values than a file of equal names, its own below `prefix`."""
+    own = model.base.state_dict()
+    return [name for name, value in own.items() if not torch.equal(value, state[prefix + name].to(value.dtype))]
+
+
+def train_step(cfg: Any, *, num_cameras: int = 4) -> list[str]:
+    """Trains the stage of `cfg` for a step; the names of learning parameters that it did not change."""
+    torch.manual_seed(0)
+    model = make_model(cfg, num_classes=3, num_cameras=num_cameras, num_views=1).train()
+    loss_fn = make_loss(cfg, num_classes=3, feat_dim=model.embed_dim)
+    optimizer = make_optimizer(cfg, model, loss_fn)
+    before = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}
+    batch = make_batch(cfg, num_cameras)
+    loss = loss_fn(model(batch), batch)["loss"]
+    assert loss.isfinite()
+    loss.backward()
+    optimizer.step()
+    after = dict(model.named_parameters())
+    return [name for name, value in before.items() if torch.equal(value, after[name])]
+
+
+def make_batch(cfg: Any, num_cameras: int, rows: int = 6) -> dict[str, torch.Tensor]:
+    images, corrupted = torch.rand(2, rows, 3, *cfg.INPUT.SIZE_TRAIN)
+    camids = torch.arange(rows) % num_cameras
+    sides = {"camids": camids, "viewids": torch.zeros_like(camids), "pids": torch.arange(rows) // 2}
+    return {"images": images, "corrupted": corrupted, **sides}
+
+
+def gradients_with_and_without_checkpoint(cfg: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Pairs of gradients of every learning parameter of a model of stage clean, drop path sampling the same masks."""
+    torch.manual_seed(0)
+    plain = make_model(cfg, num_classes=3, num_cameras=4, num_views=1).train()
+    recomputing = copy.deepcopy(plain)
+    recomputing.base.set_grad_checkpointing()
+    batch, pairs = make_batch(cfg, 4), []
+    for model in (plain, recomputing):
+        torch.manual_seed(1)
+        output = model(batch)
+        (output.logits.square().sum() + output.embedding.square().sum()).backward()
+    for one, other in zip(plain.parameters(), recomputing.parameters(), strict=True):
+        if one.grad is not None:
+            pairs.append((one.grad, other.grad))
+    return pairs

@@ -22,9 +22,11 @@ from tests.helpers import GOLDEN
 ELSEWHERE = os.environ.get("CFAT_GOLDEN", "")
 
 
-def load_cases(family: str) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-    """Settings of the reference models whose names begin with `family`, and their arrays."""
-    name = "pretrained_tiny" if ELSEWHERE else "pretrained_tiny_swin_clip"
+def load_cases(
+    family: str | tuple[str, ...], stored: str = "pretrained_tiny_swin_clip"
+) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    """Settings of the reference models whose names begin with `family`, and their arrays; `stored` are our own files."""
+    name = "pretrained_tiny" if ELSEWHERE else stored
     folder = Path(ELSEWHERE) if ELSEWHERE else GOLDEN
     cases = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["cases"]
     cases = {case: settings for case, settings in cases.items() if case.startswith(family)}
@@ -32,12 +34,12 @@ def load_cases(family: str) -> tuple[dict[str, dict[str, Any]], dict[str, np.nda
         return cases, {key: arrays[key] for key in arrays.files if key.split("/")[0] in cases}
 
 
-def load_full_size(family: str | tuple[str, ...]) -> dict[str, list]:
+def load_full_size(family: str | tuple[str, ...], stored: str = "full_size_swin_clip") -> dict[str, list]:
     """[name, shape] of every tensor of released files, by file, at full size."""
     if ELSEWHERE:
         found = json.loads((Path(ELSEWHERE) / "pretrained_tiny.json").read_text(encoding="utf-8"))["full_size"]
     else:
-        found = json.loads(gzip.decompress((GOLDEN / "full_size_swin_clip.json.gz").read_bytes()))
+        found = json.loads(gzip.decompress((GOLDEN / f"{stored}.json.gz").read_bytes()))
     return {name: shapes for name, shapes in found.items() if name.startswith(family)}
 
 

@@ -166,8 +166,9 @@ _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = Section()
-# market1501, cuhk03, msmt17, synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
-# (python -m corruption export): market1501-C, cuhk03-C, synthetic-C.
+# market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid, veri, vehicleid
+# (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
+# (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, synthetic-C.
 _C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
 # Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)
@@ -190,6 +191,9 @@ _C.DATASETS.MSMT17 = Section()
 _C.DATASETS.MSMT17.VERSION = key("auto", one_of("auto", "V1", "V2"))
 # Add the validation set to the training set, as the TransReID codebase does.
 _C.DATASETS.MSMT17.WITH_VAL = True
+_C.DATASETS.VEHICLEID = Section()
+# Test set, by its number of identities: 800 (small), 1600 (medium) or 2400 (large).
+_C.DATASETS.VEHICLEID.TEST_SIZE = key(800, one_of(800, 1600, 2400))
 # folder: directories of the sets, below ROOT_DIR. An empty QUERY is sampled from GALLERY; where TRAIN and GALLERY are
 # the same directory, identities are sampled for training; an empty TRAIN leaves a set for tests only.
 _C.DATASETS.FOLDER = Section()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from yacs.config import CfgNode
 
 from datasets.copy_format import CORRUPTED_SPLITS, SETTINGS, check_files
-from datasets.readers import cuhk03, market1501
+from datasets.readers import cuhk03, dukemtmc, market1501, occluded_duke
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import find_by_content
 from datasets.readers.market_layout import FILE_NAMES, SPLIT_DIRECTORIES, FileNames, has_names, read_market_layout
@@ -42,6 +42,10 @@ COPIED = {
         market1501.DIRECTORIES, FILE_NAMES, market1501.PUBLISHED, market1501.NUM_CAMERAS, FILE_NAMES
     ),
     "cuhk03": Original(cuhk03.FOLDERS, cuhk03.FILE_NAMES, {}, 0, cuhk03.NP),
+    "dukemtmc": Original(dukemtmc.DIRECTORIES, dukemtmc.FILE_NAMES, dukemtmc.PUBLISHED, dukemtmc.NUM_CAMERAS),
+    "occluded_duke": Original(
+        occluded_duke.DIRECTORIES, dukemtmc.FILE_NAMES, occluded_duke.PUBLISHED, dukemtmc.NUM_CAMERAS
+    ),
     SYNTHETIC: Original((SYNTHETIC,), FILE_NAMES, {}, 0),
 }
 

@@ -103,10 +103,12 @@ def _write_extras(
         report_thresholds(cache, protocols, output_dir / "thresholds.csv", metric=test.METRIC)
     if test.RANKED_QUERIES:
         path = output_dir / "ranked_list.png"
-        plot_ranked_lists(cache, path, queries=spread_queries(data, test.RANKED_QUERIES), metric=test.METRIC)
+        queries = spread_queries(len(cache.indices("query", 0)), test.RANKED_QUERIES)
+        plot_ranked_lists(cache, path, queries=queries, metric=test.METRIC)
         logger.info("ranked lists: %s", path)
     if test.ATTENTION_QUERIES:
-        queries = spread_queries(data, test.ATTENTION_QUERIES)
+        images = cache.indices("query", 0)
+        queries = images[spread_queries(len(images), test.ATTENTION_QUERIES)].tolist()
         save_attention_maps(cache.model, data, output_dir / "attention.png", queries=queries, device=cache.device)
 
 
@@ -160,14 +162,14 @@ def report_thresholds(cache: FeatureCache, protocols: tuple[Protocol, ...], path
     logger.info("thresholds: %s", path)
 
 
-def spread_queries(data: DataBundle, num_queries: int) -> list[int]:
-    """Indices spread evenly over the query set, all of them where it has no more."""
-    return np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int)).tolist()
+def spread_queries(total: int, num_queries: int) -> list[int]:
+    """Indices spread evenly over a query set of `total` images, all of them where it has no more."""
+    return np.unique(np.linspace(0, total - 1, num_queries).round().astype(int)).tolist()
 
 
 def plot_ranked_lists(cache: FeatureCache, path: Path, *, queries: list[int], metric: str) -> None:
     """Plots the top-10 of some queries, clean and corrupted, without re-ranking."""
-    data, rows = cache.data, []
+    rows = []
     for index in queries:
         for condition in (Condition(), Condition("random")):
             query, gallery = cache.get("query", condition, 0), cache.get("gallery", condition, 0)
@@ -176,10 +178,10 @@ def plot_ranked_lists(cache: FeatureCache, path: Path, *, queries: list[int], me
             ranked = rank_gallery(distances, pid, camid, gallery.pids, gallery.camids)[:TOP_K]
             row = RankedRow(
                 title=f"pid {pid}, {'clean' if condition.is_clean else 'corrupted'}",
-                query=data.read_test_image("query", index, condition, 0),
-                gallery=[data.read_test_image("gallery", int(i), condition, 0) for i in ranked],
+                query=cache.read_image("query", index, condition, 0),
+                gallery=[cache.read_image("gallery", int(i), condition, 0) for i in ranked],
                 correct=[bool(gallery.pids[i] == pid) for i in ranked],
             )
             rows.append(row)
-    title = f"{printable(data.splits.title)}: queries and their top-{TOP_K}, {metric}, not re-ranked"
+    title = f"{printable(cache.data.splits.title)}: queries and their top-{TOP_K}, {metric}, not re-ranked"
     save_ranked_lists(path, rows, title=title)

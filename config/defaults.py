@@ -307,7 +307,8 @@ _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 _C.TEST.FEATURE = key("patch_mean", one_of("patch_mean", "class_token", "neck"))
 # Test features are the mean of those of the image and of its mirror image, before FEAT_NORM.
 _C.TEST.FLIP = False
-# Query expansion: each feature becomes the mean of those of its k nearest neighbours and its own; 0: off.
+# Average query expansion: the feature of each query becomes the mean of its own and those of its k nearest gallery
+# images, at its own norm; before re-ranking; 0: off.
 _C.TEST.QUERY_EXPANSION = key(0, at_least(0))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
@@ -336,7 +337,9 @@ _C.TEST.RE_RANKING_K2 = key(6, at_least(1))
 _C.TEST.RE_RANKING_LAMBDA = key(0.3, PROBABILITY)
 # Write the features of the first repeat of every tested set, with identities, cameras and paths, to features/*.npz.
 _C.TEST.SAVE_FEATURES = False
-# Write thresholds.csv: distances below which two images show the same person, at the equal error rate and at three
+# Precision of features in files: of SAVE_FEATURES, and of features.npz of test.py --images.
+_C.TEST.FEATURE_DTYPE = key("float32", one_of("float32", "float16"))
+# Write thresholds.csv: distances below which two images show the same identity, at the equal error rate and at three
 # false accept rates.
 _C.TEST.THRESHOLDS = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: none.

@@ -131,11 +131,20 @@ def _rows(found: FeatureSet, indices: np.ndarray) -> FeatureSet:
     return FeatureSet(found.features[indices], found.pids[indices], found.camids[indices], paths)
 
 
-def make_evaluation(cfg: CfgNode, *, re_ranking: bool) -> Evaluation:
-    """Metric and conventions of cfg.TEST, with its re-ranking if `re_ranking`."""
+def make_evaluation(cfg: CfgNode, *, plain: bool = False) -> Evaluation:
+    """Metric and conventions of cfg.TEST, without its re-ranking and query expansion if `plain`."""
     test = cfg.TEST
+    evaluation = Evaluation(test.METRIC, test.AP, test.CMC, cfg.SEED)
+    if plain:
+        return evaluation
     settings = ReRanking(test.RE_RANKING_K1, test.RE_RANKING_K2, test.RE_RANKING_LAMBDA)
-    return Evaluation(test.METRIC, test.AP, test.CMC, cfg.SEED, settings if re_ranking else None)
+    re_ranking = settings if test.RE_RANKING else None
+    return replace(evaluation, re_ranking=re_ranking, query_expansion=test.QUERY_EXPANSION)
+
+
+def describe_evaluation(cfg: CfgNode, evaluation: Evaluation) -> dict:
+    """For results.json: see Evaluation.describe; with TEST.FLIP also "flip"."""
+    return evaluation.describe() | ({"flip": True} if cfg.TEST.FLIP else {})
 
 
 def do_inference(

@@ -195,13 +195,14 @@ _C.DATASETS.VEHICLEID = Section()
 # Test set, by its number of identities: 800 (small), 1600 (medium) or 2400 (large).
 _C.DATASETS.VEHICLEID.TEST_SIZE = key(800, one_of(800, 1600, 2400))
 # folder: directories of the sets, below ROOT_DIR. An empty QUERY is sampled from GALLERY; where TRAIN and GALLERY are
-# the same directory, identities are sampled for training; an empty TRAIN leaves a set for tests only.
+# the same directory, identities are sampled for training; where TRAIN holds QUERY and GALLERY, from those that both
+# have; an empty TRAIN leaves a set for tests only.
 _C.DATASETS.FOLDER = Section()
 _C.DATASETS.FOLDER.TRAIN = path("train")
 _C.DATASETS.FOLDER.QUERY = path("query")
 _C.DATASETS.FOLDER.GALLERY = path("gallery", NOT_EMPTY)
-# Regular expression for the path of an image below its directory, with the named groups pid and, optionally, camid and
-# viewid.
+# Regular expression for the path of an image below its directory (below TRAIN, where that holds QUERY and GALLERY),
+# with the named groups pid and, optionally, camid and viewid.
 _C.DATASETS.FOLDER.PATTERN = key(
     r"(?P<pid>[^/]+)/.+",
     Rule("a regular expression with a named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\\d+)_.*", _has_group_pid),

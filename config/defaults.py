@@ -168,7 +168,7 @@ _C.INPUT.AUGMIX = False
 _C.DATASETS = Section()
 # market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid, veri, vehicleid
 # (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
-# (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, synthetic-C.
+# (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
 _C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
 # Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)

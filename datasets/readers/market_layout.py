@@ -1,8 +1,9 @@
 """Reads directories in Market-1501's layout, which many data sets, the synthetic set and corrupted copies share.
 
     bounding_box_train/, query/, bounding_box_test/    images named <pid>_c<camera>...
+    image_train/, image_query/, image_test/            the same in VeRi-776
 
-The directories may have other names. Junk (pid -1) is dropped on reading, distractors (pid 0) stay.
+Junk (pid -1) is dropped on reading, distractors (pid 0) stay.
 """
 
 import re
@@ -20,6 +21,7 @@ from utils.image_listing import list_images
 from utils.structures import JUNK_PID, SPLIT_NAMES, Counts, DatasetSplits, ImageRecord
 
 SPLIT_DIRECTORIES = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+VERI_DIRECTORIES = {"train": "image_train", "query": "image_query", "gallery": "image_test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 FIRST_NAMES = 20  # of a split, by which a data set is recognised
 

@@ -27,17 +27,18 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from datasets.copy_format import SETTINGS
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.image_lists import parse_lines
 from datasets.readers.locate import find_directory
-from datasets.readers.market_layout import FileNames, has_names, read_market_layout
+from datasets.readers.market_layout import VERI_DIRECTORIES, FileNames, has_names, read_market_layout
 from utils.errors import UserError
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
 
 DIRECTORIES = ("VeRi", "veri", "VeRi-776", "VeRi_with_plate")
-SPLIT_DIRECTORIES = {"train": "image_train", "query": "image_query", "gallery": "image_test"}
+SPLIT_DIRECTORIES = VERI_DIRECTORIES
 PUBLISHED = {"train": Counts(37778, 576), "query": Counts(1678, 200), "gallery": Counts(11579, 200)}
 NUM_CAMERAS, LAST_PID = 20, 776
 FILE_NAMES = FileNames(
@@ -53,19 +54,19 @@ KEYPOINT_URL = "https://github.com/Zhongdao/VehicleReIDKeyPointData"
 
 
 def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
-    return read_veri(root, errors, with_viewpoints=cfg.MODEL.SIE_VIEW)
+    return complete(cfg, read_veri(root, errors), errors)
 
 
-def read_veri(root: str | Path, errors: FileErrors, *, with_viewpoints: bool = False) -> DatasetSplits:
-    """Reads VeRi-776 below `root`.
+def complete(cfg: CfgNode, splits: DatasetSplits, errors: FileErrors) -> DatasetSplits:
+    """The splits with viewpoints where the model uses them."""
+    return add_viewpoints(splits, errors) if cfg.MODEL.SIE_VIEW else splits
 
-    Args:
-        root: directory that holds the data set's own.
-        errors: collects errors of single files.
-        with_viewpoints: read viewpoints, and leave out the images that have none.
+
+def read_veri(root: str | Path, errors: FileErrors) -> DatasetSplits:
+    """Reads VeRi-776 below `root`, the directory that holds the data set's own; `errors` are of single files.
 
     Raises:
-        UserError: the data set, or a file with viewpoints, is missing or incomplete.
+        UserError: the data set is missing or incomplete.
     """
     directory = find_directory(
         root,
@@ -74,9 +75,9 @@ def read_veri(root: str | Path, errors: FileErrors, *, with_viewpoints: bool = F
         title="VeRi-776",
         download=f"Request it at https://vehiclereid.github.io/VeRi/ and unpack it into {root}/ (or point "
         "DATASETS.ROOT_DIR to where it is)",
-        fits=lambda place: has_names(place, FILE_NAMES, SPLIT_DIRECTORIES),
+        fits=lambda place: not (place / SETTINGS).exists() and has_names(place, FILE_NAMES, SPLIT_DIRECTORIES),
     )
-    splits = read_market_layout(
+    return read_market_layout(
         directory,
         errors,
         name="veri",
@@ -86,11 +87,15 @@ def read_veri(root: str | Path, errors: FileErrors, *, with_viewpoints: bool = F
         published=PUBLISHED,
         cameras=NUM_CAMERAS,
     )
-    return _add_viewpoints(splits, directory, errors) if with_viewpoints else splits
 
 
-def _add_viewpoints(splits: DatasetSplits, directory: Path, errors: FileErrors) -> DatasetSplits:
-    """The images that have a viewpoint, with it."""
+def add_viewpoints(splits: DatasetSplits, errors: FileErrors) -> DatasetSplits:
+    """The images that have a viewpoint, with it; images of a corrupted copy are PNG and listed as JPEG.
+
+    Raises:
+        UserError: a file with viewpoints is missing.
+    """
+    directory = Path(splits.root)
     missing = [name for name in VIEWPOINTS if not (directory / name).is_file()]
     if missing:
         raise UserError(
@@ -99,13 +104,13 @@ def _add_viewpoints(splits: DatasetSplits, directory: Path, errors: FileErrors) 
             "MODEL.SIE_VIEW False"
         )
     viewids = {
-        line["name"]: int(line["viewid"])
+        Path(line["name"]).stem: int(line["viewid"])
         for name in VIEWPOINTS
         for _, line in parse_lines(directory / name, VIEWPOINT, EXAMPLE, errors)
     }
 
     def seen(records: tuple[ImageRecord, ...]) -> tuple[ImageRecord, ...]:
-        named = ((record, viewids.get(Path(record.path).name)) for record in records)
+        named = ((record, viewids.get(Path(record.path).stem)) for record in records)
         return tuple(replace(record, viewid=viewid) for record, viewid in named if viewid is not None)
 
     kept = replace(splits, train=seen(splits.train), query=seen(splits.query), gallery=seen(splits.gallery))

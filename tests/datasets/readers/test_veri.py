@@ -1,9 +1,13 @@
 import pytest
 
+from corruption.__main__ import main as corruption_main
+from datasets import make_dataloader
 from datasets.__main__ import main
 from datasets.readers.validation import differences
-from tests.datasets.readers.trees import labels, read, write_images
+from tests.datasets.readers.trees import configure, labels, read, write_images
 from utils.errors import UserError
+from utils.images import read_image
+from utils.structures import Condition
 
 TRAIN = ["0001_c001_00016450_0.jpg", "0001_c002_00016460_0.jpg", "0003_c020_00084280_0.jpg"]
 QUERY = ["0002_c002_00030600_0.jpg"]
@@ -90,3 +94,28 @@ def test_incomplete_and_check(tmp_path, capsys):
     options = ["DATASETS.ROOT_DIR", str(tmp_path), "DATASETS.NAMES", "veri", "DATASETS.CHECK_COUNTS", "False"]
     main(["check", *options])
     assert "37778 images of 576 identities, DIFFERS" in capsys.readouterr().out
+
+
+def test_a_corrupted_copy(tmp_path, capsys):
+    write_images(tmp_path / "VeRi", IMAGES)
+    out = tmp_path / "VeRi-C"
+    assert corruption_main(["export", "--data", str(tmp_path / "VeRi"), "--out", str(out), "--workers", "1"]) == 0
+    assert "DATASETS.NAMES veri-C TEST.PROTOCOLS" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["image_query", "image_test", "image_train"]
+    splits, copy = read(tmp_path, "veri"), read(tmp_path, "veri-C")
+    assert splits.root == str(tmp_path / "VeRi")
+    assert [labels(side) for side in (copy.train, copy.query, copy.gallery)] == [
+        labels(side) for side in (splits.train, splits.query, splits.gallery)
+    ]
+    data = make_dataloader(configure(tmp_path, "veri", "SEED", "0"), with_train=False)
+    for split in ("query", "gallery"):  # the images of the first repeat on the fly with the same seed
+        for index, record in enumerate(getattr(copy, split)):
+            image = data.read_test_image(split, index, Condition("random"), 0)
+            assert (image == read_image(record.path)).all()
+    out.rename(tmp_path / "cars-C")
+    assert read(tmp_path, "veri-C").root == str(tmp_path / "cars-C")
+    with pytest.raises(UserError, match="cars-C holds no keypoint_train.txt and no keypoint_test.txt"):
+        read(tmp_path, "veri-C", "MODEL.SIE_VIEW", "True")
+    write_viewpoints(tmp_path / "cars-C")
+    copy = read(tmp_path, "veri-C", "MODEL.SIE_VIEW", "True")
+    assert [r.viewid for r in (*copy.train, *copy.query, *copy.gallery)] == [0, 1, 2, 0, 1, 2, 3]

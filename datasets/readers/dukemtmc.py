@@ -35,7 +35,8 @@ FILE_NAMES = FileNames(
     "<pid>_c<camera>_f<frame>.jpg, e.g. 0005_c2_f0046985.jpg",
     num_cameras=NUM_CAMERAS,
 )
-OCCLUDED = re.compile("occ", re.IGNORECASE)  # in the name of a directory that holds Occluded-Duke
+# In the name of a directory that holds Occluded-Duke: occ_duke, Occluded_Duke, DukeOccluded; not soccer.
+OCCLUDED = re.compile(r"(?<![a-z])occ|occluded", re.IGNORECASE)
 
 
 def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:

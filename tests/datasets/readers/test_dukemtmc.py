@@ -23,7 +23,7 @@ def write_duke(root, name, tree=DUKE):
 @pytest.mark.parametrize(
     ("name", "directory"),
     [
-        *(("dukemtmc", directory) for directory in ("dukemtmcreid", "DukeMTMC-reID", "dukemtmc", "dukemtmc-reid/Duke")),
+        *(("dukemtmc", directory) for directory in ("dukemtmcreid", "DukeMTMC-reID", "dukemtmc", "soccer/Duke")),
         *(
             ("occluded_duke", directory)
             for directory in ("Occluded_Duke", "dukemtmcreid/Occluded_Duke", "my/occ_split")

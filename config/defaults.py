@@ -167,8 +167,9 @@ _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = Section()
-# market1501, cuhk03, msmt17, synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
-# (python -m corruption export): market1501-C, cuhk03-C, synthetic-C.
+# market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid, veri, vehicleid
+# (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
+# (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
 _C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
 # Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)
@@ -191,14 +192,18 @@ _C.DATASETS.MSMT17 = Section()
 _C.DATASETS.MSMT17.VERSION = key("auto", one_of("auto", "V1", "V2"))
 # Add the validation set to the training set, as the TransReID codebase does.
 _C.DATASETS.MSMT17.WITH_VAL = True
+_C.DATASETS.VEHICLEID = Section()
+# Test set, by its number of identities: 800 (small), 1600 (medium) or 2400 (large).
+_C.DATASETS.VEHICLEID.TEST_SIZE = key(800, one_of(800, 1600, 2400))
 # folder: directories of the sets, below ROOT_DIR. An empty QUERY is sampled from GALLERY; where TRAIN and GALLERY are
-# the same directory, identities are sampled for training; an empty TRAIN leaves a set for tests only.
+# the same directory, identities are sampled for training; where TRAIN holds QUERY and GALLERY, from those that both
+# have; an empty TRAIN leaves a set for tests only.
 _C.DATASETS.FOLDER = Section()
 _C.DATASETS.FOLDER.TRAIN = path("train")
 _C.DATASETS.FOLDER.QUERY = path("query")
 _C.DATASETS.FOLDER.GALLERY = path("gallery", NOT_EMPTY)
-# Regular expression for the path of an image below its directory, with the named groups pid and, optionally, camid and
-# viewid.
+# Regular expression for the path of an image below its directory (below TRAIN, where that holds QUERY and GALLERY),
+# with the named groups pid and, optionally, camid and viewid.
 _C.DATASETS.FOLDER.PATTERN = key(
     r"(?P<pid>[^/]+)/.+",
     Rule("a regular expression with a named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\\d+)_.*", _has_group_pid),
@@ -304,7 +309,8 @@ _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 _C.TEST.FEATURE = key("patch_mean", one_of("patch_mean", "class_token", "neck"))
 # Test features are the mean of those of the image and of its mirror image, before FEAT_NORM.
 _C.TEST.FLIP = False
-# Query expansion: each feature becomes the mean of those of its k nearest neighbours and its own; 0: off.
+# Average query expansion: the feature of each query becomes the mean of its own and those of its k nearest gallery
+# images, at its own norm; before re-ranking; 0: off.
 _C.TEST.QUERY_EXPANSION = key(0, at_least(0))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
@@ -333,7 +339,9 @@ _C.TEST.RE_RANKING_K2 = key(6, at_least(1))
 _C.TEST.RE_RANKING_LAMBDA = key(0.3, PROBABILITY)
 # Write the features of the first repeat of every tested set, with identities, cameras and paths, to features/*.npz.
 _C.TEST.SAVE_FEATURES = False
-# Write thresholds.csv: distances below which two images show the same person, at the equal error rate and at three
+# Precision of features in files: of SAVE_FEATURES, and of features.npz of test.py --images.
+_C.TEST.FEATURE_DTYPE = key("float32", one_of("float32", "float16"))
+# Write thresholds.csv: distances below which two images show the same identity, at the equal error rate and at three
 # false accept rates.
 _C.TEST.THRESHOLDS = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: none.

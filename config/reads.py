@@ -87,7 +87,7 @@ def _needs_pretrained(values: Values) -> bool:
 
 
 def _is_dataset(*names: str) -> Condition:
-    return lambda values: values["DATASETS.NAMES"].split("-")[0] in names
+    return lambda values: values["DATASETS.NAMES"].split("-")[0].lower() in names
 
 
 def _is_trained(stage: str) -> Condition:
@@ -164,6 +164,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("DATASETS.CUHK03", "BOXES CLASSIC_SPLIT", "it is for DATASETS.NAMES cuhk03", _is_dataset("cuhk03")),
     **_needs("DATASETS.MSMT17", "VERSION WITH_VAL", "it is for DATASETS.NAMES msmt17", _is_dataset("msmt17")),
+    **_needs("DATASETS.VEHICLEID", "TEST_SIZE", "it is for DATASETS.NAMES vehicleid", _is_dataset("vehicleid")),
     **_needs(
         "DATASETS.FOLDER", "TRAIN QUERY GALLERY PATTERN", "it is for DATASETS.NAMES folder", _is_dataset("folder")
     ),
@@ -195,8 +196,8 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "TEST",
         "REPEATS",
-        "it is for a protocol of TEST.PROTOCOLS other than clean",
-        lambda values: values["TEST.PROTOCOLS"] != ["clean"],
+        "it is for a protocol of TEST.PROTOCOLS other than clean, and for DATASETS.NAMES vehicleid",
+        lambda values: values["TEST.PROTOCOLS"] != ["clean"] or _is_dataset("vehicleid")(values),
     ),
     **_needs("TEST", "MATRIX_REPEATS", "it is for a TEST.MATRIX", lambda values: values["TEST.MATRIX"] != ""),
     **_needs(

@@ -28,9 +28,6 @@ _DPI = 100
 _WIDTH, _MAX_CELL_WIDTH, _MAX_CELL_HEIGHT, _GAP, _LEFT, _TOP = 2000, 256, 384, 4, 90, 64
 _LABEL_WIDTH, _MIN_CELL_HEIGHT = 84, 40  # "compression", the longest line of a label, needs 84 pixels
 
-# Directory -> DATASETS.NAMES of the data sets whose copies can be read (datasets/corrupted_copy.py).
-_DATASETS = {"market1501": "market1501", "Market-1501-v15.09.15": "market1501", "synthetic": "synthetic"}
-
 
 def print_list() -> None:
     """Prints a line for each corruption: name, family, description."""
@@ -109,6 +106,7 @@ def plot_grid(image: np.ndarray, names: Sequence[str], seed: int) -> Figure:
 def export(args: argparse.Namespace) -> None:
     """Exports a corrupted copy, prints its counts and, where a reader knows it, the command that tests on it."""
     from corruption.protocols import CorruptionPolicy, resolve_names
+    from datasets.corrupted_copy import COPIED
     from datasets.export_copy import Export, export_copy
 
     severities = SEVERITIES if args.severity == "random" else (int(args.severity),)
@@ -119,9 +117,10 @@ def export(args: argparse.Namespace) -> None:
         f"{counts.get('train', 0)} training images copied; {num_written} files written by this run"
     )
     source, copy = args.data.resolve().name, args.out.resolve()
-    readable = source in _DATASETS and counts.get("train")  # the reader needs training images as well
+    names = {directory: name for name, original in COPIED.items() for directory in original.directories}
+    readable = source in names and counts.get("train")  # the reader needs training images as well
     if readable and copy.name.startswith(f"{source}-") and copy.name != f"{source}-":
-        name = _DATASETS[source] + copy.name.removeprefix(source)
+        name = names[source] + copy.name.removeprefix(source)
         print(
             f"test on it: python test.py --config_file FILE TEST.WEIGHT CHECKPOINT DATASETS.ROOT_DIR "
             f"{printable(copy.parent)} DATASETS.NAMES {printable(name)} TEST.PROTOCOLS \"['clean']\""

@@ -66,6 +66,7 @@ def make_reid(
         "mean": tuple(cfg.INPUT.PIXEL_MEAN),
         "std": tuple(cfg.INPUT.PIXEL_STD),
         "test_feature": _test_feature(cfg),
+        "flip": cfg.TEST.FLIP,
         "feat_norm": cfg.TEST.FEAT_NORM,
         "train_view": train_view,
         "cosine_classifier": cfg.MODEL.ID_LOSS_TYPE != "softmax",

@@ -61,8 +61,12 @@ def make_rows(
 
 
 def format_evaluation(evaluation: dict) -> str:
-    """In words: "euclidean, AP step, CMC standard", and the re-ranking."""
+    """In words: "euclidean, AP step, CMC standard", and flip, query expansion and re-ranking where they are used."""
     words = f"{evaluation['metric']}, AP {evaluation['ap']}, CMC {evaluation['cmc']}"
+    if evaluation.get("flip"):
+        words += ", flip"
+    if neighbours := evaluation.get("query_expansion"):
+        words += f", query expansion {neighbours}"
     settings = evaluation["re_ranking"]
     return words if settings is None else f"{words}, re-ranked " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
@@ -74,7 +78,8 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
     dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
     corruption               what the corrupted sets sample from: "backend", "names", "severities"; "seen": those of the
                              names that CORRUPTION.TRAIN stands for
-    evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics
+    evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics; "flip" (TEST.FLIP) and
+                             "query_expansion" (its k) only where they are used
     protocols                by protocol: {"mAP", "mINP", "rank1", "rank5", "rank10": {"mean", "std"}, "repeats"}; std
                              is the sample standard deviation over the repeats, 0 for one repeat
     matrix                   with TEST.MATRIX only: "setting" (the protocol), "repeats", "severities", and "mAP",

@@ -18,7 +18,7 @@ FILES = {
     "attention.png": "where the model looks",
     "corruption_matrix.png": "every type at every severity",
     "features": "features of the test sets",
-    "thresholds.csv": "which distance means the same person",
+    "thresholds.csv": "which distance means the same identity",
     "config.yml": "the configuration, to run again",
     "log.txt": "this log",
 }

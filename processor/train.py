@@ -244,7 +244,7 @@ class StageTrainer:
 
     def _evaluate(self) -> None:
         """Tests the model under every protocol with one repeat, and keeps it if it is the best so far."""
-        state, evaluation = self.state, make_evaluation(self.cfg, re_ranking=False)
+        state, evaluation = self.state, make_evaluation(self.cfg, plain=True)
         results = do_inference(
             self.tested, self.data, self.protocols, device=self.device, repeats=1, evaluation=evaluation
         )

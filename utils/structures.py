@@ -58,6 +58,8 @@ class DatasetSplits:
         has_cameras: whether cameras are known. Without them all camids are 0, and only the query's own file is left out
             of its gallery.
         has_distractors: whether pid 0 marks distractors (Market-1501) and is not an identity.
+        samples_gallery: whether `query` and `gallery` are all test images both, and every repeat of a test samples its
+            own gallery, one image of each identity, and has the others as queries (VehicleID).
         common_pids: whether a pid is the same identity in training and in testing.
         published: published counts by split; {} where there are none.
         published_cameras: published number of cameras; 0 where there is none.
@@ -71,6 +73,7 @@ class DatasetSplits:
     version: str = ""
     has_cameras: bool = True
     has_distractors: bool = False
+    samples_gallery: bool = False
     common_pids: bool = True
     published: dict[str, Counts] = field(default_factory=dict)
     published_cameras: int = 0
@@ -168,6 +171,8 @@ class DataBundle:
         num_classes: identities of the training set.
         num_cameras, num_views: of all splits.
         corruptions: what the corrupted protocols sample from.
+        sample_gallery: where `splits` samples its gallery: (repeat) -> (N,) bool, which of the N test images are the
+            gallery of that repeat; the others are its queries. None where query and gallery are fixed.
     """
 
     splits: DatasetSplits
@@ -178,6 +183,7 @@ class DataBundle:
     num_cameras: int
     num_views: int
     corruptions: CorruptionSet = CorruptionSet()
+    sample_gallery: Callable[[int], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)

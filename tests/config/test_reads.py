@@ -22,7 +22,19 @@ ALWAYS_READ = {
     *(f"SOLVER.{name}" for name in ("BIAS_LR_FACTOR", "LARGE_FC_LR", "SCHEDULER", "WARMUP_EPOCHS", "IMS_PER_BATCH")),
     *(f"SOLVER.{name}" for name in ("AMP", "COMPILE", "GRAD_CLIP", "GRAD_CHECKPOINT", "EMA_DECAY", "GLOBAL_LOSS")),
     *(f"SOLVER.{name}" for name in ("DETERMINISTIC", "RESUME", "LOG_PERIOD", "EVAL_PERIOD", "CHECKPOINT_PERIOD")),
-    *(f"TEST.{name}" for name in ("WEIGHT", "IMS_PER_BATCH", "FEATURE", "FEAT_NORM", "PROTOCOLS", "MATRIX", "METRIC")),
+    *(
+        f"TEST.{name}"
+        for name in (
+            "WEIGHT",
+            "IMS_PER_BATCH",
+            "FEATURE",
+            "FEAT_NORM",
+            "FEATURE_DTYPE",
+            "PROTOCOLS",
+            "MATRIX",
+            "METRIC",
+        )
+    ),
     *("TEST.FLIP", "TEST.QUERY_EXPANSION"),
     *(f"TEST.{name}" for name in ("AP", "CMC", "RE_RANKING", "SAVE_FEATURES", "THRESHOLDS", "RANKED_QUERIES")),
     *(f"TEST.{name}" for name in ("ATTENTION_QUERIES", "EXPORT", "COMPARE")),

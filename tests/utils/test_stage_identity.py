@@ -83,6 +83,7 @@ NO_WEIGHTS = {
     "SOLVER.GRAD_CHECKPOINT",
     "TEST.FEATURE",
     "TEST.FEAT_NORM",
+    "TEST.FLIP",
     "TEST.ATTENTION_QUERIES",
 }
 # In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
@@ -107,6 +108,8 @@ HARMLESS = {
     "OUTPUT_DIR": "",
     "TEST.FEATURE": "neck",
     "TEST.FEAT_NORM": False,
+    "TEST.FLIP": True,
+    "TEST.QUERY_EXPANSION": 3,
     "TEST.IMS_PER_BATCH": 3,
     "TEST.REPEATS": 2,
     "TEST.METRIC": "cosine",

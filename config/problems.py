@@ -1,0 +1,92 @@
+"""What is wrong in a configuration, and the lines that say it: few, however many keys a file of another project has."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_KEYS = 60  # unknown keys named in one line; the rest is counted
+MAX_LENGTH = 60  # characters of a key or of a value
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        source: the file, or the command line; "" where `text` says it.
+        key: dotted.
+        text: the whole message, without the source.
+        value: what was found.
+        is_unknown: the key is not known.
+        is_structure: the value asks for a structure that is not built here.
+        meant: the known key that it is a misspelling of; "" where there is none.
+    """
+
+    source: str
+    key: str
+    text: str
+    value: Any = None
+    is_unknown: bool = False
+    is_structure: bool = False
+    meant: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.source}: {self.text}" if self.source else self.text
+
+
+def lines_of(problems: Sequence[Problem], relatives: Iterable[str]) -> list[str]:
+    """One line per problem; but one for all unknown keys of a source, and, of a file of the TransReID codebase or of a
+    relative, one for all structures that are not built here.
+
+    Args:
+        problems: in the order in which they were found.
+        relatives: names of the files of the codebase and its relatives.
+    """
+    relatives = set(relatives)
+    unknown: dict[str, list[Problem]] = {}
+    structures: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.is_unknown:
+            unknown.setdefault(problem.source, []).append(problem)
+        elif problem.is_structure and problem.source in relatives:
+            structures.setdefault(problem.source, []).append(problem)
+    lines = []
+    for problem in problems:
+        together = (unknown if problem.is_unknown else structures if problem.is_structure else {}).get(
+            problem.source, []
+        )
+        if len(together) < 2:
+            lines.append(problem.line)
+        elif problem is together[0]:
+            text = unknown_keys(together) if problem.is_unknown else not_built(together)
+            lines.append(f"{problem.source}: {text}")
+    return lines
+
+
+def not_built(problems: Sequence[Problem]) -> str:
+    named = dict.fromkeys(f"{other.key} {_short(other.value)}" for other in problems)
+    return f"not built here: {', '.join(named)}"
+
+
+def unknown_keys(problems: Sequence[Problem]) -> str:
+    """ "MODEL: HEAD_KEEP, MIX_DIM; SOLVER: JSD are not known keys (3)", and the spellings that may be meant."""
+    shown, rest = problems[:MAX_KEYS], len(problems) - MAX_KEYS
+    meant = [f"{other.meant} for {other.key}" for other in shown if other.meant]
+    hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+    more = f" and {rest} more" if rest > 0 else ""
+    return f"{by_section(other.key for other in shown)}{more} are not known keys ({len(problems)}){hint}"
+
+
+def by_section(keys: Iterable[str]) -> str:
+    """Keys by their first section: "MODEL: HEAD_KEEP, MIX_DIM; SOLVER: JSD; INDEX"."""
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        section, _, name = key.partition(".")
+        sections.setdefault(section[:MAX_LENGTH], []).append(name[:MAX_LENGTH])
+    return "; ".join(f"{name}: {', '.join(keys)}" if any(keys) else name for name, keys in sections.items())
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}..."

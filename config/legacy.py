@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.problems import Problem
-from config.values import plain
+from config.structures import NAMES
+from config.values import plain, same, switch
 
 _logger = logging.getLogger(__name__)
 
 _TUPLE_TEXT = re.compile(r"""\s*\(\s*(['"].*['"]|[-+.\d].*)\s*,?\s*\)\s*""")
-_SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
 
 Values = dict[str, Any]
 
@@ -63,16 +63,6 @@ class Legacy:
         return " or ".join(repr(old) for old in (*(old for old, _ in self.becomes), *(self.drops or ())))
 
 
-def switch(value: Any) -> Any:
-    """The boolean that a text such as 'off' or 'yes' means; any other value unchanged."""
-    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
-
-
-def same(old: Any, given: Any) -> bool:
-    """Equality in which True is not 1, and 0.0 is 0."""
-    return old == given and isinstance(old, bool) == isinstance(given, bool)
-
-
 def translate(
     given: Mapping[str, Any],
     source: str,
@@ -109,8 +99,10 @@ def translate(
         elif legacy is None or key in defaults:
             _translate_value(key, value, source, defaults, notations, values)
         else:
-            text = f"{key}: found {value!r}, expected {legacy.expected}: {legacy.reason}"
-            problems.append(Problem(source, key, text, value=value, is_structure=True))
+            what = NAMES.get((key, plain(value)), "")
+            reason = f"{what} is not built here" if what else legacy.reason
+            text = f"{key}: found {value!r}, expected {legacy.expected}: {reason}"
+            problems.append(Problem(source, key, text, value, is_structure=True, what=what))
     for key, (old, value, wins) in chosen.items():
         if old != key and key in values and not wins and plain(values[key]) != plain(value):
             text = f"{old} means {key} {value!r} and {key} is given as {values[key]!r}; leave one of them out"

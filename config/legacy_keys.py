@@ -9,8 +9,8 @@ https://github.com/michuanhaohao/reid-strong-baseline (BoT) and their forks.
 
 from typing import Any
 
-from config.legacy import Legacy, switch
-from config.values import plain
+from config.legacy import Legacy
+from config.values import plain, switch
 
 
 def dropped(reason: str) -> Legacy:

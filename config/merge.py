@@ -84,12 +84,14 @@ def merge(sources: Sequence[Source], errors: Sequence[str]) -> Merged:
 
 def _leave_out_without_effect(source: Source, merged: Merged) -> dict[str, Any]:
     """What a file of a relative gives, without the keys that change nothing here; one log line names them."""
-    merged.problems += asked_for(source.given, source.name)
+    structures = asked_for(source.given, source.name)
+    merged.problems += structures
     reasons = without_effect(source.given)
     if reasons:
         listed = ", ".join(f"{key} {source.given[key]!r} ({reason})" for key, reason in reasons.items())
         _logger.info("%s: keys that change nothing here: %s", source.name, listed)
-    return {key: value for key, value in source.given.items() if key not in reasons and key not in SWITCHES}
+    known = {*reasons, *SWITCHES, *(name for structure in structures for name in structure.settings)}
+    return {key: value for key, value in source.given.items() if key not in known}
 
 
 def _merge_value(merged: Merged, key: str, value: Any, source: str) -> None:
@@ -121,7 +123,7 @@ def _leave_out_unknown(merged: Merged) -> None:
     left_out = [problem for problem in merged.problems if problem.is_unknown or problem.key in SWITCHES]
     if not left_out:
         return
-    keys = list(dict.fromkeys(problem.key for problem in left_out))
+    keys = list(dict.fromkeys(key for problem in left_out for key in (problem.key, *problem.settings)))
     merged.problems = [problem for problem in merged.problems if problem not in left_out]
     merged.values["LEFT_OUT_KEYS"] = sorted({*cfg.LEFT_OUT_KEYS, *keys})
     _logger.warning(

@@ -19,7 +19,9 @@ class Problem:
         value: what was found.
         is_unknown: the key is not known.
         is_structure: the value asks for a structure that is not built here.
-        meant: the known key that it is a misspelling of; "" where there is none.
+        what: the structure in words; "" where the value names it.
+        settings: keys that only that structure reads.
+        meant: the known key that an unknown one is a misspelling of; "" where there is none.
     """
 
     source: str
@@ -28,6 +30,8 @@ class Problem:
     value: Any = None
     is_unknown: bool = False
     is_structure: bool = False
+    what: str = ""
+    settings: tuple[str, ...] = ()
     meant: str = ""
 
     @property
@@ -37,36 +41,36 @@ class Problem:
 
 def lines_of(problems: Sequence[Problem], relatives: Iterable[str]) -> list[str]:
     """One line per problem; but one for all unknown keys of a source, and, of a file of the TransReID codebase or of a
-    relative, one for all structures that are not built here.
+    relative, one for all structures that are not built here, and one for the rest where there are several.
 
     Args:
         problems: in the order in which they were found.
         relatives: names of the files of the codebase and its relatives.
     """
     relatives = set(relatives)
-    unknown: dict[str, list[Problem]] = {}
-    structures: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if problem.is_unknown:
-            unknown.setdefault(problem.source, []).append(problem)
-        elif problem.is_structure and problem.source in relatives:
-            structures.setdefault(problem.source, []).append(problem)
-    lines = []
-    for problem in problems:
-        together = (unknown if problem.is_unknown else structures if problem.is_structure else {}).get(
-            problem.source, []
-        )
-        if len(together) < 2:
-            lines.append(problem.line)
-        elif problem is together[0]:
-            text = unknown_keys(together) if problem.is_unknown else not_built(together)
-            lines.append(f"{problem.source}: {text}")
-    return lines
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for index, problem in enumerate(problems):
+        is_joined = problem.is_unknown or problem.source in relatives
+        kind = "unknown" if problem.is_unknown else "structure" if problem.is_structure else "value"
+        groups.setdefault((problem.source, kind if is_joined else str(index)), []).append(problem)
+    return [_line(group, kind) for (_, kind), group in groups.items()]
+
+
+def _line(group: Sequence[Problem], kind: str) -> str:
+    if len(group) == 1:
+        return group[0].line
+    join = {"unknown": unknown_keys, "structure": not_built}.get(kind, _values)
+    return f"{group[0].source}: {join(group)}"
+
+
+def _values(problems: Sequence[Problem]) -> str:
+    return "; ".join(problem.text for problem in problems)
 
 
 def not_built(problems: Sequence[Problem]) -> str:
-    named = dict.fromkeys(f"{other.key} {_short(other.value)}" for other in problems)
-    return f"not built here: {', '.join(named)}"
+    """ "not built here: MODEL.NAME 'RN50' (CLIP's ResNet-50), DATALOADER.SAMPLER 'bce_triplet'"."""
+    named = (f"{other.key} {_short(other.value)}{f' ({other.what})' if other.what else ''}" for other in problems)
+    return f"not built here: {', '.join(dict.fromkeys(named))}"
 
 
 def unknown_keys(problems: Sequence[Problem]) -> str:

@@ -50,6 +50,8 @@ _C.SEED = key(1234, at_least(0))
 _C.OUTPUT_DIR = path("logs/market1501/cfat", NOT_EMPTY)
 # Keys of a file that are not known: error, or warn (leave them out; the log and results.json name them).
 _C.UNKNOWN_KEYS = key("error", one_of("error", "warn"))
+# The keys that were left out; UNKNOWN_KEYS warn sets it.
+_C.LEFT_OUT_KEYS = key([], list_of("names of keys", bool))
 
 # ---------------------------------------------------------------- MODEL
 _C.MODEL = Section()
@@ -255,7 +257,10 @@ _C.SOLVER.LAYER_DECAY = key(1.0, Rule("a number above 0 and at most 1", lambda v
 _C.SOLVER.SCHEDULER = key("cosine", one_of("cosine", "multistep"))
 _C.SOLVER.STEPS = key([40, 70], list_of("epochs of at least 1", lambda epoch: epoch >= 1))
 _C.SOLVER.GAMMA = key(0.1, POSITIVE)
-# Linear warm-up from WARMUP_FACTOR * BASE_LR over WARMUP_EPOCHS epochs.
+# Linear warm-up over WARMUP_EPOCHS epochs: from WARMUP_FACTOR * BASE_LR for every parameter (base_lr; TransReID), or
+# from WARMUP_FACTOR times the lr of each one (group_lr; BoT and CLIP-ReID), which differs for biases with a
+# BIAS_LR_FACTOR other than 1.
+_C.SOLVER.WARMUP_FROM = key("base_lr", one_of("base_lr", "group_lr"))
 _C.SOLVER.WARMUP_FACTOR = key(0.01, PROBABILITY)
 _C.SOLVER.WARMUP_EPOCHS = key(5, at_least(0))
 # Hinge margin of the triplet loss where MODEL.NO_MARGIN is False.

@@ -183,7 +183,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("SOLVER", "LAYER_DECAY", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
     **_needs("SOLVER", "STEPS GAMMA", "it is for SOLVER.SCHEDULER multistep"),
-    **_needs("SOLVER", "WARMUP_FACTOR", "it is for SOLVER.WARMUP_EPOCHS above 0", _above_zero("SOLVER.WARMUP_EPOCHS")),
+    **_needs(
+        "SOLVER",
+        "WARMUP_FACTOR WARMUP_FROM",
+        "it is for SOLVER.WARMUP_EPOCHS above 0",
+        _above_zero("SOLVER.WARMUP_EPOCHS"),
+    ),
     **_needs("SOLVER", "MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False", _metric_loss),
     **_needs("SOLVER", "HARD_FACTOR", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs(

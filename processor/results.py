@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ def format_evaluation(evaluation: dict) -> str:
     return words if settings is None else f"{words}, re-ranked " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
 
-def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict) -> dict:
+def make_results(
+    rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict, unknown_keys: Sequence[str] = ()
+) -> dict:
     """The content of results.json, from the rows of results.csv; metrics are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
@@ -85,6 +88,7 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
     matrix                   with TEST.MATRIX only: "setting" (the protocol), "repeats", "severities", and "mAP",
                              "mINP", "rank1": by type, the mean over the repeats at each severity
     summary                  see make_summary
+    unknown_keys             keys of the configuration file that are not known and were left out, where there are any
     """
     random, cells = _split_off_cells(rows)
     content: dict[str, Any] = {
@@ -103,6 +107,8 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
     }
     if cells:
         content["matrix"] = _make_matrix(cells)
+    if unknown_keys:
+        content["unknown_keys"] = list(unknown_keys)
     return {**content, "summary": make_summary(rows, corruptions)}
 
 

@@ -74,7 +74,13 @@ def do_test(
         return make_rows(metrics, tested, dataset=name, dataset_version=version, seed=cfg.SEED, evaluation=described)
 
     def write(rows: list[dict]) -> dict:
-        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=described)
+        content = make_results(
+            rows,
+            weight=weight,
+            corruptions=data.corruptions,
+            evaluation=described,
+            unknown_keys=cfg.LEFT_OUT_KEYS,
+        )
         files.write(content, rows)
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content

@@ -17,36 +17,48 @@ cdef inline double to_integer(double x) noexcept nogil:
     return (x + 6755399441055744.0) - 6755399441055744.0  # 1.5 * 2^52: the sum has no digits after the point
 
 
-cdef inline double sine_of_residue(double x, double half_turns, double sign_index) noexcept nogil:
-    """sin(x - half_turns pi), with the sign changed where the integer `sign_index` is odd; the sine is within 1 ulp.
+cdef inline double remove_half_turns(double x, double count) noexcept nogil:
+    """x - count pi. pi is the sum of parts of 33, 33 and 53 bits: their products with counts below 2^20 are exact."""
+    return ((x - count * 3.14159265346825122834) - count * 1.2154201012607931953e-10) - count * 4.04453249759190126308e-21
 
-    pi is the sum of three constants of 33, 33 and 53 bits, so that products with half_turns below 2^19 are exact.
-    """
-    cdef double r = x - half_turns * 3.14159265346825122834
-    cdef double z, odd = sign_index - 2 * to_integer(0.5 * sign_index)  # -1, 0 or 1
-    r = r - half_turns * 1.2154201012607931953e-10
-    r = r - half_turns * 4.04453249759190126308e-21
-    z = r * r
-    # Taylor series to r^21; |r| is at most pi / 2, where the next term is 1e-18.
-    return (1 - 2 * odd * odd) * (r + r * z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880
+
+cdef inline double sign_of(double count) noexcept nogil:
+    """(-1)^count."""
+    cdef double odd = count - 2 * to_integer(0.5 * count)  # -1, 0 or 1
+    return 1 - 2 * odd * odd
+
+
+cdef inline double cosine_series(double r) noexcept nogil:
+    """cos(r) for |r| up to pi / 2: the Taylor series up to r^22; the next term is below 1e-19."""
+    cdef double z = r * r
+    return 1 + z * (-1.0 / 2 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800
+        + z * (1.0 / 479001600 + z * (-1.0 / 87178291200.0 + z * (1.0 / 20922789888000.0
+        + z * (-1.0 / 6402373705728000.0 + z * (1.0 / 2432902008176640000.0
+        + z * (-1.0 / 1124000727777607680000.0)))))))))))
+
+
+cdef inline double sine_series(double r) noexcept nogil:
+    """sin(r) for |r| up to pi / 2: the Taylor series up to r^21; the next term is below 2e-18."""
+    cdef double z = r * r
+    return r + r * z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880
         + z * (-1.0 / 39916800 + z * (1.0 / 6227020800.0 + z * (-1.0 / 1307674368000.0
         + z * (1.0 / 355687428096000.0 + z * (-1.0 / 121645100408832000.0
-        + z * (1.0 / 51090942171709440000.0)))))))))))
+        + z * (1.0 / 51090942171709440000.0))))))))))
 
 
 cdef inline double sine(double x) noexcept nogil:
-    cdef double k = to_integer(x * 0.3183098861837907)
-    return sine_of_residue(x, k, k)
+    cdef double count = to_integer(x * 0.3183098861837907)
+    return sign_of(count) * sine_series(remove_half_turns(x, count))
 
 
 cdef inline double cosine(double x) noexcept nogil:
-    """cos(x) = -(-1)^k sin(x - (k + 1/2) pi)."""
-    cdef double k = to_integer(x * 0.3183098861837907 - 0.5)
-    return sine_of_residue(x, k + 0.5, k + 1)
+    """cos(x) = (-1)^(k + 1) sin(x - (k + 1/2) pi)."""
+    cdef double count = to_integer(x * 0.3183098861837907 - 0.5)
+    return sign_of(count + 1) * sine_series(remove_half_turns(x, count + 0.5))
 
 
 def sines(const double[::1] values, double[:, ::1] out):
-    """Writes sine and cosine to (2, N) `out`, for tests."""
+    """Writes sine and cosine to (2, N) `out`; |values| below 3e6."""
     cdef Py_ssize_t i
     with nogil:
         for i in range(values.shape[0]):
@@ -54,14 +66,30 @@ def sines(const double[::1] values, double[:, ::1] out):
             out[1, i] = cosine(values[i])
 
 
+cdef void sines_and_cosines(const double* values, Py_ssize_t length, double* sines, double* cosines) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double count, sign, r
+    for i in range(length):
+        count = to_integer(values[i] * 0.3183098861837907)
+        sign = sign_of(count)
+        r = remove_half_turns(values[i], count)
+        sines[i] = sign * sine_series(r)
+        cosines[i] = sign * cosine_series(r)
+
+
 def caustics(const double[::1] rows, const double[::1] columns, double time, double[:, ::1] out):
+    """Sines of sums come from the sines and cosines of the terms."""
     cdef Py_ssize_t height = rows.shape[0], width = columns.shape[0], row, x
     cdef int k
-    cdef double p, t, i_old, j_old, first, second, value
+    cdef double p, t, sine_t, cosine_t, first, second, value
     cdef const double* q = &columns[0]
     cdef double* total
-    cdef double* i = <double*>malloc(2 * width * sizeof(double))
+    cdef double* i = <double*>malloc(6 * width * sizeof(double))
     cdef double* j = i + width
+    cdef double* sine_i = i + 2 * width
+    cdef double* cosine_i = i + 3 * width
+    cdef double* sine_j = i + 4 * width
+    cdef double* cosine_j = i + 5 * width
     if i == NULL:
         raise MemoryError
     with nogil:
@@ -72,16 +100,20 @@ def caustics(const double[::1] rows, const double[::1] columns, double time, dou
                 i[x] = p
                 j[x] = q[x]
                 total[x] = 1
+            sines_and_cosines(i, width, sine_i, cosine_i)
+            sines_and_cosines(j, width, sine_j, cosine_j)
             for k in range(5):
                 t = time * (1 - 3.5 / (k + 1))
-                for x in range(width):
-                    i_old = i[x]
-                    j_old = j[x]
-                    i[x] = p + (cosine(t - i_old) + sine(t + j_old))
-                    j[x] = q[x] + (sine(t - j_old) + cosine(t + i_old))
-                for x in range(width):
-                    first = 0.005 * p / sine(i[x] + t)
-                    second = 0.005 * q[x] / cosine(j[x] + t)
+                sine_t = sine(t)
+                cosine_t = cosine(t)
+                for x in range(width):  # p + cos(t - i) + sin(t + j), q + sin(t - j) + cos(t + i)
+                    i[x] = p + (cosine_t * (cosine_i[x] + sine_j[x]) + sine_t * (sine_i[x] + cosine_j[x]))
+                    j[x] = q[x] + (sine_t * (cosine_j[x] - sine_i[x]) + cosine_t * (cosine_i[x] - sine_j[x]))
+                sines_and_cosines(i, width, sine_i, cosine_i)
+                sines_and_cosines(j, width, sine_j, cosine_j)
+                for x in range(width):  # p / sin(i + t), q / cos(j + t)
+                    first = 0.005 * p / (sine_i[x] * cosine_t + cosine_i[x] * sine_t)
+                    second = 0.005 * q[x] / (cosine_j[x] * cosine_t - sine_j[x] * sine_t)
                     total[x] += 1 / sqrt(first * first + second * second)
             for x in range(width):
                 value = 1.17 - pow(total[x] / 5, 1.4)
@@ -104,6 +136,11 @@ def refract(
     cdef Py_ssize_t height = image.shape[0], width = image.shape[1], row, column, top, left, c
     cdef double a, b, cosine, bend, y, x, value, right_weight, bottom_weight, left_weight, top_weight
     cdef bint inside
+    cdef int level
+    cdef float white = 255
+    cdef float[256] levels
+    for level in range(256):
+        levels[level] = level / white
     with nogil:
         for row in range(height):
             for column in range(width):
@@ -127,12 +164,12 @@ def refract(
                 for c in range(3):
                     if inside:
                         value = interpolate_inside(
-                            &image[top, left, c], 3 * width, top_weight, bottom_weight, left_weight, right_weight,
+                            levels, &image[top, left, c], 3 * width, top_weight, bottom_weight, left_weight, right_weight,
                             -lighting * b, lighting * a
                         )
                     else:
-                        value = interpolate_side(image, top, left, c, top_weight, left_weight, right_weight) \
-                            + interpolate_side(image, top + 1, left, c, bottom_weight, left_weight, right_weight) \
+                        value = interpolate_side(levels, image, top, left, c, top_weight, left_weight, right_weight) \
+                            + interpolate_side(levels, image, top + 1, left, c, bottom_weight, left_weight, right_weight) \
                             - lighting * b + lighting * a
                     value = value if value > 0 else 0.0
                     value = value if value < 1 else 1.0
@@ -140,39 +177,34 @@ def refract(
 
 
 cdef inline float interpolate_inside(
-    const uint8_t* pixel, Py_ssize_t stride, float top_weight, float bottom_weight, float left_weight,
+    const float* levels, const uint8_t* pixel, Py_ssize_t stride, float top_weight, float bottom_weight, float left_weight,
     float right_weight, float first_light, float second_light
 ) noexcept nogil:
     """Bilinear value of four pixels in [0, 1], lit, in single precision."""
-    cdef float white = 255
-    cdef float above = pixel[0] / white * left_weight + pixel[3] / white * right_weight
-    cdef float below = pixel[stride] / white * left_weight + pixel[stride + 3] / white * right_weight
+    cdef float above = levels[pixel[0]] * left_weight + levels[pixel[3]] * right_weight
+    cdef float below = levels[pixel[stride]] * left_weight + levels[pixel[stride + 3]] * right_weight
     cdef float value = above * top_weight + below * bottom_weight
     value = value + first_light
     return value + second_light
 
 
 cdef double interpolate_side(
-    const uint8_t[:, :, ::1] image, Py_ssize_t row, Py_ssize_t left, Py_ssize_t c, double row_weight,
-    double left_weight, double right_weight
+    const float* levels, const uint8_t[:, :, ::1] image, Py_ssize_t row, Py_ssize_t left, Py_ssize_t c,
+    double row_weight, double left_weight, double right_weight
 ) noexcept nogil:
     """Along a row, times its weight; pixels outside are 0; single precision where both are inside."""
-    cdef float white = 255, first = 0, second = 0, total
+    cdef float first = 0, second = 0, total
     cdef bint has_first = 0 <= left < image.shape[1], has_second = 0 <= left + 1 < image.shape[1]
     if row < 0 or row >= image.shape[0]:
         return 0
     if has_first:
-        first = image[row, left, c] / white * <float>left_weight
+        first = levels[image[row, left, c]] * <float>left_weight
     if has_second:
-        second = image[row, left + 1, c] / white * <float>right_weight
+        second = levels[image[row, left + 1, c]] * <float>right_weight
     if has_first and has_second:
         total = first + second
         return total * <float>row_weight
     return (<double>first + second) * row_weight
-
-
-cdef inline int64_t whole(double x) noexcept nogil:
-    return <int64_t>floor(x)
 
 
 def perlin_turbulence(
@@ -182,34 +214,34 @@ def perlin_turbulence(
     cdef Py_ssize_t height = rows.shape[0], width = columns.shape[0], row, column
     cdef int64_t top, left, first, second, lower, upper
     cdef int octave
-    cdef double k, y, x, f, g, across, down, u, v, before, after, total
+    cdef double k, y, x, f, g, across, down, u, v, before, after
     with nogil:
         for row in range(height):
             for column in range(width):
-                k = 1
-                total = 0
-                for octave in range(5):
-                    y = k * rows[row] + 4096
+                out[row, column] = 0
+            k = 1
+            for octave in range(5):
+                y = k * rows[row] + 4096
+                top = <int64_t>y
+                f = y - top
+                across = f * f * (3 - 2 * f)
+                first = table[top & 255]
+                second = table[(top + 1) & 255]
+                for column in range(width):
                     x = k * columns[column] + 4096
-                    top = whole(y)
-                    left = whole(x)
-                    f = y - top
+                    left = <int64_t>x
                     g = x - left
-                    first = table[top & 255]
-                    second = table[(top + 1) & 255]
+                    down = g * g * (3 - 2 * g)
                     lower = left & 255
                     upper = (left + 1) & 255
-                    across = f * f * (3 - 2 * f)
-                    down = g * g * (3 - 2 * g)
                     u = corner(gradients, table[first + lower], f, g)
                     v = corner(gradients, table[second + lower], f - 1, g)
                     before = u + across * (v - u)
                     u = corner(gradients, table[first + upper], f, g - 1)
                     v = corner(gradients, table[second + upper], f - 1, g - 1)
                     after = u + across * (v - u)
-                    total = total + fabs(1.5 * (before + down * (after - before))) / k
-                    k = k * 2
-                out[row, column] = total
+                    out[row, column] += fabs(1.5 * (before + down * (after - before))) / k
+                k = k * 2
 
 
 cdef inline double corner(const double[:, ::1] gradients, int64_t index, double f, double g) noexcept nogil:
@@ -274,3 +306,29 @@ def ray_weights(
                 between = between - 0.5
                 value = (1 - between * between) * value
                 out[row, column] = value if value < 1 else 1.0
+
+
+def whiten(double[:, :, ::1] values, const double[:, ::1] weights):
+    cdef Py_ssize_t row, column, c
+    cdef double value
+    with nogil:
+        for row in range(values.shape[0]):
+            for column in range(values.shape[1]):
+                for c in range(3):
+                    value = <float>values[row, column, c]
+                    values[row, column, c] = value + weights[row, column] * (255 - value)
+
+
+def add_values(
+    const uint8_t[:, :, ::1] image, const double[::1] levels, const double[:, ::1] values, uint8_t[:, :, ::1] out
+):
+    cdef Py_ssize_t row, column, c
+    cdef double value
+    with nogil:
+        for row in range(image.shape[0]):
+            for column in range(image.shape[1]):
+                for c in range(image.shape[2]):
+                    value = levels[image[row, column, c]] + values[row, column]
+                    value = value if value > 0 else 0.0
+                    value = value if value < 255 else 255.0
+                    out[row, column, c] = <uint8_t><int>value

@@ -27,16 +27,15 @@ except ImportError:  # not built, or cannot be loaded: the same images, slower
 
 Generator = np.random.Generator | np.random.RandomState
 
-_WHITE = 255.0
-_GREY = np.uint8(128)
-_BLACK = np.uint8(0)
+_GREY = 128
+_LEVELS = np.arange(256.0)
 
 
 def blue_noise_sample(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
     """Sets pixels to black where blue noise (amplitude proportional to frequency) is below a threshold."""
     threshold = 0.3 * (0.8, 1.6, 2.4, 4.0, 5.6)[severity - 1] - 2.5
     noise = _spectral_noise(image.shape[0], image.shape[1], _blue, _second_stream(rng))
-    return np.where((noise > threshold)[..., None], image, _BLACK)
+    return image * (noise > threshold)[..., None]
 
 
 def brownish_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -44,7 +43,7 @@ def brownish_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarr
     amount = 6.4 * (1, 2, 3, 4, 5)[severity - 1]
     stream = _second_stream(rng)
     channels = [_spectral_noise(image.shape[0], image.shape[1], _brownish, stream) for _ in range(3)]
-    return _to_uint8(image + amount * np.stack(channels, axis=2))
+    return _add(image, _LEVELS, amount * np.stack(channels, axis=2))
 
 
 def caustic_refraction(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -69,9 +68,11 @@ def checkerboard_cutout(image: np.ndarray, severity: int, rng: Generator) -> np.
     y, x = np.arange(height)[:, None], np.arange(width)
     u = (np.cos(angle) * y + np.sin(angle) * x) / size
     v = (-np.sin(angle) * y + np.cos(angle) * x) / size
-    black = (u % 2 < 1) == (v % 2 < 1)
+    black = (np.floor(u).astype(np.int64) + np.floor(v).astype(np.int64)) % 2 == 0
     # Indices are truncated towards zero, negative ones count from the end.
-    return np.where((black & chosen[u.astype(np.int64), v.astype(np.int64)])[..., None], _GREY, image)
+    out = image.copy()
+    out[black & chosen[u.astype(np.int64), v.astype(np.int64)]] = _GREY
+    return out
 
 
 def cocentric_sine_waves(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -82,8 +83,8 @@ def cocentric_sine_waves(image: np.ndarray, severity: int, rng: Generator) -> np
     frequency = rng.uniform(0, 10)
     amplitude, ring_width = rng.uniform(0, _length(image) / 10), rng.uniform(0, _length(image) / 10)
     y, x = np.arange(height)[:, None] - y0, np.arange(width) - x0
-    distance = np.sqrt(x**2 + y**2) + amplitude * np.sin(frequency * np.arctan2(x, y))
-    return _to_uint8(image + (amount * (distance % ring_width / ring_width - 0.5))[..., None])
+    rings = (np.sqrt(x**2 + y**2) + amplitude * np.sin(frequency * np.arctan2(x, y))) / ring_width
+    return _add(image, _LEVELS, amount * (rings - np.floor(rings) - 0.5))
 
 
 def inverse_sparkles(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -92,8 +93,10 @@ def inverse_sparkles(image: np.ndarray, severity: int, rng: Generator) -> np.nda
     center = rng.uniform(0.25, 0.75, size=2) * image.shape[:2]
     stream = _second_stream(rng)
     count = int(_integers(rng, 50, 200))
-    weights = _ray_weights(image, center, _ray_lengths(0.25 * _length(image), count, stream), exponent)
-    return _to_uint8(_WHITE + weights[..., None] * (image - _WHITE))
+    values = image.astype(np.float64)
+    lengths = _ray_lengths(0.25 * _length(image), count, stream)
+    _kernels.whiten(values, 1 - _ray_weights(image, center, lengths, exponent))
+    return values.astype(np.uint8)
 
 
 def perlin_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -103,8 +106,9 @@ def perlin_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray
     cell = 32 * _length(image) / 224
     turbulence = np.empty(image.shape[:2])
     _kernels.perlin_turbulence(*(np.arange(side) / cell for side in image.shape[:2]), table, gradients, turbulence)
-    noise = np.clip(0.5 * turbulence + 0.5, 0, 1)
-    return _to_uint8(np.float32(1 - share) * image.astype(np.float32) + (255 * share * noise)[..., None])
+    noise = np.minimum(0.5 * turbulence + 0.5, 1)
+    levels = np.arange(256, dtype=np.float32) * np.float32(1 - share)  # single, as published
+    return _add(image, levels.astype(np.float64), 255 * share * noise)
 
 
 def plasma_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -114,7 +118,7 @@ def plasma_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray
     sharpness, size = rng.uniform(0.5, 1), rng.uniform(0.075, 0.2) * _length(image)
     noise = np.empty(image.shape)
     _kernels.plasma(*(np.arange(side) / size for side in image.shape[:2]), time, iterations, sharpness, noise)
-    return _to_uint8((1 - amount / 255) * image + amount * noise)
+    return _add(image, (1 - amount / 255) * _LEVELS, amount * noise)
 
 
 def single_frequency_greyscale(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -125,7 +129,7 @@ def single_frequency_greyscale(image: np.ndarray, severity: int, rng: Generator)
     x_frequency, y_frequency = np.array((larger, smaller))[rng.permutation(2)]
     phase = rng.uniform(0, 2 * np.pi)
     y, x = np.arange(image.shape[0])[:, None], np.arange(image.shape[1])
-    return _to_uint8(image + (amount * np.sin(x * x_frequency + y * y_frequency + phase))[..., None])
+    return _add(image, _LEVELS, amount * np.sin(x * x_frequency + y * y_frequency + phase))
 
 
 def sparkles(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
@@ -134,17 +138,20 @@ def sparkles(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
     stream = _second_stream(rng)
     counts = _integers(rng, 50, 200, 5)
     radius = 0.01 * (1, 2, 3, 5, 6)[severity - 1] * _length(image)
-    values = image
+    values = image.astype(np.float64)
     for center, count in zip(centers, counts, strict=True):
         lengths = np.maximum(1, _ray_lengths(radius, count, stream))
-        values = values.astype(np.float32).astype(np.float64)  # as published: single before each star
-        values = values + _ray_weights(image, center, lengths, 1)[..., None] * (_WHITE - values)
-    return _to_uint8(values)
+        _kernels.whiten(values, _ray_weights(image, center, lengths, 1))
+    return values.astype(np.uint8)
 
 
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    """Clips to [0, 255] and truncates to integers, as published."""
-    return np.clip(values, 0, 255).astype(np.uint8)
+def _add(image: np.ndarray, levels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """levels[image] + values, clipped to [0, 255] and truncated, as published; values (H, W) or (H, W, 3)."""
+    out = np.empty_like(image)
+    height, count = values.shape[0], math.prod(values.shape[1:])
+    shape = (height, count, image.size // (height * count))
+    _kernels.add_values(image.reshape(shape), levels, values.reshape(height, count), out.reshape(shape))
+    return out
 
 
 def _length(image: np.ndarray) -> float:
@@ -173,10 +180,10 @@ def _brownish(squared_frequency: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _amplitudes(height: int, width: int, spectrum: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """(H, W) amplitudes, frequency 0 in the middle; isotropic in cycles per pixel."""
+    """(H, W) amplitudes, frequency 0 at the first row and column; isotropic in cycles per pixel."""
     length = math.sqrt(height * width)
     y, x = ((np.arange(side) - side / 2) * (length / side) for side in (height, width))
-    return spectrum(y[:, None] ** 2 + x**2)
+    return np.roll(spectrum(y[:, None] ** 2 + x**2), (height // 2, width // 2), (0, 1))
 
 
 def _spectral_noise(
@@ -187,14 +194,17 @@ def _spectral_noise(
     Opposite frequencies have the same phase, about the middle between samples; the noise is the real part.
     """
     left = rng.uniform(0, 2 * np.pi, (height, width // 2))
-    waves = np.empty((height, width), np.complex128)
-    waves[:, : width // 2] = np.exp(1j * left)
-    waves[:, width - width // 2 :] = waves[::-1, : width // 2][:, ::-1]
+    middle = []
     if width % 2:
-        upper = np.exp(1j * rng.uniform(0, 2 * np.pi, height // 2))
-        waves[:, width // 2] = np.concatenate([upper, np.ones(height % 2), upper[::-1]])
-    waves *= _amplitudes(height, width, spectrum)
-    noise = scipy.fft.ifft2(np.roll(waves, (height // 2, width // 2), (0, 1))).real
+        upper = rng.uniform(0, 2 * np.pi, (height // 2, 1))
+        middle = [np.concatenate([upper, np.zeros((height % 2, 1)), upper[::-1]])]
+    waves = np.empty((height, width), np.complex128)
+    for part, function in ((waves.real, np.cos), (waves.imag, np.sin)):
+        half = function(left)
+        rows = np.concatenate([half, *map(function, middle), half[::-1, ::-1]], axis=1)
+        # Frequency 0 goes from the middle to the first row and column.
+        np.multiply(np.roll(rows, (height // 2, width // 2), (0, 1)), _amplitudes(height, width, spectrum), out=part)
+    noise = scipy.fft.ifft2(waves).real
     deviation = noise.std()
     return noise / deviation if deviation else np.zeros_like(noise)  # one pixel has no deviation
 

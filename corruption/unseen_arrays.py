@@ -106,3 +106,14 @@ def ray_weights(rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray, expo
     length = length + between * (lengths[(ray + 1) % count] - length)
     squared = length**2 / (x**2 + y**2 + 1e-4)
     np.clip((1 - (between - 0.5) ** 2) * (squared if exponent == 1 else squared**exponent), 0, 1, out=out)
+
+
+def whiten(values: np.ndarray, weights: np.ndarray) -> None:
+    """Moves (H, W, 3) values, rounded to single precision first, towards 255 by (H, W) weights, in place."""
+    values[...] = values.astype(np.float32)
+    values += weights[..., None] * (255 - values)
+
+
+def add_values(image: np.ndarray, levels: np.ndarray, values: np.ndarray, out: np.ndarray) -> None:
+    """Writes levels[image] + values, clipped and truncated; image and out (H, W, C), levels (256,), values (H, W)."""
+    out[...] = np.clip(levels[image] + values[..., None], 0, 255)

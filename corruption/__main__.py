@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corruption.names import BACKENDS, CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
+from corruption.names import ALL_DESCRIPTIONS, BACKENDS, SEVERITIES, family_of
 from utils.command_line import ArgumentParser, expand_arguments, run_main
 from utils.errors import UserError
 from utils.escaping import printable
@@ -34,8 +34,8 @@ _DATASETS = {"market1501": "market1501", "Market-1501-v15.09.15": "market1501", 
 
 def print_list() -> None:
     """Prints a line for each corruption: name, family, description."""
-    for name in CORRUPTIONS:
-        print(f"{name:<18} {family_of(name):<8} {DESCRIPTIONS[name]}")
+    for name, description in ALL_DESCRIPTIONS.items():
+        print(f"{name:<26} {family_of(name):<12} {description}")
 
 
 def write_grid(image_file: str | None, types: Sequence[str], seed: int, out: Path) -> None:
@@ -130,7 +130,7 @@ def export(args: argparse.Namespace) -> None:
 
 def make_parser() -> ArgumentParser:
     """The parser of the three commands."""
-    parser = ArgumentParser(prog="python -m corruption", description="The 20 image corruptions.")
+    parser = ArgumentParser(prog="python -m corruption", description="The 20 image corruptions, and twelve further ones.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="names and families", description="Prints name, family and description.")
     _add_grid(commands)

@@ -1,4 +1,4 @@
-"""The 20 image corruptions, twelve unlike them for tests, and the training policies and test protocols that say which image gets which.
+"""The 20 image corruptions, twelve further ones, and the policies and protocols that say which image gets which.
 
 Command line: `python -m corruption list|grid|export`. A name is imported on first use, so `from corruption import
 CORRUPTIONS` loads neither NumPy nor OpenCV; `__init__.pyi` lists all names with their modules.

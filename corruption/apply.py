@@ -21,7 +21,7 @@ from corruption.names import (
 from corruption.rain import ENLARGED_HEIGHT, MIN_HEIGHT, MIN_WIDTH, rain
 from utils.errors import UserError
 
-# Corruptions that neither backend has: both call these.
+# Corruptions that are the same in both backends.
 OWN = {"rain": rain}  # no package has it as published
 OWN |= {name: getattr(unseen, name) for name in UNSEEN}
 OWN |= {name: getattr(surveillance, name) for name in SURVEILLANCE}
@@ -49,10 +49,10 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, back
     """Applies a corruption: one of the 20, one of ImageNet-C-bar, low_light or low_resolution.
 
     The 20 are as published (imagecorruptions 1.1.2; rain: CIL-ReID with albumentations 1.3), the ten of ImageNet-C-bar
-    as published for squares, see corruption.unseen. The result depends on the arguments and the state of `rng` alone. With a RandomState, numbers are drawn in the order
-    of the published code and the result is the published image (except for impulse_noise and rain, whose published
-    code draws from other generators). With a Generator, drawing is faster and the result agrees with the published one
-    in distribution.
+    too for squares; corruption.unseen says what they are for other images. The result depends on the arguments and the
+    state of `rng` alone. With a RandomState, numbers are drawn in the order of the published code and the result is the
+    published image (except for impulse_noise and rain, whose published code draws from other generators). With a
+    Generator, drawing is faster and the result agrees with the published one in distribution.
 
     Small images: glass_blur, motion_blur, zoom_blur, snow, spatter and pixelate need sides of 32 pixels, rain a
     height above 60 (it then works at height 65, as CIL-ReID does) and a width of 10. Smaller images are enlarged

@@ -2,23 +2,6 @@
 
 import numpy as np
 
-try:
-    from corruption._kernels import sample_by_level
-except ImportError:  # not built, or cannot be loaded: the same values, slower
-
-    def sample_by_level(
-        image: np.ndarray,
-        uniforms: np.ndarray,
-        thresholds: np.ndarray,
-        guide: np.ndarray,
-        values: np.ndarray,
-        out: np.ndarray,
-    ) -> None:
-        """For each grey level x and 32-bit uniform u, writes values[k], k the smallest with u <= thresholds[x, k]."""
-        for level in np.unique(image):
-            where = image == level
-            out[where] = values[np.searchsorted(thresholds[level, :-1], uniforms[where])]
-
 
 def make_tables(cumulative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inverts cumulative distributions for 32-bit uniform numbers.
@@ -34,3 +17,26 @@ def make_tables(cumulative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     starts = np.arange(256, dtype=np.uint32) << 24
     guide = np.stack([np.searchsorted(row[:-1], starts) for row in thresholds])
     return thresholds, guide.astype(np.uint8)
+
+
+def sample_on_arrays(
+    image: np.ndarray,
+    uniforms: np.ndarray,
+    thresholds: np.ndarray,
+    guide: np.ndarray,
+    values: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """For each grey level x and 32-bit uniform u, writes values[k], k the smallest with u <= thresholds[x, k].
+
+    What the compiled `sample_by_level` computes, without a guide; it runs where the extension is not built.
+    """
+    for level in np.unique(image):
+        where = image == level
+        out[where] = values[np.searchsorted(thresholds[level, :-1], uniforms[where])]
+
+
+try:
+    from corruption._kernels import sample_by_level
+except ImportError:  # not built, or cannot be loaded: the same values, slower
+    sample_by_level = sample_on_arrays

@@ -10,9 +10,7 @@ new image of the same shape and type. A RandomState gives the numbers of the pub
 gives the same distributions.
 """
 
-import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import scipy.fft
@@ -34,15 +32,17 @@ _LEVELS = np.arange(256.0)
 def blue_noise_sample(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
     """Sets pixels to black where blue noise (amplitude proportional to frequency) is below a threshold."""
     threshold = 0.3 * (0.8, 1.6, 2.4, 4.0, 5.6)[severity - 1] - 2.5
-    noise = _spectral_noise(image.shape[0], image.shape[1], _blue, _second_stream(rng))
+    amplitudes = np.sqrt(_squared_frequencies(*image.shape[:2]))
+    noise = _spectral_noise(amplitudes, _second_stream(rng))
     return image * (noise > threshold)[..., None]
 
 
 def brownish_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
     """Adds noise with an amplitude of 1 / (frequency^2 + 1), another one for each channel."""
     amount = 6.4 * (1, 2, 3, 4, 5)[severity - 1]
+    amplitudes = 1 / (_squared_frequencies(*image.shape[:2]) + 1)
     stream = _second_stream(rng)
-    channels = [_spectral_noise(image.shape[0], image.shape[1], _brownish, stream) for _ in range(3)]
+    channels = [_spectral_noise(amplitudes, stream) for _ in range(3)]
     return _add(image, _LEVELS, amount * np.stack(channels, axis=2))
 
 
@@ -170,29 +170,22 @@ def _second_stream(rng: Generator) -> Generator:
     return np.random.RandomState(_integers(rng, 0, 2**32)) if isinstance(rng, np.random.RandomState) else rng
 
 
-def _blue(squared_frequency: np.ndarray) -> np.ndarray:
-    return np.sqrt(squared_frequency)
+def _squared_frequencies(height: int, width: int) -> np.ndarray:
+    """(H, W): of every wave, 0 at the first row and column; isotropic, sqrt(H W) times cycles per pixel.
 
-
-def _brownish(squared_frequency: np.ndarray) -> np.ndarray:
-    return 1 / (squared_frequency + 1)
-
-
-@functools.lru_cache(maxsize=8)
-def _amplitudes(height: int, width: int, spectrum: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """(H, W) amplitudes, frequency 0 at the first row and column; isotropic in cycles per pixel."""
+    The published frequencies of an odd side lie half a step beside the whole ones.
+    """
     length = math.sqrt(height * width)
-    y, x = ((np.arange(side) - side / 2) * (length / side) for side in (height, width))
-    return np.roll(spectrum(y[:, None] ** 2 + x**2), (height // 2, width // 2), (0, 1))
+    y, x = (np.roll(np.arange(side) - side / 2, side // 2) * (length / side) for side in (height, width))
+    return y[:, None] ** 2 + x**2
 
 
-def _spectral_noise(
-    height: int, width: int, spectrum: Callable[[np.ndarray], np.ndarray], rng: Generator
-) -> np.ndarray:
-    """(H, W) noise with a spectrum and random phases, standard deviation 1.
+def _spectral_noise(amplitudes: np.ndarray, rng: Generator) -> np.ndarray:
+    """(H, W) noise of waves with these amplitudes (H, W) and random phases, standard deviation 1.
 
     Opposite frequencies have the same phase, about the middle between samples; the noise is the real part.
     """
+    height, width = amplitudes.shape
     left = rng.uniform(0, 2 * np.pi, (height, width // 2))
     middle = []
     if width % 2:
@@ -203,7 +196,7 @@ def _spectral_noise(
         half = function(left)
         rows = np.concatenate([half, *map(function, middle), half[::-1, ::-1]], axis=1)
         # Frequency 0 goes from the middle to the first row and column.
-        np.multiply(np.roll(rows, (height // 2, width // 2), (0, 1)), _amplitudes(height, width, spectrum), out=part)
+        np.multiply(np.roll(rows, (height // 2, width // 2), (0, 1)), amplitudes, out=part)
     noise = scipy.fft.ifft2(waves).real
     deviation = noise.std()
     return noise / deviation if deviation else np.zeros_like(noise)  # one pixel has no deviation

@@ -205,6 +205,8 @@ class RetrievalMetrics:
         cmc: (max_rank,) float64; cmc[k - 1] is Rank-k.
         num_queries, num_valid_queries: queries, and those that have a match.
         repeats: the single results, where this is a mean over repeats.
+        per_query: (Q, 3) float64: average precision, inverse negative penalty and rank of the first match of every
+            query, zeros for a query without a match; None for a mean over repeats.
     """
 
     mAP: float
@@ -213,6 +215,7 @@ class RetrievalMetrics:
     num_queries: int
     num_valid_queries: int
     repeats: tuple[RetrievalMetrics, ...] = ()
+    per_query: np.ndarray | None = None
 
     def rank(self, k: int) -> float:
         """Rank-k; where the gallery has fewer than k entries, the last value of the curve."""

@@ -403,6 +403,8 @@ _C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
 _C.CFAT.STUDENT_INIT = key("corrupted", one_of("corrupted", "teacher"))
 # Views that the student's identity terms see.
 _C.CFAT.STUDENT_VIEWS = key("corrupted", one_of("corrupted", "both"))
+# What is aligned: class_token (before the neck, as published) or neck (the neck's output, whose cosines spread).
+_C.CFAT.ALIGN_ON = key("class_token", one_of("class_token", "neck"))
 
 _C.CFAT.COARSE = Section()
 # Weight d of the coarse term in the total loss; 0 leaves it out.

@@ -11,6 +11,7 @@ from utils.escaping import printable
 FILES = {
     "results.json": "means and standard deviations",
     "results.csv": "one row for every evaluation",
+    "per_query.npz": "average precision of every query",
     "checkpoints": "checkpoints of the stages",
     "tensorboard": "training curves: tensorboard --logdir {path}",
     "schedule_*.png": "learning rates",

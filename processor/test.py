@@ -14,6 +14,8 @@ from processor.attention import save_attention_maps
 from processor.comparisons import read_comparable, read_results
 from processor.evaluate import FeatureCache, describe_evaluation, evaluate_protocols, make_evaluation
 from processor.feature_files import stored
+from processor.per_query import FILE as PER_QUERY
+from processor.per_query import write_per_query
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
 from processor.results import ResultFiles, make_results, make_rows
 from processor.tables import format_files, format_matrix, format_table
@@ -68,8 +70,10 @@ def do_test(
     evaluation = make_evaluation(cfg)
     described = describe_evaluation(cfg, evaluation)
 
-    def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
+    def evaluate(tested: tuple[Protocol, ...], repeats: int, *, cells: bool = False) -> list[dict]:
         metrics = evaluate_protocols(cache, tested, repeats, evaluation)
+        if not cells:
+            write_per_query(output_dir / PER_QUERY, metrics, data.splits.query)
         name, version = data.splits.name, data.splits.version
         return make_rows(metrics, tested, dataset=name, dataset_version=version, seed=cfg.SEED, evaluation=described)
 
@@ -93,7 +97,7 @@ def do_test(
     logger.info("%s, mean ± standard deviation over the repeats:\n%s", title, table)
     _write_extras(cfg, cache, protocols, output_dir, weight=weight)
     if matrix:
-        content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
+        content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS, cells=True))
         report_matrix(content, data, output_dir / "corruption_matrix.png")
     logger.info("all in %s:\n%s", output_dir, format_files(output_dir))
     return content

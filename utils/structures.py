@@ -211,6 +211,8 @@ class RetrievalMetrics:
         cmc: (max_rank,) float64; cmc[k - 1] is Rank-k.
         num_queries, num_valid_queries: queries, and those that have a match.
         repeats: the single results, where this is a mean over repeats.
+        per_query: (Q, 3) float64: average precision, inverse negative penalty and rank of the first match of every
+            query, zeros for a query without a match; None for a mean over repeats.
     """
 
     mAP: float
@@ -219,6 +221,7 @@ class RetrievalMetrics:
     num_queries: int
     num_valid_queries: int
     repeats: tuple[RetrievalMetrics, ...] = ()
+    per_query: np.ndarray | None = None
 
     def rank(self, k: int) -> float:
         """Rank-k; where the gallery has fewer than k entries, the last value of the curve."""
@@ -251,9 +254,9 @@ class ModelOutput(NamedTuple):
     features: torch.Tensor  # (N, D) after the neck
     logits: torch.Tensor | None  # (N, C)
     patch_tokens: torch.Tensor | None = None  # (N, P, D)
-    clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z
+    clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z: what is aligned
     clean_patch_tokens: torch.Tensor | None = None  # (B, P, D) the teacher's
-    corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~
+    corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~, likewise
     corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
     bridge: BridgeOutput | None = None
     local_embeddings: tuple[torch.Tensor, ...] = ()  # of the jigsaw patch module's parts, (N, D) each, before the necks

@@ -73,7 +73,7 @@ def do_test(
     def evaluate(tested: tuple[Protocol, ...], repeats: int, *, cells: bool = False) -> list[dict]:
         metrics = evaluate_protocols(cache, tested, repeats, evaluation)
         if not cells:
-            write_per_query(output_dir / PER_QUERY, metrics, data.splits.query)
+            write_per_query(output_dir / PER_QUERY, metrics, data.splits.query, data.sample_gallery)
         name, version = data.splits.name, data.splits.version
         return make_rows(metrics, tested, dataset=name, dataset_version=version, seed=cfg.SEED, evaluation=described)
 

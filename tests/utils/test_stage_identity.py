@@ -324,11 +324,14 @@ def test_keys_of_earlier_versions_that_determine_no_weight_are_not_compared():
 
 
 def test_checkpoints_older_than_a_key_mean_its_value_before():
-    here = make_identity(load_cfg(opts=["CFAT.STAGE", "clean"]), {}, {})
-    older = {key: value for key, value in here.settings.items() if key not in VALUES_BEFORE_KEY}
-    assert len(here.settings) - len(older) == len(VALUES_BEFORE_KEY)
-    before = dataclasses.replace(here, settings=older).describe()
-    assert here.differences(before) == {}
+    found = set()
+    for stage in STAGES:
+        here = make_identity(load_cfg(opts=["CFAT.STAGE", stage]), {}, {})
+        older = {key: value for key, value in here.settings.items() if key not in VALUES_BEFORE_KEY}
+        found |= here.settings.keys() - older.keys()
+        before = dataclasses.replace(here, settings=older).describe()
+        assert here.differences(before) == {}
+    assert found == VALUES_BEFORE_KEY.keys()
     stem = dataclasses.replace(here, settings=here.settings | {"MODEL.STEM_CONV": True})
     assert stem.differences(before) == {"settings": ["MODEL.STEM_CONV False there, True here"]}
 

@@ -50,6 +50,8 @@ _C.SEED = key(1234, at_least(0))
 _C.OUTPUT_DIR = path("logs/market1501/cfat", NOT_EMPTY)
 # Keys of a file that are not known: error, or warn (leave them out; the log and results.json name them).
 _C.UNKNOWN_KEYS = key("error", one_of("error", "warn"))
+# The keys that were left out; UNKNOWN_KEYS warn sets it.
+_C.LEFT_OUT_KEYS = key([], list_of("names of keys", bool))
 
 # ---------------------------------------------------------------- MODEL
 _C.MODEL = Section()
@@ -167,8 +169,9 @@ _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = Section()
-# market1501, cuhk03, msmt17, synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
-# (python -m corruption export): market1501-C, cuhk03-C, synthetic-C.
+# market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid, veri, vehicleid
+# (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
+# (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
 _C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
 # Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)
@@ -191,14 +194,18 @@ _C.DATASETS.MSMT17 = Section()
 _C.DATASETS.MSMT17.VERSION = key("auto", one_of("auto", "V1", "V2"))
 # Add the validation set to the training set, as the TransReID codebase does.
 _C.DATASETS.MSMT17.WITH_VAL = True
+_C.DATASETS.VEHICLEID = Section()
+# Test set, by its number of identities: 800 (small), 1600 (medium) or 2400 (large).
+_C.DATASETS.VEHICLEID.TEST_SIZE = key(800, one_of(800, 1600, 2400))
 # folder: directories of the sets, below ROOT_DIR. An empty QUERY is sampled from GALLERY; where TRAIN and GALLERY are
-# the same directory, identities are sampled for training; an empty TRAIN leaves a set for tests only.
+# the same directory, identities are sampled for training; where TRAIN holds QUERY and GALLERY, from those that both
+# have; an empty TRAIN leaves a set for tests only.
 _C.DATASETS.FOLDER = Section()
 _C.DATASETS.FOLDER.TRAIN = path("train")
 _C.DATASETS.FOLDER.QUERY = path("query")
 _C.DATASETS.FOLDER.GALLERY = path("gallery", NOT_EMPTY)
-# Regular expression for the path of an image below its directory, with the named groups pid and, optionally, camid and
-# viewid.
+# Regular expression for the path of an image below its directory (below TRAIN, where that holds QUERY and GALLERY),
+# with the named groups pid and, optionally, camid and viewid.
 _C.DATASETS.FOLDER.PATTERN = key(
     r"(?P<pid>[^/]+)/.+",
     Rule("a regular expression with a named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\\d+)_.*", _has_group_pid),
@@ -250,7 +257,10 @@ _C.SOLVER.LAYER_DECAY = key(1.0, Rule("a number above 0 and at most 1", lambda v
 _C.SOLVER.SCHEDULER = key("cosine", one_of("cosine", "multistep"))
 _C.SOLVER.STEPS = key([40, 70], list_of("epochs of at least 1", lambda epoch: epoch >= 1))
 _C.SOLVER.GAMMA = key(0.1, POSITIVE)
-# Linear warm-up from WARMUP_FACTOR * BASE_LR over WARMUP_EPOCHS epochs.
+# Linear warm-up over WARMUP_EPOCHS epochs: from WARMUP_FACTOR * BASE_LR for every parameter (base_lr; TransReID), or
+# from WARMUP_FACTOR times the lr of each one (group_lr; BoT and CLIP-ReID), which differs for biases with a
+# BIAS_LR_FACTOR other than 1.
+_C.SOLVER.WARMUP_FROM = key("base_lr", one_of("base_lr", "group_lr"))
 _C.SOLVER.WARMUP_FACTOR = key(0.01, PROBABILITY)
 _C.SOLVER.WARMUP_EPOCHS = key(5, at_least(0))
 # Hinge margin of the triplet loss where MODEL.NO_MARGIN is False.
@@ -304,7 +314,8 @@ _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 _C.TEST.FEATURE = key("patch_mean", one_of("patch_mean", "class_token", "neck"))
 # Test features are the mean of those of the image and of its mirror image, before FEAT_NORM.
 _C.TEST.FLIP = False
-# Query expansion: each feature becomes the mean of those of its k nearest neighbours and its own; 0: off.
+# Average query expansion: the feature of each query becomes the mean of its own and those of its k nearest gallery
+# images, at its own norm; before re-ranking; 0: off.
 _C.TEST.QUERY_EXPANSION = key(0, at_least(0))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
@@ -333,7 +344,9 @@ _C.TEST.RE_RANKING_K2 = key(6, at_least(1))
 _C.TEST.RE_RANKING_LAMBDA = key(0.3, PROBABILITY)
 # Write the features of the first repeat of every tested set, with identities, cameras and paths, to features/*.npz.
 _C.TEST.SAVE_FEATURES = False
-# Write thresholds.csv: distances below which two images show the same person, at the equal error rate and at three
+# Precision of features in files: of SAVE_FEATURES, and of features.npz of test.py --images.
+_C.TEST.FEATURE_DTYPE = key("float32", one_of("float32", "float16"))
+# Write thresholds.csv: distances below which two images show the same identity, at the equal error rate and at three
 # false accept rates.
 _C.TEST.THRESHOLDS = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: none.
@@ -390,6 +403,8 @@ _C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
 _C.CFAT.STUDENT_INIT = key("corrupted", one_of("corrupted", "teacher"))
 # Views that the student's identity terms see.
 _C.CFAT.STUDENT_VIEWS = key("corrupted", one_of("corrupted", "both"))
+# What is aligned: class_token (before the neck, as published) or neck (the neck's output, whose cosines spread).
+_C.CFAT.ALIGN_ON = key("class_token", one_of("class_token", "neck"))
 
 _C.CFAT.COARSE = Section()
 # Weight d of the coarse term in the total loss; 0 leaves it out.

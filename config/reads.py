@@ -87,7 +87,7 @@ def _needs_pretrained(values: Values) -> bool:
 
 
 def _is_dataset(*names: str) -> Condition:
-    return lambda values: values["DATASETS.NAMES"].split("-")[0] in names
+    return lambda values: values["DATASETS.NAMES"].split("-")[0].lower() in names
 
 
 def _is_trained(stage: str) -> Condition:
@@ -164,6 +164,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("DATASETS.CUHK03", "BOXES CLASSIC_SPLIT", "it is for DATASETS.NAMES cuhk03", _is_dataset("cuhk03")),
     **_needs("DATASETS.MSMT17", "VERSION WITH_VAL", "it is for DATASETS.NAMES msmt17", _is_dataset("msmt17")),
+    **_needs("DATASETS.VEHICLEID", "TEST_SIZE", "it is for DATASETS.NAMES vehicleid", _is_dataset("vehicleid")),
     **_needs(
         "DATASETS.FOLDER", "TRAIN QUERY GALLERY PATTERN", "it is for DATASETS.NAMES folder", _is_dataset("folder")
     ),
@@ -182,7 +183,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("SOLVER", "LAYER_DECAY", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
     **_needs("SOLVER", "STEPS GAMMA", "it is for SOLVER.SCHEDULER multistep"),
-    **_needs("SOLVER", "WARMUP_FACTOR", "it is for SOLVER.WARMUP_EPOCHS above 0", _above_zero("SOLVER.WARMUP_EPOCHS")),
+    **_needs(
+        "SOLVER",
+        "WARMUP_FACTOR WARMUP_FROM",
+        "it is for SOLVER.WARMUP_EPOCHS above 0",
+        _above_zero("SOLVER.WARMUP_EPOCHS"),
+    ),
     **_needs("SOLVER", "MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False", _metric_loss),
     **_needs("SOLVER", "HARD_FACTOR", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs(
@@ -195,8 +201,8 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "TEST",
         "REPEATS",
-        "it is for a protocol of TEST.PROTOCOLS other than clean",
-        lambda values: values["TEST.PROTOCOLS"] != ["clean"],
+        "it is for a protocol of TEST.PROTOCOLS other than clean, and for DATASETS.NAMES vehicleid",
+        lambda values: values["TEST.PROTOCOLS"] != ["clean"] or _is_dataset("vehicleid")(values),
     ),
     **_needs("TEST", "MATRIX_REPEATS", "it is for a TEST.MATRIX", lambda values: values["TEST.MATRIX"] != ""),
     **_needs(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from corruption.apply import check_severity, corrupt, resolve_backend
-from corruption.names import CORRUPTIONS, FAMILIES, SEVERITIES, check_name, nearest_hint
+from corruption.names import ALL_DESCRIPTIONS, ALL_FAMILIES, CORRUPTIONS, SEVERITIES, check_name, nearest_hint
 from utils.errors import UserError
 from utils.seeds import derive_generator
 from utils.structures import Condition, CorruptionSet, Protocol
@@ -97,7 +97,7 @@ def apply_condition(
 
     Args:
         image: (H, W, 3) uint8 RGB, not modified.
-        condition: "clean" (nothing is sampled), "random" or one of CORRUPTIONS; severity 0 for a sampled one.
+        condition: "clean" (nothing is sampled), "random" or a corruption; severity 0 for a sampled one.
         policy: names and severities to sample from.
         rng: the generator derived for this image and repeat.
 
@@ -149,7 +149,7 @@ def make_corruption_set(cfg: Any, policy: CorruptionPolicy) -> CorruptionSet:
         backend=policy.backend,
         names=policy.names,
         severities=policy.severities,
-        families={family: tested(members) for family, members in FAMILIES.items() if tested(members)},
+        families={family: tested(members) for family, members in ALL_FAMILIES.items() if tested(members)},
         seen=tested(_train_names(cfg)),
     )
 
@@ -197,19 +197,19 @@ def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None
     """Resolves a selection of names and groups to the names of corruptions.
 
     Args:
-        selection: any of "all", families (keys of FAMILIES) and names; with `seen` also "seen" (these names) and
-            "unseen" (the rest of CORRUPTIONS).
+        selection: any of "all" (CORRUPTIONS), families (keys of ALL_FAMILIES) and names; with `seen` also "seen" (these
+            names) and "unseen" (the rest of CORRUPTIONS).
         seen: corruptions of training.
 
     Returns:
-        Names in published order, without duplicates.
+        Names in published order, those beyond the 20 last, without duplicates.
 
     Raises:
         UserError: an unknown entry, with the nearest known one; or "unseen" where training sees all.
     """
     if isinstance(selection, str):
         raise UserError(f"the selection of corruptions is {selection!r}; expected a list, e.g. ['{selection}']")
-    groups = {"all": CORRUPTIONS, **FAMILIES, **{name: (name,) for name in CORRUPTIONS}}
+    groups = {"all": CORRUPTIONS, **ALL_FAMILIES, **{name: (name,) for name in ALL_DESCRIPTIONS}}
     if seen is not None:
         groups |= {"seen": tuple(seen), "unseen": tuple(name for name in CORRUPTIONS if name not in seen)}
     chosen: set[str] = set()
@@ -224,10 +224,10 @@ def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None
         if not groups[entry]:
             raise UserError(
                 f"{entry!r} selects nothing: CORRUPTION.TRAIN selects all 20 corruptions; "
-                "leave some out of CORRUPTION.TRAIN, e.g. ['noise', 'blur']"
+                "leave some out of CORRUPTION.TRAIN, e.g. ['noise', 'blur'], or test on corruptions beyond them: 'bar'"
             )
         chosen.update(groups[entry])
-    return tuple(name for name in CORRUPTIONS if name in chosen)
+    return tuple(name for name in ALL_DESCRIPTIONS if name in chosen)
 
 
 def _train_names(cfg: Any) -> tuple[str, ...]:

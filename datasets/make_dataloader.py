@@ -1,6 +1,7 @@
 """Makes the loaders of a configuration."""
 
 import logging
+from functools import partial
 
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
@@ -12,6 +13,7 @@ from datasets.image_dataset import TrainImages
 from datasets.loaders import Reader, make_loader, make_test_loaders
 from datasets.readers.registry import read_dataset
 from datasets.readers.validation import all_records, labels_of
+from datasets.sampled_gallery import sample_gallery
 from datasets.samplers import make_batch_sampler
 from datasets.transforms import TrainTransform
 from utils.images import read_image
@@ -53,6 +55,7 @@ def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSpl
         num_cameras=1 + max(record.camid for record in records),
         num_views=1 + max(record.viewid for record in records),
         corruptions=make_corruption_set(cfg, test_loaders.policy),
+        sample_gallery=partial(sample_gallery, splits.gallery, cfg.SEED) if splits.samples_gallery else None,
     )
 
 

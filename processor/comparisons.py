@@ -46,7 +46,9 @@ class _Results(_Record):
     protocols: dict[Word, _Protocol]
     dataset: Name = ""
     dataset_version: Name = ""
-    evaluation: Annotated[dict[Word, Word | dict[Word, int | float] | None], Field(max_length=20)] | None = None
+    evaluation: (
+        Annotated[dict[Word, Word | bool | int | dict[Word, int | float] | None], Field(max_length=20)] | None
+    ) = None
 
 
 def read_results(directory: str | Path) -> dict:

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,25 +62,33 @@ def make_rows(
 
 
 def format_evaluation(evaluation: dict) -> str:
-    """In words: "euclidean, AP step, CMC standard", and the re-ranking."""
+    """In words: "euclidean, AP step, CMC standard", and flip, query expansion and re-ranking where they are used."""
     words = f"{evaluation['metric']}, AP {evaluation['ap']}, CMC {evaluation['cmc']}"
+    if evaluation.get("flip"):
+        words += ", flip"
+    if neighbours := evaluation.get("query_expansion"):
+        words += f", query expansion {neighbours}"
     settings = evaluation["re_ranking"]
     return words if settings is None else f"{words}, re-ranked " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
 
-def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict) -> dict:
+def make_results(
+    rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict, unknown_keys: Sequence[str] = ()
+) -> dict:
     """The content of results.json, from the rows of results.csv; metrics are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
     dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
     corruption               what the corrupted sets sample from: "backend", "names", "severities"; "seen": those of the
                              names that CORRUPTION.TRAIN stands for
-    evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics
+    evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics; "flip" (TEST.FLIP) and
+                             "query_expansion" (its k) only where they are used
     protocols                by protocol: {"mAP", "mINP", "rank1", "rank5", "rank10": {"mean", "std"}, "repeats"}; std
                              is the sample standard deviation over the repeats, 0 for one repeat
     matrix                   with TEST.MATRIX only: "setting" (the protocol), "repeats", "severities", and "mAP",
                              "mINP", "rank1": by type, the mean over the repeats at each severity
     summary                  see make_summary
+    unknown_keys             keys of the configuration file that are not known and were left out, where there are any
     """
     random, cells = _split_off_cells(rows)
     content: dict[str, Any] = {
@@ -98,6 +107,8 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
     }
     if cells:
         content["matrix"] = _make_matrix(cells)
+    if unknown_keys:
+        content["unknown_keys"] = list(unknown_keys)
     return {**content, "summary": make_summary(rows, corruptions)}
 
 

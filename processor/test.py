@@ -12,7 +12,10 @@ from yacs.config import CfgNode
 
 from processor.attention import save_attention_maps
 from processor.comparisons import read_comparable, read_results
-from processor.evaluate import FeatureCache, evaluate_protocols, make_evaluation
+from processor.evaluate import FeatureCache, describe_evaluation, evaluate_protocols, make_evaluation
+from processor.feature_files import stored
+from processor.per_query import FILE as PER_QUERY
+from processor.per_query import write_per_query
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
 from processor.results import ResultFiles, make_results, make_rows
 from processor.tables import format_files, format_matrix, format_table
@@ -64,16 +67,24 @@ def do_test(
     if matrix and not any(protocol.is_clean for protocol in protocols):
         protocols = (Protocol("clean"), *protocols)
     files, cache = ResultFiles(output_dir), FeatureCache(model, data, device=device)
-    evaluation = make_evaluation(cfg, re_ranking=cfg.TEST.RE_RANKING)
-    described = evaluation.describe()
+    evaluation = make_evaluation(cfg)
+    described = describe_evaluation(cfg, evaluation)
 
-    def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
+    def evaluate(tested: tuple[Protocol, ...], repeats: int, *, cells: bool = False) -> list[dict]:
         metrics = evaluate_protocols(cache, tested, repeats, evaluation)
+        if not cells:
+            write_per_query(output_dir / PER_QUERY, metrics, data.splits.query, data.sample_gallery)
         name, version = data.splits.name, data.splits.version
         return make_rows(metrics, tested, dataset=name, dataset_version=version, seed=cfg.SEED, evaluation=described)
 
     def write(rows: list[dict]) -> dict:
-        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=described)
+        content = make_results(
+            rows,
+            weight=weight,
+            corruptions=data.corruptions,
+            evaluation=described,
+            unknown_keys=cfg.LEFT_OUT_KEYS,
+        )
         files.write(content, rows)
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
@@ -86,7 +97,7 @@ def do_test(
     logger.info("%s, mean ± standard deviation over the repeats:\n%s", title, table)
     _write_extras(cfg, cache, protocols, output_dir, weight=weight)
     if matrix:
-        content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
+        content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS, cells=True))
         report_matrix(content, data, output_dir / "corruption_matrix.png")
     logger.info("all in %s:\n%s", output_dir, format_files(output_dir))
     return content
@@ -98,15 +109,18 @@ def _write_extras(
     """Writes what cfg.TEST asks for beside the results: features, thresholds, ranked lists, attention maps."""
     test, data = cfg.TEST, cache.data
     if test.SAVE_FEATURES:
-        save_features(cache, protocols, output_dir / "features", weight=weight, seed=cfg.SEED)
+        directory = output_dir / "features"
+        save_features(cache, protocols, directory, weight=weight, seed=cfg.SEED, dtype=test.FEATURE_DTYPE)
     if test.THRESHOLDS:
         report_thresholds(cache, protocols, output_dir / "thresholds.csv", metric=test.METRIC)
     if test.RANKED_QUERIES:
         path = output_dir / "ranked_list.png"
-        plot_ranked_lists(cache, path, queries=spread_queries(data, test.RANKED_QUERIES), metric=test.METRIC)
+        queries = spread_queries(len(cache.indices("query", 0)), test.RANKED_QUERIES)
+        plot_ranked_lists(cache, path, queries=queries, metric=test.METRIC)
         logger.info("ranked lists: %s", path)
     if test.ATTENTION_QUERIES:
-        queries = spread_queries(data, test.ATTENTION_QUERIES)
+        images = cache.indices("query", 0)
+        queries = images[spread_queries(len(images), test.ATTENTION_QUERIES)].tolist()
         save_attention_maps(cache.model, data, output_dir / "attention.png", queries=queries, device=cache.device)
 
 
@@ -122,17 +136,24 @@ def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
 
 
 def save_features(
-    cache: FeatureCache, protocols: tuple[Protocol, ...], directory: Path, *, weight: str, seed: int
+    cache: FeatureCache,
+    protocols: tuple[Protocol, ...],
+    directory: Path,
+    *,
+    weight: str,
+    seed: int,
+    dtype: str = "float32",
 ) -> None:
     """Writes the features of every tested set, of the first repeat only: query_clean.npz and so on.
 
-    Each holds `features` (N, D) float32, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and `seed`.
+    Each holds `features` (N, D) of type `dtype`, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and
+    `seed`.
     """
     sides = {("query", p.query) for p in protocols} | {("gallery", p.gallery) for p in protocols}
     files: dict[Path, Callable[[Path], object]] = {}
     for split, condition in sorted(sides, key=str):
         found = cache.get(split, condition, 0)
-        arrays = {"features": found.features.numpy(), "pids": found.pids, "camids": found.camids}
+        arrays = {"features": stored(found.features, dtype), "pids": found.pids, "camids": found.camids}
         texts = {"paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed)}
         name = "clean" if condition.is_clean else "corrupted"
         files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays | texts)
@@ -147,7 +168,7 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def report_thresholds(cache: FeatureCache, protocols: tuple[Protocol, ...], path: Path, *, metric: str) -> None:
-    """Logs and writes, for the first repeat of every protocol, which distance means the same person."""
+    """Logs and writes, for the first repeat of every protocol, which distance means the same identity."""
     found = {
         protocol.name: verify(
             cache.get("query", protocol.query, 0), cache.get("gallery", protocol.gallery, 0), metric=metric
@@ -155,19 +176,19 @@ def report_thresholds(cache: FeatureCache, protocols: tuple[Protocol, ...], path
         for protocol in protocols
     }
     tables = "\n".join(f"{name}: {format_verification(result)}" for name, result in found.items())
-    logger.info("%s distance that means the same person, first repeat\n%s", metric, tables)
+    logger.info("%s distance that means the same identity, first repeat\n%s", metric, tables)
     write_text(path, make_threshold_csv(found, metric))
     logger.info("thresholds: %s", path)
 
 
-def spread_queries(data: DataBundle, num_queries: int) -> list[int]:
-    """Indices spread evenly over the query set, all of them where it has no more."""
-    return np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int)).tolist()
+def spread_queries(total: int, num_queries: int) -> list[int]:
+    """Indices spread evenly over a query set of `total` images, all of them where it has no more."""
+    return np.unique(np.linspace(0, total - 1, num_queries).round().astype(int)).tolist()
 
 
 def plot_ranked_lists(cache: FeatureCache, path: Path, *, queries: list[int], metric: str) -> None:
     """Plots the top-10 of some queries, clean and corrupted, without re-ranking."""
-    data, rows = cache.data, []
+    rows = []
     for index in queries:
         for condition in (Condition(), Condition("random")):
             query, gallery = cache.get("query", condition, 0), cache.get("gallery", condition, 0)
@@ -176,10 +197,10 @@ def plot_ranked_lists(cache: FeatureCache, path: Path, *, queries: list[int], me
             ranked = rank_gallery(distances, pid, camid, gallery.pids, gallery.camids)[:TOP_K]
             row = RankedRow(
                 title=f"pid {pid}, {'clean' if condition.is_clean else 'corrupted'}",
-                query=data.read_test_image("query", index, condition, 0),
-                gallery=[data.read_test_image("gallery", int(i), condition, 0) for i in ranked],
+                query=cache.read_image("query", index, condition, 0),
+                gallery=[cache.read_image("gallery", int(i), condition, 0) for i in ranked],
                 correct=[bool(gallery.pids[i] == pid) for i in ranked],
             )
             rows.append(row)
-    title = f"{printable(data.splits.title)}: queries and their top-{TOP_K}, {metric}, not re-ranked"
+    title = f"{printable(cache.data.splits.title)}: queries and their top-{TOP_K}, {metric}, not re-ranked"
     save_ranked_lists(path, rows, title=title)

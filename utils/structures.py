@@ -58,6 +58,8 @@ class DatasetSplits:
         has_cameras: whether cameras are known. Without them all camids are 0, and only the query's own file is left out
             of its gallery.
         has_distractors: whether pid 0 marks distractors (Market-1501) and is not an identity.
+        samples_gallery: whether `query` and `gallery` are all test images both, and every repeat of a test samples its
+            own gallery, one image of each identity, and has the others as queries (VehicleID).
         common_pids: whether a pid is the same identity in training and in testing.
         published: published counts by split; {} where there are none.
         published_cameras: published number of cameras; 0 where there is none.
@@ -71,6 +73,7 @@ class DatasetSplits:
     version: str = ""
     has_cameras: bool = True
     has_distractors: bool = False
+    samples_gallery: bool = False
     common_pids: bool = True
     published: dict[str, Counts] = field(default_factory=dict)
     published_cameras: int = 0
@@ -168,6 +171,8 @@ class DataBundle:
         num_classes: identities of the training set.
         num_cameras, num_views: of all splits.
         corruptions: what the corrupted protocols sample from.
+        sample_gallery: where `splits` samples its gallery: (repeat) -> (N,) bool, which of the N test images are the
+            gallery of that repeat; the others are its queries. None where query and gallery are fixed.
     """
 
     splits: DatasetSplits
@@ -178,6 +183,7 @@ class DataBundle:
     num_cameras: int
     num_views: int
     corruptions: CorruptionSet = CorruptionSet()
+    sample_gallery: Callable[[int], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +211,8 @@ class RetrievalMetrics:
         cmc: (max_rank,) float64; cmc[k - 1] is Rank-k.
         num_queries, num_valid_queries: queries, and those that have a match.
         repeats: the single results, where this is a mean over repeats.
+        per_query: (Q, 3) float64: average precision, inverse negative penalty and rank of the first match of every
+            query, zeros for a query without a match; None for a mean over repeats.
     """
 
     mAP: float
@@ -213,6 +221,7 @@ class RetrievalMetrics:
     num_queries: int
     num_valid_queries: int
     repeats: tuple[RetrievalMetrics, ...] = ()
+    per_query: np.ndarray | None = None
 
     def rank(self, k: int) -> float:
         """Rank-k; where the gallery has fewer than k entries, the last value of the curve."""
@@ -245,9 +254,9 @@ class ModelOutput(NamedTuple):
     features: torch.Tensor  # (N, D) after the neck
     logits: torch.Tensor | None  # (N, C)
     patch_tokens: torch.Tensor | None = None  # (N, P, D)
-    clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z
+    clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z: what is aligned
     clean_patch_tokens: torch.Tensor | None = None  # (B, P, D) the teacher's
-    corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~
+    corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~, likewise
     corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
     bridge: BridgeOutput | None = None
     local_embeddings: tuple[torch.Tensor, ...] = ()  # of the jigsaw patch module's parts, (N, D) each, before the necks

@@ -10,7 +10,20 @@ from yacs.config import CfgNode
 
 from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
 from datasets.decoding import find_unreadable, leave_out
-from datasets.readers import csv_list, cuhk03, folder, market1501, msmt17, synthetic
+from datasets.readers import (
+    csv_list,
+    cuhk03,
+    dukemtmc,
+    folder,
+    market1501,
+    market1501_500k,
+    msmt17,
+    occluded_duke,
+    occluded_reid,
+    synthetic,
+    vehicleid,
+    veri,
+)
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.validation import check_counts, check_matches, check_not_empty, count
 from utils.distributed import once_per_node
@@ -21,11 +34,19 @@ logger = logging.getLogger(__name__)
 
 Reader = Callable[[Any, Path, FileErrors], DatasetSplits]  # (cfg, DATASETS.ROOT_DIR, errors of single files)
 
-# DATASETS.NAMES -> reader. A new data set is a file with such a function, and a line here.
+# DATASETS.NAMES in lower case -> reader; a data set may have several names, as YAML files of the TransReID codebase
+# spell them. A new data set is a file with such a function, and a line here.
 READERS: dict[str, Reader] = {
     "market1501": market1501.read,
+    "market1501_500k": market1501_500k.read,
     "cuhk03": cuhk03.read,
     "msmt17": msmt17.read,
+    "dukemtmc": dukemtmc.read,
+    "occluded_duke": occluded_duke.read,
+    "occ_duke": occluded_duke.read,
+    "occluded_reid": occluded_reid.read,
+    "veri": veri.read,
+    "vehicleid": vehicleid.read,
     "folder": folder.read,
     "csv": csv_list.read,
     "synthetic": synthetic.read,
@@ -33,9 +54,12 @@ READERS: dict[str, Reader] = {
 
 
 def find_reader(name: str) -> Reader:
-    """The reader of the data set, or of a corrupted copy, that DATASETS.NAMES names; UserError for unknown names."""
-    if name in READERS:
-        return READERS[name]
+    """The reader of the data set, or of a corrupted copy, that DATASETS.NAMES names; UserError for unknown names.
+
+    Upper and lower case are the same: VehicleID, as the TransReID codebase writes it, is vehicleid.
+    """
+    if name.lower() in READERS:
+        return READERS[name.lower()]
     if original_of(name):
         return read_corrupted_copy
     copies = [f"{original}-C" for original in COPIED]

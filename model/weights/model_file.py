@@ -114,7 +114,10 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "MODEL.PART_TOKENS": ("True or False", _is_bool),
     "MODEL.MULTI_NECK": ("True or False", _is_bool),
     "MODEL.FEAT_FUSION": ("cat or mean", lambda value: value in ("cat", "mean")),
-    "MODEL.SEMANTIC_WEIGHT": ("a number from 0 to 1, or -1", _is_factor),
+    "MODEL.SEMANTIC_WEIGHT": (
+        "a number from 0 to 1, or -1",
+        lambda value: _is_factor(value) and (0 <= value <= 1 or value == -1),
+    ),
     "MODEL.LAST_STRIDE": ("1 or 2", _is_int(1, 2)),
     "MODEL.GEM_POOL": ("True or False", _is_bool),
     "MODEL.STEM_RELU": ("True or False", _is_bool),

@@ -8,6 +8,8 @@ from corruption import (
     CORRUPTIONS,
     FAMILIES,
     PROTOCOLS,
+    SURVEILLANCE,
+    UNSEEN,
     CorruptionPolicy,
     apply_condition,
     check,
@@ -29,6 +31,11 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (64, 40, 3), dtype=np.uint8)
 def test_resolve_names():
     assert resolve_names(["all"]) == CORRUPTIONS
     assert resolve_names(["rain", "noise", "gaussian_noise"]) == (*FAMILIES["noise"][:3], "speckle_noise", "rain")
+    assert resolve_names(["bar"]) == UNSEEN
+    assert resolve_names(["low_light", "sparkles", "all"]) == (*CORRUPTIONS, "sparkles", "low_light")
+    assert resolve_names(["surveillance"]) == SURVEILLANCE == ("low_light", "low_resolution")
+    with pytest.raises(UserError, match=r"unknown corruption or family 'concentric_sine_waves'; .*mean cocentric_sine"):
+        resolve_names(["concentric_sine_waves"])
     with pytest.raises(UserError, match=r"unknown corruption or family 'wether'; .*did you mean weather"):
         resolve_names(["wether"])
 
@@ -92,6 +99,24 @@ def test_seen_and_unseen_corruptions():
     found = make_corruption_set(cfg, make_test_policy(cfg))
     assert (found.seen, found.unseen) == (tuple(n for n in CORRUPTIONS if n in FAMILIES["noise"]), ("fog",))
     assert found.families == {"noise": found.seen, "weather": ("fog",)}
+
+
+def test_corruptions_beyond_the_20():
+    """They are selected by name or family alone; "unseen" remains the rest of the 20."""
+    cfg = load_cfg(opts=["CORRUPTION.TEST", "['bar', 'low_light']", "TEST.MATRIX", "corrupted_query"])
+    policy = make_test_policy(cfg)
+    assert policy.names == (*UNSEEN, "low_light")
+    assert make_train_policy(cfg).names == CORRUPTIONS
+    found = make_corruption_set(cfg, policy)
+    assert found.families == {"bar": UNSEEN, "surveillance": ("low_light",)}
+    assert (found.seen, found.unseen) == ((), policy.names)
+    assert [cell.name for cell in make_matrix(cfg)][-6:] == [
+        "corrupted_query/sparkles/5",
+        *(f"corrupted_query/low_light/{severity}" for severity in range(1, 6)),
+    ]
+    cfg = load_cfg(opts=["CORRUPTION.TRAIN", "['noise', 'bar']", "CORRUPTION.TEST", "['seen', 'unseen']"])
+    assert make_train_policy(cfg).names == (*(name for name in CORRUPTIONS if name in FAMILIES["noise"]), *UNSEEN)
+    assert make_test_policy(cfg).names == (*CORRUPTIONS, *UNSEEN)
 
 
 def test_the_matrix():

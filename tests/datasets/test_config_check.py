@@ -9,7 +9,7 @@ from utils.structures import DatasetSplits, ImageRecord
 
 
 def make_cfg(**changes):
-    """The defaults with keys changed past the checks of load_cfg, as DATASETS__NAMES="veri"."""
+    """The defaults with keys changed past the checks of load_cfg, as DATASETS__NAMES="veri-wild"."""
     cfg = load_cfg(opts=["DATASETS.ROOT_DIR", "/nowhere"]).clone()
     cfg.defrost()
     for name, value in changes.items():
@@ -18,7 +18,13 @@ def make_cfg(**changes):
     return cfg
 
 
-@pytest.mark.parametrize("name", ["market1501", "cuhk03", "msmt17", "synthetic", "folder", "csv", "market1501-C"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("market1501", "cuhk03", "msmt17", "synthetic", "folder", "csv", "market1501-C", "dukemtmc", "occluded_duke"),
+        *("occ_duke", "occluded_reid", "veri", "VehicleID", "vehicleid", "market1501_500k", "dukemtmc-C"),
+    ],
+)
 def test_known_names_are_fine_and_nothing_is_read(name):
     check(make_cfg(DATASETS__NAMES=name))
 
@@ -26,7 +32,7 @@ def test_known_names_are_fine_and_nothing_is_read(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"DATASETS__NAMES": "veri"}, "DATASETS.NAMES 'veri': unknown data set; known are market1501, "),
+        ({"DATASETS__NAMES": "veri-wild"}, "DATASETS.NAMES 'veri-wild': unknown data set; known are market1501, "),
         ({"SOLVER__IMS_PER_BATCH": 12}, r"IMS_PER_BATCH 12 = 1.5 identities x 8 images .*a multiple of 8"),
         ({"DATALOADER__NUM_INSTANCE": 1}, "DATALOADER.NUM_INSTANCE 1: the triplet loss .*expected at least 2"),
         ({"DATASETS__ON_BAD_IMAGE": "skip", "DATASETS__CHECK_IMAGES": False}, "ON_BAD_IMAGE skip: DATASETS.CHECK_IMAG"),
@@ -43,7 +49,7 @@ def test_without_triplets_a_batch_may_have_any_size():
 
 def test_all_errors_at_once():
     with pytest.raises(UserError, match=r"unknown data set(.|\n)*IMS_PER_BATCH 12"):
-        check(make_cfg(DATASETS__NAMES="veri", SOLVER__IMS_PER_BATCH=12))
+        check(make_cfg(DATASETS__NAMES="veri-wild", SOLVER__IMS_PER_BATCH=12))
 
 
 def test_groups_of_the_pattern():

@@ -22,6 +22,10 @@ DATASETS = {
     "Market": ("market1501",),
     "MSMT17": ("msmt17",),
     "CUHK03": ("cuhk03",),
+    "DukeMTMC": ("dukemtmc",),
+    "OCC_Duke": ("occluded_duke",),
+    "VeRi": ("veri",),
+    "VehicleID": ("vehicleid",),
     "Synthetic": ("synthetic",),
     "Own": ("folder", "csv"),
 }

@@ -166,7 +166,7 @@ def test_saved_features_and_thresholds(tmp_path, caplog):
     clean = next(row for row in points if row["protocol"] == "clean")
     assert (clean["point"], float(clean["equal_error_rate"])) == ("equal error rate", 0)
     assert (int(clean["num_genuine"]), int(clean["num_impostor"])) == (4 * 2, 4 * 6)
-    assert "euclidean distance that means the same person" in caplog.text
+    assert "euclidean distance that means the same identity" in caplog.text
 
 
 def test_a_comparison_that_cannot_be_read_is_an_error_before_the_test(tmp_path):

@@ -135,16 +135,11 @@ def _load_saved(handle: BinaryIO, path: Path) -> Any:
         return torch.load(handle, "cpu", weights_only=True)
 
 
-def _load_script(handle: BinaryIO, path: Path) -> dict[str, torch.Tensor]:
-    logger.info("checkpoint %s: a TorchScript archive: its parameters are read, its program is not run", path)
-    return read_torchscript(handle)
-
-
 _READERS: dict[str, Callable[[BinaryIO, Path], Any]] = {
     "zip": _load_saved,
     "legacy": _load_saved,
     "safetensors": lambda handle, path: load_file(path),
-    "torchscript": _load_script,
+    "torchscript": lambda handle, path: read_torchscript(handle),
 }
 
 

@@ -114,7 +114,8 @@ def match_pretrained(cfg: CfgNode, stage_cfgs: list) -> CfgNode:
     read = any("MODEL.PRETRAIN_PATH" in initial_weight_files(stage) for stage in stage_cfgs)
     if not read or is_hub_name(path) or not Path(path).is_file():  # check_stages reports a missing file
         return cfg
-    file, kind = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY), FILE_KINDS[kind_of(cfg)]
+    file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY, quiet=True)
+    kind = FILE_KINDS[kind_of(cfg)]
     backbone = backbone_of(file.state) or file.state
     if kind_in_file(backbone) is not kind:  # load_pretrained reports it
         return cfg
@@ -155,7 +156,7 @@ def check_stages(stage_cfgs: list) -> None:
             elif key == "CFAT.BRIDGE.WEIGHT":
                 _bridge_state(path, released=cfg.CFAT.FINE.RELEASED)
             else:
-                file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+                file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY, quiet=True)
                 if key != "MODEL.PRETRAIN_PATH":
                     check_initial_weights(cfg, file)
         trained.add(stage_checkpoint(cfg))

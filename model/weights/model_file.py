@@ -46,20 +46,23 @@ class ModelFile:
     left_out: tuple[str, ...] = ()
 
 
-def read_model_file(path: str | Path, *, entry: str = "", names: Collection[str] = ()) -> ModelFile:
+def read_model_file(
+    path: str | Path, *, entry: str = "", names: Collection[str] = (), quiet: bool = False
+) -> ModelFile:
     """Reads the model in a checkpoint file; a log line says which one where the file has several.
 
     Args:
         path: file of torch.save or safetensors.
         entry: MODEL.CHECKPOINT_ENTRY; see `find_model`.
         names: of the backbone that takes the weights; () for none. A file that has them keeps its own names.
+        quiet: no log line: the file is read to check it, and will be read again.
 
     Raises:
         UserError: the file cannot be read, holds no tensors, or keeps a configuration that makes no sense.
     """
     content = load_checkpoint(path)
     state, note = find_model(content, path, entry=entry, names=names)
-    if note:
+    if note and not quiet:
         logger.info("checkpoint %s: %s", path, note)
     state, left_out = named_for(state, names)
     return ModelFile(str(path), state, stored_config(content, path), left_out)

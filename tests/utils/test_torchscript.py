@@ -1,6 +1,5 @@
 """TorchScript archives: the same tensors as torch.jit.load gives, and nothing of the program runs."""
 
-import logging
 import zipfile
 
 import pytest
@@ -42,17 +41,15 @@ def archive(request, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_the_tensors_of_torch_jit(dtype, archive, caplog):
+def test_the_tensors_of_torch_jit(dtype, archive):
     script = torch.jit.load(archive, map_location="cpu").to(dtype)
     torch.jit.save(script, archive)
     expected = torch.jit.load(archive, map_location="cpu").state_dict()
-    with caplog.at_level(logging.INFO):
-        found = load_checkpoint(archive)
+    found = load_checkpoint(archive)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
         assert (found[name].dtype, found[name].stride()) == (value.dtype, value.stride()), name
-    assert "its parameters are read, its program is not run" in caplog.text
 
 
 def test_nothing_of_the_program_is_unpacked(archive):

@@ -333,7 +333,7 @@ def test_the_names_of_the_model_find_it_where_nothing_else_does(own, prefix):
     """encoder. is part of the names of some models, not a prefix."""
     names = {own, "norm.weight", "norm.bias"}
     state = {name: torch.ones(1) for name in names}
-    content = {"state_dict": below(prefix, state) if prefix else state, "norm.weight": torch.zeros(1)}
+    content = {"state_dict": below(prefix, state) if prefix else dict(state), "norm.weight": torch.zeros(1)}
     content["state_dict"]["decoder_norm.bias"] = torch.ones(1)
     found, note = find_model(content, "a.pth", names=names)
     assert found == state

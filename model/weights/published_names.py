@@ -2,7 +2,8 @@
 
 SOLIDER's Swin has its own names here; parameters that no feature of it uses are left out. Swin files of Microsoft
 (https://github.com/microsoft/Swin-Transformer) and of timm are turned into it. Image encoders of CLIP
-(https://github.com/openai/CLIP) and CLIP-ReID get timm's names; their text towers and prompts are left out.
+(https://github.com/openai/CLIP) and CLIP-ReID get timm's names; their text towers and prompts are left out. The
+blocks of DINOv2's training files lie in chunks, which are taken out; its other names are turned into timm's by timm.
 """
 
 import re
@@ -41,6 +42,9 @@ _CLIP_NAMES = (
 )
 _CLIP_SIDE = "cv_embed"
 _TEXTS = ("prompt_learner.", "text_encoder.")
+# blocks.CHUNK.N. of DINOv2 (https://github.com/facebookresearch/dinov2, dinov2/models/vision_transformer.py): N counts
+# through all chunks.
+_CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")
 _DOWNSAMPLE = re.compile(r"^layers\.(\d)\.downsample\.")
 
 
@@ -105,6 +109,16 @@ def _merged_by_channel(value: torch.Tensor) -> torch.Tensor:
     return neighbours.flatten(-3, -2).transpose(-1, -2).flatten(-2)  # (..., C 4)
 
 
+def _has_chunks(state: State) -> bool:
+    blocks = [name for name in state if name.startswith("blocks.")]
+    return "cls_token" in state and bool(blocks) and all(map(_CHUNK.match, blocks))
+
+
+def _without_chunks(state: State) -> tuple[State, tuple[str, ...]]:
+    made = {_CHUNK.sub("blocks.", name): value for name, value in state.items()}
+    return made if len(made) == len(state) else state, ()  # two blocks of one number: the loader names them
+
+
 def _is_clip(state: State) -> bool:
     return "visual.class_embedding" in state
 
@@ -152,4 +166,5 @@ _TRANSLATIONS: tuple[tuple[Callable[[State], bool], Callable[[State], tuple[Stat
     (_is_microsoft_swin, _from_microsoft_swin),
     (_is_clip, _from_clip),
     (_is_clip_reid, _from_clip_reid),
+    (_has_chunks, _without_chunks),
 )

@@ -26,10 +26,10 @@ REID = re.compile(r"(base|image_encoder)\.")
 BACKBONE = re.compile(r"cls_token$|layer1\.0\.|patch_embed\.|stem\.|conv_stem\.|downsample_layers\.0\.|visual\.")
 BRIDGE = re.compile(r"encoder\.mu\.weight$")
 IMAGE_TOWER = "visual."
-# What training adds to a re-identification model: prompts and text encoder (CLIP-ReID); to a backbone: decoder and mask
-# token (MAE, HAP, DINOv2), masked_embed (iBOT), heads (DINO, PASS, BYOL).
+# What training adds to a re-identification model: prompts and text encoder (CLIP-ReID); to a backbone: decoder (MAE,
+# HAP), masked_embed (iBOT), heads (DINO, PASS, BYOL). timm tells DINOv2's files by their mask_token, which stays.
 REID_EXTRAS = re.compile(r"(prompt_learner|text_encoder)\.")
-EXTRAS = re.compile(r"decoder_|mask_token$|masked_embed$|(projector|predictor)\.|head\.mlp|(head\.)?last_layer")
+EXTRAS = re.compile(r"decoder_|masked_embed$|(projector|predictor)\.|head\.mlp|(head\.)?last_layer")
 _AVERAGED = re.compile(r"(?i)(^|[._])(ema|swa|teacher|momentum|encoder_k|target|averaged?|avg)([._]|$)")
 _STUDENT = re.compile(r"(^|\.)student(\.|$)")
 MAX_DEPTH = 8

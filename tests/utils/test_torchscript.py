@@ -8,6 +8,8 @@ from torch import nn
 
 from utils.checkpoints import load_checkpoint
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
 
 class Tower(nn.Module):
     """Parameters, buffers, shared and transposed tensors, and attributes that are none."""

@@ -6,6 +6,8 @@ paths, pids, camids     (Q,) the queries
 <protocol>/first        (repeats, Q) int32 rank of the first match, from 1; 0 without a match
 """
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -73,7 +75,7 @@ def read_average_precision(directory: str | Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name.removesuffix("/ap"): _mean(arrays[name]) for name in arrays.files if name.endswith("/ap")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); test again to write it") from error
 
 

@@ -26,6 +26,7 @@ from utils.stage_identity import (
     make_identity,
     settings_of_stage,
 )
+from utils.stages import STAGES
 
 CPU = torch.device("cpu")
 TINY = {

@@ -154,7 +154,7 @@ def test_a_configuration_of_others_tells_no_pooling(trained, tmp_path, caplog):
 )
 def test_a_file_of_each_codebase_means_its_own_pooling(tmp_path, lines, pool):
     (tmp_path / "a.yml").write_text(lines)
-    assert pool == load_cfg(str(tmp_path / "a.yml")).MODEL.STEM_POOL
+    assert load_cfg(str(tmp_path / "a.yml")).MODEL.STEM_POOL == pool
 
 
 @pytest.mark.parametrize(("name", "relu"), [("resnet50", False), ("resnet50_ibn_a", True)])

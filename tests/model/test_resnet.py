@@ -154,14 +154,14 @@ def test_a_configuration_of_others_tells_no_pooling(trained, tmp_path, caplog):
 )
 def test_a_file_of_each_codebase_means_its_own_pooling(tmp_path, lines, pool):
     (tmp_path / "a.yml").write_text(lines)
-    assert load_cfg(str(tmp_path / "a.yml")).MODEL.STEM_POOL == pool
+    assert pool == load_cfg(str(tmp_path / "a.yml")).MODEL.STEM_POOL
 
 
 @pytest.mark.parametrize(("name", "relu"), [("resnet50", False), ("resnet50_ibn_a", True)])
 def test_a_file_of_bot_means_its_own_stem(tmp_path, name, relu):
     (tmp_path / "a.yml").write_text(f"SOLVER: {{WARMUP_METHOD: linear, WARMUP_ITERS: 10}}\nMODEL: {{NAME: {name}}}")
     model = load_cfg(str(tmp_path / "a.yml")).MODEL
-    assert (model.STEM_POOL, model.STEM_RELU) == (3, relu)
+    assert (3, relu) == (model.STEM_POOL, model.STEM_RELU)
 
 
 class TestIbn:

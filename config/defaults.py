@@ -335,8 +335,8 @@ _C.TEST.METRIC = key("euclidean", one_of("euclidean", "cosine"))
 _C.TEST.AP = key("step", one_of("step", "trapezoid"))
 # CMC: standard, or single_gallery_shot, CUHK03's classic protocol (one random image of every gallery identity).
 _C.TEST.CMC = key("standard", one_of("standard", "single_gallery_shot"))
-# k-reciprocal re-ranking. K1 20 and K2 6 are the paper's for Market-1501, which BoT, PASS and CLIP-ReID share; a file
-# of the TransReID codebase means K1 50 and K2 15, as in its code.
+# k-reciprocal re-ranking. K1 20 and K2 6 are the paper's for Market-1501, which BoT, TransReID-SSL, PASS and SOLIDER
+# share; files of TransReID, PersonViT and CLIP-ReID mean K1 50 and K2 15, as in their code.
 _C.TEST.RE_RANKING = False
 _C.TEST.RE_RANKING_K1 = key(20, at_least(1))
 _C.TEST.RE_RANKING_K2 = key(6, at_least(1))

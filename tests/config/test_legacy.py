@@ -265,7 +265,7 @@ def test_the_command_line_knows_the_keys_without_the_codebase_defaults(opts, exp
 @pytest.mark.parametrize(
     ("key", "value", "error"),
     [
-        ("MODEL.NECK", "no", "found 'no', expected 'bnneck': bnneck is the neck that is built"),
+        ("MODEL.NECK", "no", "found 'no', expected 'bnneck': a ResNet without its neck is not built here"),
         ("MODEL.PRETRAIN_CHOICE", "vilt", "found 'vilt', expected 'no' or 'self' or 'finetune' or 'imagenet': MODEL."),
         ("INPUT.MEAN_FEAT", "True", "found 'True', expected False: that option of CIL-ReID is not built here"),
         ("MODEL.LINEAR_BLOCK", "True", "found 'True', expected False: that option of CIL-ReID is not built here"),

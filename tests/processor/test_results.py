@@ -92,6 +92,14 @@ def test_the_summary_follows_from_the_rows(tmp_path):
     assert content["corruption"] == {"backend": "fast", "names": list(NAMES), "severities": [1, 3], "seen": ["fog"]}
 
 
+def test_unknown_keys_of_the_configuration_are_named_where_there_are_any():
+    with_keys = make_results(
+        matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION, unknown_keys=["MODEL.NEW"]
+    )
+    without = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
+    assert with_keys == without | {"unknown_keys": ["MODEL.NEW"]}
+
+
 def test_a_summary_without_clean_has_no_drop():
     rows = [row for row in matrix_rows() if row["protocol"] == "corrupted_gallery"]
     summary = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)["summary"]

@@ -124,7 +124,7 @@ def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
 def save_features(
     cache: FeatureCache, protocols: tuple[Protocol, ...], directory: Path, *, weight: str, seed: int
 ) -> None:
-    """Writes the features of every tested set, of the first repeat only: query_clean.npz and so on.
+    """Writes the features of every tested set, of the first repeat only: query_clean.npz, gallery_corrupted.npz, ...
 
     Each holds `features` (N, D) float32, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and `seed`.
     """
@@ -134,7 +134,7 @@ def save_features(
         found = cache.get(split, condition, 0)
         arrays = {"features": found.features.numpy(), "pids": found.pids, "camids": found.camids}
         texts = {"paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed)}
-        name = "clean" if condition.is_clean else "corrupted"
+        name = "corrupted" if condition.corruption == "random" else condition.corruption
         files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays | texts)
     make_output_dir(directory)
     write_files(files)

@@ -1,6 +1,5 @@
 """Features and metrics under every protocol."""
 
-import itertools
 import dataclasses
 import math
 import os

@@ -319,8 +319,9 @@ _C.TEST.FLIP = False
 _C.TEST.QUERY_EXPANSION = key(0, at_least(0))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
-# Test protocols.
-_C.TEST.PROTOCOLS = key(["clean", *_SIDES], some_of(("clean", *_SIDES)))
+# Test protocols; also unseen: query and gallery corrupted by the types of ImageNet-C-bar, which CORRUPTION.TRAIN must
+# leave out, at CORRUPTION.SEVERITIES.
+_C.TEST.PROTOCOLS = key(["clean", *_SIDES], some_of(("clean", *_SIDES, "unseen")))
 # Repeats of the corrupted protocols, each with its own corruptions; results are mean and standard deviation over them.
 _C.TEST.REPEATS = key(10, at_least(1))
 # Corruption matrix, every type of CORRUPTION.TEST at every severity on its own: "" (off) or what is corrupted:
@@ -362,8 +363,9 @@ _C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
 
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = Section()
-# Corruption types of training and of the corrupted test protocols: "all", or names and families (noise, blur, weather,
-# digital), e.g. ["noise", "rain"]. TEST also accepts "seen", the types of TRAIN, and "unseen", the rest of the 20.
+# Corruption types of training and of the corrupted test protocols: "all", the 20 of the benchmark, or names and
+# families (noise, blur, weather, digital; beyond the 20: bar, surveillance), e.g. ["noise", "rain"]. TEST also accepts
+# "seen", the types of TRAIN, and "unseen", the rest of the 20.
 _C.CORRUPTION.TRAIN = key(["all"], each_once("all, or one or more corruptions and families, each once", bool))
 _C.CORRUPTION.TEST = key(
     ["all"], each_once("all, or one or more corruptions and families, seen and unseen, each once", bool)

@@ -118,11 +118,12 @@ class FeatureCache:
         return replace(found, camids=np.array([numbers[files[path]] for path in found.paths]))
 
     def drop(self, *, needed: set[Condition]) -> None:
-        """Frees corrupted features except those of `needed` conditions and of the first random repeat, which ranked
-        lists show."""
-        first = (Condition("random"), 0)
+        """Frees corrupted features except those of `needed` conditions and of the first sampled repeat, which ranked
+        lists show and files hold."""
         self.kept = {
-            key: value for key, value in self.kept.items() if key[1].is_clean or key[1] in needed or key[1:] == first
+            (split, condition, repeat): features
+            for (split, condition, repeat), features in self.kept.items()
+            if condition.is_clean or condition in needed or (condition.is_sampled and repeat == 0)
         }
 
 
@@ -171,7 +172,7 @@ def evaluate_protocols(
     memory.
 
     Args:
-        cache: features by condition; afterwards it still holds the clean ones and those of the first random repeat.
+        cache: features by condition; afterwards it still holds the clean ones and those of the first sampled repeat.
         protocols: conditions of query and gallery.
         repeats: of the corrupted protocols; clean is evaluated once, unless every repeat samples its gallery.
         evaluation: metric, conventions and re-ranking.

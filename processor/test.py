@@ -144,7 +144,7 @@ def save_features(
     seed: int,
     dtype: str = "float32",
 ) -> None:
-    """Writes the features of every tested set, of the first repeat only: query_clean.npz and so on.
+    """Writes the features of every tested set, of the first repeat only: query_clean.npz, gallery_corrupted.npz, ...
 
     Each holds `features` (N, D) of type `dtype`, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and
     `seed`.
@@ -155,7 +155,7 @@ def save_features(
         found = cache.get(split, condition, 0)
         arrays = {"features": stored(found.features, dtype), "pids": found.pids, "camids": found.camids}
         texts = {"paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed)}
-        name = "clean" if condition.is_clean else "corrupted"
+        name = "corrupted" if condition.corruption == "random" else condition.corruption
         files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays | texts)
     make_output_dir(directory)
     write_files(files)

@@ -89,7 +89,8 @@ class Condition:
     """The corruption of a set of test images.
 
     Attributes:
-        corruption: "clean", one of the 20 names, or "random": each image samples one of the configured names.
+        corruption: "clean"; the name of a corruption; "random": each image samples one of the configured names; or
+            "unseen": each image samples one of ImageNet-C-bar.
         severity: 1 to 5, or 0: each image samples one of the configured severities.
     """
 
@@ -100,14 +101,19 @@ class Condition:
     def is_clean(self) -> bool:
         return self.corruption == "clean"
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether each image samples its own corruption."""
+        return self.corruption in ("random", "unseen")
+
 
 @dataclass(frozen=True)
 class Protocol:
     """A test protocol: the conditions of the query set and of the gallery set.
 
     Attributes:
-        name: "clean", "corrupted", "corrupted_query" or "corrupted_gallery". A cell of the corruption matrix adds the
-            corruption and the severity, "corrupted/fog/3".
+        name: "clean", "corrupted", "corrupted_query", "corrupted_gallery" or "unseen". A cell of the corruption matrix
+            adds the corruption and the severity, "corrupted/fog/3".
         query, gallery: conditions.
     """
 
@@ -140,6 +146,7 @@ class CorruptionSet:
         severities: 1 to 5.
         families: family -> those of `names` in it; families without any are left out.
         seen: those of `names` that CORRUPTION.TRAIN of this configuration (not of the checkpoint) includes.
+        protocol_unseen: corruptions of the protocol `unseen`; () where it is not tested.
     """
 
     backend: str = ""
@@ -147,6 +154,7 @@ class CorruptionSet:
     severities: tuple[int, ...] = ()
     families: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seen: tuple[str, ...] = ()
+    protocol_unseen: tuple[str, ...] = ()
 
     @property
     def unseen(self) -> tuple[str, ...]:

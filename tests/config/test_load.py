@@ -339,7 +339,11 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("DATASETS.FOLDER.PATTERN", "(?P<person>.*)", r"named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\d+)_.*"),
         ("DATASETS.FOLDER.PATTERN", "(?P<pid>", r"named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\d+)_.*"),
         ("SOLVER.IMS_PER_BATCH", "0", "found '0', expected a number of at least 1"),
-        ("TEST.PROTOCOLS", "[]", "one or more of clean, corrupted, corrupted_query, corrupted_gallery, each once"),
+        (
+            "TEST.PROTOCOLS",
+            "[]",
+            "one or more of clean, corrupted, corrupted_query, corrupted_gallery, unseen, each once",
+        ),
         ("TEST.PROTOCOLS", "[clean, corupted]", "each once; did you mean corrupted?"),
         ("TEST.PROTOCOLS", "[clean, clean]", "each once"),
         ("TEST.MATRIX", "clean", 'expected one of "", corrupted, corrupted_query, corrupted_gallery'),

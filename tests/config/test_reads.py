@@ -129,6 +129,11 @@ def test_keys_with_a_purpose_or_a_reader_are_keys():
         ),
         ([*CLEAN, "CORRUPTION.TRAIN", "noise", "CORRUPTION.TEST", "unseen"], []),
         (
+            [*CLEAN, "TEST.PROTOCOLS", "[clean, unseen]", "CORRUPTION.TEST", "noise", "CORRUPTION.SEVERITIES", "[1]"],
+            ["CORRUPTION.TEST"],
+        ),
+        ([*CLEAN, "TEST.PROTOCOLS", "[unseen]", "CORRUPTION.TRAIN", "noise", "TEST.REPEATS", "2"], []),
+        (
             [*CLEAN, "CFAT.COARSE.WEIGHT", "0.5", "CFAT.FINE.NOISE", "0.1", "CFAT.BRIDGE.MAX_EPOCHS", "3"],
             ["CFAT.BRIDGE.MAX_EPOCHS", "CFAT.COARSE.WEIGHT", "CFAT.FINE.NOISE"],
         ),

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,25 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
     if cells:
         content["matrix"] = _make_matrix(cells)
     return {**content, "summary": make_summary(rows, corruptions)}
+
+
+def join_results(results: Sequence[dict]) -> dict:
+    """The content of results.json for several data sets.
+
+    weight, seed    what was tested
+    datasets        data set, as DATASETS.TEST or NAMES has it -> its results, as `make_results` returns them
+    """
+    first = results[0]
+    return {
+        "weight": first["weight"],
+        "seed": first["seed"],
+        "datasets": {content["dataset"]: content for content in results},
+    }
+
+
+def results_by_set(content: dict) -> dict[str, dict]:
+    """The results of each data set in a results.json, which has one or several: data set -> its results."""
+    return content["datasets"] if "datasets" in content else {content.get("dataset", ""): content}
 
 
 def make_summary(rows: list[dict], corruptions: CorruptionSet) -> dict:

@@ -1,6 +1,7 @@
 """A whole test: metrics, result files, tables and figures."""
 
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from processor.attention import save_attention_maps
 from processor.comparisons import read_comparable, read_results
 from processor.evaluate import FeatureCache, evaluate_protocols, make_evaluation
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
-from processor.results import ResultFiles, make_results, make_rows
+from processor.results import ResultFiles, join_results, make_results, make_rows, results_by_set
 from processor.tables import format_files, format_matrix, format_table
 from utils.escaping import printable
 from utils.files import make_output_dir, write_files, write_text
@@ -51,9 +52,11 @@ def do_test(
     """Tests `model` and writes results.json and results.csv.
 
     With TEST.RANKED_QUERIES it also writes ranked_list.png, with TEST.ATTENTION_QUERIES attention.png, with a matrix
-    corruption_matrix.png. The results of the protocols are on disk before the matrix begins.
+    corruption_matrix.png; of several test sets, each into a directory of the set's name. The results of the protocols
+    are on disk before the matrix begins.
 
     Args:
+        data: its `test_sets` are tested.
         weight: the checkpoint of the model, for the record.
         matrix: cells of the corruption matrix; clean, which they are compared with, is then tested in any case.
 
@@ -63,33 +66,64 @@ def do_test(
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
         protocols = (Protocol("clean"), *protocols)
-    files, cache = ResultFiles(output_dir), FeatureCache(model, data, device=device)
+    files = ResultFiles(output_dir)
+    rows: dict[str, list[dict]] = {}  # of results.csv, by data set
     evaluation = make_evaluation(cfg, re_ranking=cfg.TEST.RE_RANKING)
     described = evaluation.describe()
+    compared = read_comparable(cfg.TEST.COMPARE, tested=[one.splits for one in data.test_sets], evaluation=described)
+    directories = set_directories(output_dir, data)
 
-    def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
-        metrics = evaluate_protocols(cache, tested, repeats, evaluation)
-        name, version = data.splits.name, data.splits.version
-        return make_rows(metrics, tested, dataset=name, dataset_version=version, seed=cfg.SEED, evaluation=described)
+    def evaluate(cache: FeatureCache, tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
+        metrics, splits = evaluate_protocols(cache, tested, repeats, evaluation), cache.data.splits
+        return make_rows(
+            metrics,
+            tested,
+            dataset=splits.name,
+            dataset_version=splits.version,
+            seed=cfg.SEED,
+            evaluation=described,
+        )
 
-    def write(rows: list[dict]) -> dict:
-        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=described)
-        files.write(content, rows)
+    def write() -> dict:
+        results = [
+            make_results(own, weight=weight, corruptions=data.corruptions, evaluation=described)
+            for own in rows.values()
+        ]
+        content = join_results(results) if data.tests else results[0]
+        files.write(content, [row for own in rows.values() for row in own])
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
 
-    compared = read_comparable(cfg.TEST.COMPARE, splits=data.splits, evaluation=described)
-    rows = evaluate(protocols, cfg.TEST.REPEATS)
-    content = write(rows)
-    title = f"{weight} on {data.splits.title}, {'re-ranked, ' if cfg.TEST.RE_RANKING else ''}percent"
-    table = format_table({str(output_dir): content, **compared})
-    logger.info("%s, mean ± standard deviation over the repeats:\n%s", title, table)
-    _write_extras(cfg, cache, protocols, output_dir, weight=weight)
-    if matrix:
-        content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
-        report_matrix(content, data, output_dir / "corruption_matrix.png")
-    logger.info("all in %s:\n%s", output_dir, format_files(output_dir))
+    for one, directory in zip(data.test_sets, directories, strict=True):
+        name, cache = one.splits.name, FeatureCache(model, one, device=device)
+        rows[name] = evaluate(cache, protocols, cfg.TEST.REPEATS)
+        content = write()
+        own = results_by_set(content)[name]
+        _log_table({str(output_dir): own, **({} if data.tests else compared)}, cfg, f"{weight} on {one.splits.title}")
+        _write_extras(cfg, cache, protocols, directory, weight=weight)
+        if matrix:
+            rows[name] += evaluate(cache, matrix, cfg.TEST.MATRIX_REPEATS)
+            content = write()
+            report_matrix(results_by_set(content)[name], one, directory / "corruption_matrix.png")
+    if data.tests:
+        _log_table({str(output_dir): content, **compared}, cfg, f"{weight} on {len(rows)} data sets")
+    found = "\n".join(filter(None, map(format_files, dict.fromkeys([output_dir, *directories]))))
+    logger.info("all in %s:\n%s", output_dir, found)
     return content
+
+
+def set_directories(output_dir: Path, data: DataBundle) -> list[Path]:
+    """Where the figures, features and thresholds of each test set go: `output_dir`, or of several a directory each."""
+    if not data.tests:
+        return [output_dir]
+    names = [re.sub(r"[^\w.-]+", "_", one.splits.name) for one in data.tests]
+    unique = [f"{name}_{number}" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)]
+    return [output_dir / name for name in unique]
+
+
+def _log_table(contents: dict[str, dict], cfg: CfgNode, tested: str) -> None:
+    title = f"{tested}, {'re-ranked, ' if cfg.TEST.RE_RANKING else ''}percent"
+    logger.info("%s, mean ± standard deviation over the repeats:\n%s", title, format_table(contents))
 
 
 def _write_extras(

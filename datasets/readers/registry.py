@@ -1,7 +1,10 @@
-"""The readers by name, and the way from cfg.DATASETS to a checked data set."""
+"""The readers by name, and the way from a name to a checked data set."""
 
 import logging
+import os
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,49 +35,60 @@ READERS: dict[str, Reader] = {
 }
 
 
-def find_reader(name: str) -> Reader:
-    """The reader of the data set, or of a corrupted copy, that DATASETS.NAMES names; UserError for unknown names."""
+def find_reader(given: str) -> Reader:
+    """The reader of a data set, or of a corrupted copy, for NAME or NAME:DIRECTORY; UserError for unknown names."""
+    name = given.partition(":")[0]
     if name in READERS:
         return READERS[name]
     if original_of(name):
-        return read_corrupted_copy
+        return partial(read_corrupted_copy, name=name)
     copies = [f"{original}-C" for original in COPIED]
+    if re.fullmatch(r"\w+( *[,+ ] *\w+)+", given):
+        several = f"; several are a list: {re.findall('[^,+ ]+', given)}"
+    else:
+        several = did_you_mean(name, [*READERS, *copies])
     raise UserError(
-        f"DATASETS.NAMES {name!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
-        f"{', '.join(copies)} (or another suffix){did_you_mean(name, [*READERS, *copies])}"
+        f"DATASETS.NAMES {given!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
+        f"{', '.join(copies)} (or another suffix){several}"
     )
 
 
-def read_unchecked(cfg: CfgNode, errors: FileErrors) -> DatasetSplits:
-    """Reads the data set that cfg.DATASETS names from its file names and lists; no image is opened.
+def read_unchecked(cfg: CfgNode, given: str, errors: FileErrors) -> DatasetSplits:
+    """Reads a data set from its file names and lists; no image is opened.
+
+    Args:
+        cfg: configuration.
+        given: NAME, or NAME:DIRECTORY for a data set below DATASETS.ROOT_DIR/DIRECTORY.
+        errors: of single files.
 
     Raises:
         UserError: an unknown name, or data that are missing or must not be read.
     """
-    name = cfg.DATASETS.NAMES
+    directory = given.partition(":")[2]
+    root = Path(cfg.DATASETS.ROOT_DIR, os.path.expanduser(directory))
     try:
-        return find_reader(name)(cfg, Path(cfg.DATASETS.ROOT_DIR), errors)
+        splits = find_reader(given)(cfg, root, errors)
     except PermissionError as error:
         raise UserError(
-            f"DATASETS.NAMES {name}: {error.filename} cannot be read ({error.strerror}); change its permissions, or "
+            f"DATASETS.NAMES {given}: {error.filename} cannot be read ({error.strerror}); change its permissions, or "
             "those of the directories above it"
         ) from error
+    return replace(splits, name=given) if directory else splits
 
 
-def read_dataset(cfg: CfgNode, *, with_train: bool = True) -> DatasetSplits:
-    """Reads the data set that cfg.DATASETS names, and checks counts, matches and images as the keys there say.
+def read_one(cfg: CfgNode, given: str, needed: tuple[str, ...]) -> DatasetSplits:
+    """Reads a data set, and checks counts, matches and images as the keys of cfg.DATASETS say.
 
     Args:
-        cfg: configuration.
-        with_train: the training set must not be empty, and its images are checked too.
+        cfg, given: as of `read_unchecked`.
+        needed: splits that must not be empty, and whose images are checked.
 
     Raises:
         UserError: an unknown name, or an error of the data on disk.
     """
     errors = FileErrors()
-    splits = read_unchecked(cfg, errors)
+    splits = read_unchecked(cfg, given, errors)
     errors.raise_if_errors(cfg.DATASETS.ON_BAD_IMAGE)
-    needed = SPLIT_NAMES if with_train else SPLIT_NAMES[1:]
     check_not_empty(splits, needed)
     check_counts(splits, refuse=cfg.DATASETS.CHECK_COUNTS and not errors.messages)  # left out files change counts
     if cfg.DATASETS.CHECK_IMAGES:
@@ -85,9 +99,10 @@ def read_dataset(cfg: CfgNode, *, with_train: bool = True) -> DatasetSplits:
         errors.raise_if_errors(cfg.DATASETS.ON_BAD_IMAGE)
         if unreadable:  # a sampled split depends on which images can be read
             logger.info("reading %s again, without what is left out", splits.title)
-            splits = leave_out(read_unchecked(cfg, FileErrors(unreadable.keys())), unreadable)
+            splits = leave_out(read_unchecked(cfg, given, FileErrors(unreadable.keys())), unreadable)
             check_not_empty(splits, needed)
-    check_matches(splits)
+    if "query" in needed:
+        check_matches(splits)
     counts = "; ".join(f"{split} {count(splits, split).describe()}" for split in SPLIT_NAMES)
     logger.info("%s in %s: %s", splits.title, splits.root, counts)
     return splits

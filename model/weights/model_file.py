@@ -10,11 +10,14 @@ from typing import Any
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.structures import SetNumbers
 from utils.yaml_reader import NotYamlError, load_yaml
 
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**14
+MAX_SIDES = 2**20  # cameras or viewpoints
+SET_NUMBERS = ("num_cameras", "num_views")
 # Files of this project that are older than a key were trained with this value of it.
 VALUES_BEFORE_KEY = {"MODEL.STEM_POOL": 3}
 
@@ -27,11 +30,13 @@ class ModelFile:
         path: the file, for messages.
         state: the model's state dict.
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
+        sets: the data sets that it was trained on, in the order of their cameras; () where it does not tell.
     """
 
     path: str
     state: State
     config: dict[str, Any]
+    sets: tuple[SetNumbers, ...] = ()
 
 
 def read_model_file(path: str | Path, *, entry: str = "") -> ModelFile:
@@ -48,7 +53,7 @@ def read_model_file(path: str | Path, *, entry: str = "") -> ModelFile:
     state, note = find_model(content, path, entry=entry)
     if note:
         logger.info("checkpoint %s: %s", path, note)
-    return ModelFile(str(path), state, stored_config(content, path))
+    return ModelFile(str(path), state, stored_config(content, path), stored_sets(content, path))
 
 
 def _is_int(low: int, high: int) -> Callable[[Any], bool]:
@@ -127,6 +132,41 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
         logger.warning("%s; the values of this run's configuration are used instead", found)
         return {key: value for key, value in values.items() if key not in errors}
     return VALUES_BEFORE_KEY | values if ours else values
+
+
+def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
+    """Reads which data sets a checkpoint of this project was trained on.
+
+    Files from before several data sets could be named have one name.
+
+    Raises:
+        UserError: the file is of this project, and the entry is not as it writes it.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or "stage" not in meta:
+        return ()
+    rows = meta.get("datasets")
+    if rows is None and isinstance(meta.get("dataset"), str):
+        rows = [{"name": meta["dataset"], **{name: meta.get(name) for name in SET_NUMBERS}}]
+        if not all(map(_is_set, rows)):
+            return ()
+    if rows is None:
+        return ()
+    if not isinstance(rows, list) or not rows or not all(map(_is_set, rows)):
+        raise UserError(
+            f"checkpoint {path}: its entry datasets is {str(rows)[:200]}, expected the name and the numbers of cameras "
+            "and viewpoints of every training set; the file is damaged or was changed, fetch it anew"
+        )
+    return tuple(SetNumbers(row["name"], *(row[name] for name in SET_NUMBERS)) for row in rows)
+
+
+def _is_set(row: Any) -> bool:
+    is_count = _is_int(1, MAX_SIDES)
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and all(is_count(row.get(name)) for name in SET_NUMBERS)
+    )
 
 
 def _value_of(node: Any, key: str) -> Any:

@@ -6,7 +6,7 @@ from functools import partial
 from yacs.config import CfgNode
 
 from datasets.readers.folder import compile_pattern
-from datasets.readers.registry import find_reader
+from datasets.readers.registry import find_reader, reader_name
 from datasets.readers.validation import labels_of
 from datasets.samplers import check_balance, check_batch_size, make_batch_sampler
 from datasets.several_sets import set_of_images
@@ -26,12 +26,11 @@ def check(cfg: CfgNode, splits: DatasetSplits | None = None) -> None:
         UserError: names every key that is wrong, one per line.
     """
     given = (*cfg.DATASETS.NAMES, *cfg.DATASETS.TEST)
-    bases = {name.partition(":")[0] for name in given}
     checks: list[Callable[[], object]] = [
         *(partial(find_reader, name) for name in given),
         lambda: _check_batch(cfg),
         lambda: _check_bad_images(cfg),
-        lambda: "folder" in bases and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),
+        lambda: "folder" in map(reader_name, given) and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),
         lambda: splits and make_batch_sampler(cfg, labels_of(splits), cfg.SEED, set_of_images(splits)),
     ]
     errors = []

@@ -16,7 +16,7 @@ class Found(NamedTuple):
 def find_sides(name: str, sets: Iterable[SetNumbers]) -> Found | None:
     """Finds the data set `name` among several, or the one that it is a corrupted copy of; None where it is not there.
 
-    A copy, market1501-C, has the cameras of its original, market1501.
+    A copy, market1501-C, has the cameras of its original, market1501, wherever that lies.
     """
     first_camera = first_view = 0
     found = {}
@@ -26,5 +26,5 @@ def find_sides(name: str, sets: Iterable[SetNumbers]) -> Found | None:
     if name in found:
         return found[name]
     original, hyphen, _ = name.partition(":")[0].partition("-")
-    copied = (one for other, one in found.items() if other.partition(":")[0] == original)
-    return next(copied, None) if hyphen else None
+    copied = [one for other, one in found.items() if other.partition(":")[0] == original]
+    return copied[0] if hyphen and len(copied) == 1 else None

@@ -35,9 +35,14 @@ READERS: dict[str, Reader] = {
 }
 
 
+def reader_name(given: str) -> str:
+    """The NAME of NAME:DIRECTORY."""
+    return given.partition(":")[0]
+
+
 def find_reader(given: str) -> Reader:
     """The reader of a data set, or of a corrupted copy, for NAME or NAME:DIRECTORY; UserError for unknown names."""
-    name = given.partition(":")[0]
+    name = reader_name(given)
     if name in READERS:
         return READERS[name]
     if original_of(name):
@@ -66,6 +71,8 @@ def read_unchecked(cfg: CfgNode, given: str, errors: FileErrors) -> DatasetSplit
     """
     directory = given.partition(":")[2]
     root = Path(cfg.DATASETS.ROOT_DIR, os.path.expanduser(directory))
+    if reader_name(given) == "folder" and given not in cfg.DATASETS.NAMES:
+        cfg = folder.for_tests(cfg, root)
     try:
         splits = find_reader(given)(cfg, root, errors)
     except PermissionError as error:

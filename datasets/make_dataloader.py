@@ -11,9 +11,10 @@ from datasets.corrupted_copy import original_of
 from datasets.decoding import cached
 from datasets.image_dataset import TrainImages
 from datasets.loaders import Reader, make_loader, make_test_loaders
+from datasets.readers.registry import read_dataset
 from datasets.readers.validation import count_sides, labels_of
 from datasets.samplers import make_batch_sampler
-from datasets.several_sets import parts_of, read_dataset, set_of_images
+from datasets.several_sets import parts_of, set_of_images
 from datasets.transforms import TrainTransform
 from utils.images import read_image
 from utils.seeds import derive_seed

@@ -1,9 +1,9 @@
-"""The readers by name, and the way from a name to a checked data set."""
+"""The readers by name, and the way from cfg.DATASETS to checked data sets."""
 
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,15 @@ from datasets.decoding import find_unreadable, leave_out
 from datasets.readers import csv_list, cuhk03, folder, market1501, msmt17, synthetic
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.validation import check_counts, check_matches, check_not_empty, count
+from datasets.several_sets import join, parts_of
 from utils.distributed import once_per_node
 from utils.errors import UserError, did_you_mean
+from utils.side_numbers import find_sides
 from utils.structures import SPLIT_NAMES, DatasetSplits
 
 logger = logging.getLogger(__name__)
+
+TRAIN, TESTED = SPLIT_NAMES[:1], SPLIT_NAMES[1:]
 
 Reader = Callable[[Any, Path, FileErrors], DatasetSplits]  # (cfg, DATASETS.ROOT_DIR, errors of single files)
 
@@ -113,3 +117,43 @@ def read_one(cfg: CfgNode, given: str, needed: tuple[str, ...]) -> DatasetSplits
     counts = "; ".join(f"{split} {count(splits, split).describe()}" for split in SPLIT_NAMES)
     logger.info("%s in %s: %s", splits.title, splits.root, counts)
     return splits
+
+
+def read_dataset(cfg: CfgNode, *, with_train: bool = True) -> DatasetSplits:
+    """Reads the data sets that cfg.DATASETS names, and checks counts, matches and images as the keys there say.
+
+    Args:
+        cfg: configuration.
+        with_train: read the training sets too; they must not be empty, and their images are checked.
+
+    Returns:
+        The training set, with the test sets as `tests`; a data set that is both is itself, without `tests`.
+
+    Raises:
+        UserError: an unknown name, or an error of the data on disk.
+    """
+    names = list(cfg.DATASETS.NAMES) if with_train else []
+    tests = list(cfg.DATASETS.TEST or cfg.DATASETS.NAMES)
+    needed = {name: (TRAIN if name in names else ()) + (TESTED if name in tests else ()) for name in [*names, *tests]}
+    found = {name: read_one(cfg, name, splits) for name, splits in needed.items()}
+    for name in tests:
+        is_training = not cfg.DATASETS.TEST or name in cfg.DATASETS.NAMES
+        found[name] = replace(found[name], is_training=is_training)
+    tested = [found[name] for name in tests]
+    if not with_train:
+        return tested[0] if len(tested) == 1 else DatasetSplits((), (), (), name="+".join(tests), tests=tuple(tested))
+    train = found[names[0]] if len(names) == 1 else join([found[name] for name in names])
+    if tests == names and len(names) == 1:
+        return train
+    _log_unknown_sides(train, tested)
+    return replace(train, tests=tuple(tested))
+
+
+def _log_unknown_sides(train: DatasetSplits, tested: Sequence[DatasetSplits]) -> None:
+    parts = parts_of(train)
+    if unknown := [splits.title for splits in tested if find_sides(splits.name, parts) is None]:
+        logger.info(
+            "%s: no training set; with MODEL.SIE_CAMERA or SIE_VIEW, every image there gets the mean of the model's "
+            "side vectors",
+            ", ".join(unknown),
+        )

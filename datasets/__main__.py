@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check(config_file: str | None, opts: list[str], *, fast: bool, deep: "DeepCheck | None" = None) -> int:
-    """Prints a report on each data set of a configuration, and on several together; returns 1 where there is an error."""
+    """Prints a report on each data set, and on several together; returns 1 where there is an error."""
     from config import load_cfg
     from datasets.readers.file_errors import FileErrors
     from datasets.readers.registry import read_unchecked

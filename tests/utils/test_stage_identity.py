@@ -57,6 +57,7 @@ CASES = {
         "SOLVER.EMA_DECAY",
         "0.9",
     ],
+    "sets": ["DATASETS.NAMES", "[market1501, 'market1501:.']", "DATALOADER.BALANCE", "sets"],
 }
 # Read while a stage is built and trained, and of no influence on its weights: HARMLESS below proves it.
 NO_WEIGHTS = {

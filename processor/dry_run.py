@@ -67,7 +67,7 @@ def do_dry_run(
     for tested, split, condition in itertools.product(data.test_sets, SPLIT_NAMES[1:], conditions):
         batches = itertools.islice(tested.test_loader(split, condition, 0), BATCHES)
         features = extract_features(model, batches, device=device, title=split, sides=tested.sides).features
-        where = f"{tested.splits.title}, {split}" if data.tests else split
+        where = f"{tested.splits.title}, {split}" if len(data.test_sets) > 1 else split
         logger.info("%s: testing %s, %s: features %s", name, where, condition.corruption, tuple(features.shape))
 
 

@@ -71,7 +71,7 @@ def do_test(
     evaluation = make_evaluation(cfg, re_ranking=cfg.TEST.RE_RANKING)
     described = evaluation.describe()
     compared = read_comparable(cfg.TEST.COMPARE, tested=[one.splits for one in data.test_sets], evaluation=described)
-    directories = set_directories(output_dir, data)
+    several, directories = len(data.test_sets) > 1, set_directories(output_dir, data)
 
     def evaluate(cache: FeatureCache, tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
         metrics, splits = evaluate_protocols(cache, tested, repeats, evaluation), cache.data.splits
@@ -89,7 +89,7 @@ def do_test(
             make_results(own, weight=weight, corruptions=data.corruptions, evaluation=described)
             for own in rows.values()
         ]
-        content = join_results(results) if data.tests else results[0]
+        content = join_results(results) if several else results[0]
         files.write(content, [row for own in rows.values() for row in own])
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
@@ -99,13 +99,13 @@ def do_test(
         rows[name] = evaluate(cache, protocols, cfg.TEST.REPEATS)
         content = write()
         own = results_by_set(content)[name]
-        _log_table({str(output_dir): own, **({} if data.tests else compared)}, cfg, f"{weight} on {one.splits.title}")
+        _log_table({str(output_dir): own, **({} if several else compared)}, cfg, f"{weight} on {one.splits.title}")
         _write_extras(cfg, cache, protocols, directory, weight=weight)
         if matrix:
             rows[name] += evaluate(cache, matrix, cfg.TEST.MATRIX_REPEATS)
             content = write()
             report_matrix(results_by_set(content)[name], one, directory / "corruption_matrix.png")
-    if data.tests:
+    if several:
         _log_table({str(output_dir): content, **compared}, cfg, f"{weight} on {len(rows)} data sets")
     found = "\n".join(filter(None, map(format_files, dict.fromkeys([output_dir, *directories]))))
     logger.info("all in %s:\n%s", output_dir, found)
@@ -114,9 +114,9 @@ def do_test(
 
 def set_directories(output_dir: Path, data: DataBundle) -> list[Path]:
     """Where the figures, features and thresholds of each test set go: `output_dir`, or of several a directory each."""
-    if not data.tests:
+    names = [re.sub(r"[^\w.-]+", "_", one.splits.name) for one in data.test_sets]
+    if len(names) == 1:
         return [output_dir]
-    names = [re.sub(r"[^\w.-]+", "_", one.splits.name) for one in data.tests]
     unique = [f"{name}_{number}" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)]
     return [output_dir / name for name in unique]
 

@@ -252,7 +252,7 @@ class StageTrainer:
             found = do_inference(
                 self.tested, data, self.protocols, device=self.device, repeats=1, evaluation=evaluation
             )
-            ending = f"/{data.splits.name}" if self.data.tests else ""
+            ending = f"/{data.splits.name}" if len(self.data.test_sets) > 1 else ""
             results |= {f"{protocol}{ending}": metrics for protocol, metrics in found.items()}
             mean_aps.append(found.get("corrupted", next(iter(found.values()))).mAP)
         self.log.evaluation(results)

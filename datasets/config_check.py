@@ -27,7 +27,8 @@ def check(cfg: CfgNode, splits: DatasetSplits | None = None) -> None:
     """
     given = (*cfg.DATASETS.NAMES, *cfg.DATASETS.TEST)
     checks: list[Callable[[], object]] = [
-        *(partial(find_reader, name) for name in given),
+        *(partial(find_reader, name) for name in cfg.DATASETS.NAMES),
+        *(partial(find_reader, name, "DATASETS.TEST") for name in cfg.DATASETS.TEST),
         lambda: _check_batch(cfg),
         lambda: _check_bad_images(cfg),
         lambda: "folder" in map(reader_name, given) and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),

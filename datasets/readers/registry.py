@@ -44,8 +44,13 @@ def reader_name(given: str) -> str:
     return given.partition(":")[0]
 
 
-def find_reader(given: str) -> Reader:
-    """The reader of a data set, or of a corrupted copy, for NAME or NAME:DIRECTORY; UserError for unknown names."""
+def find_reader(given: str, key: str = "DATASETS.NAMES") -> Reader:
+    """The reader of a data set, or of a corrupted copy, for NAME or NAME:DIRECTORY; UserError for unknown names.
+
+    Args:
+        given: NAME or NAME:DIRECTORY.
+        key: that gives it, for the message.
+    """
     name = reader_name(given)
     if name in READERS:
         return READERS[name]
@@ -57,7 +62,7 @@ def find_reader(given: str) -> Reader:
     else:
         several = did_you_mean(name, [*READERS, *copies])
     raise UserError(
-        f"DATASETS.NAMES {given!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
+        f"{key} {given!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
         f"{', '.join(copies)} (or another suffix){several}"
     )
 
@@ -75,13 +80,14 @@ def read_unchecked(cfg: CfgNode, given: str, errors: FileErrors) -> DatasetSplit
     """
     directory = given.partition(":")[2]
     root = Path(cfg.DATASETS.ROOT_DIR, os.path.expanduser(directory))
-    if reader_name(given) == "folder" and given not in cfg.DATASETS.NAMES:
+    key = "DATASETS.NAMES" if given in cfg.DATASETS.NAMES else "DATASETS.TEST"
+    if reader_name(given) == "folder" and key == "DATASETS.TEST":
         cfg = folder.for_tests(cfg, root)
     try:
-        splits = find_reader(given)(cfg, root, errors)
+        splits = find_reader(given, key)(cfg, root, errors)
     except PermissionError as error:
         raise UserError(
-            f"DATASETS.NAMES {given}: {error.filename} cannot be read ({error.strerror}); change its permissions, or "
+            f"{key} {given}: {error.filename} cannot be read ({error.strerror}); change its permissions, or "
             "those of the directories above it"
         ) from error
     return replace(splits, name=given) if directory else splits

@@ -28,7 +28,10 @@ def test_known_names_are_fine_and_nothing_is_read(name):
     ("changes", "message"),
     [
         ({"DATASETS__NAMES": ["tracks"]}, "DATASETS.NAMES 'tracks': unknown data set; known are market1501, "),
-        ({"DATASETS__TEST": ["cuhk03", "tracks:a"]}, "'tracks:a': unknown data set; known are market1501, "),
+        (
+            {"DATASETS__TEST": ["cuhk03", "tracks:a"]},
+            "DATASETS.TEST 'tracks:a': unknown data set; known are market1501, ",
+        ),
         ({"DATASETS__NAMES": ["cuhk03,msmt17"]}, r"unknown data set.*; several are a list: \['cuhk03', 'msmt17'\]"),
         (
             {"DATASETS__NAMES": ["cuhk03", "csv", "folder"], "DATALOADER__BALANCE": "sets"},

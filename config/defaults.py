@@ -169,11 +169,14 @@ _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = Section()
-# market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid, veri, vehicleid
-# (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
-# (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
-_C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
-# Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
+# Training sets, one or several: market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid,
+# veri, vehicleid (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted
+# copy (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
+# NAME:DIRECTORY reads a set below ROOT_DIR/DIRECTORY, e.g. folder:photos. docs/several-sets.md
+_C.DATASETS.NAMES = path(["market1501"], each_once("one or more data sets, each once", bool))
+# Test sets; []: those of NAMES.
+_C.DATASETS.TEST = path([], each_once("data sets, each once", bool, optional=True))
+# Directory that contains the data sets' own directories; for folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)
 # Refuse a data set whose counts (images, identities, cameras) are not the published ones; False only warns (subsets).
 _C.DATASETS.CHECK_COUNTS = True
@@ -230,6 +233,9 @@ _C.DATALOADER.CACHE = key("none", one_of("none", "ram"))
 _C.DATALOADER.SAMPLER = key("softmax_triplet", one_of("softmax_triplet", "softmax"))
 # Images of each identity in a batch.
 _C.DATALOADER.NUM_INSTANCE = key(8, at_least(1))
+# Batches of several training sets: identities (sampled from all sets alike, so a large set has more of them; SAMPLER
+# softmax: images) or sets (the same number of identities, or images, of every set; small sets are repeated).
+_C.DATALOADER.BALANCE = key("identities", one_of("identities", "sets"))
 
 # ---------------------------------------------------------------- SOLVER
 _C.SOLVER = Section()

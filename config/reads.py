@@ -6,6 +6,7 @@ experiment has it there. NEEDS adds conditions to some of these keys, has the co
 warning what a key is for. A key in neither table is always read.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -92,7 +93,13 @@ def _needs_pretrained(values: Values) -> bool:
 
 
 def _is_dataset(*names: str) -> Condition:
-    return lambda values: values["DATASETS.NAMES"].split("-")[0].lower() in names
+    """Whether a training or test set is one of `names`, or a corrupted copy of one."""
+
+    def is_one(values: Values) -> bool:
+        given = (*values["DATASETS.NAMES"], *values["DATASETS.TEST"])
+        return any(re.split("[-:]", name)[0].lower() in names for name in given)
+
+    return is_one
 
 
 def _is_trained(stage: str) -> Condition:
@@ -178,6 +185,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "DATASETS.SPLIT", "SEED TRAIN_SHARE", "it is for DATASETS.NAMES folder and csv", _is_dataset("folder", "csv")
     ),
     **_needs("DATALOADER", "NUM_INSTANCE", "it is for DATALOADER.SAMPLER softmax_triplet"),
+    **_needs("DATALOADER", "BALANCE", "it is for several DATASETS.NAMES"),
     **_needs("SOLVER", "MAX_EPOCHS", _OWN.format("MAX_EPOCHS"), _lacks_own("MAX_EPOCHS")),
     **_needs("SOLVER", "BASE_LR", _OWN.format("BASE_LR"), _lacks_own("BASE_LR")),
     **_needs(

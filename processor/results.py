@@ -114,6 +114,25 @@ def make_results(
     return {**content, "summary": make_summary(rows, corruptions)}
 
 
+def join_results(results: Sequence[dict]) -> dict:
+    """The content of results.json for several data sets.
+
+    weight, seed    what was tested
+    datasets        data set, as DATASETS.TEST or NAMES has it -> its results, as `make_results` returns them
+    """
+    first = results[0]
+    return {
+        "weight": first["weight"],
+        "seed": first["seed"],
+        "datasets": {content["dataset"]: content for content in results},
+    }
+
+
+def results_by_set(content: dict) -> dict[str, dict]:
+    """The results of each data set in a results.json, which has one or several: data set -> its results."""
+    return content["datasets"] if "datasets" in content else {content.get("dataset", ""): content}
+
+
 def make_summary(rows: list[dict], corruptions: CorruptionSet) -> dict:
     """The summary of a test, each entry {"mAP", "mINP", "rank1"}.
 

@@ -65,6 +65,7 @@ CASES = {
         "SOLVER.EMA_DECAY",
         "0.9",
     ],
+    "sets": ["DATASETS.NAMES", "[market1501, 'market1501:.']", "DATALOADER.BALANCE", "sets"],
 }
 # Configurations of relatives' structures, for the table alone.
 OF_RELATIVES = [

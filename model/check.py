@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from model.clip_sizes import CLIP_SIZES
 from model.kinds import CLIP, RESNET, SWIN, VIT, kind_of
 from model.pooling import GROUP
-from model.vit_sizes import grid_of, vit_size
+from model.vit_sizes import CLIP_SIZES, grid_of, vit_size
 from utils.errors import UserError
 
 

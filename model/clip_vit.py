@@ -13,11 +13,11 @@ import torch
 from timm.layers import QuickGELU
 from torch import nn
 
-from model.clip_sizes import ClipSize
 from model.heads import Head
 from model.kinds import CLIP
 from model.reid import Embedded, TransformerReID
 from model.vit import TransReIDViT
+from model.vit_sizes import ClipSize
 
 EPS = 1e-5  # of CLIP's LayerNorms
 

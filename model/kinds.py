@@ -9,8 +9,8 @@ from typing import Final
 
 from yacs.config import CfgNode
 
-from model.clip_sizes import CLIP_SIZES
 from model.swin_sizes import SWIN_SIZES
+from model.vit_sizes import CLIP_SIZES
 
 VIT: Final = "vit"
 RESNET: Final = "resnet"
@@ -23,7 +23,8 @@ NAMES = ("transformer", "timm", *RESNETS)
 
 def kind_of(cfg: CfgNode) -> str:
     """The kind of backbone that a configuration asks for."""
-    return kind_of_names(cfg.MODEL.NAME, cfg.MODEL.TRANSFORMER_TYPE)
+    name = cfg.MODEL.NAME
+    return kind_of_names(name, "" if name in RESNETS else cfg.MODEL.TRANSFORMER_TYPE)
 
 
 def kind_of_names(name: str, transformer_type: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from yacs.config import CfgNode
 
 from model.check import check_architecture
-from model.clip_sizes import CLIP_SIZES
 from model.clip_vit import ClipReID, ClipViT
 from model.jigsaw import JigsawReID, JigsawSettings
 from model.kinds import CLIP, RESNET, SWIN, VIT, kind_of
@@ -18,7 +17,7 @@ from model.resnet import ResNetReID, ResNetTrunk
 from model.swin import Swin, SwinReID
 from model.swin_sizes import SWIN_SIZES
 from model.vit import TransReIDViT
-from model.vit_sizes import vit_size
+from model.vit_sizes import CLIP_SIZES, vit_size
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +66,7 @@ def make_reid(
         "mean": tuple(cfg.INPUT.PIXEL_MEAN),
         "std": tuple(cfg.INPUT.PIXEL_STD),
         "test_feature": _test_feature(cfg),
+        "flip": cfg.TEST.FLIP,
         "feat_norm": cfg.TEST.FEAT_NORM,
         "train_view": train_view,
         "cosine_classifier": cfg.MODEL.ID_LOSS_TYPE != "softmax",

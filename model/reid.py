@@ -90,6 +90,7 @@ class ReIDModel(nn.Module, ABC):
         num_classes: identities of the training set; 0 builds no classifier.
         mean, std: of pixels in [0, 1], per channel.
         test_feature: "patch_mean", "class_token" (the embedding) or "neck" (after the neck).
+        flip: the test feature is the mean of those of the image and of its mirror image, before `feat_norm`.
         feat_norm: divide the test feature by its Euclidean norm.
         train_view: key of the batch that the training forward reads, "images" or "corrupted".
         cosine_classifier: logits are cosines.
@@ -117,6 +118,7 @@ class ReIDModel(nn.Module, ABC):
         mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
         std: tuple[float, float, float] = (0.229, 0.224, 0.225),
         test_feature: str = "patch_mean",
+        flip: bool = False,
         feat_norm: bool = True,
         train_view: str = "images",
         cosine_classifier: bool = False,
@@ -126,7 +128,8 @@ class ReIDModel(nn.Module, ABC):
         super().__init__()
         if test_feature not in TEST_FEATURES:
             raise ValueError(f"test_feature {test_feature!r}: expected one of {', '.join(TEST_FEATURES)}")
-        self.test_feature, self.feat_norm, self.train_view = test_feature, feat_norm, train_view
+        self.test_feature, self.flip, self.feat_norm = test_feature, flip, feat_norm
+        self.train_view = train_view
         self.normalize = Normalize(mean, std)
         self.base = base
         self.fcneck = make_reduction(self.base.embed_dim, feat_dim) if feat_dim else None
@@ -218,15 +221,20 @@ class ReIDModel(nn.Module, ABC):
         Returns:
             (N, D), or with parts (N, (1 + parts) D): the parts' features follow, divided by their number (TransReID).
         """
+        feature = self._feature(images, camids, viewids)
+        if self.flip:  # the mean before normalisation, as fast-reid's inference_on_dataset
+            feature = (feature + self._feature(images.flip(dims=(3,)), camids, viewids)) / 2
+        return F.normalize(feature, dim=1) if self.feat_norm else feature
+
+    def _feature(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> torch.Tensor:
+        """The test feature of each image alone, before any normalisation."""
         output = self.encode(images, camids, viewids)
         if self.test_feature == "patch_mean":
             assert output.patch_tokens is not None
-            feature = output.patch_tokens.mean(dim=1)
-        elif self.test_feature == "class_token":
-            feature = _with_parts(output.embedding, output.local_embeddings)
-        else:
-            feature = _with_parts(output.features, output.local_features)
-        return F.normalize(feature, dim=1) if self.feat_norm else feature
+            return output.patch_tokens.mean(dim=1)
+        if self.test_feature == "class_token":
+            return _with_parts(output.embedding, output.local_embeddings)
+        return _with_parts(output.features, output.local_features)
 
     def neck_of_foreign(self, embedding: torch.Tensor) -> torch.Tensor:
         """The neck on features (N, D) of another source than the backbone; the running statistics do not change."""

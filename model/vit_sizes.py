@@ -1,4 +1,4 @@
-"""Sizes of vision transformers: by the names of the TransReID codebase, and by those of timm's models."""
+"""Sizes of vision transformers: by the names of the TransReID codebase and CLIP-ReID, and by those of timm's models."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,6 +10,7 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from model.swin_sizes import SWIN_SIZES
 from utils.errors import UserError, did_you_mean
 
 
@@ -39,6 +40,17 @@ VIT_SIZES = {
     "vit_tiny_patch16_128_TransReID": ViTSize(192, 6, 6),
 }
 
+
+@dataclass(frozen=True)
+class ClipSize:
+    """An image encoder of CLIP: a vision transformer, and the width of the space that images share with texts."""
+
+    vit: ViTSize
+    proj_dim: int
+
+
+CLIP_SIZES = {"ViT-B-16": ClipSize(ViTSize(768, 12, 12), 512)}  # by the names of CLIP-ReID's code
+
 # The name of two sizes: in TransReID-SSL, PASS, SOLIDER-REID and PersonViT it means timm's small ViT.
 NAMESAKES = {"vit_small_patch16_224_TransReID": "vit_small_patch16_224"}
 # A stem of convolutions in a state dict (model/patch_embed.py), and by how much it reduces an image.
@@ -60,9 +72,10 @@ def vit_size(name: str) -> ViTSize:
     if name in VIT_SIZES:
         return VIT_SIZES[name]
     if not timm.is_model(name):
-        known = [*VIT_SIZES, *timm.list_models(module="vision_transformer")]
+        own = [*VIT_SIZES, *SWIN_SIZES, *CLIP_SIZES]
+        known = [*own, *timm.list_models(module="vision_transformer")]
         raise UserError(
-            f"MODEL.TRANSFORMER_TYPE {name!r}: no such backbone; known are {', '.join(VIT_SIZES)} and timm's vision "
+            f"MODEL.TRANSFORMER_TYPE {name!r}: no such backbone; known are {', '.join(own)} and timm's vision "
             f"transformers{did_you_mean(name, known, count=3, cutoff=0.5)}"
         )
     return _timm_size(name)

@@ -4,8 +4,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from model.clip_sizes import CLIP_SIZES
-from model.vit_sizes import size_of_state
+from model.vit_sizes import CLIP_SIZES, size_of_state
 from model.weights.file_kind import FileKind
 from model.weights.model_file import ModelFile
 from model.weights.state_dicts import State

@@ -2,7 +2,8 @@
 
 SOLIDER's Swin has its own names here; parameters that no feature of it uses are left out. Swin files of Microsoft
 (https://github.com/microsoft/Swin-Transformer) and of timm are turned into it. Image encoders of CLIP
-(https://github.com/openai/CLIP) and CLIP-ReID get timm's names; their text towers and prompts are left out.
+(https://github.com/openai/CLIP) and CLIP-ReID get timm's names; their text towers and prompts are left out. The
+blocks of DINOv2's training files lie in chunks, which are taken out; its other names are turned into timm's by timm.
 """
 
 import re
@@ -40,6 +41,10 @@ _CLIP_NAMES = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
 _CLIP_SIDE = "cv_embed"
+_TEXTS = ("prompt_learner.", "text_encoder.")
+# blocks.CHUNK.N. of DINOv2 (https://github.com/facebookresearch/dinov2, dinov2/models/vision_transformer.py): N counts
+# through all chunks.
+_CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")
 _DOWNSAMPLE = re.compile(r"^layers\.(\d)\.downsample\.")
 
 
@@ -98,10 +103,20 @@ def _renamed(name: str, names: tuple[tuple[str, str], ...]) -> str:
 def _merged_by_channel(value: torch.Tensor) -> torch.Tensor:
     """Reorders the 4 C numbers of the last dimension: from neighbour by neighbour, down the columns, to channel by
     channel, along the rows."""
-    if not value.ndim or value.shape[-1] % 4:
-        return value  # of a broken file; the loader names it
+    if not any(_has_dims(value, count) for count in (1, 2)) or value.shape[-1] % 4:
+        return value
     neighbours = value.unflatten(-1, (2, 2, -1)).transpose(-2, -3)  # (..., row, column, C)
     return neighbours.flatten(-3, -2).transpose(-1, -2).flatten(-2)  # (..., C 4)
+
+
+def _has_chunks(state: State) -> bool:
+    blocks = [name for name in state if name.startswith("blocks.")]
+    return "cls_token" in state and bool(blocks) and all(map(_CHUNK.match, blocks))
+
+
+def _without_chunks(state: State) -> tuple[State, tuple[str, ...]]:
+    made = {_CHUNK.sub("blocks.", name): value for name, value in state.items()}
+    return made if len(made) == len(state) else state, ()  # two blocks of one number: the loader names them
 
 
 def _is_clip(state: State) -> bool:
@@ -120,11 +135,11 @@ def _from_clip(state: State) -> tuple[State, tuple[str, ...]]:
 def _from_clip_reid(state: State) -> tuple[State, tuple[str, ...]]:
     """A re-identification model of CLIP-ReID."""
     made, others = _encoder_names(state, "image_encoder.", "base.")
-    heads = {name: state[name] for name in others if name.startswith(("bottleneck", "classifier"))}
-    if _CLIP_SIDE in state:
-        side = state[_CLIP_SIDE]
-        heads["base.sie_embed"] = side[:, None] if side.ndim == 2 else side  # (R, D) -> (R, 1, D)
-    return {**made, **heads}, tuple(name for name in others if name not in heads and name != _CLIP_SIDE)
+    heads = {name: state[name] for name in others if not name.startswith(_TEXTS)}
+    if _CLIP_SIDE in heads:
+        side = heads.pop(_CLIP_SIDE)
+        made["base.sie_embed"] = side[:, None] if _has_dims(side, 2) else side  # (R, D) -> (R, 1, D)
+    return {**made, **heads}, tuple(name for name in others if name.startswith(_TEXTS))
 
 
 def _encoder_names(state: State, prefix: str, new_prefix: str) -> tuple[State, tuple[str, ...]]:
@@ -133,12 +148,17 @@ def _encoder_names(state: State, prefix: str, new_prefix: str) -> tuple[State, t
     for name, value in state.items():
         if name.startswith(prefix):
             own = _renamed(name.removeprefix(prefix), _CLIP_NAMES)
-            if own == "cls_token":
-                value = value.reshape(1, 1, -1)  # (D,)
-            elif own == "pos_embed" and value.ndim == 2:
+            if own == "cls_token" and _has_dims(value, 1):
+                value = value[None, None]  # (D,) -> (1, 1, D)
+            elif own == "pos_embed" and _has_dims(value, 2):
                 value = value[None]  # (1 + P, D) -> (1, 1 + P, D)
             made[new_prefix + own] = value
     return made, tuple(name for name in state if not name.startswith(prefix))
+
+
+def _has_dims(value: torch.Tensor, count: int) -> bool:
+    """Whether a tensor has the form of a published file; one of another stays as it is, and the loader names it."""
+    return value.ndim == count and value.layout == torch.strided
 
 
 _TRANSLATIONS: tuple[tuple[Callable[[State], bool], Callable[[State], tuple[State, tuple[str, ...]]]], ...] = (
@@ -146,4 +166,5 @@ _TRANSLATIONS: tuple[tuple[Callable[[State], bool], Callable[[State], tuple[Stat
     (_is_microsoft_swin, _from_microsoft_swin),
     (_is_clip, _from_clip),
     (_is_clip_reid, _from_clip_reid),
+    (_has_chunks, _without_chunks),
 )

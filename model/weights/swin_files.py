@@ -16,6 +16,7 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+KEYS = ("MODEL.TRANSFORMER_TYPE", "MODEL.SEMANTIC_WEIGHT", "MODEL.REDUCE_FEAT_DIM")
 TABLE = "attn.w_msa.relative_position_bias_table"
 SEMANTIC = "semantic_embed_"
 STAGES = 4
@@ -48,10 +49,13 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]
             f"checkpoint {file.path}: a Swin with semantic control, and MODEL.SEMANTIC_WEIGHT is {weight}; set it to "
             "the weight that the file was trained with (SOLIDER's: 0.2)"
         )
+    reduction = file.state.get("fcneck.weight")
     return {
         "MODEL.NAME": "transformer",
         "MODEL.TRANSFORMER_TYPE": name,
         "MODEL.SEMANTIC_WEIGHT": weight,
+        "MODEL.REDUCE_FEAT_DIM": reduction is not None,
+        "MODEL.FEAT_DIM": num_rows(reduction) or cfg.MODEL.FEAT_DIM,
         "MODEL.SIE_CAMERA": False,
         "MODEL.SIE_VIEW": False,
         "MODEL.JPM": False,
@@ -67,7 +71,13 @@ def _has_semantics(backbone: State) -> bool:
 
 def _describe(found: dict[str, Any]) -> list[str]:
     weight = found["MODEL.SEMANTIC_WEIGHT"]
-    return [found["MODEL.TRANSFORMER_TYPE"], f"semantic weight {weight}" if weight >= 0 else "no semantic control"]
+    control = f"semantic weight {weight}" if weight >= 0 else "no semantic control"
+    reduced = [f"features reduced to {found['MODEL.FEAT_DIM']}"] if found["MODEL.REDUCE_FEAT_DIM"] else []
+    return [found["MODEL.TRANSFORMER_TYPE"], control, *reduced]
+
+
+def _relevant_keys(values: dict[str, Any]) -> list[str]:
+    return [*KEYS, *(["MODEL.FEAT_DIM"] if values["MODEL.REDUCE_FEAT_DIM"] else [])]
 
 
 def _warn(cfg: CfgNode, file: ModelFile) -> None:
@@ -105,10 +115,10 @@ def _fit(base: Swin, state: State, pretrained: Pretrained) -> State:
 SWIN_FILES = FileKind(
     title="a Swin transformer",
     example="transformer and TRANSFORMER_TYPE to e.g. swin_small_patch4_window7_224, with SOLIDER's files",
-    keys_of_model=("MODEL.TRANSFORMER_TYPE", "MODEL.SEMANTIC_WEIGHT"),
+    keys_of_model=(*KEYS, "MODEL.FEAT_DIM"),
     holds=lambda backbone: "stages.0.blocks.0.attn.w_msa.qkv.weight" in backbone,
     keys=_keys,
-    relevant_keys=lambda values: ["MODEL.TRANSFORMER_TYPE", "MODEL.SEMANTIC_WEIGHT"],
+    relevant_keys=_relevant_keys,
     describe=_describe,
     warn=_warn,
     fit=_fit,

@@ -7,9 +7,8 @@ import torch
 
 from config import load_cfg
 from model import check, load_initial_weights, load_model, make_model
-from model.clip_sizes import CLIP_SIZES, ClipSize
 from model.export import export_model
-from model.vit_sizes import ViTSize
+from model.vit_sizes import CLIP_SIZES, ClipSize, ViTSize
 from solver.groups import layer_scales
 from tests.model import relatives
 from utils.checkpoints import save_checkpoint
@@ -232,4 +231,33 @@ def test_another_size_is_named(tmp_path):
     state["image_encoder.proj"] = torch.rand(24, 5)
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(UserError, match="an image encoder of CLIP of another size than ViT-B-16"):
+        load_model(tiny(), str(tmp_path / "a.pth"), **COUNTS)
+
+
+def test_backbone_of_a_fine_tuned_file(tmp_path, caplog):
+    """Of CLIP-ReID, for MODEL.PRETRAIN_PATH: side information of another data set is left out."""
+    caplog.set_level(logging.INFO)
+    source = make_model(tiny(), num_classes=3, **COUNTS)
+    torch.save(published(source), tmp_path / "a.pth")
+    cfg = tiny("MODEL.PRETRAIN_PATH", str(tmp_path / "a.pth"))
+    model = make_model(cfg, num_classes=5, num_cameras=7, num_views=1)
+    load_initial_weights(cfg, model)
+    assert "side information of another data set (4 vectors) is left out" in caplog.text
+    assert relatives.differing(model, source.state_dict() | model.state_dict(), "base.") == []
+    assert torch.equal(model.base.proj, source.base.proj)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("image_encoder.positional_embedding", torch.rand(9), "of another size than ViT-B-16, .*, or a broken file"),
+        ("image_encoder.class_embedding", torch.rand(2, 24), r"base.cls_token: \(2, 24\) in the file, \(1, 1, 24\)"),
+        ("cv_embed", torch.rand(4, 1, 24, 1), r"base.sie_embed: \(4, 1, 24, 1\) in the file"),
+        ("logit_scale", torch.tensor(1.0), r"logit_scale: \(\) in the file, not in the model"),
+    ],
+)
+def test_a_broken_file_is_an_error_that_names_it(name, value, message, tmp_path):
+    state = published(make_model(tiny(), num_classes=3, **COUNTS)) | {name: value}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=message):
         load_model(tiny(), str(tmp_path / "a.pth"), **COUNTS)

@@ -288,3 +288,60 @@ def test_semantic_weight_is_a_share_or_off():
     for wrong in ("-0.5", "1.5"):
         with pytest.raises(UserError, match="MODEL.SEMANTIC_WEIGHT.*a number from 0 to 1, or -1"):
             tiny("MODEL.SEMANTIC_WEIGHT", wrong)
+
+
+class TestReducedFeatures:
+    """MODEL.REDUCE_FEAT_DIM, a linear layer before the neck, as SOLIDER-REID has it."""
+
+    def test_file_decides(self, tmp_path, caplog):
+        caplog.set_level(logging.INFO)
+        cfg = tiny("MODEL.REDUCE_FEAT_DIM", "True", "MODEL.FEAT_DIM", "12", "TEST.FEATURE", "class_token")
+        model = make_model(cfg, num_classes=3, **COUNTS).eval()
+        torch.save(model.state_dict(), tmp_path / "a.pth")
+        loaded = load_model(tiny("TEST.FEATURE", "class_token"), str(tmp_path / "a.pth"), **COUNTS)
+        assert "semantic weight 0.2, features reduced to 12" in caplog.text
+        images = torch.rand(2, 3, 64, 32)
+        with torch.no_grad():
+            assert torch.equal(loaded.extract(images), model.extract(images))
+            assert loaded.extract(images).shape == (2, 12)
+
+    def test_backbone_of_a_fine_tuned_file(self, tmp_path):
+        cfg = tiny("MODEL.REDUCE_FEAT_DIM", "True", "MODEL.FEAT_DIM", "12")
+        source = make_model(cfg, num_classes=3, **COUNTS)
+        torch.save(source.state_dict(), tmp_path / "a.pth")
+        model = make_model(tiny(), num_classes=5, **COUNTS)
+        load_initial_weights(tiny("MODEL.PRETRAIN_PATH", str(tmp_path / "a.pth")), model)
+        assert relatives.differing(model, source.state_dict(), "base.") == []
+
+
+def test_files_of_other_backbones_are_named(tmp_path):
+    """A Swin's file for a vision transformer, and the other way round."""
+    swin = make_model(tiny(), num_classes=3, **COUNTS)
+    torch.save(swin.base.state_dict(), tmp_path / "swin.pth")
+    sizes = ["INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]", "CFAT.STAGE", "clean"]
+    small = [*sizes, "MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID"]
+    cfg = load_cfg(opts=[*small, "MODEL.PRETRAIN_PATH", str(tmp_path / "swin.pth")])
+    vit = make_model(cfg, num_classes=3, **COUNTS)
+    with pytest.raises(UserError, match="weights of a Swin transformer, and the model is a vision transformer"):
+        load_initial_weights(cfg, vit)
+    torch.save(vit.state_dict(), tmp_path / "vit.pth")
+    with pytest.raises(UserError, match="weights of a vision transformer, and the model is a Swin transformer"):
+        load_initial_weights(tiny("MODEL.PRETRAIN_PATH", str(tmp_path / "vit.pth")), swin)
+    loaded = load_model(tiny(), str(tmp_path / "vit.pth"), **COUNTS)  # a file to test decides
+    assert type(loaded.base).__name__ == "TransReIDViT"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base.patch_embed.projection.weight", torch.tensor(1.0)),
+        ("base.stages.0.blocks.0.attn.w_msa.relative_position_bias_table", torch.rand(169)),
+        ("base.stages.3.blocks.1.attn.w_msa.relative_position_bias_table", torch.rand(0, 8)),
+        ("base.semantic_embed_w.0.weight", torch.eye(16).to_sparse()),
+    ],
+)
+def test_a_broken_file_is_an_error_of_one_line(name, value, tmp_path):
+    state = make_model(tiny(), num_classes=3, **COUNTS).state_dict() | {name: value}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"another size|does not fit"):
+        load_model(tiny(), str(tmp_path / "a.pth"), **COUNTS)

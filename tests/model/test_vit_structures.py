@@ -182,10 +182,10 @@ class TestFiles:
         with torch.no_grad():
             assert torch.equal(loaded.extract(IMAGES, CAMIDS), model.extract(IMAGES, CAMIDS))
 
-    @pytest.mark.parametrize("structure", ["stem_gem_reduced", "parts"])
-    def test_export(self, structure, tmp_path):
+    @pytest.mark.parametrize(("structure", "name"), [("stem_gem_reduced", "model.onnx"), ("parts", "model.pt2")])
+    def test_export(self, structure, name, tmp_path):
         model = make(*STRUCTURES[structure], "TEST.FEATURE", "neck").eval()
-        assert export_model(model, tmp_path / "model.onnx", img_size=(64, 32)) < 1e-4
+        assert export_model(model, tmp_path / name, img_size=(64, 32)) < 1e-4
 
 
 class TestAttention:

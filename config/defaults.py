@@ -102,8 +102,8 @@ _C.MODEL.SHUFFLE_GROUP = key(2, at_least(1))
 _C.MODEL.DEVIDE_LENGTH = key(4, at_least(1))
 # Patch embedding by a stem of convolutions, batch and instance normalisation (TransReID-SSL's ICS stem).
 _C.MODEL.STEM_CONV = False
-# Global feature of a vision transformer: class_token, or the patch tokens pooled: avg, max, avg_max (their sum) or gem
-# (generalised mean).
+# Global feature of a vision transformer: class_token; the patch tokens pooled, avg, max or avg_max (mean of the maxima
+# of 4 consecutive ones each); or gem, the class token plus their generalised mean.
 _C.MODEL.POOLING = key("class_token", one_of("class_token", "avg", "max", "avg_max", "gem"))
 # Reduce the global feature to FEAT_DIM numbers by a linear layer before the neck (TransReID-SSL, SOLIDER).
 _C.MODEL.REDUCE_FEAT_DIM = False

@@ -8,7 +8,7 @@ import functools
 
 import cv2
 import numpy as np
-from scipy.special import ndtr, pdtr
+from scipy.special import gammaln, ndtr, xlogy
 
 from corruption.level_tables import make_tables, sample_by_level
 
@@ -54,9 +54,8 @@ def low_light_probabilities(severity: int) -> np.ndarray:
     """(256, 256): the probability of a grey level up to the second index where the image has the first."""
     white = WHITE_ELECTRONS * EXPOSURES[severity - 1]
     expected = white * (np.arange(256) / 255) ** GAMMA
-    # Shot noise of white is 22 electrons or less: counts beyond twice the mean do not occur.
-    counts = np.arange(2 * white + 64)
-    shot = np.diff(pdtr(counts, expected[:, None]), axis=1, prepend=0)
+    counts = np.arange(white + 10 * white**0.5)  # ten standard deviations beyond the mean of white
+    shot = np.exp(xlogy(counts, expected[:, None]) - expected[:, None] - gammaln(counts + 1))
     edges = white / BRIGHTNESS[severity - 1] * (np.arange(1, 256) / 255) ** GAMMA
     below = shot @ ndtr((edges - counts[:, None]) / READ_NOISE)
     return np.concatenate([below, np.ones((256, 1))], axis=1)

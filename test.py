@@ -9,7 +9,8 @@ python test.py --images DIR --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT
 python test.py --images DIR --query IMAGE --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT_DIR out    ranked gallery
 
 Of the keys, --images uses MODEL, INPUT.SIZE_TEST, DATASETS.ON_BAD_IMAGE and CHECK_IMAGES, DATALOADER.NUM_WORKERS and
-TEST.WEIGHT, FEATURE, FEAT_NORM, IMS_PER_BATCH and METRIC; every image gets the mean of a model's camera vectors.
+TEST.WEIGHT, FEATURE, FLIP, FEAT_NORM, FEATURE_DTYPE, IMS_PER_BATCH and METRIC; every image gets the mean of a model's
+camera vectors.
 """
 
 import argparse

@@ -49,7 +49,7 @@ def train(args: argparse.Namespace) -> None:
     from config import load_cfg, stage_cfg, stages_to_run
     from corruption import make_matrix, make_protocols
     from datasets import make_dataloader, read_training_set
-    from model import check_stages, export_if_asked, initial_weight_files, load_tested_model
+    from model import check_stages, export_if_asked, initial_weight_files, load_tested_model, match_pretrained
     from processor import RunPlan, do_test
     from utils.devices import pick_device
     from utils.files import write_text
@@ -57,6 +57,7 @@ def train(args: argparse.Namespace) -> None:
     from utils.logging import setup_logging
 
     cfg = load_cfg(args.config_file, args.opts)
+    cfg = match_pretrained(cfg, [stage_cfg(cfg, name) for name in stages_to_run(cfg)])
     stages = [stage_cfg(cfg, name) for name in stages_to_run(cfg)]
     check(cfg, stages)
     device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)

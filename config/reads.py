@@ -24,7 +24,8 @@ MOMENTUM_OPTIMIZERS = {
 }
 # Keys that ask for something only where they are True: no warning for False.
 SWITCHES = {
-    *(f"MODEL.{name}" for name in ("SIE_CAMERA", "SIE_VIEW", "JPM", "GEM_POOL", "STEM_RELU")),
+    *(f"MODEL.{name}" for name in ("SIE_CAMERA", "SIE_VIEW", "JPM", "GEM_POOL", "STEM_RELU", "STEM_CONV")),
+    *("MODEL.REDUCE_FEAT_DIM", "MODEL.PART_TOKENS"),
     *("INPUT.SELF_ID", "INPUT.AUGMIX"),
 }
 
@@ -66,6 +67,11 @@ def _tests_corrupted(values: Values) -> bool:
     return bool(values["TEST.MATRIX"]) or values["TEST.PROTOCOLS"] != ["clean"]
 
 
+def _samples_tested(values: Values) -> bool:
+    """Whether the test samples from CORRUPTION.TEST; protocol unseen does not."""
+    return bool(values["TEST.MATRIX"]) or bool(set(values["TEST.PROTOCOLS"]) - {"clean", "unseen"})
+
+
 def _needs_clean(values: Values) -> bool:
     starts_from_clean = "corrupted" in _trained(values) and values["CFAT.CORRUPTED.INIT"] == "clean"
     return bool(_stages(values) & {"clean", "bridge", "align"}) or starts_from_clean
@@ -91,7 +97,7 @@ def _is_dataset(*names: str) -> Condition:
 
     def is_one(values: Values) -> bool:
         given = (*values["DATASETS.NAMES"], *values["DATASETS.TEST"])
-        return any(re.split("[-:]", name)[0] in names for name in given)
+        return any(re.split("[-:]", name)[0].lower() in names for name in given)
 
     return is_one
 
@@ -120,9 +126,14 @@ def _needs(section: str, names: str, purpose: str, condition: Condition = _alway
 NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "MODEL",
-        "TRANSFORMER_TYPE STRIDE_SIZE DROP_PATH DROP_OUT ATT_DROP_RATE SIE_CAMERA SIE_VIEW",
-        "it is for MODEL.NAME transformer",
+        "TRANSFORMER_TYPE DROP_PATH DROP_OUT ATT_DROP_RATE SIE_CAMERA SIE_VIEW",
+        "it is for MODEL.NAME transformer and timm",
     ),
+    **_needs("MODEL", "STEM_CONV POOLING REDUCE_FEAT_DIM PART_TOKENS", "it is for MODEL.NAME transformer"),
+    **_needs("MODEL", "FEAT_DIM", "it is for MODEL.REDUCE_FEAT_DIM True"),
+    **_needs("MODEL", "MULTI_NECK FEAT_FUSION", "it is for MODEL.PART_TOKENS True"),
+    **_needs("MODEL", "STRIDE_SIZE", "it is for MODEL.NAME transformer and timm, except for a Swin of SOLIDER"),
+    **_needs("MODEL", "SEMANTIC_WEIGHT", "it is for a Swin of SOLIDER, MODEL.TRANSFORMER_TYPE swin_..."),
     **_needs("MODEL", "JPM", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
     **_needs(
         "MODEL",
@@ -133,9 +144,9 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs("MODEL", "PRETRAIN_PATH", "no stage that is trained starts from it", _needs_pretrained),
     **_needs(
         "MODEL",
-        "PRETRAIN_SIZE",
-        "it is for MODEL.PRETRAIN_PATH of a transformer",
-        lambda values: values["MODEL.NAME"] == "transformer" and values["MODEL.PRETRAIN_PATH"] != "",
+        "PRETRAIN_SIZE PRETRAIN_HW_RATIO",
+        "it is for MODEL.PRETRAIN_PATH of a transformer with position embeddings",
+        lambda values: values["MODEL.NAME"] in ("transformer", "timm") and values["MODEL.PRETRAIN_PATH"] != "",
     ),
     **_needs("MODEL", "RE_ARRANGE DEVIDE_LENGTH", "it is for MODEL.JPM True"),
     **_needs(
@@ -144,7 +155,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "it is for MODEL.JPM True with RE_ARRANGE True",
         _is("MODEL.RE_ARRANGE", True),
     ),
-    **_needs("MODEL", "LAST_STRIDE STEM_POOL GEM_POOL STEM_RELU", "it is for MODEL.NAME resnet50"),
+    **_needs("MODEL", "LAST_STRIDE STEM_POOL GEM_POOL STEM_RELU", "it is for MODEL.NAME resnet50 and resnet50_ibn_a"),
     **_needs("MODEL", "ID_LOSS_TYPE IF_LABELSMOOTH", _NO_LOSS, _identity_loss),
     **_needs("MODEL", "METRIC_LOSS_TYPE", _NO_LOSS, _metric_loss),
     **_needs("MODEL", "NO_MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
@@ -165,6 +176,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("DATASETS.CUHK03", "BOXES CLASSIC_SPLIT", "it is for DATASETS.NAMES cuhk03", _is_dataset("cuhk03")),
     **_needs("DATASETS.MSMT17", "VERSION WITH_VAL", "it is for DATASETS.NAMES msmt17", _is_dataset("msmt17")),
+    **_needs("DATASETS.VEHICLEID", "TEST_SIZE", "it is for DATASETS.NAMES vehicleid", _is_dataset("vehicleid")),
     **_needs(
         "DATASETS.FOLDER", "TRAIN QUERY GALLERY PATTERN", "it is for DATASETS.NAMES folder", _is_dataset("folder")
     ),
@@ -184,7 +196,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("SOLVER", "LAYER_DECAY", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
     **_needs("SOLVER", "STEPS GAMMA", "it is for SOLVER.SCHEDULER multistep"),
-    **_needs("SOLVER", "WARMUP_FACTOR", "it is for SOLVER.WARMUP_EPOCHS above 0", _above_zero("SOLVER.WARMUP_EPOCHS")),
+    **_needs(
+        "SOLVER",
+        "WARMUP_FACTOR WARMUP_FROM",
+        "it is for SOLVER.WARMUP_EPOCHS above 0",
+        _above_zero("SOLVER.WARMUP_EPOCHS"),
+    ),
     **_needs("SOLVER", "MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False", _metric_loss),
     **_needs("SOLVER", "HARD_FACTOR", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs(
@@ -197,8 +214,8 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "TEST",
         "REPEATS",
-        "it is for a protocol of TEST.PROTOCOLS other than clean",
-        lambda values: values["TEST.PROTOCOLS"] != ["clean"],
+        "it is for a protocol of TEST.PROTOCOLS other than clean, and for DATASETS.NAMES vehicleid",
+        lambda values: values["TEST.PROTOCOLS"] != ["clean"] or _is_dataset("vehicleid")(values),
     ),
     **_needs("TEST", "MATRIX_REPEATS", "it is for a TEST.MATRIX", lambda values: values["TEST.MATRIX"] != ""),
     **_needs(
@@ -207,8 +224,14 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "it is for TEST.RE_RANKING True",
         _is("TEST.RE_RANKING", True),
     ),
-    **_needs("CORRUPTION", "TRAIN", "it is for every stage but clean, and for seen and unseen in CORRUPTION.TEST"),
-    **_needs("CORRUPTION", "TEST", "it is for protocols other than clean and for TEST.MATRIX", _tests_corrupted),
+    **_needs(
+        "CORRUPTION",
+        "TRAIN",
+        "it is for every stage but clean, for seen and unseen in CORRUPTION.TEST, and for protocol unseen",
+    ),
+    **_needs(
+        "CORRUPTION", "TEST", "it is for protocols other than clean and unseen and for TEST.MATRIX", _samples_tested
+    ),
     **_needs("CORRUPTION", "SEVERITIES BACKEND", _NOTHING_CORRUPTED),
     **_needs("CFAT.CLEAN", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("clean"), _is_trained("clean")),
     **_needs("CFAT.CORRUPTED", "MAX_EPOCHS BASE_LR INIT", _NOT_TRAINED.format("corrupted"), _is_trained("corrupted")),
@@ -232,7 +255,8 @@ READ_BY_TEST: dict[str, Condition] = {
     "INPUT.SIZE_TEST": _always,
     "MODEL.CHECKPOINT_ENTRY": _always,
     "CORRUPTION.TRAIN": lambda values: (
-        _tests_corrupted(values) and bool({"seen", "unseen"} & set(values["CORRUPTION.TEST"]))
+        "unseen" in values["TEST.PROTOCOLS"]
+        or (_samples_tested(values) and bool({"seen", "unseen"} & set(values["CORRUPTION.TEST"])))
     ),
     "CORRUPTION.SEVERITIES": _tests_corrupted,
     "CORRUPTION.BACKEND": _tests_corrupted,

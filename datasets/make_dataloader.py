@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
@@ -13,6 +14,7 @@ from datasets.image_dataset import TrainImages
 from datasets.loaders import Reader, make_loader, make_test_loaders
 from datasets.readers.registry import read_dataset
 from datasets.readers.validation import count_sides, labels_of
+from datasets.sampled_gallery import sample_gallery
 from datasets.samplers import make_batch_sampler
 from datasets.several_sets import parts_of, set_of_images
 from datasets.transforms import TrainTransform
@@ -78,6 +80,7 @@ def _make_bundle(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> DataBundl
         num_cameras=num_cameras,
         num_views=num_views,
         corruptions=make_corruption_set(cfg, loaders.policy),
+        sample_gallery=partial(sample_gallery, splits.gallery, cfg.SEED) if splits.samples_gallery else None,
     )
 
 

@@ -47,7 +47,9 @@ class _Results(_Record):
     protocols: dict[Word, _Protocol]
     dataset: Name = ""
     dataset_version: Name = ""
-    evaluation: Annotated[dict[Word, Word | dict[Word, int | float] | None], Field(max_length=20)] | None = None
+    evaluation: (
+        Annotated[dict[Word, Word | bool | int | dict[Word, int | float] | None], Field(max_length=20)] | None
+    ) = None
 
 
 class _Sets(_Record):

@@ -12,6 +12,7 @@ from utils.escaping import printable
 FILES = {
     "results.json": "means and standard deviations",
     "results.csv": "one row for every evaluation",
+    "per_query.npz": "average precision of every query",
     "checkpoints": "checkpoints of the stages",
     "tensorboard": "training curves: tensorboard --logdir {path}",
     "schedule_*.png": "learning rates",
@@ -19,7 +20,7 @@ FILES = {
     "attention.png": "where the model looks",
     "corruption_matrix.png": "every type at every severity",
     "features": "features of the test sets",
-    "thresholds.csv": "which distance means the same person",
+    "thresholds.csv": "which distance means the same identity",
     "config.yml": "the configuration, to run again",
     "log.txt": "this log",
 }

@@ -245,7 +245,7 @@ class StageTrainer:
     def _evaluate(self) -> None:
         """Tests the model under every protocol with one repeat, and keeps it if it is the best so far: by mAP under the
         corrupted protocol, else the first, the mean over the test sets."""
-        state, evaluation = self.state, make_evaluation(self.cfg, re_ranking=False)
+        state, evaluation = self.state, make_evaluation(self.cfg, plain=True)
         results: dict[str, RetrievalMetrics] = {}
         mean_aps = []
         for data in self.data.test_sets:
@@ -275,10 +275,17 @@ class StageTrainer:
         counts = (len(data.splits.train), data.num_classes, data.num_cameras, data.num_views)
         return dict(zip(("images", "identities", "cameras", "views"), counts, strict=True))
 
+    def _images_seen(self) -> int:
+        """Images that the trained network has seen, forward, in full batches; a stage of the bridge trains none."""
+        stage, cfg = current_stage(self.cfg), self.cfg
+        views = {"model": 3 if cfg.INPUT.SELF_ID else 1, "student": 2 if cfg.CFAT.STUDENT_VIEWS == "both" else 1}
+        return self.state.updates * cfg.SOLVER.IMS_PER_BATCH * views.get(stage.trains, 0)
+
     def _meta(self) -> dict:
         return {
             "stage": self.state.stage,
             "epoch": self.state.epoch,
+            "images_seen": self._images_seen(),
             "dataset": self.data.splits.name,
             "dataset_version": self.data.splits.version,
             "num_pictures": len(self.data.splits.train),

@@ -86,6 +86,8 @@ class DatasetSplits:
         has_cameras: whether cameras are known. Without them all camids are 0, and only the query's own file is left out
             of its gallery.
         has_distractors: whether pid 0 marks distractors (Market-1501) and is not an identity.
+        samples_gallery: whether `query` and `gallery` are all test images both, and every repeat of a test samples its
+            own gallery, one image of each identity, and has the others as queries (VehicleID).
         common_pids: whether a pid is the same identity in training and in testing.
         published: published counts by split; {} where there are none.
         published_cameras: published number of cameras; 0 where there is none.
@@ -102,6 +104,7 @@ class DatasetSplits:
     version: str = ""
     has_cameras: bool = True
     has_distractors: bool = False
+    samples_gallery: bool = False
     common_pids: bool = True
     published: dict[str, Counts] = field(default_factory=dict)
     published_cameras: int = 0
@@ -120,7 +123,8 @@ class Condition:
     """The corruption of a set of test images.
 
     Attributes:
-        corruption: "clean", one of the 20 names, or "random": each image samples one of the configured names.
+        corruption: "clean"; the name of a corruption; "random": each image samples one of the configured names; or
+            "unseen": each image samples one of ImageNet-C-bar.
         severity: 1 to 5, or 0: each image samples one of the configured severities.
     """
 
@@ -131,14 +135,19 @@ class Condition:
     def is_clean(self) -> bool:
         return self.corruption == "clean"
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether each image samples its own corruption."""
+        return self.corruption in ("random", "unseen")
+
 
 @dataclass(frozen=True)
 class Protocol:
     """A test protocol: the conditions of the query set and of the gallery set.
 
     Attributes:
-        name: "clean", "corrupted", "corrupted_query" or "corrupted_gallery". A cell of the corruption matrix adds the
-            corruption and the severity, "corrupted/fog/3".
+        name: "clean", "corrupted", "corrupted_query", "corrupted_gallery" or "unseen". A cell of the corruption matrix
+            adds the corruption and the severity, "corrupted/fog/3".
         query, gallery: conditions.
     """
 
@@ -171,6 +180,7 @@ class CorruptionSet:
         severities: 1 to 5.
         families: family -> those of `names` in it; families without any are left out.
         seen: those of `names` that CORRUPTION.TRAIN of this configuration (not of the checkpoint) includes.
+        protocol_unseen: corruptions of the protocol `unseen`; () where it is not tested.
     """
 
     backend: str = ""
@@ -178,6 +188,7 @@ class CorruptionSet:
     severities: tuple[int, ...] = ()
     families: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seen: tuple[str, ...] = ()
+    protocol_unseen: tuple[str, ...] = ()
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -204,6 +215,8 @@ class DataBundle:
         corruptions: what the corrupted protocols sample from.
         sides: of the test images, among the cameras and viewpoints that the model knows; None: it knows none of them.
         tests: of each test set, where they are others than `query` and `gallery` of `splits`; else ().
+        sample_gallery: where `splits` samples its gallery: (repeat) -> (N,) bool, which of the N test images are the
+            gallery of that repeat; the others are its queries. None where query and gallery are fixed.
     """
 
     splits: DatasetSplits
@@ -216,6 +229,7 @@ class DataBundle:
     corruptions: CorruptionSet = CorruptionSet()
     sides: Sides | None = Sides()
     tests: tuple[DataBundle, ...] = ()
+    sample_gallery: Callable[[int], np.ndarray] | None = None
 
     @property
     def test_sets(self) -> tuple[DataBundle, ...]:
@@ -262,6 +276,8 @@ class RetrievalMetrics:
         cmc: (max_rank,) float64; cmc[k - 1] is Rank-k.
         num_queries, num_valid_queries: queries, and those that have a match.
         repeats: the single results, where this is a mean over repeats.
+        per_query: (Q, 3) float64: average precision, inverse negative penalty and rank of the first match of every
+            query, zeros for a query without a match; None for a mean over repeats.
     """
 
     mAP: float
@@ -270,6 +286,7 @@ class RetrievalMetrics:
     num_queries: int
     num_valid_queries: int
     repeats: tuple[RetrievalMetrics, ...] = ()
+    per_query: np.ndarray | None = None
 
     def rank(self, k: int) -> float:
         """Rank-k; where the gallery has fewer than k entries, the last value of the curve."""
@@ -302,9 +319,9 @@ class ModelOutput(NamedTuple):
     features: torch.Tensor  # (N, D) after the neck
     logits: torch.Tensor | None  # (N, C)
     patch_tokens: torch.Tensor | None = None  # (N, P, D)
-    clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z
+    clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z: what is aligned
     clean_patch_tokens: torch.Tensor | None = None  # (B, P, D) the teacher's
-    corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~
+    corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~, likewise
     corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
     bridge: BridgeOutput | None = None
     local_embeddings: tuple[torch.Tensor, ...] = ()  # of the jigsaw patch module's parts, (N, D) each, before the necks

@@ -13,7 +13,20 @@ from yacs.config import CfgNode
 
 from datasets.corrupted_copy import COPIED, original_of, read_corrupted_copy
 from datasets.decoding import find_unreadable, leave_out
-from datasets.readers import csv_list, cuhk03, folder, market1501, msmt17, synthetic
+from datasets.readers import (
+    csv_list,
+    cuhk03,
+    dukemtmc,
+    folder,
+    market1501,
+    market1501_500k,
+    msmt17,
+    occluded_duke,
+    occluded_reid,
+    synthetic,
+    vehicleid,
+    veri,
+)
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.validation import check_counts, check_matches, check_not_empty, count
 from datasets.several_sets import join, parts_of
@@ -28,11 +41,19 @@ TRAIN, TESTED = SPLIT_NAMES[:1], SPLIT_NAMES[1:]
 
 Reader = Callable[[Any, Path, FileErrors], DatasetSplits]  # (cfg, DATASETS.ROOT_DIR, errors of single files)
 
-# DATASETS.NAMES -> reader. A new data set is a file with such a function, and a line here.
+# DATASETS.NAMES in lower case -> reader; a data set may have several names, as YAML files of the TransReID codebase
+# spell them. A new data set is a file with such a function, and a line here.
 READERS: dict[str, Reader] = {
     "market1501": market1501.read,
+    "market1501_500k": market1501_500k.read,
     "cuhk03": cuhk03.read,
     "msmt17": msmt17.read,
+    "dukemtmc": dukemtmc.read,
+    "occluded_duke": occluded_duke.read,
+    "occ_duke": occluded_duke.read,
+    "occluded_reid": occluded_reid.read,
+    "veri": veri.read,
+    "vehicleid": vehicleid.read,
     "folder": folder.read,
     "csv": csv_list.read,
     "synthetic": synthetic.read,
@@ -40,8 +61,8 @@ READERS: dict[str, Reader] = {
 
 
 def reader_name(given: str) -> str:
-    """The NAME of NAME:DIRECTORY."""
-    return given.partition(":")[0]
+    """The NAME of NAME:DIRECTORY in lower case: VehicleID, as the TransReID codebase writes it, is vehicleid."""
+    return given.partition(":")[0].lower()
 
 
 def find_reader(given: str, key: str = "DATASETS.NAMES") -> Reader:

@@ -137,6 +137,11 @@ def check_not_empty(splits: DatasetSplits, names: tuple[str, ...]) -> None:
     """Raises UserError where one of the splits in `names` is empty."""
     for split in names:
         if not getattr(splits, split):
+            if splits.published and split not in splits.published:
+                raise UserError(
+                    f"{splits.title} has no {split} set, it is for tests alone: train on another data set, and give "
+                    "the checkpoint to test.py as TEST.WEIGHT"
+                )
             raise UserError(
                 f"{splits.root}: no images for the {split} set of {splits.title}; unpack the archive again, or check "
                 "the keys below DATASETS"

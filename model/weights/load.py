@@ -10,14 +10,17 @@ from yacs.config import CfgNode
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.jigsaw import JigsawReID
-from model.make_model import make_reid
+from model.kinds import kind_of
+from model.make_reid import make_reid
 from model.reid import ReIDModel
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
+from model.weights.file_kinds import FILE_KINDS, kind_in_file
+from model.weights.hub import is_hub_name
 from model.weights.model_file import read_model_file
 from model.weights.pixel_stats import with_pixel_stats
-from model.weights.pretrained import HUB, load_pretrained
+from model.weights.pretrained import load_pretrained
 from model.weights.side_table import SideTable, match_sides, matching_keys
-from model.weights.state_dicts import State, find_model, num_rows
+from model.weights.state_dicts import State, backbone_of, find_model, num_rows
 from model.weights.strict import load_strictly
 from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
@@ -97,7 +100,9 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
         num_views=table.num_views,
         mean_side=side is not None,
     )
-    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers)
+    load_strictly(
+        model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers + file.left_out
+    )
     return TestedModel(model.eval(), table.sides)
 
 
@@ -115,6 +120,46 @@ def initial_weight_files(cfg: CfgNode) -> dict[str, str]:
     return files
 
 
+def match_pretrained(cfg: CfgNode, stage_cfgs: list) -> CfgNode:
+    """Lets the file of MODEL.PRETRAIN_PATH decide what its names and shapes show, where a stage starts from it: the
+    stem, part tokens, and the size where MODEL.TRANSFORMER_TYPE means two. A log line says what changes.
+
+    Args:
+        cfg: configuration.
+        stage_cfgs: those of the stages that are trained.
+
+    Returns:
+        `cfg`, or a frozen clone with other values in MODEL.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = cfg.MODEL.PRETRAIN_PATH
+    read = any("MODEL.PRETRAIN_PATH" in initial_weight_files(stage) for stage in stage_cfgs)
+    if not read or is_hub_name(path) or not Path(path).is_file():  # check_stages reports a missing file
+        return cfg
+    file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY, quiet=True)
+    kind = FILE_KINDS[kind_of(cfg)]
+    backbone = backbone_of(file.state) or file.state
+    if kind_in_file(backbone) is not kind:  # load_pretrained reports it
+        return cfg
+    found = {key.removeprefix("MODEL."): value for key, value in kind.pretrained_keys(cfg, backbone).items()}
+    changes = {name: value for name, value in found.items() if value != cfg.MODEL[name]}
+    if not changes:
+        return cfg
+    logger.warning(
+        "MODEL.PRETRAIN_PATH %s decides: %s",
+        path,
+        ", ".join(f"MODEL.{name} {value} (configured {cfg.MODEL[name]})" for name, value in changes.items()),
+    )
+    matched = cfg.clone()
+    matched.defrost()
+    for name, value in changes.items():
+        setattr(matched.MODEL, name, value)
+    matched.freeze()
+    return matched
+
+
 def check_stages(stage_cfgs: list) -> None:
     """Checks the initial weights of every stage before the first is trained: an earlier stage leaves them, or the file
     is there, readable and trained with the same settings.
@@ -125,7 +170,7 @@ def check_stages(stage_cfgs: list) -> None:
     errors, trained = [], set()
     for cfg in stage_cfgs:
         for key, path in initial_weight_files(cfg).items():
-            if path in trained or (key == "MODEL.PRETRAIN_PATH" and path.startswith(HUB)):
+            if path in trained or (key == "MODEL.PRETRAIN_PATH" and is_hub_name(path)):
                 continue
             if not Path(path).is_file():
                 errors.append(
@@ -135,7 +180,7 @@ def check_stages(stage_cfgs: list) -> None:
             elif key == "CFAT.BRIDGE.WEIGHT":
                 _bridge_state(path, released=cfg.CFAT.FINE.RELEASED)
             else:
-                file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+                file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY, quiet=True)
                 if key != "MODEL.PRETRAIN_PATH":
                     check_initial_weights(cfg, file)
         trained.add(stage_checkpoint(cfg))
@@ -163,8 +208,13 @@ def load_initial_weights(cfg: CfgNode, model: ReIDModel | CFAT) -> None:
         logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg).name)
     elif "MODEL.PRETRAIN_PATH" in files:
         assert isinstance(model, ReIDModel)
-        img_size, entry = tuple(cfg.MODEL.PRETRAIN_SIZE), cfg.MODEL.CHECKPOINT_ENTRY
-        load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"], img_size=img_size, entry=entry)
+        load_pretrained(
+            model.base,
+            files["MODEL.PRETRAIN_PATH"],
+            img_size=tuple(cfg.MODEL.PRETRAIN_SIZE),
+            hw_ratio=cfg.MODEL.PRETRAIN_HW_RATIO,
+            entry=cfg.MODEL.CHECKPOINT_ENTRY,
+        )
         if isinstance(model, JigsawReID):
             model.init_branches()
     elif isinstance(model, ReIDModel):
@@ -181,7 +231,7 @@ def _load_reid(cfg: CfgNode, model: ReIDModel, path: str) -> None:
     check_initial_weights(cfg, file)
     warn_of_ambiguities(cfg, file)
     state = with_pixel_stats(cfg, file.state, path)
-    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
+    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=file.left_out)
 
 
 def _load_bridge(bridge: BridgeVAE, path: str) -> None:

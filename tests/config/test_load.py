@@ -336,7 +336,7 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("INPUT.PIXEL_STD", "[1, 1, 0]", "found '[1, 1, 0]', expected three numbers above 0"),
         ("INPUT.SIZE_TEST", "[256, 8]", "found '[256, 8]', expected a height and a width of at least 16 pixels"),
         ("INPUT.RE_PROB", "1.5", "found '1.5', expected a number from 0 to 1"),
-        ("MODEL.DEVICE", "gpu", "found 'gpu', expected auto, cpu, cuda or cuda:N"),
+        ("MODEL.DEVICE", "tpu", "found 'tpu', expected auto, cpu, cuda or cuda:N"),
         ("MODEL.DEVICE", "cuda:x", "found 'cuda:x', expected auto, cpu, cuda or cuda:N; did you mean cuda?"),
         ("SOLVER.SCHEDULER", "Cosin", "found 'Cosin', expected one of cosine, multistep; did you mean cosine?"),
         ("SOLVER.OPTIMIZER_NAME", "''", "expected a text that is not empty"),
@@ -346,7 +346,11 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("DATASETS.FOLDER.PATTERN", "(?P<person>.*)", r"named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\d+)_.*"),
         ("DATASETS.FOLDER.PATTERN", "(?P<pid>", r"named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\d+)_.*"),
         ("SOLVER.IMS_PER_BATCH", "0", "found '0', expected a number of at least 1"),
-        ("TEST.PROTOCOLS", "[]", "one or more of clean, corrupted, corrupted_query, corrupted_gallery, each once"),
+        (
+            "TEST.PROTOCOLS",
+            "[]",
+            "one or more of clean, corrupted, corrupted_query, corrupted_gallery, unseen, each once",
+        ),
         ("TEST.PROTOCOLS", "[clean, corupted]", "each once; did you mean corrupted?"),
         ("TEST.PROTOCOLS", "[clean, clean]", "each once"),
         ("TEST.MATRIX", "clean", 'expected one of "", corrupted, corrupted_query, corrupted_gallery'),
@@ -449,6 +453,6 @@ def test_path_keys():
 
 def test_many_errors_are_counted():
     with pytest.raises(ConfigError) as caught:
-        load_cfg(None, [f"K{index // 2}" for index in range(200)])
+        load_cfg(None, [part for index in range(100) for part in (f"SOLVER.BASE_LR={index}", "SEED")][::2])
     headline, *lines, last = str(caught.value).split("\n  ")
     assert (headline, len(lines), last) == ("100 errors in the configuration:", 50, "... and 50 more")

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from config.defaults import SCHEMA
-from config.legacy import CODEBASE_KEYS
-from config.suggestions import unknown_key
+from config.legacy_keys import CODEBASE_KEYS
+from config.suggestions import nearest_known, unknown_key
 from tests.config.test_load import errors_of, write
 from tests.helpers import GOLDEN
 
@@ -35,10 +35,14 @@ OUTPUT_DIR: logs/market1501/bagtricks_R50
 """
 
 
+def text_of(key: str) -> str:
+    return unknown_key(key, nearest_known(key, SCHEMA), SCHEMA)
+
+
 @pytest.fixture(scope="module")
 def texts():
     """The error text for each key of relatives that is not known here."""
-    return {key: unknown_key(key, SCHEMA) for key in RELATIVES if key not in {**SCHEMA, **CODEBASE_KEYS}}
+    return {key: text_of(key) for key in RELATIVES if key not in {**SCHEMA, **CODEBASE_KEYS}}
 
 
 def test_suggestions_for_the_keys_of_relatives_are_right(texts):
@@ -72,14 +76,13 @@ def test_suggestions_for_the_keys_of_relatives_are_right(texts):
     ],
 )
 def test_spellings(key, suggested):
-    found = re.search(r"did you mean (\S+)\?", unknown_key(key, SCHEMA))
+    found = re.search(r"did you mean (\S+)\?", text_of(key))
     assert (found[1] if found else "") == suggested
 
 
 @pytest.mark.parametrize(
     ("key", "meaning"),
     [
-        ("MODEL.PRETRAIN_HW_RATIO", "TransReID-SSL's; the position grid is read from the file of the initial weights"),
         ("SMALL.JPM", "a second model beside MODEL is not built here"),
         ("SOLVER.STAGE1.BASE_LR", "it is one of CLIP-ReID: its training with text prompts is not built here"),
         ("MODEL.BACKBONE.NAME", "it is one of fast-reid: its models and keys are different"),

@@ -18,10 +18,23 @@ def make_cfg(**changes):
     return cfg
 
 
-@pytest.mark.parametrize("name", ["market1501", "cuhk03", "msmt17", "synthetic", "folder", "csv", "market1501-C"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("market1501", "cuhk03", "msmt17", "synthetic", "folder", "csv", "market1501-C", "dukemtmc", "occluded_duke"),
+        *("occ_duke", "occluded_reid", "veri", "VehicleID", "vehicleid", "market1501_500k", "dukemtmc-C"),
+    ],
+)
 def test_known_names_are_fine_and_nothing_is_read(name):
     check(make_cfg(DATASETS__NAMES=[name]))
     check(make_cfg(DATASETS__NAMES=[f"{name}:a/directory"], DATASETS__TEST=[name]))
+
+
+@pytest.mark.parametrize("name", ["market1501", "msmt17", "dukemtmc", "occ_duke", "veri", "VehicleID"])
+def test_names_as_files_of_the_transreid_codebase_write_them(tmp_path, name):
+    text = f"MODEL: {{DEVICE_ID: ('0')}}\nDATASETS:\n  NAMES: ('{name}')\nSOLVER: {{IMS_PER_BATCH: 64}}\n"
+    (tmp_path / "a.yml").write_text(text)
+    check(load_cfg(str(tmp_path / "a.yml")))
 
 
 @pytest.mark.parametrize(

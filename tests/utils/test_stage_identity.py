@@ -18,7 +18,15 @@ from solver import make_optimizer, make_scheduler
 from tests.config.test_load import flat
 from utils.checkpoints import save_checkpoint
 from utils.seeds import set_global_seeds
-from utils.stage_identity import ALL, StageIdentity, initial_weights, make_identity, settings_of_stage
+from utils.stage_identity import (
+    ALL,
+    VALUES_BEFORE_KEY,
+    StageIdentity,
+    initial_weights,
+    make_identity,
+    settings_of_stage,
+)
+from utils.stages import STAGES
 
 CPU = torch.device("cpu")
 TINY = {
@@ -59,6 +67,11 @@ CASES = {
     ],
     "sets": ["DATASETS.NAMES", "[market1501, 'market1501:.']", "DATALOADER.BALANCE", "sets"],
 }
+# Configurations of relatives' structures, for the table alone.
+OF_RELATIVES = [
+    *("MODEL.PART_TOKENS", "True", "MODEL.REDUCE_FEAT_DIM", "True", "MODEL.PRETRAIN_PATH", "nothing.pth"),
+    *("MODEL.TRANSFORMER_TYPE", "swin_tiny_patch4_window7_224"),
+]
 # Read while a stage is built and trained, and of no influence on its weights: HARMLESS below proves it.
 NO_WEIGHTS = {
     "CFAT.STAGE",
@@ -72,16 +85,19 @@ NO_WEIGHTS = {
     "SOLVER.GRAD_CHECKPOINT",
     "TEST.FEATURE",
     "TEST.FEAT_NORM",
+    "TEST.FLIP",
     "TEST.ATTENTION_QUERIES",
 }
 # In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
 READ_ELSEWHERE = {
     "MODEL.CHECKPOINT_ENTRY",
     "MODEL.PRETRAIN_SIZE",
+    "MODEL.PRETRAIN_HW_RATIO",
     "SOLVER.DETERMINISTIC",
     "CFAT.CORRUPTED.INIT",
     "CFAT.STUDENT_INIT",
     "CFAT.COSINE.PATCH_WEIGHT",
+    *(f"MODEL.{name}" for name in ("STEM_CONV", "POOLING", "REDUCE_FEAT_DIM", "PART_TOKENS")),
 }
 # Read by the stage's code, which then ignores it, since it is one of another stage.
 IGNORED = {
@@ -94,6 +110,8 @@ HARMLESS = {
     "OUTPUT_DIR": "",
     "TEST.FEATURE": "neck",
     "TEST.FEAT_NORM": False,
+    "TEST.FLIP": True,
+    "TEST.QUERY_EXPANSION": 3,
     "TEST.IMS_PER_BATCH": 3,
     "TEST.REPEATS": 2,
     "TEST.METRIC": "cosine",
@@ -214,11 +232,14 @@ def test_the_table_has_what_the_code_reads(read_keys, stage, case):
 
 def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
     known = set(flat(get_defaults()))
-    used = {key for stage in ALL for case in CASES.values() for key in settings_of_stage(configure(root, stage, *case))}
+    cases = [*CASES.values(), OF_RELATIVES]
+    used = {key for stage in ALL for case in cases for key in settings_of_stage(configure(root, stage, *case))}
     other = {key for key in known - used if not key.startswith(("DATASETS.", "TEST."))}
     assert used <= known
     assert other == NO_WEIGHTS - {key for key in NO_WEIGHTS if key.startswith("TEST.")} | {
         "CFAT.STAGES",
+        "UNKNOWN_KEYS",
+        "LEFT_OUT_KEYS",
         "CORRUPTION.TEST",
         "DATALOADER.CACHE",
         "MODEL.PRETRAIN_PATH",
@@ -302,6 +323,19 @@ def test_keys_of_earlier_versions_that_determine_no_weight_are_not_compared():
     here = StageIdentity("clean", {"SEED": 1})
     before = StageIdentity("clean", {"SEED": 1, "SOLVER.ACCUMULATE": 4})
     assert here.differences(before.describe()) == {}
+
+
+def test_checkpoints_older_than_a_key_mean_its_value_before():
+    found = set()
+    for stage in STAGES:
+        here = make_identity(load_cfg(opts=["CFAT.STAGE", stage]), {}, {})
+        older = {key: value for key, value in here.settings.items() if key not in VALUES_BEFORE_KEY}
+        found |= here.settings.keys() - older.keys()
+        before = dataclasses.replace(here, settings=older).describe()
+        assert here.differences(before) == {}
+    assert found == VALUES_BEFORE_KEY.keys()
+    stem = dataclasses.replace(here, settings=here.settings | {"MODEL.STEM_CONV": True})
+    assert stem.differences(before) == {"settings": ["MODEL.STEM_CONV False there, True here"]}
 
 
 def test_what_is_unread_here_alone_is_no_difference():

@@ -180,7 +180,7 @@ def _log_unknown_sides(train: DatasetSplits, tested: Sequence[DatasetSplits]) ->
     parts = parts_of(train)
     if unknown := [splits.title for splits in tested if find_sides(splits.name, parts) is None]:
         logger.info(
-            "%s: no training set; with MODEL.SIE_CAMERA or SIE_VIEW, every image there gets the mean of the model's "
-            "side vectors",
+            "%s: not among the training sets; with MODEL.SIE_CAMERA or SIE_VIEW, every image there gets the mean of "
+            "the model's side vectors",
             ", ".join(unknown),
         )

@@ -92,7 +92,7 @@ def test_training_and_test_sets_of_a_configuration(root, caplog):
     for line in (
         "folder:gate (gate) in ",
         "training set folder:gate+folder:hall: 20 images of 4 identities",
-        "folder:yard (yard): no training set; with MODEL.SIE_CAMERA or SIE_VIEW, every image there gets the mean",
+        "folder:yard (yard): not among the training sets; with MODEL.SIE_CAMERA or SIE_VIEW, every image there gets",
         "DATASETS.FOLDER.TRAIN train: not in ",
     ):
         assert line in caplog.text

@@ -99,7 +99,8 @@ BOT = Codebase(
 )
 CLIP_REID = Codebase(
     "CLIP-ReID",
-    TRANSREID_DEFAULTS | _MULTISTEP | {"SOLVER.WARMUP_EPOCHS": 500},
+    # its code fetches OpenAI's file, whatever PRETRAIN_PATH says
+    TRANSREID_DEFAULTS | _MULTISTEP | {"SOLVER.WARMUP_EPOCHS": 500, "MODEL.PRETRAIN_PATH": "pretrained/ViT-B-16.pt"},
     {"SOLVER.WARMUP_METHOD": _WARMUP_METHOD_OF_STEPS},
 )
 
@@ -189,6 +190,8 @@ def _of_structures(given: Mapping[str, Any], translated: Mapping[str, Any]) -> V
     found: Values = {}
     if str(translated.get("MODEL.TRANSFORMER_TYPE", "")).startswith("swin_"):
         found["MODEL.SEMANTIC_WEIGHT"] = 1.0  # SOLIDER
+    if translated.get("MODEL.NAME") == "resnet50_ibn_a":
+        found["MODEL.STEM_RELU"] = True  # BoT and fast-reid, unlike BoT's resnet50
     if _PASS_SIGNS & given.keys():
         found["MODEL.PART_TOKENS"] = True  # PASS: its code always has them
     if "MODEL.POOLING" in given:  # PersonViT

@@ -157,6 +157,13 @@ def test_a_file_of_each_codebase_means_its_own_pooling(tmp_path, lines, pool):
     assert pool == load_cfg(str(tmp_path / "a.yml")).MODEL.STEM_POOL
 
 
+@pytest.mark.parametrize(("name", "relu"), [("resnet50", False), ("resnet50_ibn_a", True)])
+def test_a_file_of_bot_means_its_own_stem(tmp_path, name, relu):
+    (tmp_path / "a.yml").write_text(f"SOLVER: {{WARMUP_METHOD: linear, WARMUP_ITERS: 10}}\nMODEL: {{NAME: {name}}}")
+    model = load_cfg(str(tmp_path / "a.yml")).MODEL
+    assert (model.STEM_POOL, model.STEM_RELU) == (3, relu)
+
+
 class TestIbn:
     def test_file_decides(self, tmp_path, caplog):
         state = make(*SETTINGS["bot_ibn_a_1_before"], *IBN).state_dict()

@@ -13,6 +13,8 @@ from datasets.make_dataloader import _make_train_loader
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from loss import make_loss
 from model import make_ema, make_model
+from model.swin_sizes import SWIN_SIZES, SwinSize
+from model.vit_sizes import CLIP_SIZES, ClipSize, ViTSize
 from processor import do_train
 from solver import make_optimizer, make_scheduler
 from tests.config.test_load import flat
@@ -52,6 +54,8 @@ CASES = {
         *("INPUT.SIZE_TEST", "[32, 32]", "MODEL.NO_MARGIN", "False", "SOLVER.SCHEDULER", "multistep"),
         *("INPUT.ERASING_TYPE", "self", "MODEL.PRETRAIN_PATH", "nothing.pth"),
     ],
+    "swin": ["MODEL.TRANSFORMER_TYPE", "swin_smallest", "MODEL.SIE_CAMERA", "False", "MODEL.REDUCE_FEAT_DIM", "True"],
+    "clip": ["MODEL.TRANSFORMER_TYPE", "ViT-smallest"],
     "resnet": ["MODEL.NAME", "resnet50", "INPUT.SELF_ID", "True", "MODEL.METRIC_LOSS_TYPE", "wrtriplet"],
     "margins": [
         "MODEL.ID_LOSS_TYPE",
@@ -65,6 +69,7 @@ CASES = {
         "SOLVER.EMA_DECAY",
         "0.9",
     ],
+    "sets": ["DATASETS.NAMES", "[market1501, 'market1501:.']", "DATALOADER.BALANCE", "sets"],
 }
 # Configurations of relatives' structures, for the table alone.
 OF_RELATIVES = [
@@ -161,6 +166,14 @@ OF_OTHER_STAGES = {
     },
     "align": {"INPUT.SELF_ID": True, "CFAT.FINE.PRIOR_WEIGHT": 3.0, "CFAT.BRIDGE.MAX_EPOCHS": 7},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def smallest_sizes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SWIN_SIZES, "swin_smallest", SwinSize(8, (1, 1, 1, 1), (1, 1, 1, 1)))
+        patch.setitem(CLIP_SIZES, "ViT-smallest", ClipSize(ViTSize(8, 1, 1), 4))
+        yield
 
 
 @pytest.fixture(scope="module")

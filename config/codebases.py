@@ -99,7 +99,8 @@ BOT = Codebase(
 )
 CLIP_REID = Codebase(
     "CLIP-ReID",
-    TRANSREID_DEFAULTS | _MULTISTEP | {"SOLVER.WARMUP_EPOCHS": 500},
+    # its code fetches OpenAI's file, whatever PRETRAIN_PATH says
+    TRANSREID_DEFAULTS | _MULTISTEP | {"SOLVER.WARMUP_EPOCHS": 500, "MODEL.PRETRAIN_PATH": "pretrained/ViT-B-16.pt"},
     {"SOLVER.WARMUP_METHOD": _WARMUP_METHOD_OF_STEPS},
 )
 

@@ -102,8 +102,8 @@ _C.MODEL.SHUFFLE_GROUP = key(2, at_least(1))
 _C.MODEL.DEVIDE_LENGTH = key(4, at_least(1))
 # Patch embedding by a stem of convolutions, batch and instance normalisation (TransReID-SSL's ICS stem).
 _C.MODEL.STEM_CONV = False
-# Global feature of a vision transformer: class_token, or the patch tokens pooled: avg, max, avg_max (their sum) or gem
-# (generalised mean).
+# Global feature of a vision transformer: class_token; the patch tokens pooled, avg, max or avg_max (mean of the maxima
+# of 4 consecutive ones each); or gem, the class token plus their generalised mean.
 _C.MODEL.POOLING = key("class_token", one_of("class_token", "avg", "max", "avg_max", "gem"))
 # Reduce the global feature to FEAT_DIM numbers by a linear layer before the neck (TransReID-SSL, SOLIDER).
 _C.MODEL.REDUCE_FEAT_DIM = False
@@ -169,11 +169,14 @@ _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = Section()
-# market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid, veri, vehicleid
-# (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
-# (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
-_C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
-# Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
+# Training sets, one or several: market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid,
+# veri, vehicleid (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted
+# copy (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
+# NAME:DIRECTORY reads a set below ROOT_DIR/DIRECTORY, e.g. folder:photos. docs/several-sets.md
+_C.DATASETS.NAMES = path(["market1501"], each_once("one or more data sets, each once", bool))
+# Test sets; []: those of NAMES.
+_C.DATASETS.TEST = path([], each_once("data sets, each once", bool, optional=True))
+# Directory that contains the data sets' own directories; for folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)
 # Refuse a data set whose counts (images, identities, cameras) are not the published ones; False only warns (subsets).
 _C.DATASETS.CHECK_COUNTS = True
@@ -230,6 +233,9 @@ _C.DATALOADER.CACHE = key("none", one_of("none", "ram"))
 _C.DATALOADER.SAMPLER = key("softmax_triplet", one_of("softmax_triplet", "softmax"))
 # Images of each identity in a batch.
 _C.DATALOADER.NUM_INSTANCE = key(8, at_least(1))
+# Batches of several training sets: identities (sampled from all sets alike, so a large set has more of them; SAMPLER
+# softmax: images) or sets (the same number of identities, or images, of every set; small sets are repeated).
+_C.DATALOADER.BALANCE = key("identities", one_of("identities", "sets"))
 
 # ---------------------------------------------------------------- SOLVER
 _C.SOLVER = Section()
@@ -319,8 +325,9 @@ _C.TEST.FLIP = False
 _C.TEST.QUERY_EXPANSION = key(0, at_least(0))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
-# Test protocols.
-_C.TEST.PROTOCOLS = key(["clean", *_SIDES], some_of(("clean", *_SIDES)))
+# Test protocols; also unseen: query and gallery corrupted by the types of ImageNet-C-bar, which CORRUPTION.TRAIN must
+# leave out, at CORRUPTION.SEVERITIES.
+_C.TEST.PROTOCOLS = key(["clean", *_SIDES], some_of(("clean", *_SIDES, "unseen")))
 # Repeats of the corrupted protocols, each with its own corruptions; results are mean and standard deviation over them.
 _C.TEST.REPEATS = key(10, at_least(1))
 # Corruption matrix, every type of CORRUPTION.TEST at every severity on its own: "" (off) or what is corrupted:
@@ -335,8 +342,8 @@ _C.TEST.METRIC = key("euclidean", one_of("euclidean", "cosine"))
 _C.TEST.AP = key("step", one_of("step", "trapezoid"))
 # CMC: standard, or single_gallery_shot, CUHK03's classic protocol (one random image of every gallery identity).
 _C.TEST.CMC = key("standard", one_of("standard", "single_gallery_shot"))
-# k-reciprocal re-ranking. K1 20 and K2 6 are the paper's for Market-1501, which BoT, PASS and CLIP-ReID share; a file
-# of the TransReID codebase means K1 50 and K2 15, as in its code.
+# k-reciprocal re-ranking. K1 20 and K2 6 are the paper's for Market-1501, which BoT, TransReID-SSL, PASS and SOLIDER
+# share; files of TransReID, PersonViT and CLIP-ReID mean K1 50 and K2 15, as in their code.
 _C.TEST.RE_RANKING = False
 _C.TEST.RE_RANKING_K1 = key(20, at_least(1))
 _C.TEST.RE_RANKING_K2 = key(6, at_least(1))
@@ -362,8 +369,9 @@ _C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
 
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = Section()
-# Corruption types of training and of the corrupted test protocols: "all", or names and families (noise, blur, weather,
-# digital), e.g. ["noise", "rain"]. TEST also accepts "seen", the types of TRAIN, and "unseen", the rest of the 20.
+# Corruption types of training and of the corrupted test protocols: "all", the 20 of the benchmark, or names and
+# families (noise, blur, weather, digital; beyond the 20: bar, surveillance), e.g. ["noise", "rain"]. TEST also accepts
+# "seen", the types of TRAIN, and "unseen", the rest of the 20.
 _C.CORRUPTION.TRAIN = key(["all"], each_once("all, or one or more corruptions and families, each once", bool))
 _C.CORRUPTION.TEST = key(
     ["all"], each_once("all, or one or more corruptions and families, seen and unseen, each once", bool)

@@ -41,8 +41,9 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
     """Merges a YAML file and command-line pairs over the defaults.
 
     A file may name others to start from, `_BASE_: ../base.yml` or a list of them, relative to itself. Keys and values
-    of the TransReID codebase and of earlier versions are translated (config/legacy.py). A warning names each key that
-    the file itself or the command line gives and that nothing in the experiment reads (config/reads.py).
+    of the TransReID codebase, of its relatives and of earlier versions are translated (config/legacy.py). A warning
+    names each key that the file itself or the command line gives and that nothing in the experiment reads
+    (config/reads.py). With UNKNOWN_KEYS warn, keys that are not known are left out and named in LEFT_OUT_KEYS.
 
     Args:
         config_file: path of a YAML file; None for the defaults.
@@ -100,8 +101,8 @@ def _log_re_ranking(merged: Merged) -> None:
     """Says which K1 and K2 are used where none is given: projects differ."""
     if merged.values["TEST.RE_RANKING"] and not merged.given_by.keys() & {"TEST.RE_RANKING_K1", "TEST.RE_RANKING_K2"}:
         _logger.info(
-            "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; the TransReID codebase has 50 and 15, the paper, "
-            "BoT, PASS and CLIP-ReID 20 and 6",
+            "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; TransReID, PersonViT and CLIP-ReID have 50 and 15, "
+            "the paper, BoT, TransReID-SSL, PASS and SOLIDER 20 and 6",
             merged.values["TEST.RE_RANKING_K1"],
             merged.values["TEST.RE_RANKING_K2"],
         )

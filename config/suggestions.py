@@ -41,8 +41,8 @@ _RELATIVES = {
     "DATASETS.QUERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.QUERY",
     "DATASETS.GALLERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.GALLERY",
     **dict.fromkeys(
-        [f"DATASETS.{name}" for name in ("TRAIN", "TEST", "TRAIN_NAMES", "VAL_NAMES", "SOURCE_NAMES")],
-        "one data set, with its training and its test set, is named by DATASETS.NAMES",
+        [f"DATASETS.{name}" for name in ("TRAIN", "TRAIN_NAMES", "VAL_NAMES", "SOURCE_NAMES")],
+        "data sets are named by DATASETS.NAMES, and those of the test, where they are others, by DATASETS.TEST",
     ),
     "DATALOADER.K": "images of each identity in a batch: DATALOADER.NUM_INSTANCE",
     "AUTO_RESUME": "to resume where a run stopped: SOLVER.RESUME auto",

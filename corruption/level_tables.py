@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from utils.extensions import load_extension
+
 
 def make_tables(cumulative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inverts cumulative distributions for 32-bit uniform numbers.
@@ -36,7 +38,5 @@ def sample_on_arrays(
         out[where] = values[np.searchsorted(thresholds[level, :-1], uniforms[where])]
 
 
-try:
-    from corruption._kernels import sample_by_level
-except ImportError:  # not built, or cannot be loaded: the same values, slower
-    sample_by_level = sample_on_arrays
+_kernels = load_extension("corruption._kernels")
+sample_by_level = sample_on_arrays if _kernels is None else _kernels.sample_by_level

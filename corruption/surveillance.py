@@ -8,20 +8,22 @@ import functools
 
 import cv2
 import numpy as np
-from scipy.special import ndtr, pdtr
+from scipy.special import gammaln, ndtr, xlogy
 
 from corruption.level_tables import make_tables, sample_by_level
 
 Generator = np.random.Generator | np.random.RandomState
 
 GAMMA = 2.2  # grey level / 255 = (linear light) ^ (1 / GAMMA)
-WHITE_ELECTRONS = 8000  # of a white pixel at full exposure: about the full well of a surveillance sensor's 2 um pixel
-READ_NOISE = 3.0  # electrons, standard deviation
+# Electrons of a white pixel at full exposure, and the standard deviation of the read noise: the order of a small
+# sensor's, chosen here.
+WHITE_ELECTRONS = 8000
+READ_NOISE = 3.0
 # By severity: exposure, and how bright the image is after the gain, both as a share of full exposure, linear light.
 # A stop of exposure less is made up for by half a stop of gain.
 EXPOSURES = tuple(2.0**-stops for stops in (4, 5, 6, 7, 8))
 BRIGHTNESS = tuple(2.0**-stops for stops in (1, 1.5, 2, 2.5, 3))
-# By severity; 2, 3 and 4 are those of MLR-VIPeR, MLR-SYSU and MLR-CUHK03.
+# By severity; 2, 3 and 4 are those of MLR-VIPeR, MLR-SYSU and MLR-CUHK03, 6 and 8 are chosen here.
 SCALE_FACTORS = (2, 3, 4, 6, 8)
 
 _ALL_LEVELS = np.arange(256, dtype=np.uint8)
@@ -52,9 +54,8 @@ def low_light_probabilities(severity: int) -> np.ndarray:
     """(256, 256): the probability of a grey level up to the second index where the image has the first."""
     white = WHITE_ELECTRONS * EXPOSURES[severity - 1]
     expected = white * (np.arange(256) / 255) ** GAMMA
-    # Shot noise of white is 22 electrons or less: counts beyond twice the mean do not occur.
-    counts = np.arange(2 * white + 64)
-    shot = np.diff(pdtr(counts, expected[:, None]), axis=1, prepend=0)
+    counts = np.arange(white + 10 * white**0.5)  # ten standard deviations beyond the mean of white
+    shot = np.exp(xlogy(counts, expected[:, None]) - expected[:, None] - gammaln(counts + 1))
     edges = white / BRIGHTNESS[severity - 1] * (np.arange(1, 256) / 255) ** GAMMA
     below = shot @ ndtr((edges - counts[:, None]) / READ_NOISE)
     return np.concatenate([below, np.ones((256, 1))], axis=1)

@@ -11,17 +11,16 @@ gives the same distributions.
 """
 
 import math
+from types import ModuleType
 
 import numpy as np
 import scipy.fft
 from scipy.ndimage import gaussian_filter
 
 from corruption import unseen_arrays
+from utils.extensions import load_extension, warn_not_built
 
-try:
-    import corruption._unseen as _kernels
-except ImportError:  # not built, or cannot be loaded: the same images, slower
-    _kernels = unseen_arrays
+_compiled = load_extension("corruption._unseen")
 
 Generator = np.random.Generator | np.random.RandomState
 
@@ -52,9 +51,9 @@ def caustic_refraction(image: np.ndarray, severity: int, rng: Generator) -> np.n
     time, size = rng.uniform(0.5, 2), rng.uniform(0.75, 1.25) * _length(image)
     rows, columns = (np.arange(side) / size % 1 * 6.28318530718 - 250 for side in image.shape[:2])
     caustics = np.empty(image.shape[:2])
-    _kernels.caustics(rows, columns, time, caustics)
+    _kernels().caustics(rows, columns, time, caustics)
     out = np.empty_like(image)
-    _kernels.refract(image, gaussian_filter(caustics, 1), 0.05 * strength * _length(image), 0.2 * strength, out)
+    _kernels().refract(image, gaussian_filter(caustics, 1), 0.05 * strength * _length(image), 0.2 * strength, out)
     return out
 
 
@@ -95,7 +94,7 @@ def inverse_sparkles(image: np.ndarray, severity: int, rng: Generator) -> np.nda
     count = int(_integers(rng, 50, 200))
     values = image.astype(np.float64)
     lengths = _ray_lengths(0.25 * _length(image), count, stream)
-    _kernels.whiten(values, 1 - _ray_weights(image, center, lengths, exponent))
+    _kernels().whiten(values, 1 - _ray_weights(image, center, lengths, exponent))
     return values.astype(np.uint8)
 
 
@@ -105,7 +104,7 @@ def perlin_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray
     table, gradients = _perlin_tables(_second_stream(rng))
     cell = 32 * _length(image) / 224
     turbulence = np.empty(image.shape[:2])
-    _kernels.perlin_turbulence(*(np.arange(side) / cell for side in image.shape[:2]), table, gradients, turbulence)
+    _kernels().perlin_turbulence(*(np.arange(side) / cell for side in image.shape[:2]), table, gradients, turbulence)
     noise = np.minimum(0.5 * turbulence + 0.5, 1)
     levels = np.arange(256, dtype=np.float32) * np.float32(1 - share)  # single, as published
     return _add(image, levels.astype(np.float64), 255 * share * noise)
@@ -117,7 +116,7 @@ def plasma_noise(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray
     time, iterations = rng.uniform(0, 6 * np.pi), int(_integers(rng, 4, 7))
     sharpness, size = rng.uniform(0.5, 1), rng.uniform(0.075, 0.2) * _length(image)
     noise = np.empty(image.shape)
-    _kernels.plasma(*(np.arange(side) / size for side in image.shape[:2]), time, iterations, sharpness, noise)
+    _kernels().plasma(*(np.arange(side) / size for side in image.shape[:2]), time, iterations, sharpness, noise)
     return _add(image, (1 - amount / 255) * _LEVELS, amount * noise)
 
 
@@ -141,8 +140,16 @@ def sparkles(image: np.ndarray, severity: int, rng: Generator) -> np.ndarray:
     values = image.astype(np.float64)
     for center, count in zip(centers, counts, strict=True):
         lengths = np.maximum(1, _ray_lengths(radius, count, stream))
-        _kernels.whiten(values, _ray_weights(image, center, lengths, 1))
+        _kernels().whiten(values, _ray_weights(image, center, lengths, 1))
     return values.astype(np.uint8)
+
+
+def _kernels() -> ModuleType:
+    """The loops: compiled, or the same on whole arrays."""
+    if _compiled is None:
+        warn_not_built("corruption._unseen", "NumPy computes ImageNet-C-bar, slower, with the same images")
+        return unseen_arrays
+    return _compiled
 
 
 def _add(image: np.ndarray, levels: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -150,7 +157,7 @@ def _add(image: np.ndarray, levels: np.ndarray, values: np.ndarray) -> np.ndarra
     out = np.empty_like(image)
     height, count = values.shape[0], math.prod(values.shape[1:])
     shape = (height, count, image.size // (height * count))
-    _kernels.add_values(image.reshape(shape), levels, values.reshape(height, count), out.reshape(shape))
+    _kernels().add_values(image.reshape(shape), levels, values.reshape(height, count), out.reshape(shape))
     return out
 
 
@@ -211,7 +218,7 @@ def _ray_weights(image: np.ndarray, center: np.ndarray, lengths: np.ndarray, exp
     """(H, W) weights of a star: 1 within its rays, then falling with the distance from `center` (y, x)."""
     weights = np.empty(image.shape[:2])
     rows, columns = (np.arange(side) - middle for side, middle in zip(image.shape[:2], center, strict=True))
-    _kernels.ray_weights(rows, columns, lengths, exponent, weights)
+    _kernels().ray_weights(rows, columns, lengths, exponent, weights)
     return weights
 
 

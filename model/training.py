@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from model.cfat import CFAT
 from model.reid import Gather, ReIDModel
 from utils import distributed, sharding
+from utils.devices import pick_device
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,16 @@ def set_up_training(cfg: CfgNode, model: Model) -> Model:
         if solver.GRAD_CHECKPOINT:
             reid.base.set_grad_checkpointing()
         if several and any(isinstance(module, nn.BatchNorm2d) for module in reid.base.modules()):
-            reid.base = nn.SyncBatchNorm.convert_sync_batchnorm(reid.base)
-            logger.warning("BatchNorm layers of the backbone are synchronised on GPUs; on CPUs each process is alone")
+            _synchronise_batch_norm(reid, pick_device(cfg.MODEL.DEVICE))
         if solver.COMPILE:
             torch.compiler.config.cache_key_tag = solver.AMP  # torch's cache on disk mixes up half precisions
             reid.base.compile()
     return model
+
+
+def _synchronise_batch_norm(reid: ReIDModel, device: torch.device) -> None:
+    """Lets the BatchNorm layers of the backbone see the batch of all processes; torch can do so on GPUs alone."""
+    if device.type == "cuda":
+        reid.base = nn.SyncBatchNorm.convert_sync_batchnorm(reid.base)
+    else:
+        logger.warning("BatchNorm layers of the backbone: on CPUs each process normalises by its own part of a batch")

@@ -115,7 +115,8 @@ class TransReIDViT(VisionTransformer):
 
         Args:
             images: (B, 3, H, W) float, normalised.
-            camids, viewids: (B,) int64, needed where the model has SIE of cameras, or of viewpoints.
+            camids, viewids: (B,) int64 where the model has SIE of cameras, or of viewpoints; without both, every image
+                gets the mean of the side vectors.
 
         Returns:
             (B, T + P, D): the T prefix tokens, class token first, then the patch tokens row by row.
@@ -146,6 +147,8 @@ class TransReIDViT(VisionTransformer):
         table: torch.Tensor | None = self.sie_embed  # (R, 1, D)
         if table is None or len(table) == 1:
             return None if table is None else self.sie_coefficient * table
+        if camids is None and viewids is None:
+            return self.sie_coefficient * table.mean(dim=0, keepdim=True)  # (1, 1, D)
         index = viewids if not self.num_cameras else camids
         if self.num_cameras and self.num_views and camids is not None and viewids is not None:
             index = camids * self.num_views + viewids

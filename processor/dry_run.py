@@ -66,10 +66,12 @@ def do_dry_run(
     total, duration = sum(memory.values()) / 2**30, format_seconds(seconds * steps * cfg.SOLVER.MAX_EPOCHS)
     logger.info("%s: about %.2f GiB of memory (%s)", name, total, shares)
     logger.info("%s: at %.2f s per step, %s", name, seconds, duration)
-    for split, condition in itertools.product(SPLIT_NAMES[1:], (Condition(), Condition("random"))):
-        batches = itertools.islice(data.test_loader(split, condition, 0), BATCHES)
-        features = extract_features(model, batches, device=device, title=split).features
-        logger.info("%s: testing %s, %s: features %s", name, split, condition.corruption, tuple(features.shape))
+    conditions = (Condition(), Condition("random"))
+    for tested, split, condition in itertools.product(data.test_sets, SPLIT_NAMES[1:], conditions):
+        batches = itertools.islice(tested.test_loader(split, condition, 0), BATCHES)
+        features = extract_features(model, batches, device=device, title=split, sides=tested.sides).features
+        where = f"{tested.splits.title}, {split}" if len(data.test_sets) > 1 else split
+        logger.info("%s: testing %s, %s: features %s", name, where, condition.corruption, tuple(features.shape))
 
 
 class _SavedBytes:

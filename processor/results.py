@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.escaping import format_csv
 from utils.files import write_files
-from utils.structures import CorruptionSet, Protocol, RetrievalMetrics
+from utils.structures import Condition, CorruptionSet, Protocol, RetrievalMetrics
 
 METRICS = ("mAP", "mINP", "rank1", "rank5", "rank10")
 COLUMNS = (
@@ -34,8 +34,8 @@ def make_rows(
 ) -> list[dict]:
     """The rows of results.csv, a dict of COLUMNS for every repeat of every protocol; metrics are fractions in [0, 1].
 
-    In the four protocols, `corruption` is "clean", or "random" with severity "random". In a cell of the corruption
-    matrix they are its type and severity, and `protocol` is the one that says which sides are corrupted.
+    In the protocols, `corruption` is "clean", or "random" (in protocol unseen "unseen") with severity "random". In a
+    cell of the corruption matrix they are its type and severity, and `protocol` says which sides are corrupted.
     """
     rows = []
     for protocol in protocols:
@@ -80,7 +80,8 @@ def make_results(
     dataset, weight, seed    what was tested; weight is the checkpoint
     dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
     corruption               what the corrupted sets sample from: "backend", "names", "severities"; "seen": those of the
-                             names that CORRUPTION.TRAIN stands for
+                             names that CORRUPTION.TRAIN stands for; where protocol unseen was tested,
+                             "protocol_unseen": its names
     evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics; "flip" (TEST.FLIP) and
                              "query_expansion" (its k) only where they are used
     protocols                by protocol: {"mAP", "mINP", "rank1", "rank5", "rank10": {"mean", "std"}, "repeats"}; std
@@ -101,6 +102,7 @@ def make_results(
             "names": list(corruptions.names),
             "severities": list(corruptions.severities),
             "seen": list(corruptions.seen),
+            **({"protocol_unseen": list(corruptions.protocol_unseen)} if corruptions.protocol_unseen else {}),
         },
         "evaluation": evaluation,
         "protocols": {name: _mean_and_std(repeats) for name, repeats in _group(random, "protocol").items()},
@@ -112,11 +114,30 @@ def make_results(
     return {**content, "summary": make_summary(rows, corruptions)}
 
 
+def join_results(results: Sequence[dict]) -> dict:
+    """The content of results.json for several data sets.
+
+    weight, seed    what was tested
+    datasets        data set, as DATASETS.TEST or NAMES has it -> its results, as `make_results` returns them
+    """
+    first = results[0]
+    return {
+        "weight": first["weight"],
+        "seed": first["seed"],
+        "datasets": {content["dataset"]: content for content in results},
+    }
+
+
+def results_by_set(content: dict) -> dict[str, dict]:
+    """The results of each data set in a results.json, which has one or several: data set -> its results."""
+    return content["datasets"] if "datasets" in content else {content.get("dataset", ""): content}
+
+
 def make_summary(rows: list[dict], corruptions: CorruptionSet) -> dict:
     """The summary of a test, each entry {"mAP", "mINP", "rank1"}.
 
     clean              of the clean protocol
-    corrupted, corrupted_query, corrupted_gallery     of a corrupted protocol:
+    corrupted, corrupted_query, corrupted_gallery, unseen     of a corrupted protocol:
       mean_corrupted   mean over its repeats (in a matrix: over all cells), mPC of Michaelis et al.,
                        https://arxiv.org/abs/1907.07484
       drop             clean - mean_corrupted; 0.1 are ten points
@@ -154,7 +175,7 @@ def _split_off_cells(rows: list[dict]) -> tuple[list[dict], list[dict]]:
 
 
 def _is_cell(row: dict) -> bool:
-    return row["corruption"] not in ("clean", "random")
+    return row["corruption"] != "clean" and not Condition(row["corruption"]).is_sampled
 
 
 def _group(rows: list[dict], column: str) -> dict[Any, list[dict]]:

@@ -113,6 +113,22 @@ def test_a_matrix_cell_is_a_test_of_that_type_and_severity(trained, tmp_path):
     assert set(content["protocols"]) == {"clean", "corrupted"}
 
 
+def test_protocol_unseen_is_corrupted_by_imagenet_c_bar(trained, tmp_path):
+    weight = trained / "run" / "checkpoints" / "align.pth"
+    changes = {"TEST.WEIGHT": weight, "TEST.PROTOCOLS": "['clean', 'corrupted', 'unseen']"}
+    changes |= {"CORRUPTION.TEST": "['bar']", "TEST.MATRIX": "corrupted_query", "CORRUPTION.SEVERITIES": "[4]"}
+    done = run("test.py", *options(trained, tmp_path, **changes))
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert list(content["protocols"]) == ["clean", "corrupted", "unseen"]
+    assert content["protocols"]["unseen"] == content["protocols"]["corrupted"]
+    assert list(content["matrix"]["mAP"]) == content["corruption"]["protocol_unseen"] == content["corruption"]["names"]
+    assert content["summary"]["matrix"]["family"].keys() == {"bar"}
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert sum(row["corruption"] == "unseen" for row in rows) == 2
+    assert "unseen" in done.stdout + done.stderr
+
+
 def test_re_ranking_features_and_thresholds(trained, tmp_path):
     weight = trained / "run" / "checkpoints" / "align.pth"
     changes = {"TEST.WEIGHT": weight, "TEST.PROTOCOLS": "['clean']"}

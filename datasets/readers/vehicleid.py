@@ -18,6 +18,7 @@ repeats (TEST.REPEATS). So both sets that are read here are all test images, and
 SEED (datasets/sampled_gallery.py). Cameras are not known: the one image of the query's identity is its match.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.image_lists import list_files, parse_lines
 from datasets.readers.locate import find_directory
 from utils.structures import Counts, DatasetSplits, ImageRecord
+
+logger = logging.getLogger(__name__)
 
 DIRECTORIES = ("VehicleID_V1.0", "VehicleID", "vehicleid")
 LISTS, IMAGES, TRAIN = "train_test_split", "image", "train_list.txt"
@@ -75,6 +78,7 @@ def read_vehicleid(root: str | Path, errors: FileErrors, *, test_size: int = 800
                 yield ImageRecord(str(path), int(line["pid"]), 0)
 
     train, tested = (tuple(sorted(read_list(name), key=lambda record: record.path)) for name in (TRAIN, test))
+    logger.info("VehicleID: every repeat samples one image of each test identity as gallery; the others are queries")
     return DatasetSplits(
         train,
         tested,

@@ -13,12 +13,15 @@ from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.structures import SetNumbers
 from utils.yaml_reader import NotYamlError, load_yaml
 
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**14
 MAX_WIDTH = 2**20
+MAX_SIDES = 2**20  # cameras or viewpoints
+SET_NUMBERS = ("num_cameras", "num_views")
 # Files of this project that are older than a key were trained with this value of it.
 VALUES_BEFORE_KEY = {
     "MODEL.STEM_POOL": 3,
@@ -38,12 +41,14 @@ class ModelFile:
         state: the model's state dict, under the names of this project's models.
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
         left_out: names of the file that nothing uses and that `state` lacks, for the log.
+        sets: the data sets that it was trained on, in the order of their cameras; () where it does not tell.
     """
 
     path: str
     state: State
     config: dict[str, Any]
     left_out: tuple[str, ...] = ()
+    sets: tuple[SetNumbers, ...] = ()
 
 
 def read_model_file(
@@ -65,7 +70,8 @@ def read_model_file(
     if note and not quiet:
         logger.info("checkpoint %s: %s", path, note)
     state, left_out = named_for(state, names)
-    return ModelFile(str(path), state, stored_config(content, path), left_out)
+    sets = stored_sets(content, path)
+    return ModelFile(str(path), state, stored_config(content, path), left_out=left_out, sets=sets)
 
 
 def named_for(state: State, names: Collection[str]) -> tuple[State, tuple[str, ...]]:
@@ -165,6 +171,41 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
         logger.warning("%s; the values of this run's configuration are used instead", found)
         return {key: value for key, value in values.items() if key not in errors}
     return VALUES_BEFORE_KEY | values if ours else values
+
+
+def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
+    """Reads which data sets a checkpoint of this project was trained on.
+
+    Files from before several data sets could be named have one name.
+
+    Raises:
+        UserError: the file is of this project, and the entry is not as it writes it.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or "stage" not in meta:
+        return ()
+    rows = meta.get("datasets")
+    if rows is None and isinstance(meta.get("dataset"), str):
+        rows = [{"name": meta["dataset"], **{name: meta.get(name) for name in SET_NUMBERS}}]
+        if not all(map(_is_set, rows)):
+            return ()
+    if rows is None:
+        return ()
+    if not isinstance(rows, list) or not rows or not all(map(_is_set, rows)):
+        raise UserError(
+            f"checkpoint {path}: its entry datasets is {str(rows)[:200]}, expected the name and the numbers of cameras "
+            "and viewpoints of every training set; the file is damaged or was changed, fetch it anew"
+        )
+    return tuple(SetNumbers(row["name"], *(row[name] for name in SET_NUMBERS)) for row in rows)
+
+
+def _is_set(row: Any) -> bool:
+    is_count = _is_int(1, MAX_SIDES)
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and all(is_count(row.get(name)) for name in SET_NUMBERS)
+    )
 
 
 def _value_of(node: Any, key: str) -> Any:

@@ -132,9 +132,10 @@ def _models(state_dicts: dict[str, State], names: Collection[str]) -> dict[str, 
         found: dict[str, _Model] = {}
         for label, state in state_dicts.items():
             below, beside = _by_prefix(state, matches)
+            for prefix, model in list(below.items()):
+                if is_own and 2 * len(model.keys() & names) < len(names):  # such as norm.weight alone: another model
+                    beside += [f"{prefix}{name}" for name in below.pop(prefix)]
             for prefix, model in below.items():
-                if is_own and 2 * len(model.keys() & names) < len(names):
-                    continue  # a few names of another model, such as norm.weight
                 kept = _without_extras(model, extras, names)
                 left_out = [*beside, *(name for name in model if name not in kept)]
                 found[f"{label}.{prefix}".strip(".")] = _Model(kept, left_out)

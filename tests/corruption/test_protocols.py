@@ -40,14 +40,16 @@ def test_resolve_names():
         resolve_names(["wether"])
 
 
-def test_the_four_protocols():
+def test_the_protocols():
     sides = {name: (p.query.is_clean, p.gallery.is_clean) for name, p in PROTOCOLS.items()}
     assert sides == {
         "clean": (True, True),
         "corrupted": (False, False),
         "corrupted_query": (False, True),
         "corrupted_gallery": (True, False),
+        "unseen": (False, False),
     }
+    assert [protocol.name for protocol in make_protocols(load_cfg())] == list(sides)[:4]
     protocols = make_protocols(load_cfg(opts=["TEST.PROTOCOLS", "['corrupted', 'clean']"]))
     assert [protocol.name for protocol in protocols] == ["corrupted", "clean"]
 
@@ -119,6 +121,21 @@ def test_corruptions_beyond_the_20():
     assert make_test_policy(cfg).names == (*CORRUPTIONS, *UNSEEN)
 
 
+def test_protocol_unseen_samples_imagenet_c_bar_at_the_configured_severities():
+    policy, seen = CorruptionPolicy(names=("fog",), severities=(2, 5)), set()
+    for seed in range(300):
+        found = apply_condition(IMAGE, Condition("unseen"), policy, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        name, severity = UNSEEN[int(rng.random() * 10)], (2, 5)[int(rng.random() * 2)]
+        assert (found == corrupt(IMAGE, name, severity, rng)).all()
+        seen.add((name, severity))
+    assert len(seen) == 20
+    cfg = load_cfg(opts=["TEST.PROTOCOLS", "['clean', 'unseen']"])
+    assert make_protocols(cfg)[1].query == make_protocols(cfg)[1].gallery == Condition("unseen")
+    assert make_corruption_set(cfg, make_test_policy(cfg)).protocol_unseen == UNSEEN
+    assert make_corruption_set(load_cfg(), make_test_policy(load_cfg())).protocol_unseen == ()
+
+
 def test_the_matrix():
     cells = make_matrix(load_cfg(opts=["TEST.MATRIX", "corrupted"]))
     assert len({cell.name for cell in cells}) == len(cells) == 100
@@ -151,6 +168,9 @@ def test_conditions():
     rng = np.random.default_rng(5)
     name, severity = policy.sample_corruption(rng)
     assert (apply(Condition("random")) == corrupt(IMAGE, name, severity, rng)).all()
+    rng = np.random.default_rng(5)
+    name, severity = CorruptionPolicy(names=UNSEEN).sample_corruption(rng)
+    assert (apply(Condition("unseen")) == corrupt(IMAGE, name, severity, rng)).all()
     fixed = apply(Condition("pixelate", 4))
     assert (fixed == corrupt(IMAGE, "pixelate", 4, np.random.default_rng(0))).all()  # pixelate is deterministic
 
@@ -197,6 +217,11 @@ def set_values(opts):
         ({"CORRUPTION.BACKEND": "fst"}, r"CORRUPTION: unknown backend 'fst'; .*did you mean fast"),
         ({"TEST.PROTOCOLS": []}, r"TEST.PROTOCOLS is \[\]; expected a list"),
         ({"TEST.PROTOCOLS": ["clear"]}, r"TEST.PROTOCOLS: unknown protocol 'clear'; .*did you mean clean"),
+        (
+            {"TEST.PROTOCOLS": ["unseen"], "CORRUPTION.TRAIN": ["sparkles", "fog"]},
+            "TEST.PROTOCOLS: protocol 'unseen' tests on corruptions of CORRUPTION.TRAIN: sparkles; leave",
+        ),
+        ({"TEST.MATRIX": "unseen"}, "TEST.MATRIX: unknown protocol 'unseen'; .*known: corrupted,"),
         ({"TEST.MATRIX": "clean"}, "TEST.MATRIX: unknown protocol 'clean'; .*known: corrupted,"),
     ],
 )

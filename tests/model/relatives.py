@@ -25,7 +25,7 @@ ELSEWHERE = os.environ.get("CFAT_GOLDEN", "")
 def load_cases(
     family: str | tuple[str, ...], stored: str = "pretrained_tiny_swin_clip"
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-    """Settings of the reference models whose names begin with `family`, and arrays; `stored`: of our own files."""
+    """Settings of the reference models whose names begin with `family`, and their arrays; `stored` is our own file."""
     name = "pretrained_tiny" if ELSEWHERE else stored
     folder = Path(ELSEWHERE) if ELSEWHERE else GOLDEN
     cases = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["cases"]

@@ -23,6 +23,8 @@ CASES = [
     "align",
     "align CFAT.STUDENT_VIEWS both CFAT.FINE.BRIDGE_T image CFAT.COSINE.PATCH_WEIGHT 0.5 SOLVER.GRAD_CLIP 1.0",
     "align DATALOADER.SAMPLER softmax",
+    "align MODEL.PART_TOKENS True MODEL.SIE_CAMERA False",
+    "corrupted MODEL.POOLING gem MODEL.REDUCE_FEAT_DIM True MODEL.FEAT_DIM 64",
 ]
 CHECKPOINTED = {case: f"{case} SOLVER.GRAD_CHECKPOINT True" for case in (CASES[1], CASES[5])}  # with drop path
 CASES += CHECKPOINTED.values()

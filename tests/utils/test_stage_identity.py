@@ -69,6 +69,7 @@ CASES = {
         "SOLVER.EMA_DECAY",
         "0.9",
     ],
+    "sets": ["DATASETS.NAMES", "[market1501, 'market1501:.']", "DATALOADER.BALANCE", "sets"],
 }
 # Configurations of relatives' structures, for the table alone.
 OF_RELATIVES = [

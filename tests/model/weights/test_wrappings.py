@@ -337,10 +337,11 @@ def test_the_names_of_the_model_find_it_where_nothing_else_does(own, prefix):
     names = {own, "norm.weight", "norm.bias"}
     state = {name: torch.ones(1) for name in names}
     content = {"state_dict": below(prefix, state) if prefix else dict(state), "norm.weight": torch.zeros(1)}
-    content["state_dict"]["decoder_norm.bias"] = torch.ones(1)
+    content["state_dict"] |= {"decoder_norm.bias": torch.ones(1), "teacher.norm.bias": torch.ones(1)}
     found, note = find_model(content, "a.pth", names=names)
     assert found == state
-    assert note.endswith("left out: decoder_* (1)")
+    assert "not those of" not in note
+    assert set(note.partition("left out: ")[2].split(", ")) == {"decoder_* (1)", "teacher.* (1)"}
 
 
 def test_what_the_model_has_is_not_left_out():

@@ -9,7 +9,7 @@ from utils.structures import DatasetSplits, ImageRecord
 
 
 def make_cfg(**changes):
-    """The defaults with keys changed past the checks of load_cfg, as DATASETS__NAMES="veri-wild"."""
+    """The defaults with keys changed past the checks of load_cfg, as DATASETS__NAMES="ballshow"."""
     cfg = load_cfg(opts=["DATASETS.ROOT_DIR", "/nowhere"]).clone()
     cfg.defrost()
     for name, value in changes.items():
@@ -39,7 +39,7 @@ def test_names_as_files_of_the_transreid_codebase_write_them(tmp_path, name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"DATASETS__NAMES": "veri-wild"}, "DATASETS.NAMES 'veri-wild': unknown data set; known are market1501, "),
+        ({"DATASETS__NAMES": "ballshow"}, "DATASETS.NAMES 'ballshow': unknown data set; known are market1501, "),
         ({"SOLVER__IMS_PER_BATCH": 12}, r"IMS_PER_BATCH 12 = 1.5 identities x 8 images .*a multiple of 8"),
         ({"DATALOADER__NUM_INSTANCE": 1}, "DATALOADER.NUM_INSTANCE 1: the triplet loss .*expected at least 2"),
         ({"DATASETS__ON_BAD_IMAGE": "skip", "DATASETS__CHECK_IMAGES": False}, "ON_BAD_IMAGE skip: DATASETS.CHECK_IMAG"),
@@ -56,7 +56,7 @@ def test_without_triplets_a_batch_may_have_any_size():
 
 def test_all_errors_at_once():
     with pytest.raises(UserError, match=r"unknown data set(.|\n)*IMS_PER_BATCH 12"):
-        check(make_cfg(DATASETS__NAMES="veri-wild", SOLVER__IMS_PER_BATCH=12))
+        check(make_cfg(DATASETS__NAMES="ballshow", SOLVER__IMS_PER_BATCH=12))
 
 
 def test_groups_of_the_pattern():

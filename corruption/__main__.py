@@ -1,7 +1,7 @@
 """Command line of the corruptions.
 
 python -m corruption list
-python -m corruption grid --out grid.png [--image person.jpg] [--type rain] [--seed 0]
+python -m corruption grid --out grid.png [--image person.jpg] [--type rain] [--type bar] [--seed 0]
 python -m corruption export --data data/market1501 --out data/market1501-C [--seed 0] [--type rain] [--severity 3]
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corruption.names import BACKENDS, CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
+from corruption.names import ALL_DESCRIPTIONS, BACKENDS, SEVERITIES, family_of
 from utils.command_line import ArgumentParser, expand_arguments, run_main
 from utils.errors import UserError
 from utils.escaping import printable
@@ -31,8 +31,8 @@ _LABEL_WIDTH, _MIN_CELL_HEIGHT = 84, 40  # "compression", the longest line of a 
 
 def print_list() -> None:
     """Prints a line for each corruption: name, family, description."""
-    for name in CORRUPTIONS:
-        print(f"{name:<18} {family_of(name):<8} {DESCRIPTIONS[name]}")
+    for name, description in ALL_DESCRIPTIONS.items():
+        print(f"{name:<26} {family_of(name):<12} {description}")
 
 
 def write_grid(image_file: str | None, types: Sequence[str], seed: int, out: Path) -> None:
@@ -129,7 +129,9 @@ def export(args: argparse.Namespace) -> None:
 
 def make_parser() -> ArgumentParser:
     """The parser of the three commands."""
-    parser = ArgumentParser(prog="python -m corruption", description="The 20 image corruptions.")
+    parser = ArgumentParser(
+        prog="python -m corruption", description="The 20 image corruptions, and twelve further ones."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="names and families", description="Prints name, family and description.")
     _add_grid(commands)
@@ -139,11 +141,11 @@ def make_parser() -> ArgumentParser:
 
 def _add_grid(commands: argparse._SubParsersAction) -> None:
     grid = commands.add_parser(
-        "grid", help="one image under every corruption and severity", description="Plots the 20 x 5 corruptions."
+        "grid", help="one image under corruptions at every severity", description="Plots corruptions x 5 severities."
     )
     grid.add_argument("--image", metavar="FILE", help="image to corrupt (default: a rendered pedestrian)")
     grid.add_argument("--out", metavar="FILE.png", required=True, type=Path, help="PNG to write")
-    only = "only this corruption or family; may be repeated"
+    only = "corruption or family; may be repeated (default: all, the 20)"
     grid.add_argument("--type", metavar="NAME", action="append", dest="types", help=only)
     grid.add_argument("--seed", type=int, default=0, help="seed of the corruptions (default: %(default)s)")
 
@@ -161,7 +163,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     copy.add_argument("--seed", type=_at_least(0), default=0, help="SEED of the configuration (default: %(default)s)")
     repeat = "repeat to export, from 0 to TEST.REPEATS - 1 (default: %(default)s)"
     copy.add_argument("--repeat", type=_at_least(0), default=0, help=repeat)
-    selection = "corruption or family to sample from; may be repeated (default: all)"
+    selection = "corruption or family to sample from; may be repeated (default: all, the 20)"
     copy.add_argument("--type", metavar="NAME", action="append", dest="types", help=selection)
     severity = "of every image, or sampled for each (default: %(default)s)"
     copy.add_argument("--severity", choices=("random", *map(str, SEVERITIES)), default="random", help=severity)

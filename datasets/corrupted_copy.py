@@ -66,17 +66,16 @@ COPIED = {
 
 def original_of(name: str) -> str | None:
     """The data set that `name` is a corrupted copy of: market1501 for market1501-C; None for other names."""
-    original, hyphen, suffix = name.partition("-")
-    return original if original in COPIED and hyphen and suffix and Path(name).name == name else None
+    original, hyphen, suffix = name.partition(":")[0].partition("-")
+    return original if original in COPIED and hyphen and suffix and "/" not in suffix else None
 
 
-def read_corrupted_copy(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
-    """Reads the copy cfg.DATASETS.NAMES below `root`.
+def read_corrupted_copy(cfg: CfgNode, root: Path, errors: FileErrors, *, name: str) -> DatasetSplits:
+    """Reads the copy `name` below `root`.
 
     Raises:
         UserError: missing, incomplete, or with files that its manifest does not list.
     """
-    name = cfg.DATASETS.NAMES
     original = COPIED[name.partition("-")[0]]
     directory = _find(root, name, original)
     check_files(directory)

@@ -11,19 +11,33 @@ from torch import nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from processor.batches import loading, to_device
+from processor.batches import loading, side_inputs, to_device
 from utils import distributed
 from utils.errors import UserError
 from utils.metrics.evaluate import Evaluation, mean_metrics
 from utils.metrics.reranking import ReRanking
-from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics
+from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics, Sides
 
 logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def extract_features(model: Any, loader: Any, *, device: torch.device, title: str = "features") -> FeatureSet:
+def extract_features(
+    model: Any,
+    loader: Any,
+    *,
+    device: torch.device,
+    title: str = "features",
+    sides: Sides | None = Sides(),  # noqa: B008 - frozen
+) -> FeatureSet:
     """Test features of every image that `loader` yields, in its order, on the CPU.
+
+    Args:
+        model: has `extract(images, camids, viewids)`.
+        loader: yields test batches.
+        device: where the model is.
+        title: of the progress bar.
+        sides: see DataBundle.
 
     Raises:
         UserError: a feature that is not finite, by image; or a worker process of the loader was lost.
@@ -35,7 +49,7 @@ def extract_features(model: Any, loader: Any, *, device: torch.device, title: st
     with loading(loader) as batches:
         for batch in tqdm(batches, title, total, leave=False, disable=None):
             moved = to_device(batch, device)
-            extracted = model.extract(moved["images"], moved["camids"], moved["viewids"]).float().cpu()
+            extracted = model.extract(moved["images"], *side_inputs(moved, sides)).float().cpu()
             broken = ~torch.isfinite(extracted).all(dim=1)
             if broken.any():
                 path = batch["paths"][int(broken.nonzero()[0])]
@@ -105,7 +119,9 @@ class FeatureCache:
         key = (split, condition, repeat)
         if key not in self.kept:
             loader, title = self.data.test_loader(split, condition, repeat), f"{split} {condition.corruption} {repeat}"
-            found = gather_features(extract_features(self.model, loader, device=self.device, title=title))
+            sides = self.data.sides
+            found = extract_features(self.model, loader, device=self.device, title=title, sides=sides)
+            found = gather_features(found)
             self.kept[key] = found if self.data.splits.has_cameras else self._number_files(found)
         return self.kept[key]
 
@@ -118,11 +134,12 @@ class FeatureCache:
         return replace(found, camids=np.array([numbers[files[path]] for path in found.paths]))
 
     def drop(self, *, needed: set[Condition]) -> None:
-        """Frees corrupted features except those of `needed` conditions and of the first random repeat, which ranked
-        lists show."""
-        first = (Condition("random"), 0)
+        """Frees corrupted features except those of `needed` conditions and of the first sampled repeat, which ranked
+        lists show and files hold."""
         self.kept = {
-            key: value for key, value in self.kept.items() if key[1].is_clean or key[1] in needed or key[1:] == first
+            (split, condition, repeat): features
+            for (split, condition, repeat), features in self.kept.items()
+            if condition.is_clean or condition in needed or (condition.is_sampled and repeat == 0)
         }
 
 
@@ -171,7 +188,7 @@ def evaluate_protocols(
     memory.
 
     Args:
-        cache: features by condition; afterwards it still holds the clean ones and those of the first random repeat.
+        cache: features by condition; afterwards it still holds the clean ones and those of the first sampled repeat.
         protocols: conditions of query and gallery.
         repeats: of the corrupted protocols; clean is evaluated once, unless every repeat samples its gallery.
         evaluation: metric, conventions and re-ranking.

@@ -4,6 +4,7 @@ A regular expression reads identity, camera and viewpoint from the path of an im
 or below that of train where train holds the others.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from utils.errors import UserError
 from utils.image_listing import SUFFIXES, list_images
 from utils.structures import DatasetSplits
 
+logger = logging.getLogger(__name__)
+
 GROUPS = ("pid", "camid", "viewid")
 
 
@@ -27,6 +30,19 @@ def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
     return read_folder(
         root, errors, directories=directories, pattern=folder.PATTERN, seed=split.SEED, train_share=split.TRAIN_SHARE
     )
+
+
+def for_tests(cfg: CfgNode, root: Path) -> CfgNode:
+    """The configuration of a set that is no training set: one without a directory TRAIN has no training images."""
+    train = cfg.DATASETS.FOLDER.TRAIN
+    if not train or (root / train).is_dir():
+        return cfg
+    logger.info("DATASETS.FOLDER.TRAIN %s: not in %s, a data set for tests only", train, root)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.FOLDER.TRAIN = ""
+    cfg.freeze()
+    return cfg
 
 
 def read_folder(

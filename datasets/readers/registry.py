@@ -72,11 +72,11 @@ def find_reader(given: str, key: str = "DATASETS.NAMES") -> Reader:
         given: NAME or NAME:DIRECTORY.
         key: that gives it, for the message.
     """
-    name = reader_name(given)
+    name, copy = reader_name(given), given.partition(":")[0]
     if name in READERS:
         return READERS[name]
-    if original_of(name):
-        return partial(read_corrupted_copy, name=name)
+    if original_of(copy):  # its suffix is that of a directory, in upper or lower case
+        return partial(read_corrupted_copy, name=copy)
     copies = [f"{original}-C" for original in COPIED]
     if re.fullmatch(r"\w+( *[,+ ] *\w+)+", given):
         several = f"; several are a list: {re.findall('[^,+ ]+', given)}"

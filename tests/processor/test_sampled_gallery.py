@@ -66,7 +66,8 @@ def extract(data, condition, repeat):
 
 def test_repeats_against_a_loop(root, tmp_path):
     data = make_dataloader(configure(root, tmp_path), with_train=False)
-    protocols, model = tuple(PROTOCOLS.values()), Bands()
+    names = ("clean", "corrupted", "corrupted_query", "corrupted_gallery")
+    protocols, model = tuple(PROTOCOLS[name] for name in names), Bands()
     found = do_inference(model, data, protocols, device=CPU, repeats=4)
     # clean images once, and the corrupted ones of every repeat once, whichever side they are on
     assert model.seen == len(IMAGES) * (1 + 4)

@@ -23,7 +23,7 @@ def touch(root, names):
 def read(name, root, *opts):
     errors = FileErrors()
     cfg = load_cfg(str(REPOSITORY / f"configs/Own/{name}.yml"), ["DATASETS.ROOT_DIR", str(root), *opts])
-    splits = read_unchecked(cfg, errors)
+    splits = read_unchecked(cfg, "folder", errors)
     errors.raise_if_errors("error")
     return splits
 

@@ -29,7 +29,7 @@ def configure(root, name, *opts):
 def read(root, name, *opts):
     """The splits of the set `name` below `root`; UserError for the first error of a file."""
     errors = FileErrors()
-    splits = read_unchecked(configure(root, name, *opts), errors)
+    splits = read_unchecked(configure(root, name, *opts), name, errors)
     errors.raise_if_errors("error")
     return splits
 

@@ -179,7 +179,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "SOLVER.OPTIMIZER_NAME is one without a momentum",
         lambda values: values["SOLVER.OPTIMIZER_NAME"].lower() in MOMENTUM_OPTIMIZERS,
     ),
-    **_needs("SOLVER", "LAYER_DECAY", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
+    **_needs(
+        "SOLVER",
+        "LAYER_DECAY",
+        "it is for MODEL.NAME transformer and timm",
+        lambda values: values["MODEL.NAME"] in ("transformer", "timm"),
+    ),
     **_needs("SOLVER", "STEPS GAMMA", "it is for SOLVER.SCHEDULER multistep"),
     **_needs("SOLVER", "WARMUP_FACTOR", "it is for SOLVER.WARMUP_EPOCHS above 0", _above_zero("SOLVER.WARMUP_EPOCHS")),
     **_needs("SOLVER", "MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False", _metric_loss),

@@ -7,7 +7,7 @@ import torch
 
 
 @torch.no_grad()
-def attention_rollout(blocks: Sequence[Any], run: Callable[[], object]) -> torch.Tensor:
+def attention_rollout(blocks: Sequence[Any], run: Callable[[], object], *, num_prefix: int = 1) -> torch.Tensor:
     """Computes how much every patch contributes to the class token over all blocks (section 3 of the paper).
 
     A block mixes tokens by (A + I) / 2, with A the mean of its heads' attention and I the residual branch; the rollout
@@ -16,9 +16,10 @@ def attention_rollout(blocks: Sequence[Any], run: Callable[[], object]) -> torch
     Args:
         blocks: timm's blocks, each of which the tokens pass once.
         run: calls the model once, in eval mode.
+        num_prefix: tokens before the patch tokens: the class token, perhaps registers.
 
     Returns:
-        (B, P), the class token's row of the rollout without the class token, divided by its sum.
+        (B, P), the class token's row of the rollout without these tokens, divided by its sum.
     """
     mixing: list[torch.Tensor] = []
     handles = [
@@ -33,7 +34,7 @@ def attention_rollout(blocks: Sequence[Any], run: Callable[[], object]) -> torch
     rollout = mixing[0]  # (B, N, N)
     for matrix in mixing[1:]:
         rollout = matrix @ rollout  # later blocks from the left: row i says where token i comes from
-    patches = rollout[:, 0, 1:]  # (B, P)
+    patches = rollout[:, 0, num_prefix:]  # (B, P)
     return patches / patches.sum(dim=1, keepdim=True)
 
 

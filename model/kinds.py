@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 VIT: Final = "vit"
 RESNET: Final = "resnet"
+TIMM: Final = "timm"
 RESNETS = ("resnet50",)  # values of MODEL.NAME
 
 
@@ -21,4 +22,6 @@ def kind_of(cfg: CfgNode) -> str:
 
 def kind_of_names(name: str, transformer_type: str) -> str:
     """The kind of backbone that the values of MODEL.NAME and MODEL.TRANSFORMER_TYPE ask for."""
+    if name == "timm":
+        return TIMM
     return RESNET if name in RESNETS else VIT

@@ -9,9 +9,12 @@ from yacs.config import CfgNode
 
 from model.check import check_architecture
 from model.jigsaw import JigsawReID, JigsawSettings
-from model.kinds import RESNET, VIT, kind_of
+from model.kinds import RESNET, TIMM, VIT, kind_of
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
+from model.timm_backbone import DROP_PATH, make_timm_backbone
+from model.timm_reid import TimmReID
+from model.timm_structure import timm_structure
 from model.vit import TransReIDViT
 from model.vit_sizes import vit_size
 
@@ -75,13 +78,13 @@ def _make_resnet(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDMod
 
 
 def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
-    has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
+    num_cameras, num_views = _side_sizes(cfg, sides)
     base = TransReIDViT(
         tuple(cfg.INPUT.SIZE_TEST),
         vit_size(cfg.MODEL.TRANSFORMER_TYPE),
         stride=tuple(cfg.MODEL.STRIDE_SIZE),
-        num_cameras=sides.num_cameras if cfg.MODEL.SIE_CAMERA else int(sides.mean_side and not has_side),
-        num_views=sides.num_views if cfg.MODEL.SIE_VIEW else 0,
+        num_cameras=num_cameras,
+        num_views=num_views,
         sie_coefficient=cfg.MODEL.SIE_COE,
         drop_rate=cfg.MODEL.DROP_OUT,
         attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
@@ -98,7 +101,36 @@ def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
     return JigsawReID(base, settings, **options)
 
 
-MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet}
+def _make_timm(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+    name, img_size, stride = cfg.MODEL.TRANSFORMER_TYPE, tuple(cfg.INPUT.SIZE_TEST), tuple(cfg.MODEL.STRIDE_SIZE)
+    structure = timm_structure(name, img_size, stride)
+    if cfg.MODEL.DROP_PATH and not structure.takes.intersection(DROP_PATH):
+        logger.info("MODEL.DROP_PATH %s: %s has no stochastic depth", cfg.MODEL.DROP_PATH, name)
+    num_cameras, num_views = _side_sizes(cfg, sides)
+    base = make_timm_backbone(
+        name,
+        img_size,
+        structure.layout,
+        stride=stride,
+        num_cameras=num_cameras,
+        num_views=num_views,
+        sie_coefficient=cfg.MODEL.SIE_COE,
+        side_width=structure.side_width,
+        drop_rate=cfg.MODEL.DROP_OUT,
+        attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
+        drop_path_rate=cfg.MODEL.DROP_PATH,
+    )
+    return TimmReID(base, **options)
+
+
+MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet, TIMM: _make_timm}
+
+
+def _side_sizes(cfg: CfgNode, sides: Sides) -> tuple[int, int]:
+    """Cameras and viewpoints of a backbone's table of side information."""
+    has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
+    num_cameras = sides.num_cameras if cfg.MODEL.SIE_CAMERA else int(sides.mean_side and not has_side)
+    return num_cameras, sides.num_views if cfg.MODEL.SIE_VIEW else 0
 
 
 def _test_feature(cfg: CfgNode) -> str:

@@ -57,7 +57,15 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     Of n blocks, block i (from 0) has decay^(n - i), and the embeddings (patches, class token, positions, side
     information) decay^(n + 1); the final norm, necks, classifiers and the bridge have 1. As in Bao et al., BEiT, ICLR
     2022, https://arxiv.org/abs/2106.08254 (beit/optim_factory.py). The blocks of JPM's branches count as the last one.
+    A backbone that orders its own layers has `layers_above`: how many are above each of its parameters, by name.
     """
+    ordered = [(name, module) for name, module in model.named_modules() if hasattr(module, "layers_above")]
+    if ordered:
+        return {
+            f"{name}.{own}": decay**above
+            for name, module in ordered
+            for own, above in module.layers_above().items()  # type: ignore[operator]
+        }
     layers = {name: match for name, _ in model.named_parameters() if (match := LAYER.match(name))}
     depth = 1 + max((int(layer["block"]) for layer in layers.values() if layer["block"]), default=-1)
     below = {

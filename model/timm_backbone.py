@@ -118,7 +118,7 @@ class TimmBackbone(nn.Module):
         """How many layers are above each parameter's, the classifier counting as one; layers are those of timm's
         `group_matcher`, by which timm decays the lr too."""
         model: Any = self
-        classifier = _classifiers(model)[0]
+        classifier = classifiers(model)[0]
         names = [name for name, _ in self.named_parameters() if name != "sie_embed"]
         objects = iter((name, name) for name in [*names, f"{classifier}.weight"])
         layers = group_with_matcher(objects, model.group_matcher(coarse=False), reverse=True)
@@ -197,7 +197,13 @@ def parameters_of(name: str) -> frozenset[str]:
     """Names of the arguments of the class of timm's model `name`."""
     with torch.device("meta"):  # without memory for its weights
         model = timm.create_model(name, pretrained=False, num_classes=0)
-    return frozenset(inspect.signature(type(model).__init__).parameters)
+    names: set[str] = set()
+    for timm_class in type(model).__mro__:
+        arguments = inspect.signature(timm_class.__init__).parameters  # type: ignore[misc]
+        names.update(arguments)
+        if all(argument.kind != inspect.Parameter.VAR_KEYWORD for argument in arguments.values()):
+            break
+    return frozenset(names)
 
 
 def _set_stride(model: Any, stride: tuple[int, int]) -> None:
@@ -221,7 +227,7 @@ def _set_stride(model: Any, stride: tuple[int, int]) -> None:
         model.rope.update_feat_shape(patch_embed.grid_size)
 
 
-def _classifiers(model: Any) -> tuple[str, ...]:
+def classifiers(model: Any) -> tuple[str, ...]:
     """Names of timm's classifier layers."""
     names = model.pretrained_cfg.get("classifier") or "head"
     return (names,) if isinstance(names, str) else tuple(names)

@@ -47,7 +47,9 @@ class FileKind:
         describe: what those keys say, for the log.
         warn: warns of what a re-identification checkpoint does not tell and the configuration decides.
         fit: (backbone, state, where it is from) -> the state fitted to the backbone, e.g. with resized positions.
+        renamed: (backbone, state) -> names of the state whose tensors `fit` gives other names.
         has_image_size: the model is made for one image size.
+        has_any_names: a model has names of any kind, so that no name in a file tells that the file is of another.
     """
 
     title: str
@@ -59,4 +61,6 @@ class FileKind:
     describe: Callable[[Values], list[str]]
     warn: Callable[[CfgNode, ModelFile], None] = _says_nothing
     fit: Callable[[Any, State, Pretrained], State] = lambda base, state, pretrained: state
+    renamed: Callable[[Any, State], set[str]] = lambda base, state: set()
     has_image_size: bool = False
+    has_any_names: bool = False

@@ -1,12 +1,13 @@
 """The kinds of backbones that are read from files, by the names of model/kinds.py."""
 
-from model.kinds import RESNET, VIT
+from model.kinds import RESNET, TIMM, VIT
 from model.weights.file_kind import FileKind
 from model.weights.resnet_files import RESNET_FILES
 from model.weights.state_dicts import State
+from model.weights.timm_files import TIMM_FILES
 from model.weights.vit_files import VIT_FILES
 
-FILE_KINDS: dict[str, FileKind] = {VIT: VIT_FILES, RESNET: RESNET_FILES}
+FILE_KINDS: dict[str, FileKind] = {VIT: VIT_FILES, RESNET: RESNET_FILES, TIMM: TIMM_FILES}
 
 
 def kind_in_file(backbone: State) -> FileKind | None:

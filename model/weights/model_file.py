@@ -72,7 +72,7 @@ def _is_factor(value: Any) -> bool:
 CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "SEED": ("a whole number", _is_int(0, 2**63)),
     "INPUT.SIZE_TEST": ("a height and a width in pixels", _is_pair(1, MAX_PIXELS)),
-    "MODEL.NAME": ("transformer or resnet50", lambda value: value in ("transformer", "resnet50")),
+    "MODEL.NAME": ("a kind of backbone", lambda value: value in ("transformer", "resnet50", "resnet50_ibn_a", "timm")),
     "MODEL.TRANSFORMER_TYPE": ("a name", lambda value: isinstance(value, str) and 0 < len(value) <= 200),
     "MODEL.STRIDE_SIZE": ("two strides in pixels", _is_pair(1, MAX_PIXELS)),
     "MODEL.SIE_CAMERA": ("True or False", _is_bool),

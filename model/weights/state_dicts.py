@@ -18,7 +18,7 @@ PREFIXES = {
 }
 # Parameters by which models are found, most specific first: re-identification models, bare backbones, CFAT's bridge.
 ANCHORS = (
-    ("base.cls_token", "base.layer1.0.conv1.weight"),
+    ("base.cls_token", "base.layer1.0.conv1.weight", "bottleneck.running_mean"),
     ("cls_token", "layer1.0.conv1.weight"),
     ("encoder.mu.weight",),
 )

@@ -46,7 +46,7 @@ def _describe(found: dict[str, Any]) -> list[str]:
 
 
 def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]) -> dict[str, Any]:
-    _check_image_size(cfg, file)
+    check_image_size(cfg, file)
     wanted = stored.get("MODEL.TRANSFORMER_TYPE", cfg.MODEL.TRANSFORMER_TYPE)
     # The name that the file or the configuration gives comes first: no shape tells how many heads there are.
     try:
@@ -79,7 +79,8 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]
     return found
 
 
-def _check_image_size(cfg: CfgNode, file: ModelFile) -> None:
+def check_image_size(cfg: CfgNode, file: ModelFile) -> None:
+    """Refuses a file that was trained with images of another size, where it records it."""
     size = file.config.get("INPUT.SIZE_TEST")
     if size is not None and list(size) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(

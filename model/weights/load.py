@@ -10,12 +10,14 @@ from model.cfat import CFAT
 from model.jigsaw import JigsawReID
 from model.make_reid import make_reid
 from model.reid import ReIDModel
+from model.timm_reid import TimmReID
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
 from model.weights.model_file import read_model_file
 from model.weights.pixel_stats import with_pixel_stats
 from model.weights.pretrained import HUB, load_pretrained
 from model.weights.state_dicts import State, find_model, num_rows
 from model.weights.strict import load_strictly
+from model.weights.timm_files import warn_of_pixel_stats
 from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
@@ -141,6 +143,8 @@ def load_initial_weights(cfg: CfgNode, model: ReIDModel | CFAT) -> None:
         assert isinstance(model, ReIDModel)
         img_size, entry = tuple(cfg.MODEL.PRETRAIN_SIZE), cfg.MODEL.CHECKPOINT_ENTRY
         load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"], img_size=img_size, entry=entry)
+        if isinstance(model, TimmReID):
+            warn_of_pixel_stats(model)
         if isinstance(model, JigsawReID):
             model.init_branches()
     elif isinstance(model, ReIDModel):

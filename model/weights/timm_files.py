@@ -15,6 +15,7 @@ from timm.models import _builder
 from yacs.config import CfgNode
 
 from model.timm_backbone import OWN_STRIDE, TimmBackbone, classifiers
+from model.timm_reid import TimmReID
 from model.timm_structure import timm_structure
 from model.weights.file_kind import FileKind, Pretrained, Values
 from model.weights.model_file import ModelFile
@@ -215,6 +216,18 @@ def _find_grid(base: Any, count: int, patch: tuple[int, int], pretrained: Pretra
     )
 
 
+def warn_of_pixel_stats(model: TimmReID) -> None:
+    """Warns where the model's pixel mean and deviation are not those that timm's weights of it were trained with."""
+    cfg = model.base.pretrained_cfg
+    pairs = ((cfg["mean"], model.normalize.mean), (cfg["std"], model.normalize.std))
+    if not all(torch.allclose(torch.tensor(theirs), own, atol=1e-3) for theirs, own in pairs):
+        logger.warning(
+            "timm's weights of %s were trained with INPUT.PIXEL_MEAN %s and PIXEL_STD %s, other ones than here",
+            *(cfg["architecture"], list(cfg["mean"]), list(cfg["std"])),
+        )
+
+
+@torch.enable_grad()
 def _renamed(base: TimmBackbone, state: State) -> set[str]:
     """Names of a state dict whose tensors reach the model under other names, found by following gradients through
     timm's function."""

@@ -19,7 +19,9 @@ def check(cfg: CfgNode) -> None:
     """
     check_architecture(cfg)
     if cfg.SOLVER.GRAD_CHECKPOINT and kind_of(cfg) == RESNET:
-        raise UserError(_NO_CHECKPOINT.format("a vision transformer", "resnet50", "Set it to False, or MODEL.NAME to transformer"))
+        raise UserError(
+            _NO_CHECKPOINT.format("a vision transformer", "resnet50", "Set it to False, or MODEL.NAME to transformer")
+        )
     if cfg.SOLVER.GRAD_CHECKPOINT and kind_of(cfg) == TIMM:
         name = cfg.MODEL.TRANSFORMER_TYPE
         found = timm_structure(name, tuple(cfg.INPUT.SIZE_TEST), tuple(cfg.MODEL.STRIDE_SIZE))

@@ -22,8 +22,8 @@ from model.vit_sizes import grid_of
 from utils import sharding
 
 OWN_STRIDE = (16, 16)  # the default of MODEL.STRIDE_SIZE: the stride of the model's own patches
-# Arguments of timm's classes that take each drop probability. drop_rate is the dropout of the pooled feature, for models
-# without one of activations.
+# Arguments of timm's classes that take each drop probability. drop_rate is the dropout of the pooled feature, for
+# models without one of activations.
 DROP_PATH = ("drop_path_rate",)
 DROP_OUT = ("pos_drop_rate", "proj_drop_rate", "drop_rate")
 ATT_DROP_RATE = ("attn_drop_rate",)
@@ -177,7 +177,7 @@ def make_timm_backbone(
 
 
 @cache
-def _backbone_class(timm_class: type) -> type:
+def _backbone_class(timm_class: Any) -> type:
     return type(f"{timm_class.__name__}Backbone", (TimmBackbone, timm_class), {})
 
 
@@ -185,8 +185,10 @@ def create(
     name: str, img_size: tuple[int, int] | None, stride: tuple[int, int] = OWN_STRIDE, **options: float
 ) -> nn.Module:
     """timm's model `name` without classifier, with random weights, for images of that size; None: of its own."""
-    size = {"img_size": img_size} if img_size is not None and "img_size" in parameters_of(name) else {}
-    model = timm.create_model(name, pretrained=False, num_classes=0, **size, **options)
+    arguments: dict[str, Any] = {"num_classes": 0, **options}
+    if img_size is not None and "img_size" in parameters_of(name):
+        arguments["img_size"] = img_size
+    model = timm.create_model(name, pretrained=False, **arguments)
     if stride != OWN_STRIDE:
         _set_stride(model, stride)
     return model

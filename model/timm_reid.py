@@ -29,7 +29,7 @@ class TimmReID(ReIDModel):
     def attend(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Attention rollout of the embedding, see TransformerReID.attend; for a class token and timm's own attention."""
+        """Attention rollout of the embedding, see TransformerReID.attend; for models with `has_rollout`."""
 
         def run() -> Embedded:
             return self.embed(self.normalize(images), camids, viewids)

@@ -118,7 +118,7 @@ def _layout(model: Any, features: torch.Tensor, embed_dim: int) -> Layout:
     num_prefix = getattr(model, "num_prefix_tokens", int(has_class_token))
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     fits = grid is not None and grid[0] * grid[1] == features.shape[1] - num_prefix
-    return Layout(embed_dim, "NLC", num_prefix, tuple(grid) if fits else None)
+    return Layout(embed_dim, "NLC", num_prefix, tuple(grid) if grid is not None and fits else None)
 
 
 def _is_plain(model: Any) -> bool:
@@ -157,8 +157,8 @@ def _first_line(error: Exception) -> str:
 
 
 _OTHER_STRIDE = (
-    f"MODEL.STRIDE_SIZE {{}}: {{}}; set it to {list(OWN_STRIDE)}, which with MODEL.NAME timm is the stride of the model's "
-    "own patches, whatever their size"
+    f"MODEL.STRIDE_SIZE {{}}: {{}}; set it to {list(OWN_STRIDE)}, which with MODEL.NAME timm is the stride of the "
+    "model's own patches, whatever their size"
 )
 
 
@@ -196,6 +196,6 @@ def _sizes_that_fit(name: str, img_size: tuple[int, int], model: Any) -> str:
 
 def _multiples(img_size: tuple[int, int], unit: int) -> Iterator[tuple[int, int]]:
     """Sizes whose sides are multiples of `unit`: the next smaller and the next larger."""
-    height, width = (max(side // unit, 1) * unit for side in img_size)
-    yield height, width
-    yield tuple(-(-side // unit) * unit for side in img_size)
+    height, width = img_size
+    yield max(height // unit, 1) * unit, max(width // unit, 1) * unit
+    yield -(-height // unit) * unit, -(-width // unit) * unit

@@ -27,7 +27,9 @@ def set_up_training(cfg: CfgNode, model: Model) -> Model:
             reid.base.set_grad_checkpointing()
         if several and any(isinstance(module, BatchNorm) for module in reid.base.modules()):
             reid.base = convert_sync_batchnorm(reid.base)  # timm's, which knows its layers with an activation
-            logger.warning("the BatchNorm layers of the backbone are synchronised on GPUs; on CPUs each process is alone")
+            logger.warning(
+                "the BatchNorm layers of the backbone are synchronised on GPUs; on CPUs each process is alone"
+            )
         if solver.COMPILE:
             torch.compiler.config.cache_key_tag = solver.AMP  # torch's cache on disk mixes up half precisions
             reid.base.compile()

@@ -116,9 +116,9 @@ def _no_model_message(file: ModelFile) -> str:
         )
     return (
         f"checkpoint {file.path}: its names begin with {', '.join(prefixes[:8])}: no known model; expected a "
-        "vision transformer or ResNet-50 under 'base.', as this project, TransReID, CIL-ReID and CFAT save it, or a model of timm, "
-        "which MODEL.NAME timm and its name in MODEL.TRANSFORMER_TYPE tell; where it is one under another prefix, save "
-        "the state dict with names that begin with 'base.'"
+        "vision transformer or ResNet-50 under 'base.', as this project, TransReID, CIL-ReID and CFAT save it, "
+        "or a model of timm, which MODEL.NAME timm and its name in MODEL.TRANSFORMER_TYPE tell; where it is one under "
+        "another prefix, save the state dict with names that begin with 'base.'"
     )
 
 

@@ -157,18 +157,16 @@ class _WithoutPositions:
     """A model as timm's functions see it, without position embeddings, so that they do not resize the file's."""
 
     pos_embed = None
-    pretrained_model_args: dict[str, Any] = {}
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self.pretrained_model_args = model.pretrained_model_args
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
 
-def _size_of_positions(
-    base: Any, state: State, pretrained: Pretrained, fit: Filter | None
-) -> tuple[int, int] | None:
+def _size_of_positions(base: Any, state: State, pretrained: Pretrained, fit: Filter | None) -> tuple[int, int] | None:
     """Size of the images that a file's position embeddings are for, which timm takes to be those of its own weights or
     square; None where there are none, or not in a grid.
 
@@ -186,13 +184,11 @@ def _size_of_positions(
     positions, projection = renamed.get("pos_embed"), renamed.get("patch_embed.proj.weight")
     if positions is None or projection is None or positions.ndim != 3 or projection.ndim != 4:
         return None
-    patch: tuple[int, int] = tuple(projection.shape[-2:])
+    patch: tuple[int, int] = (projection.shape[-2], projection.shape[-1])
     count = positions.shape[1] - (own.shape[1] - math.prod(grid))
     rows, columns = _find_grid(base, count, patch, pretrained)
     if (rows, columns) != tuple(grid):
-        logger.info(
-            "%s: positions resized from %d x %d to %d x %d patches", pretrained.source, rows, columns, *grid
-        )
+        logger.info("%s: positions resized from %d x %d to %d x %d patches", pretrained.source, rows, columns, *grid)
     return rows * patch[0], columns * patch[1]
 
 

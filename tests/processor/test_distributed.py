@@ -23,6 +23,7 @@ CASES = [
     "align",
     "align CFAT.STUDENT_VIEWS both CFAT.FINE.BRIDGE_T image CFAT.COSINE.PATCH_WEIGHT 0.5 SOLVER.GRAD_CLIP 1.0",
     "align DATALOADER.SAMPLER softmax",
+    "corrupted INPUT.SELF_ID True MODEL.NAME timm MODEL.TRANSFORMER_TYPE test_vit SOLVER.GRAD_CHECKPOINT True",
 ]
 CHECKPOINTED = {case: f"{case} SOLVER.GRAD_CHECKPOINT True" for case in (CASES[1], CASES[5])}  # with drop path
 CASES += CHECKPOINTED.values()

@@ -107,11 +107,10 @@ def test_a_position_table_of_several_grids_needs_the_image_size(tmp_path):
         load_pretrained(base, str(tmp_path / "other.pth"), img_size=img_size, **options)
         return base.pos_embed
 
-    torch.save(make_base("tiny_dinov2", (252, 112)).state_dict(), tmp_path / "other.pth")  # 18 x 8, or 12 x 12
-    torch.save({"state_dict": make_base("tiny_dinov2", (252, 112)).state_dict()}, tmp_path / "other.pth")
+    base = make_base("tiny_dinov2", (252, 112))  # 18 x 8 patches, as many as 12 x 12
+    torch.save(base.state_dict(), tmp_path / "other.pth")
     with pytest.raises(UserError, match="positions of 144 patches.*set MODEL.PRETRAIN_SIZE"):
-        make = make_base("tiny_dinov2", (252, 112))
-        load_pretrained(make, str(tmp_path / "other.pth"))
+        load_pretrained(base, str(tmp_path / "other.pth"))
     assert not torch.equal(positions((252, 112)), positions((168, 168)))
 
 
@@ -146,8 +145,9 @@ def test_a_checkpoint_of_this_project_tells_its_model(trained, tmp_path):
     expected = trained.extract(rand(2, 3, 56, 28), camids)
     torch.testing.assert_close(extract(load_cfg(opts=size), path, camids), expected)  # MODEL.NAME transformer
     without = extract(load_cfg(opts=[*size, "MODEL.SIE_CAMERA", "False"]), path, camids)
-    trained.base.sie_embed.data, table = trained.base.sie_embed.mean(dim=0, keepdim=True).expand(3, -1, -1), (
-        trained.base.sie_embed.data
+    trained.base.sie_embed.data, table = (
+        trained.base.sie_embed.mean(dim=0, keepdim=True).expand(3, -1, -1),
+        (trained.base.sie_embed.data),
     )
     mean = trained.extract(rand(2, 3, 56, 28), camids)
     trained.base.sie_embed.data = table
@@ -177,5 +177,7 @@ def test_pixel_statistics_of_timm_that_are_not_the_configuration_s_are_logged(tm
         cfg = make_cfg("tiny_dinov2", "MODEL.PRETRAIN_PATH", str(tmp_path / "timm.pth"), *opts)
         with caplog.at_level(logging.INFO):
             load_initial_weights(cfg, make_model(cfg, **COUNTS))
-        lines = [record.getMessage() for record in caplog.records if "timm's weights of tiny_dinov2" in record.getMessage()]
+        lines = [
+            record.getMessage() for record in caplog.records if "timm's weights of tiny_dinov2" in record.getMessage()
+        ]
         assert len(lines) == expected

@@ -9,7 +9,8 @@ python test.py --images DIR --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT
 python test.py --images DIR --query IMAGE --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT_DIR out    ranked gallery
 
 Of the keys, --images uses MODEL, INPUT.SIZE_TEST, DATASETS.ON_BAD_IMAGE and CHECK_IMAGES, DATALOADER.NUM_WORKERS and
-TEST.WEIGHT, FEATURE, FEAT_NORM, IMS_PER_BATCH and METRIC; every image gets the mean of a model's camera vectors.
+TEST.WEIGHT, FEATURE, FLIP, FEAT_NORM, FEATURE_DTYPE, IMS_PER_BATCH and METRIC; every image gets the mean of a model's
+camera vectors.
 """
 
 import argparse
@@ -43,12 +44,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def test(args: argparse.Namespace) -> None:
-    """Tests a checkpoint on a data set."""
+    """Tests a checkpoint on one data set or on several."""
     import corruption
     import datasets
     import processor
     from config import load_cfg
-    from model import check_weight, export_if_asked, load_model
+    from model import check_weight, export_if_asked, load_tested_model
     from utils.devices import pick_device
     from utils.files import write_text
     from utils.locks import lock_output_dir
@@ -63,7 +64,8 @@ def test(args: argparse.Namespace) -> None:
     set_global_seeds(cfg.SEED, "test")
     protocols, matrix = corruption.make_protocols(cfg), corruption.make_matrix(cfg)
     data = datasets.make_dataloader(cfg, with_train=False)
-    model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=data.num_cameras, num_views=data.num_views)
+    model, sides = load_tested_model(cfg, cfg.TEST.WEIGHT, [one.numbers for one in data.test_sets])
+    data = data.with_sides(sides)
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)

@@ -49,7 +49,7 @@ def train(args: argparse.Namespace) -> None:
     from config import load_cfg, stage_cfg, stages_to_run
     from corruption import make_matrix, make_protocols
     from datasets import make_dataloader, read_training_set
-    from model import check_stages, export_if_asked, initial_weight_files, load_model
+    from model import check_stages, export_if_asked, initial_weight_files, load_tested_model, match_pretrained
     from processor import RunPlan, do_test
     from utils.devices import pick_device
     from utils.files import write_text
@@ -57,10 +57,11 @@ def train(args: argparse.Namespace) -> None:
     from utils.logging import setup_logging
 
     cfg = load_cfg(args.config_file, args.opts)
+    cfg = match_pretrained(cfg, [stage_cfg(cfg, name) for name in stages_to_run(cfg)])
     stages = [stage_cfg(cfg, name) for name in stages_to_run(cfg)]
     check(cfg, stages)
     device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
-    data = make_dataloader(cfg)  # the stages use its splits: the data set is read once
+    data = make_dataloader(cfg)  # the stages use its splits: the data sets are read once
     check_stages(stages)
     if args.dry_run:
         for stage in stages:
@@ -78,9 +79,10 @@ def train(args: argparse.Namespace) -> None:
         ]
         training_set.warn_of_changes()
         weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or checkpoints[-1]
-        model = load_model(cfg, weight, num_cameras=data.num_cameras, num_views=data.num_views)
-        do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=make_matrix(cfg))
-        export_if_asked(cfg, model, weight=weight)
+        tested = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
+        data = data.with_sides(tested.sides)
+        do_test(cfg, data, tested.model, protocols, device=device, weight=weight, matrix=make_matrix(cfg))
+        export_if_asked(cfg, tested.model, weight=weight)
 
 
 def check(cfg: CfgNode, stages: list[CfgNode]) -> None:

@@ -50,6 +50,8 @@ _C.SEED = key(1234, at_least(0))
 _C.OUTPUT_DIR = path("logs/market1501/cfat", NOT_EMPTY)
 # Keys of a file that are not known: error, or warn (leave them out; the log and results.json name them).
 _C.UNKNOWN_KEYS = key("error", one_of("error", "warn"))
+# The keys that were left out; UNKNOWN_KEYS warn sets it.
+_C.LEFT_OUT_KEYS = key([], list_of("names of keys", bool))
 
 # ---------------------------------------------------------------- MODEL
 _C.MODEL = Section()
@@ -67,8 +69,8 @@ _C.MODEL.TRANSFORMER_TYPE = key("vit_base_patch16_224_TransReID", NOT_EMPTY)
 # Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12]. With MODEL.NAME
 # timm, [16, 16] is the stride of the model's own patches, whatever their size.
 _C.MODEL.STRIDE_SIZE = key([16, 16], list_of("two strides of at least 1 pixel", lambda pixels: pixels >= 1, length=2))
-# Initial weights: a file of the TransReID codebase, of timm or of torchvision, or timm:NAME to fetch them from timm's
-# hub; "": random weights.
+# Initial weights: a file of the TransReID codebase, of its relatives, of timm or of torchvision, or a name of the
+# Hugging Face hub: timm:NAME, hf-hub:OWNER/NAME or hf_hub:OWNER/NAME[/FILE]; "": random weights.
 _C.MODEL.PRETRAIN_PATH = path("pretrained/jx_vit_base_p16_224-80ecf9dd.pth")
 # Height and width in pixels of the images that PRETRAIN_PATH was trained on, for a file whose position embeddings fit
 # several patch grids; [0, 0]: read from the file.
@@ -79,7 +81,7 @@ _C.MODEL.PRETRAIN_SIZE = key(
 # 256 x 128 images, 1 for square ones; 0: read from the file.
 _C.MODEL.PRETRAIN_HW_RATIO = key(0, one_of(0, 1, 2))
 # Which weights to read from a file with several models: the name of the entry or prefix, e.g. state_dict_ema or
-# teacher; "": the trained weights rather than their moving average.
+# student; "": the trained weights rather than their moving average, of a self-distilled backbone the teacher.
 _C.MODEL.CHECKPOINT_ENTRY = ""
 # Side information embedding: a learned vector per camera and/or viewpoint, times SIE_COE, added to every token.
 _C.MODEL.SIE_CAMERA = True
@@ -112,8 +114,9 @@ _C.MODEL.FEAT_DIM = key(512, at_least(1))
 _C.MODEL.PART_TOKENS = False
 _C.MODEL.MULTI_NECK = True
 _C.MODEL.FEAT_FUSION = key("cat", one_of("cat", "mean"))
-# Swin of SOLIDER: weight of semantic over appearance information in the features, 0 to 1.
-_C.MODEL.SEMANTIC_WEIGHT = key(0.2, PROBABILITY)
+# Swin of SOLIDER: weight of semantic over appearance information in the features, from 0 to 1; 0.2 in all published
+# commands (the default of that code is 1.0). -1: no semantic control, for ImageNet weights.
+_C.MODEL.SEMANTIC_WEIGHT = key(0.2, Rule("a number from 0 to 1, or -1", lambda value: 0 <= value <= 1 or value == -1))
 # resnet50: stride of the last stage.
 _C.MODEL.LAST_STRIDE = key(1, one_of(1, 2))
 # resnet50: generalised mean pooling with a learned exponent (AGW, CIL-ReID) in place of average pooling.
@@ -167,10 +170,14 @@ _C.INPUT.AUGMIX = False
 
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = Section()
-# market1501, cuhk03, msmt17, synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted copy
-# (python -m corruption export): market1501-C, cuhk03-C, synthetic-C.
-_C.DATASETS.NAMES = key("market1501", NOT_EMPTY)
-# Directory that contains the data set's own directory; for folder and csv, the directory that paths are relative to.
+# Training sets, one or several: market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid,
+# veri, vehicleid (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted
+# copy (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
+# NAME:DIRECTORY reads a set below ROOT_DIR/DIRECTORY, e.g. folder:photos. docs/several-sets.md
+_C.DATASETS.NAMES = path(["market1501"], each_once("one or more data sets, each once", bool))
+# Test sets; []: those of NAMES.
+_C.DATASETS.TEST = path([], each_once("data sets, each once", bool, optional=True))
+# Directory that contains the data sets' own directories; for folder and csv, the directory that paths are relative to.
 _C.DATASETS.ROOT_DIR = path("data", NOT_EMPTY)
 # Refuse a data set whose counts (images, identities, cameras) are not the published ones; False only warns (subsets).
 _C.DATASETS.CHECK_COUNTS = True
@@ -191,14 +198,18 @@ _C.DATASETS.MSMT17 = Section()
 _C.DATASETS.MSMT17.VERSION = key("auto", one_of("auto", "V1", "V2"))
 # Add the validation set to the training set, as the TransReID codebase does.
 _C.DATASETS.MSMT17.WITH_VAL = True
+_C.DATASETS.VEHICLEID = Section()
+# Test set, by its number of identities: 800 (small), 1600 (medium) or 2400 (large).
+_C.DATASETS.VEHICLEID.TEST_SIZE = key(800, one_of(800, 1600, 2400))
 # folder: directories of the sets, below ROOT_DIR. An empty QUERY is sampled from GALLERY; where TRAIN and GALLERY are
-# the same directory, identities are sampled for training; an empty TRAIN leaves a set for tests only.
+# the same directory, identities are sampled for training; where TRAIN holds QUERY and GALLERY, from those that both
+# have; an empty TRAIN leaves a set for tests only.
 _C.DATASETS.FOLDER = Section()
 _C.DATASETS.FOLDER.TRAIN = path("train")
 _C.DATASETS.FOLDER.QUERY = path("query")
 _C.DATASETS.FOLDER.GALLERY = path("gallery", NOT_EMPTY)
-# Regular expression for the path of an image below its directory, with the named groups pid and, optionally, camid and
-# viewid.
+# Regular expression for the path of an image below its directory (below TRAIN, where that holds QUERY and GALLERY),
+# with the named groups pid and, optionally, camid and viewid.
 _C.DATASETS.FOLDER.PATTERN = key(
     r"(?P<pid>[^/]+)/.+",
     Rule("a regular expression with a named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\\d+)_.*", _has_group_pid),
@@ -223,6 +234,9 @@ _C.DATALOADER.CACHE = key("none", one_of("none", "ram"))
 _C.DATALOADER.SAMPLER = key("softmax_triplet", one_of("softmax_triplet", "softmax"))
 # Images of each identity in a batch.
 _C.DATALOADER.NUM_INSTANCE = key(8, at_least(1))
+# Batches of several training sets: identities (sampled from all sets alike, so a large set has more of them; SAMPLER
+# softmax: images) or sets (the same number of identities, or images, of every set; small sets are repeated).
+_C.DATALOADER.BALANCE = key("identities", one_of("identities", "sets"))
 
 # ---------------------------------------------------------------- SOLVER
 _C.SOLVER = Section()
@@ -250,7 +264,10 @@ _C.SOLVER.LAYER_DECAY = key(1.0, Rule("a number above 0 and at most 1", lambda v
 _C.SOLVER.SCHEDULER = key("cosine", one_of("cosine", "multistep"))
 _C.SOLVER.STEPS = key([40, 70], list_of("epochs of at least 1", lambda epoch: epoch >= 1))
 _C.SOLVER.GAMMA = key(0.1, POSITIVE)
-# Linear warm-up from WARMUP_FACTOR * BASE_LR over WARMUP_EPOCHS epochs.
+# Linear warm-up over WARMUP_EPOCHS epochs: from WARMUP_FACTOR * BASE_LR for every parameter (base_lr; TransReID), or
+# from WARMUP_FACTOR times the lr of each one (group_lr; BoT and CLIP-ReID), which differs for biases with a
+# BIAS_LR_FACTOR other than 1.
+_C.SOLVER.WARMUP_FROM = key("base_lr", one_of("base_lr", "group_lr"))
 _C.SOLVER.WARMUP_FACTOR = key(0.01, PROBABILITY)
 _C.SOLVER.WARMUP_EPOCHS = key(5, at_least(0))
 # Hinge margin of the triplet loss where MODEL.NO_MARGIN is False.
@@ -305,12 +322,14 @@ _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 _C.TEST.FEATURE = key("patch_mean", one_of("patch_mean", "class_token", "neck"))
 # Test features are the mean of those of the image and of its mirror image, before FEAT_NORM.
 _C.TEST.FLIP = False
-# Query expansion: each feature becomes the mean of those of its k nearest neighbours and its own; 0: off.
+# Average query expansion: the feature of each query becomes the mean of its own and those of its k nearest gallery
+# images, at its own norm; before re-ranking; 0: off.
 _C.TEST.QUERY_EXPANSION = key(0, at_least(0))
 # Divide test features by their Euclidean norm.
 _C.TEST.FEAT_NORM = True
-# Test protocols.
-_C.TEST.PROTOCOLS = key(["clean", *_SIDES], some_of(("clean", *_SIDES)))
+# Test protocols; also unseen: query and gallery corrupted by the types of ImageNet-C-bar, which CORRUPTION.TRAIN must
+# leave out, at CORRUPTION.SEVERITIES.
+_C.TEST.PROTOCOLS = key(["clean", *_SIDES], some_of(("clean", *_SIDES, "unseen")))
 # Repeats of the corrupted protocols, each with its own corruptions; results are mean and standard deviation over them.
 _C.TEST.REPEATS = key(10, at_least(1))
 # Corruption matrix, every type of CORRUPTION.TEST at every severity on its own: "" (off) or what is corrupted:
@@ -325,8 +344,8 @@ _C.TEST.METRIC = key("euclidean", one_of("euclidean", "cosine"))
 _C.TEST.AP = key("step", one_of("step", "trapezoid"))
 # CMC: standard, or single_gallery_shot, CUHK03's classic protocol (one random image of every gallery identity).
 _C.TEST.CMC = key("standard", one_of("standard", "single_gallery_shot"))
-# k-reciprocal re-ranking. K1 20 and K2 6 are the paper's for Market-1501, which BoT, PASS and CLIP-ReID share; a file
-# of the TransReID codebase means K1 50 and K2 15, as in its code.
+# k-reciprocal re-ranking. K1 20 and K2 6 are the paper's for Market-1501, which BoT, TransReID-SSL, PASS and SOLIDER
+# share; files of TransReID, PersonViT and CLIP-ReID mean K1 50 and K2 15, as in their code.
 _C.TEST.RE_RANKING = False
 _C.TEST.RE_RANKING_K1 = key(20, at_least(1))
 _C.TEST.RE_RANKING_K2 = key(6, at_least(1))
@@ -334,7 +353,9 @@ _C.TEST.RE_RANKING_K2 = key(6, at_least(1))
 _C.TEST.RE_RANKING_LAMBDA = key(0.3, PROBABILITY)
 # Write the features of the first repeat of every tested set, with identities, cameras and paths, to features/*.npz.
 _C.TEST.SAVE_FEATURES = False
-# Write thresholds.csv: distances below which two images show the same person, at the equal error rate and at three
+# Precision of features in files: of SAVE_FEATURES, and of features.npz of test.py --images.
+_C.TEST.FEATURE_DTYPE = key("float32", one_of("float32", "float16"))
+# Write thresholds.csv: distances below which two images show the same identity, at the equal error rate and at three
 # false accept rates.
 _C.TEST.THRESHOLDS = False
 # Queries shown in ranked_list.png, clean and corrupted; 0: none.
@@ -350,8 +371,9 @@ _C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
 
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = Section()
-# Corruption types of training and of the corrupted test protocols: "all", or names and families (noise, blur, weather,
-# digital), e.g. ["noise", "rain"]. TEST also accepts "seen", the types of TRAIN, and "unseen", the rest of the 20.
+# Corruption types of training and of the corrupted test protocols: "all", the 20 of the benchmark, or names and
+# families (noise, blur, weather, digital; beyond the 20: bar, surveillance), e.g. ["noise", "rain"]. TEST also accepts
+# "seen", the types of TRAIN, and "unseen", the rest of the 20.
 _C.CORRUPTION.TRAIN = key(["all"], each_once("all, or one or more corruptions and families, each once", bool))
 _C.CORRUPTION.TEST = key(
     ["all"], each_once("all, or one or more corruptions and families, seen and unseen, each once", bool)
@@ -391,6 +413,8 @@ _C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
 _C.CFAT.STUDENT_INIT = key("corrupted", one_of("corrupted", "teacher"))
 # Views that the student's identity terms see.
 _C.CFAT.STUDENT_VIEWS = key("corrupted", one_of("corrupted", "both"))
+# What is aligned: class_token (before the neck, as published) or neck (the neck's output, whose cosines spread).
+_C.CFAT.ALIGN_ON = key("class_token", one_of("class_token", "neck"))
 
 _C.CFAT.COARSE = Section()
 # Weight d of the coarse term in the total loss; 0 leaves it out.

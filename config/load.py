@@ -6,18 +6,17 @@ All errors of all sources are reported together, each with its source: a file, o
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from yacs.config import CfgNode
 
-from config.checks import check_together, check_value
+from config.checks import check_together
+from config.codebases import leave_out_for_resnet
 from config.defaults import SCHEMA
 from config.files import Source, read_sources
-from config.legacy import codebase_defaults, codebase_keys, leave_out_for_resnet, translate
+from config.merge import DEFAULTS, Merged, merge
 from config.reads import unread_keys
 from config.schema import make_cfg
-from config.suggestions import foreign_schema, unknown_key
 from config.values import text_keys
 from utils.errors import UserError
 
@@ -27,39 +26,24 @@ _COMMAND_LINE = "command line"
 MAX_ERRORS = 50  # listed; the rest is counted
 # A file with more than this share of all keys is a merged configuration (config.yml), not a hand-written one.
 _MERGED_SHARE = 0.75
-_DEFAULTS: dict[str, Any] = {name: key.default for name, key in SCHEMA.items()}
 
 
 class ConfigError(UserError):
     """The configuration cannot be used; the message lists every error, one per line."""
 
 
-@dataclass
-class _Merged:
-    """Values merged so far.
-
-    Attributes:
-        values: dotted key -> value.
-        given_by: key -> name of the source that gave it last; defaults, ours or the codebase's, are not given.
-        codebase_files: names of the files that use keys of the TransReID codebase.
-    """
-
-    values: dict[str, Any] = field(default_factory=lambda: dict(_DEFAULTS))
-    given_by: dict[str, str] = field(default_factory=dict)
-    codebase_files: set[str] = field(default_factory=set)
-
-
 def get_defaults() -> CfgNode:
     """Returns the defaults in a new configuration, which the caller may modify."""
-    return make_cfg(_DEFAULTS)
+    return make_cfg(DEFAULTS)
 
 
 def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNode:
     """Merges a YAML file and command-line pairs over the defaults.
 
     A file may name others to start from, `_BASE_: ../base.yml` or a list of them, relative to itself. Keys and values
-    of the TransReID codebase and of earlier versions are translated (config/legacy.py). A warning names each key that
-    the file itself or the command line gives and that nothing in the experiment reads (config/reads.py).
+    of the TransReID codebase, of its relatives and of earlier versions are translated (config/legacy.py). A warning
+    names each key that the file itself or the command line gives and that nothing in the experiment reads
+    (config/reads.py). With UNKNOWN_KEYS warn, keys that are not known are left out and named in LEFT_OUT_KEYS.
 
     Args:
         config_file: path of a YAML file; None for the defaults.
@@ -74,9 +58,8 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
     errors: list[str] = []
     sources = [] if config_file is None else read_sources(config_file, text_keys(SCHEMA), errors)
     sources.append(Source(_COMMAND_LINE, _read_pairs(opts, errors), is_file=False))
-    merged = _merge(sources, errors)
-    if not errors:
-        errors += check_together(merged.values)
+    merged = merge(sources, errors)
+    errors = merged.errors or check_together(merged.values)
     if errors:
         raise ConfigError(_list_errors(errors))
     leave_out_for_resnet(merged.values, merged.given_by, merged.codebase_files)
@@ -107,44 +90,6 @@ def _read_pairs(opts: Sequence[str], errors: list[str]) -> dict[str, Any]:
     return given
 
 
-def _merge(sources: Sequence[Source], errors: list[str]) -> _Merged:
-    """Translates and checks the values of every source and merges them in order; later sources win."""
-    merged = _Merged()
-    foreign = [text for source in sources if source.is_file and (text := foreign_schema(source.name, source.given))]
-    if foreign:  # one line says it all, whatever else is wrong with its keys
-        errors[:] = foreign[-1:]
-        return merged
-    all_given = {key for source in sources for key, value in source.given.items() if value not in ("", None)}
-    for source in sources:
-        try:
-            translated, legacy_errors = translate(source.given, source.name, _DEFAULTS, all_given=all_given)
-        except UserError as error:
-            errors.append(f"{source.name}: {error}")
-            continue
-        errors += [f"{source.name}: {error}" for error in legacy_errors]
-        if source.is_file and codebase_keys(source.given):
-            merged.codebase_files.add(source.name)
-        if source.is_root:
-            merged.values |= codebase_defaults(source.given, translated, source.name, _DEFAULTS)
-        for key, value in translated.items():
-            _merge_value(merged, key, value, source.name, errors)
-    return merged
-
-
-def _merge_value(merged: _Merged, key: str, value: Any, source: str, errors: list[str]) -> None:
-    if key not in SCHEMA:
-        if value in (None, {}) and any(known.startswith(f"{key}.") for known in SCHEMA):
-            return  # a section whose keys are all commented out reads as None
-        listed = len(errors) < MAX_ERRORS
-        errors.append(f"{source}: {unknown_key(key, SCHEMA) if listed else f'{key:.80} is not a known key'}")
-        return
-    try:
-        merged.values[key] = check_value(key, value, SCHEMA[key])
-        merged.given_by[key] = source
-    except UserError as error:
-        errors.append(f"{source}: {key}: {error}")
-
-
 def _list_errors(errors: Iterable[str]) -> str:
     errors = list(dict.fromkeys(errors))
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
@@ -152,24 +97,24 @@ def _list_errors(errors: Iterable[str]) -> str:
     return "\n  ".join([f"{count} in the configuration:", *errors[:MAX_ERRORS], *more])
 
 
-def _log_re_ranking(merged: _Merged) -> None:
+def _log_re_ranking(merged: Merged) -> None:
     """Says which K1 and K2 are used where none is given: projects differ."""
     if merged.values["TEST.RE_RANKING"] and not merged.given_by.keys() & {"TEST.RE_RANKING_K1", "TEST.RE_RANKING_K2"}:
         _logger.info(
-            "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; the TransReID codebase has 50 and 15, the paper, "
-            "BoT, PASS and CLIP-ReID 20 and 6",
+            "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; TransReID, PersonViT and CLIP-ReID have 50 and 15, "
+            "the paper, BoT, TransReID-SSL, PASS and SOLIDER 20 and 6",
             merged.values["TEST.RE_RANKING_K1"],
             merged.values["TEST.RE_RANKING_K2"],
         )
 
 
-def _warn_of_unread_keys(sources: Sequence[Source], merged: _Merged) -> None:
+def _warn_of_unread_keys(sources: Sequence[Source], merged: Merged) -> None:
     """Warns of keys that the last file or the command line gives in vain; a base file may serve other experiments."""
     own = {source.name for source in sources[-2:]}
     # A merged configuration gives every key; only another value than the default says something.
     complete = {source.name for source in sources if len(source.given) > _MERGED_SHARE * len(SCHEMA)}
     for key, purpose in unread_keys(merged.values).items():
         source = merged.given_by.get(key)
-        is_default = source in complete and merged.values[key] == _DEFAULTS[key]
+        is_default = source in complete and merged.values[key] == DEFAULTS[key]
         if source in own and not is_default:
             _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, purpose)

@@ -79,9 +79,15 @@ def list_of(expected: str, accepts: Callable[[Any], bool], *, length: int | None
     return Rule(expected, lambda values: all(map(accepts, values)), length=length)
 
 
-def each_once(expected: str, accepts: Callable[[Any], bool], choices: tuple[str, ...] = ()) -> Rule:
-    """A list that is not empty, without repetitions, whose elements all keep `accepts`."""
-    return Rule(expected, lambda values: 0 < len(values) == len(set(values)) and all(map(accepts, values)), choices)
+def each_once(
+    expected: str, accepts: Callable[[Any], bool], choices: tuple[str, ...] = (), *, optional: bool = False
+) -> Rule:
+    """A list without repetitions, whose elements all keep `accepts`; only an `optional` one may be empty."""
+
+    def accepts_all(values: list[Any]) -> bool:
+        return (optional or bool(values)) and len(values) == len(set(values)) and all(map(accepts, values))
+
+    return Rule(expected, accepts_all, choices)
 
 
 def some_of(choices: tuple[str, ...]) -> Rule:

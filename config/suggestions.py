@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from config.legacy import CODEBASE_KEYS
+from config.legacy_keys import CODEBASE_KEYS
 from config.schema import Key
 from config.values import describe_type
 
@@ -32,32 +32,17 @@ _SCHEMAS = (
 
 # Keys of relatives of the TransReID codebase -> what they mean here; a name that ends in . is a section.
 _RELATIVES = {
-    "MODEL.GEM_POOLING": "TransReID-SSL's GeM pooling of patch tokens is not built; MODEL.GEM_POOL is that of a ResNet",
     "MODEL.WEIGHT": "a trained model goes into TEST.WEIGHT, initial weights into MODEL.PRETRAIN_PATH",
     "MODEL.PRETRAINED": "initial weights go into MODEL.PRETRAIN_PATH",
-    "MODEL.SIE_XISHU": "an early name of MODEL.SIE_COE",
     "SMALL.": "a second model beside MODEL is not built here",
-    "SOLVER.CLUSTER_MARGIN": "BoT's cluster loss is not built here",
-    **dict.fromkeys(
-        [f"SOLVER.RANGE_{name}" for name in ("K", "MARGIN", "ALPHA", "BETA", "LOSS_WEIGHT")],
-        "BoT's range loss is not built here",
-    ),
-    "SOLVER.SCHEDULER_NAME": "the schedule is SOLVER.SCHEDULER, cosine or multistep",
-    **dict.fromkeys(
-        ("SOLVER.FP16", "SOLVER.FP16_ENABLED", "USE_MIXED_PRECISION"),
-        "half precision is SOLVER.AMP: auto, bf16 or fp16",
-    ),
     "SOLVER.AM_S": "the scale of cosines is SOLVER.COSINE_SCALE",
     "SOLVER.AM_M": "the margin on cosines is SOLVER.COSINE_MARGIN",
-    "TEST.RE_RANKING_TRACK": "re-ranking of tracks is not built here; TEST.RE_RANKING is that of images",
-    "TEST.FLIP_FEATS": "features of flipped images are not averaged here",
-    "TEST.EVAL_METRIC": "the distance is TEST.METRIC, euclidean or cosine",
     "DATASETS.TRAIN_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.TRAIN",
     "DATASETS.QUERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.QUERY",
     "DATASETS.GALLERY_FOLDER": "directories of your own are DATASETS.NAMES folder and DATASETS.FOLDER.GALLERY",
     **dict.fromkeys(
-        [f"DATASETS.{name}" for name in ("TRAIN", "TEST", "TRAIN_NAMES", "VAL_NAMES", "SOURCE_NAMES")],
-        "one data set, with its training and its test set, is named by DATASETS.NAMES",
+        [f"DATASETS.{name}" for name in ("TRAIN", "TRAIN_NAMES", "VAL_NAMES", "SOURCE_NAMES")],
+        "data sets are named by DATASETS.NAMES, and those of the test, where they are others, by DATASETS.TEST",
     ),
     "DATALOADER.K": "images of each identity in a batch: DATALOADER.NUM_INSTANCE",
     "AUTO_RESUME": "to resume where a run stopped: SOLVER.RESUME auto",
@@ -80,20 +65,25 @@ def foreign_schema(source: str, given: Collection[str]) -> str:
     return ""
 
 
-def unknown_key(key: str, schema: Mapping[str, Key]) -> str:
+def misplaced_key(key: str, schema: Mapping[str, Key]) -> str:
+    """What is wrong with a value for a section, or with keys below a key; "" for a key that is not known at all."""
+    inside = next((known for known in schema if known.startswith(f"{key}.")), "") if key.isupper() else ""
+    if inside:
+        return f"{key} is a section, expected its keys, e.g. {inside}"
+    parent = next((parent for end in range(len(key)) if key[end] == "." and (parent := key[:end]) in schema), "")
+    if parent:
+        return f"{key}: {parent} is a key with a value, not a section; expected {describe_type(schema[parent])}"
+    return ""
+
+
+def unknown_key(key: str, meant: str, schema: Mapping[str, Key]) -> str:
     """Says that a key is not known, and what may be meant.
 
     Args:
         key: dotted.
+        meant: what `nearest_known` found.
         schema: every key by its dotted name.
     """
-    inside = [known for known in schema if known.startswith(f"{key}.")]
-    if inside:
-        return f"{key} is a section, expected its keys, e.g. {inside[0]}"
-    parents = [known for known in schema if key.startswith(f"{known}.")]
-    if parents:
-        expected = describe_type(schema[parents[0]])
-        return f"{key}: {parents[0]} is a key with a value, not a section; expected {expected}"
     unknown = f"{key:.80} is not a known key"
     meaning = _RELATIVES.get(key) or _RELATIVES.get(f"{key.split('.')[0]}.")
     for project, pattern, reason in _SCHEMAS:
@@ -101,11 +91,17 @@ def unknown_key(key: str, schema: Mapping[str, Key]) -> str:
             meaning = f"it is one of {project}: {reason}"
     if meaning:
         return f"{unknown}: {meaning}"
-    near = nearest_key(key, (*schema, *CODEBASE_KEYS))
-    if near:
-        return f"{unknown}; did you mean {near}?"
+    if meant:
+        return f"{unknown}; did you mean {meant}?"
     sections = ", ".join(dict.fromkeys(known.split(".")[0] for known in schema))
     return f"{unknown}; config/defaults.py explains every key of {sections}"
+
+
+def nearest_known(key: str, schema: Mapping[str, Key]) -> str:
+    """The key, ours or the codebase's, that an unknown one is a misspelling of; "" where there is none, and where the
+    key is known to mean something else."""
+    known_elsewhere = key in _RELATIVES or f"{key.split('.')[0]}." in _RELATIVES
+    return "" if known_elsewhere else nearest_key(key, (*schema, *CODEBASE_KEYS))
 
 
 def nearest_key(key: str, known_keys: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ _PLURALS = {int: "integers", float: "numbers", str: "strings"}
 _TUPLE = re.compile(r"\s*\((.*)\)\s*", re.DOTALL)
 _QUOTED = re.compile(r"""\s*(\(\s*)?[rRuU]?(['"]).*\2(\s*,?\s*\))?\s*""", re.DOTALL)
 _BARE_LIST = re.compile(r"\s*[-+.\w]+(\s*,\s*[-+.\w]+)+\s*")
+_SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
 _MAX_HINTED = 100  # characters of a text, or elements of a list, that hints look at
 # What another notation means by a text that is no number in YAML 1.2 -> what to write instead.
 _OTHER_NUMBERS = (
@@ -52,6 +53,16 @@ def plain(value: Any) -> Any:
         if isinstance(value, str):
             value = parse_text(value)
     return value
+
+
+def switch(value: Any) -> Any:
+    """The boolean that a text such as 'off' or 'yes' means; any other value unchanged."""
+    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality in which True is not 1, and 0.0 is 0."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def describe_type(key: Key) -> str:

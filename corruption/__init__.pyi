@@ -1,5 +1,5 @@
 from .apply import corrupt
-from .names import CORRUPTIONS, FAMILIES, SEVERITIES
+from .names import CORRUPTIONS, FAMILIES, FURTHER_FAMILIES, SEVERITIES, SURVEILLANCE, UNSEEN
 from .protocols import (
     PROTOCOLS,
     CorruptionPolicy,
@@ -16,8 +16,11 @@ from .protocols import (
 __all__ = [
     "CORRUPTIONS",
     "FAMILIES",
+    "FURTHER_FAMILIES",
     "PROTOCOLS",
     "SEVERITIES",
+    "SURVEILLANCE",
+    "UNSEEN",
     "CorruptionPolicy",
     "apply_condition",
     "check",

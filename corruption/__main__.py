@@ -1,7 +1,7 @@
 """Command line of the corruptions.
 
 python -m corruption list
-python -m corruption grid --out grid.png [--image person.jpg] [--type rain] [--seed 0]
+python -m corruption grid --out grid.png [--image person.jpg] [--type rain] [--type bar] [--seed 0]
 python -m corruption export --data data/market1501 --out data/market1501-C [--seed 0] [--type rain] [--severity 3]
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corruption.names import BACKENDS, CORRUPTIONS, DESCRIPTIONS, SEVERITIES, family_of
+from corruption.names import ALL_DESCRIPTIONS, BACKENDS, SEVERITIES, family_of
 from utils.command_line import ArgumentParser, expand_arguments, run_main
 from utils.errors import UserError
 from utils.escaping import printable
@@ -28,14 +28,11 @@ _DPI = 100
 _WIDTH, _MAX_CELL_WIDTH, _MAX_CELL_HEIGHT, _GAP, _LEFT, _TOP = 2000, 256, 384, 4, 90, 64
 _LABEL_WIDTH, _MIN_CELL_HEIGHT = 84, 40  # "compression", the longest line of a label, needs 84 pixels
 
-# Directory -> DATASETS.NAMES of the data sets whose copies can be read (datasets/corrupted_copy.py).
-_DATASETS = {"market1501": "market1501", "Market-1501-v15.09.15": "market1501", "synthetic": "synthetic"}
-
 
 def print_list() -> None:
     """Prints a line for each corruption: name, family, description."""
-    for name in CORRUPTIONS:
-        print(f"{name:<18} {family_of(name):<8} {DESCRIPTIONS[name]}")
+    for name, description in ALL_DESCRIPTIONS.items():
+        print(f"{name:<26} {family_of(name):<12} {description}")
 
 
 def write_grid(image_file: str | None, types: Sequence[str], seed: int, out: Path) -> None:
@@ -109,6 +106,7 @@ def plot_grid(image: np.ndarray, names: Sequence[str], seed: int) -> Figure:
 def export(args: argparse.Namespace) -> None:
     """Exports a corrupted copy, prints its counts and, where a reader knows it, the command that tests on it."""
     from corruption.protocols import CorruptionPolicy, resolve_names
+    from datasets.corrupted_copy import COPIED
     from datasets.export_copy import Export, export_copy
 
     severities = SEVERITIES if args.severity == "random" else (int(args.severity),)
@@ -119,9 +117,10 @@ def export(args: argparse.Namespace) -> None:
         f"{counts.get('train', 0)} training images copied; {num_written} files written by this run"
     )
     source, copy = args.data.resolve().name, args.out.resolve()
-    readable = source in _DATASETS and counts.get("train")  # the reader needs training images as well
+    names = {directory: name for name, original in COPIED.items() for directory in original.directories}
+    readable = source in names and counts.get("train")  # the reader needs training images as well
     if readable and copy.name.startswith(f"{source}-") and copy.name != f"{source}-":
-        name = _DATASETS[source] + copy.name.removeprefix(source)
+        name = names[source] + copy.name.removeprefix(source)
         print(
             f"test on it: python test.py --config_file FILE TEST.WEIGHT CHECKPOINT DATASETS.ROOT_DIR "
             f"{printable(copy.parent)} DATASETS.NAMES {printable(name)} TEST.PROTOCOLS \"['clean']\""
@@ -130,7 +129,9 @@ def export(args: argparse.Namespace) -> None:
 
 def make_parser() -> ArgumentParser:
     """The parser of the three commands."""
-    parser = ArgumentParser(prog="python -m corruption", description="The 20 image corruptions.")
+    parser = ArgumentParser(
+        prog="python -m corruption", description="The 20 image corruptions, and twelve further ones."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="names and families", description="Prints name, family and description.")
     _add_grid(commands)
@@ -140,11 +141,11 @@ def make_parser() -> ArgumentParser:
 
 def _add_grid(commands: argparse._SubParsersAction) -> None:
     grid = commands.add_parser(
-        "grid", help="one image under every corruption and severity", description="Plots the 20 x 5 corruptions."
+        "grid", help="one image under corruptions at every severity", description="Plots corruptions x 5 severities."
     )
     grid.add_argument("--image", metavar="FILE", help="image to corrupt (default: a rendered pedestrian)")
     grid.add_argument("--out", metavar="FILE.png", required=True, type=Path, help="PNG to write")
-    only = "only this corruption or family; may be repeated"
+    only = "corruption or family; may be repeated (default: all, the 20)"
     grid.add_argument("--type", metavar="NAME", action="append", dest="types", help=only)
     grid.add_argument("--seed", type=int, default=0, help="seed of the corruptions (default: %(default)s)")
 
@@ -162,7 +163,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     copy.add_argument("--seed", type=_at_least(0), default=0, help="SEED of the configuration (default: %(default)s)")
     repeat = "repeat to export, from 0 to TEST.REPEATS - 1 (default: %(default)s)"
     copy.add_argument("--repeat", type=_at_least(0), default=0, help=repeat)
-    selection = "corruption or family to sample from; may be repeated (default: all)"
+    selection = "corruption or family to sample from; may be repeated (default: all, the 20)"
     copy.add_argument("--type", metavar="NAME", action="append", dest="types", help=selection)
     severity = "of every image, or sampled for each (default: %(default)s)"
     copy.add_argument("--severity", choices=("random", *map(str, SEVERITIES)), default="random", help=severity)

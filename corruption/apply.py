@@ -6,13 +6,25 @@ import logging
 import cv2
 import numpy as np
 
+from corruption import surveillance, unseen
 from corruption.imagecorruptions_backend import run_published
-from corruption.names import BACKENDS, CORRUPTIONS, SEVERITIES, check_name, family_of, nearest_hint
+from corruption.names import (
+    BACKENDS,
+    CORRUPTIONS,
+    SEVERITIES,
+    SURVEILLANCE,
+    UNSEEN,
+    check_name,
+    family_of,
+    nearest_hint,
+)
 from corruption.rain import ENLARGED_HEIGHT, MIN_HEIGHT, MIN_WIDTH, rain
 from utils.errors import UserError
 
-# Corruptions that neither backend has: both call these.
+# Corruptions that are the same in both backends.
 OWN = {"rain": rain}  # no package has it as published
+OWN |= {name: getattr(unseen, name) for name in UNSEEN}
+OWN |= {name: getattr(surveillance, name) for name in SURVEILLANCE}
 _import_error: ImportError | None = None
 try:
     from corruption import blur, digital, noise, weather
@@ -34,12 +46,13 @@ _NEED_MIN_SIDE = frozenset({"glass_blur", "motion_blur", "zoom_blur", "snow", "s
 
 
 def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, backend: str = "fast") -> np.ndarray:
-    """Applies one of the 20 corruptions, as published (imagecorruptions 1.1.2; rain: CIL-ReID with albumentations 1.3).
+    """Applies a corruption: one of the 20, one of ImageNet-C-bar, low_light or low_resolution.
 
-    The result depends on the arguments and the state of `rng` alone. With a RandomState, numbers are drawn in the order
-    of the published code and the result is the published image (except for impulse_noise and rain, whose published
-    code draws from other generators). With a Generator, drawing is faster and the result agrees with the published one
-    in distribution.
+    The 20 are as published (imagecorruptions 1.1.2; rain: CIL-ReID with albumentations 1.3), the ten of ImageNet-C-bar
+    too for squares; corruption.unseen says what they are for other images. The result depends on the arguments and the
+    state of `rng` alone. With a RandomState, numbers are drawn in the order of the published code and the result is the
+    published image (except for impulse_noise and rain, whose published code draws from other generators). With a
+    Generator, drawing is faster and the result agrees with the published one in distribution.
 
     Small images: glass_blur, motion_blur, zoom_blur, snow, spatter and pixelate need sides of 32 pixels, rain a
     height above 60 (it then works at height 65, as CIL-ReID does) and a width of 10. Smaller images are enlarged
@@ -48,11 +61,12 @@ def corrupt(image: np.ndarray, name: str, severity: int, rng: Generator, *, back
 
     Args:
         image: (H, W, 3) uint8 RGB, H and W at least 1; never modified; may be read-only or a view.
-        name: one of CORRUPTIONS.
+        name: one of CORRUPTIONS, UNSEEN or SURVEILLANCE.
         severity: 1 to 5.
         rng: numpy.random.Generator (fast) or numpy.random.RandomState (exact); advanced.
         backend: "fast", this project's kernels, or "imagecorruptions", the published functions, for which a Generator
-            seeds a RandomState. Where the extension is not built, "fast" falls back to "imagecorruptions".
+            seeds a RandomState. Where the extension is not built, "fast" falls back to "imagecorruptions". UNSEEN,
+            SURVEILLANCE and rain are the same in both.
 
     Returns:
         A new C-contiguous (H, W, 3) uint8 array; values are truncated to integers, as published.

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import pdtr
 
 import corruption._kernels as _kernels
+from corruption.level_tables import make_tables
 
 
 class ExactDraws:
@@ -89,15 +90,6 @@ def _photon_levels(photons: int) -> np.ndarray:
 
 @functools.cache
 def _poisson_tables(photons: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse cumulative Poisson distribution of each of the 256 grey levels, for 32-bit uniform numbers.
-
-    Returns:
-        thresholds: (256, photons + 1) uint32, the largest number that gives k counts or fewer.
-        guide: (256, 256) uint8, the fewest counts that a number with these upper eight bits can give.
-    """
+    """Inverse cumulative Poisson distributions, see `make_tables`: outcome k of a grey level is k counts."""
     expected = np.arange(256) / 255.0 * photons
-    cumulative = pdtr(np.arange(photons + 1), expected[:, None])
-    thresholds = np.clip(np.rint(cumulative * 2.0**32) - 1, 0, 2**32 - 1).astype(np.uint32)
-    starts = np.arange(256, dtype=np.uint32) << 24
-    guide = np.stack([np.searchsorted(row[:-1], starts) for row in thresholds])
-    return thresholds, guide.astype(np.uint8)
+    return make_tables(pdtr(np.arange(photons + 1), expected[:, None]))

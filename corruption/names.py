@@ -1,7 +1,9 @@
-"""The 20 corruptions: names, families and severities.
+"""Names, families and severities: the 20 corruptions of the benchmark, and twelve further ones.
 
-Hendrycks and Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261 (noise, blur, weather, digital) and, for rain,
-Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880.
+The 20: Hendrycks and Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261 (noise, blur, weather, digital) and, for
+rain, Chen et al., "Benchmarks for Corruption Invariant Person Re-identification", https://arxiv.org/abs/2111.00880.
+Family `bar`: the ten of ImageNet-C-bar, chosen to be unlike those of ImageNet-C; Mintun, Kirillov and Xie, NeurIPS
+2021, https://arxiv.org/abs/2102.11273. Family `surveillance`: two of this project, see corruption/surveillance.py.
 """
 
 from collections.abc import Iterable
@@ -41,13 +43,40 @@ FAMILIES = {
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
 }
 
+# In the order of the published list.
+UNSEEN_DESCRIPTIONS = {
+    "blue_noise_sample": "pixels set to black by a threshold on blue noise",
+    "brownish_noise": "noise of low frequencies added to every channel",
+    "caustic_refraction": "refraction and light as at the bottom of a pool",
+    "checkerboard_cutout": "fields of a turned checkerboard set to grey",
+    "cocentric_sine_waves": "wavy rings around a point added",
+    "inverse_sparkles": "white everywhere but in a star with rays",
+    "perlin_noise": "Perlin turbulence blended in",
+    "plasma_noise": "coloured plasma of nested sines blended in",
+    "single_frequency_greyscale": "one plane sine wave added",
+    "sparkles": "five white stars with rays",
+}
+SURVEILLANCE_DESCRIPTIONS = {
+    "low_light": "short exposure: shot noise and read noise, amplified",
+    "low_resolution": "downsampled by area, then upsampled, as from a far camera",
+}
+
+UNSEEN = tuple(UNSEEN_DESCRIPTIONS)
+SURVEILLANCE = tuple(SURVEILLANCE_DESCRIPTIONS)
+
+# Families that "all" does not include.
+FURTHER_FAMILIES = {"bar": UNSEEN, "surveillance": SURVEILLANCE}
+
+ALL_DESCRIPTIONS = {**DESCRIPTIONS, **UNSEEN_DESCRIPTIONS, **SURVEILLANCE_DESCRIPTIONS}
+ALL_FAMILIES = {**FAMILIES, **FURTHER_FAMILIES}
+
 SEVERITIES = (1, 2, 3, 4, 5)
 BACKENDS = ("fast", "imagecorruptions")
 
 
 def family_of(name: str) -> str:
-    """The family, a key of FAMILIES, of one of CORRUPTIONS."""
-    return next(family for family, members in FAMILIES.items() if name in members)
+    """The family, a key of ALL_FAMILIES, of a corruption."""
+    return next(family for family, members in ALL_FAMILIES.items() if name in members)
 
 
 def nearest_hint(name: object, known: Iterable[str]) -> str:
@@ -57,6 +86,6 @@ def nearest_hint(name: object, known: Iterable[str]) -> str:
 
 
 def check_name(name: object) -> None:
-    """Raises UserError unless `name` is one of CORRUPTIONS."""
-    if not isinstance(name, str) or name not in DESCRIPTIONS:
-        raise UserError(f"unknown corruption {name!r}; {nearest_hint(name, CORRUPTIONS)}")
+    """Raises UserError unless `name` is a corruption: one of CORRUPTIONS, UNSEEN or SURVEILLANCE."""
+    if not isinstance(name, str) or name not in ALL_DESCRIPTIONS:
+        raise UserError(f"unknown corruption {name!r}; {nearest_hint(name, ALL_DESCRIPTIONS)}")

@@ -1,4 +1,4 @@
-"""Which image gets which corruption: training and test policies, the four test protocols, the corruption matrix.
+"""Which image gets which corruption: training and test policies, the test protocols, the corruption matrix.
 
 All random numbers of an image come from the generator that the caller derives for it (test images: `test_generator`),
 in a fixed order: one uniform number for clean or not (training only), one for the corruption, one for the severity,
@@ -13,19 +13,28 @@ from typing import Any
 import numpy as np
 
 from corruption.apply import check_severity, corrupt, resolve_backend
-from corruption.names import CORRUPTIONS, FAMILIES, SEVERITIES, check_name, nearest_hint
+from corruption.names import (
+    ALL_DESCRIPTIONS,
+    ALL_FAMILIES,
+    CORRUPTIONS,
+    SEVERITIES,
+    UNSEEN,
+    check_name,
+    nearest_hint,
+)
 from utils.errors import UserError
 from utils.seeds import derive_generator
 from utils.structures import Condition, CorruptionSet, Protocol
 
-_RANDOM = Condition("random")
+_RANDOM, _UNSEEN = Condition("random"), Condition("unseen")
 
-# The protocols of CIL-ReID: clean; both sides corrupted; one side corrupted.
+# The protocols of CIL-ReID: clean; both sides corrupted; one side corrupted. Then both sides by ImageNet-C-bar.
 PROTOCOLS = {
     "clean": Protocol("clean"),
     "corrupted": Protocol("corrupted", query=_RANDOM, gallery=_RANDOM),
     "corrupted_query": Protocol("corrupted_query", query=_RANDOM),
     "corrupted_gallery": Protocol("corrupted_gallery", gallery=_RANDOM),
+    "unseen": Protocol("unseen", query=_UNSEEN, gallery=_UNSEEN),
 }
 
 
@@ -58,9 +67,10 @@ class CorruptionPolicy:
             raise UserError(f"the probability of a clean image is {self.clean_prob}; expected 0 to 1")
         object.__setattr__(self, "backend", resolve_backend(self.backend))
 
-    def sample_corruption(self, rng: np.random.Generator) -> tuple[str, int]:
-        """Samples a name, then a severity, each uniformly."""
-        name = self.names[int(rng.random() * len(self.names))]
+    def sample_corruption(self, rng: np.random.Generator, names: Sequence[str] = ()) -> tuple[str, int]:
+        """Samples a name, of `names` where there are any, then a severity, each uniformly."""
+        names = names or self.names
+        name = names[int(rng.random() * len(names))]
         return name, self.severities[int(rng.random() * len(self.severities))]
 
     def sample(self, rng: np.random.Generator) -> tuple[str, int] | None:
@@ -92,12 +102,12 @@ def apply_condition(
 ) -> np.ndarray:
     """Corrupts a test image as `condition` says.
 
-    A name and a severity are sampled from the policy (`clean_prob` is ignored); those that the condition fixes replace
-    them.
+    A name and a severity are sampled from the policy (`clean_prob` is ignored), the name from UNSEEN for "unseen";
+    those that the condition fixes replace them.
 
     Args:
         image: (H, W, 3) uint8 RGB, not modified.
-        condition: "clean" (nothing is sampled), "random" or one of CORRUPTIONS; severity 0 for a sampled one.
+        condition: "clean" (nothing is sampled), "random", "unseen" or a corruption; severity 0 for a sampled one.
         policy: names and severities to sample from.
         rng: the generator derived for this image and repeat.
 
@@ -106,8 +116,8 @@ def apply_condition(
     """
     if condition.is_clean:
         return image
-    name, severity = policy.sample_corruption(rng)
-    if condition.corruption != "random":
+    name, severity = policy.sample_corruption(rng, UNSEEN if condition == _UNSEEN else ())
+    if condition.corruption in ALL_DESCRIPTIONS:
         name = condition.corruption
     return corrupt(image, name, condition.severity or severity, rng, backend=policy.backend)
 
@@ -149,19 +159,30 @@ def make_corruption_set(cfg: Any, policy: CorruptionPolicy) -> CorruptionSet:
         backend=policy.backend,
         names=policy.names,
         severities=policy.severities,
-        families={family: tested(members) for family, members in FAMILIES.items() if tested(members)},
+        families={family: tested(members) for family, members in ALL_FAMILIES.items() if tested(members)},
         seen=tested(_train_names(cfg)),
+        protocol_unseen=UNSEEN if "unseen" in cfg.TEST.PROTOCOLS else (),
     )
 
 
 def make_protocols(cfg: Any) -> tuple[Protocol, ...]:
-    """The protocols of TEST.PROTOCOLS, in that order, without duplicates."""
+    """The protocols of TEST.PROTOCOLS, in that order, without duplicates.
+
+    Raises:
+        UserError: an unknown one, or `unseen` where CORRUPTION.TRAIN has corruptions of its own.
+    """
     names = cfg.TEST.PROTOCOLS
     if isinstance(names, str) or not names:
         raise UserError(f"TEST.PROTOCOLS is {names!r}; expected a list with at least one of {', '.join(PROTOCOLS)}")
     for name in names:
         if name not in PROTOCOLS:
             raise UserError(f"TEST.PROTOCOLS: unknown protocol {name!r}; {nearest_hint(name, PROTOCOLS)}")
+    seen = [name for name in _train_names(cfg) if name in UNSEEN]
+    if "unseen" in names and seen:
+        raise UserError(
+            f"TEST.PROTOCOLS: protocol 'unseen' tests on corruptions of CORRUPTION.TRAIN: {', '.join(seen)}; leave the "
+            "protocol out, or these out of training"
+        )
     return tuple(PROTOCOLS[name] for name in dict.fromkeys(names))
 
 
@@ -176,7 +197,7 @@ def make_matrix(cfg: Any) -> tuple[Protocol, ...]:
     """
     if not cfg.TEST.MATRIX:
         return ()
-    corrupted = [name for name, protocol in PROTOCOLS.items() if not protocol.is_clean]
+    corrupted = [name for name, protocol in PROTOCOLS.items() if _RANDOM in (protocol.query, protocol.gallery)]
     if cfg.TEST.MATRIX not in corrupted:
         raise UserError(
             f"TEST.MATRIX: unknown protocol {cfg.TEST.MATRIX!r}; {nearest_hint(cfg.TEST.MATRIX, corrupted)}"
@@ -197,19 +218,19 @@ def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None
     """Resolves a selection of names and groups to the names of corruptions.
 
     Args:
-        selection: any of "all", families (keys of FAMILIES) and names; with `seen` also "seen" (these names) and
-            "unseen" (the rest of CORRUPTIONS).
+        selection: any of "all" (CORRUPTIONS), families (keys of ALL_FAMILIES) and names; with `seen` also "seen" (these
+            names) and "unseen" (the rest of CORRUPTIONS).
         seen: corruptions of training.
 
     Returns:
-        Names in published order, without duplicates.
+        Names in published order, those beyond the 20 last, without duplicates.
 
     Raises:
         UserError: an unknown entry, with the nearest known one; or "unseen" where training sees all.
     """
     if isinstance(selection, str):
         raise UserError(f"the selection of corruptions is {selection!r}; expected a list, e.g. ['{selection}']")
-    groups = {"all": CORRUPTIONS, **FAMILIES, **{name: (name,) for name in CORRUPTIONS}}
+    groups = {"all": CORRUPTIONS, **ALL_FAMILIES, **{name: (name,) for name in ALL_DESCRIPTIONS}}
     if seen is not None:
         groups |= {"seen": tuple(seen), "unseen": tuple(name for name in CORRUPTIONS if name not in seen)}
     chosen: set[str] = set()
@@ -224,10 +245,10 @@ def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None
         if not groups[entry]:
             raise UserError(
                 f"{entry!r} selects nothing: CORRUPTION.TRAIN selects all 20 corruptions; "
-                "leave some out of CORRUPTION.TRAIN, e.g. ['noise', 'blur']"
+                "leave some out of CORRUPTION.TRAIN, e.g. ['noise', 'blur'], or test on corruptions beyond them: 'bar'"
             )
         chosen.update(groups[entry])
-    return tuple(name for name in CORRUPTIONS if name in chosen)
+    return tuple(name for name in ALL_DESCRIPTIONS if name in chosen)
 
 
 def _train_names(cfg: Any) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Data sets: from files on disk to checked records, and from records to batches.
 
 check              the package's part of a configuration, before anything is read
-read_dataset       the data set that a configuration names, read and checked (readers/)
+read_dataset       the data sets that a configuration names, read and checked (readers/)
 make_dataloader    its loaders for training and testing
 make_image_loader  a loader of any images below a directory
 read_training_set  the fingerprint of a training set, which checkpoints keep

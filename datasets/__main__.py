@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="validate the data set of a configuration")
+    check = commands.add_parser("check", help="validate the data sets of a configuration")
     check.add_argument("--config_file", help="experiment, e.g. configs/Synthetic/cfat.yml; none: config/defaults.py")
     check.add_argument("--fast", action="store_true", help="names and lists alone: open no image")
     check.add_argument(
@@ -50,20 +50,38 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check(config_file: str | None, opts: list[str], *, fast: bool, deep: "DeepCheck | None" = None) -> int:
-    """Prints the report on the data set of a configuration; returns 1 where there is an error."""
+    """Prints a report on each data set, and on several together; returns 1 where there is an error."""
     from config import load_cfg
     from datasets.readers.file_errors import FileErrors
     from datasets.readers.registry import read_unchecked
-    from datasets.report import Level, format_report
-    from datasets.validate import validate
+    from datasets.report import Level, Report, format_report
+    from datasets.validate import check_across, validate
 
-    cfg, errors = load_cfg(config_file, opts), FileErrors()
-    splits = read_unchecked(cfg, errors)
-    report = validate(splits, errors, fast=fast, refuse_counts=cfg.DATASETS.CHECK_COUNTS, deep=deep)
-    text = format_report(report, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))  # file names may hold any bytes
-    return int(report.count(Level.ERROR) > 0)
+    cfg = load_cfg(config_file, opts)
+    names, tests = cfg.DATASETS.NAMES, cfg.DATASETS.TEST or cfg.DATASETS.NAMES
+    if len({*names, *tests}) > 1 and deep is not None and deep.file is not None:
+        raise UserError("--digests FILE is for one data set; leave it out, and each keeps its own in its directory")
+
+    def show(report: Report) -> int:
+        text = format_report(report, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding))  # file names may hold any bytes
+        return int(report.count(Level.ERROR) > 0)
+
+    found, status = {}, 0
+    digests: dict[str, str] = {}
+    for number, name in enumerate(dict.fromkeys([*names, *tests])):
+        if number:
+            print()
+        errors = FileErrors()
+        found[name] = read_unchecked(cfg, name, errors)
+        report = validate(found[name], errors, fast=fast, refuse_counts=cfg.DATASETS.CHECK_COUNTS, deep=deep)
+        digests |= report.digests
+        status |= show(report)
+    if len(found) > 1 and not fast:
+        print()
+        status |= show(check_across([found[name] for name in names], [found[name] for name in tests], digests))
+    return status
 
 
 def synthesize(args: argparse.Namespace) -> int:

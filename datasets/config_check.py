@@ -1,20 +1,22 @@
 """Checks the keys of a configuration that this package reads, before anything is read or built."""
 
 from collections.abc import Callable
+from functools import partial
 
 from yacs.config import CfgNode
 
 from datasets.readers.folder import compile_pattern
-from datasets.readers.registry import find_reader
+from datasets.readers.registry import find_reader, reader_name
 from datasets.readers.validation import labels_of
-from datasets.samplers import check_batch_size, make_batch_sampler
+from datasets.samplers import check_balance, check_batch_size, make_batch_sampler
+from datasets.several_sets import set_of_images
 from utils.distributed import world_size
 from utils.errors import UserError
 from utils.structures import DatasetSplits
 
 
 def check(cfg: CfgNode, splits: DatasetSplits | None = None) -> None:
-    """Checks the data set's name, the batch size and keys that contradict each other.
+    """Checks the data sets' names, the batch size and keys that contradict each other.
 
     Args:
         cfg: configuration.
@@ -23,12 +25,14 @@ def check(cfg: CfgNode, splits: DatasetSplits | None = None) -> None:
     Raises:
         UserError: names every key that is wrong, one per line.
     """
+    given = (*cfg.DATASETS.NAMES, *cfg.DATASETS.TEST)
     checks: list[Callable[[], object]] = [
-        lambda: find_reader(cfg.DATASETS.NAMES),
+        *(partial(find_reader, name) for name in cfg.DATASETS.NAMES),
+        *(partial(find_reader, name, "DATASETS.TEST") for name in cfg.DATASETS.TEST),
         lambda: _check_batch(cfg),
         lambda: _check_bad_images(cfg),
-        lambda: cfg.DATASETS.NAMES == "folder" and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),
-        lambda: splits and make_batch_sampler(cfg, labels_of(splits), cfg.SEED),
+        lambda: "folder" in map(reader_name, given) and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),
+        lambda: splits and make_batch_sampler(cfg, labels_of(splits), cfg.SEED, set_of_images(splits)),
     ]
     errors = []
     for run in checks:
@@ -47,7 +51,10 @@ def _check_batch(cfg: CfgNode) -> None:
             "DATALOADER.NUM_INSTANCE 1: the triplet loss compares an image with another of the same identity; expected "
             "at least 2 (DATALOADER.SAMPLER softmax does without)"
         )
-    check_batch_size(cfg.SOLVER.IMS_PER_BATCH, world_size(), cfg.DATALOADER.NUM_INSTANCE if with_triplets else 1)
+    num_instances = cfg.DATALOADER.NUM_INSTANCE if with_triplets else 1
+    check_batch_size(cfg.SOLVER.IMS_PER_BATCH, world_size(), num_instances)
+    if len(cfg.DATASETS.NAMES) > 1 and cfg.DATALOADER.BALANCE == "sets":
+        check_balance(cfg.SOLVER.IMS_PER_BATCH, len(cfg.DATASETS.NAMES), num_instances)
 
 
 def _check_bad_images(cfg: CfgNode) -> None:

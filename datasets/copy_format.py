@@ -6,7 +6,7 @@
     bounding_box_train/   unchanged, where the source has it
     manifest.json         written last: the same as export.json, and the sha256 sum of every file
 
-The directories are those of Market-1501. A copy is complete once it has its manifest.
+The directories are those of Market-1501, or of VeRi-776. A copy is complete once it has its manifest.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.readers.market_layout import IMAGE_SUFFIXES, SPLIT_DIRECTORIES
+from datasets.readers.market_layout import IMAGE_SUFFIXES, SPLIT_DIRECTORIES, VERI_DIRECTORIES
 from utils.errors import UserError
 from utils.files import MIB, read_bytes, read_json_object
 from utils.image_listing import is_machine_made, list_images
 from utils.images import MAX_BYTES
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
-SPLIT_OF = {directory: split for split, directory in SPLIT_DIRECTORIES.items()}
+SPLIT_OF = {directory: split for layout in (SPLIT_DIRECTORIES, VERI_DIRECTORIES) for split, directory in layout.items()}
 CORRUPTED_SPLITS = ("query", "gallery")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_MANIFEST = 512 * MIB  # a million files

@@ -5,13 +5,14 @@ data/market1501-C or data/Market-1501-v15.09.15-C. Only complete copies are read
 their files are unchanged.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from yacs.config import CfgNode
 
 from datasets.copy_format import CORRUPTED_SPLITS, SETTINGS, check_files
-from datasets.readers import cuhk03, market1501
+from datasets.readers import cuhk03, dukemtmc, market1501, occluded_duke, veri
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.locate import find_by_content
 from datasets.readers.market_layout import FILE_NAMES, SPLIT_DIRECTORIES, FileNames, has_names, read_market_layout
@@ -28,6 +29,8 @@ class Original(NamedTuple):
         names: how its images are named.
         published, cameras: see DatasetSplits.
         own_names: names of images that no other such data set has, to recognise a copy in a directory of another name.
+        split_directories: of train, query and gallery.
+        complete: adds to the splits what image names do not say.
     """
 
     directories: tuple[str, ...]
@@ -35,6 +38,8 @@ class Original(NamedTuple):
     published: dict[str, Counts]
     cameras: int
     own_names: FileNames | None = None
+    split_directories: dict[str, str] = SPLIT_DIRECTORIES
+    complete: Callable[[CfgNode, DatasetSplits, FileErrors], DatasetSplits] = lambda cfg, splits, errors: splits
 
 
 COPIED = {
@@ -42,29 +47,48 @@ COPIED = {
         market1501.DIRECTORIES, FILE_NAMES, market1501.PUBLISHED, market1501.NUM_CAMERAS, FILE_NAMES
     ),
     "cuhk03": Original(cuhk03.FOLDERS, cuhk03.FILE_NAMES, {}, 0, cuhk03.NP),
+    "dukemtmc": Original(dukemtmc.DIRECTORIES, dukemtmc.FILE_NAMES, dukemtmc.PUBLISHED, dukemtmc.NUM_CAMERAS),
+    "occluded_duke": Original(
+        occluded_duke.DIRECTORIES, dukemtmc.FILE_NAMES, occluded_duke.PUBLISHED, dukemtmc.NUM_CAMERAS
+    ),
+    "veri": Original(
+        veri.DIRECTORIES,
+        veri.FILE_NAMES,
+        veri.PUBLISHED,
+        veri.NUM_CAMERAS,
+        veri.FILE_NAMES,
+        veri.SPLIT_DIRECTORIES,
+        veri.complete,
+    ),
     SYNTHETIC: Original((SYNTHETIC,), FILE_NAMES, {}, 0),
 }
 
 
 def original_of(name: str) -> str | None:
     """The data set that `name` is a corrupted copy of: market1501 for market1501-C; None for other names."""
-    original, hyphen, suffix = name.partition("-")
-    return original if original in COPIED and hyphen and suffix and Path(name).name == name else None
+    original, hyphen, suffix = name.partition(":")[0].partition("-")
+    return original if original in COPIED and hyphen and suffix and "/" not in suffix else None
 
 
-def read_corrupted_copy(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
-    """Reads the copy cfg.DATASETS.NAMES below `root`.
+def read_corrupted_copy(cfg: CfgNode, root: Path, errors: FileErrors, *, name: str) -> DatasetSplits:
+    """Reads the copy `name` below `root`.
 
     Raises:
         UserError: missing, incomplete, or with files that its manifest does not list.
     """
-    name = cfg.DATASETS.NAMES
     original = COPIED[name.partition("-")[0]]
     directory = _find(root, name, original)
     check_files(directory)
-    return read_market_layout(
-        directory, errors, name=name, names=original.names, published=original.published, cameras=original.cameras
+    splits = read_market_layout(
+        directory,
+        errors,
+        name=name,
+        names=original.names,
+        directories=original.split_directories,
+        published=original.published,
+        cameras=original.cameras,
     )
+    return original.complete(cfg, splits, errors)
 
 
 def _find(root: Path, name: str, original: Original) -> Path:
@@ -75,10 +99,10 @@ def _find(root: Path, name: str, original: Original) -> Path:
     if directory is None and own_names:
         directory = find_by_content(
             root,
-            (SETTINGS, *(SPLIT_DIRECTORIES[split] for split in CORRUPTED_SPLITS)),
+            (SETTINGS, *(original.split_directories[split] for split in CORRUPTED_SPLITS)),
             title=name,
             name=places[0].name,
-            fits=lambda place: place.name.endswith(suffix) and has_names(place, own_names),
+            fits=lambda place: place.name.endswith(suffix) and has_names(place, own_names, original.split_directories),
         )
     if directory is None:
         sources = [root / directory for directory in original.directories]

@@ -155,7 +155,8 @@ def _list_files(data: Path) -> list[CopiedFile]:
             found = "holds no images" if (data / folder).is_dir() else "does not exist"
             raise UserError(
                 f"--data {data}: {data / folder} {found}; expected a data set in Market-1501's layout: query/, "
-                "bounding_box_test/ and, optionally, bounding_box_train/, with .jpg or .png images"
+                "bounding_box_test/ and, optionally, bounding_box_train/, with .jpg or .png images (of VeRi-776: "
+                "image_query/, image_test/, image_train/)"
             )
     return list(files.values())
 

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from datasets.decoding import map_images
-from datasets.readers.validation import all_records, labels_of
+from datasets.readers.validation import count_sides, labels_of
+from datasets.several_sets import set_of_images
 from utils.distributed import once_per_node
 from utils.files import read_bytes
 from utils.structures import DatasetSplits
@@ -61,15 +62,34 @@ def read_training_set(splits: DatasetSplits) -> TrainingSet:
     total = hashlib.sha256()
     for record, label in zip(splits.train, labels, strict=True):
         total.update(f"{digests[record.path]} {label} {record.camid} {record.viewid}\n".encode())
-    records = all_records(splits)
+    _warn_of_common_images(splits, digests)
+    num_cameras, num_views = count_sides(splits)
     facts = {
         "images": len(paths),
         "identities": len(set(labels)),
-        "cameras": 1 + max(record.camid for record in records),
-        "views": 1 + max(record.viewid for record in records),
+        "cameras": num_cameras,
+        "views": num_views,
         "sha256": total.hexdigest(),
     }
     return TrainingSet(facts, stamps)
+
+
+def _warn_of_common_images(splits: DatasetSplits, digests: dict[str, str]) -> None:
+    """Warns where several training sets have the same images, of what then counts as different identities."""
+    first: dict[str, tuple[int, str]] = {}
+    common = []
+    for record, number in zip(splits.train, set_of_images(splits), strict=True):
+        other, path = first.setdefault(digests[record.path], (number, record.path))
+        if other != number:
+            common.append(f"{path} and {record.path}")
+    if common:
+        logger.warning(
+            "%s: %d images are in several of the training sets, e.g. %s; their identities count as different ones: "
+            "leave one of the sets out",
+            splits.name,
+            len(common),
+            common[0],
+        )
 
 
 def _stamp(path: str) -> tuple[int, int]:

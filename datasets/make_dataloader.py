@@ -1,6 +1,8 @@
 """Makes the loaders of a configuration."""
 
 import logging
+from dataclasses import replace
+from functools import partial
 
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
@@ -11,11 +13,14 @@ from datasets.decoding import cached
 from datasets.image_dataset import TrainImages
 from datasets.loaders import Reader, make_loader, make_test_loaders
 from datasets.readers.registry import read_dataset
-from datasets.readers.validation import all_records, labels_of
+from datasets.readers.validation import count_sides, labels_of
+from datasets.sampled_gallery import sample_gallery
 from datasets.samplers import make_batch_sampler
+from datasets.several_sets import parts_of, set_of_images
 from datasets.transforms import TrainTransform
 from utils.images import read_image
 from utils.seeds import derive_seed
+from utils.side_numbers import find_sides
 from utils.stages import current_stage
 from utils.structures import DataBundle, DatasetSplits
 
@@ -28,31 +33,54 @@ def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSpl
     Args:
         cfg: configuration.
         with_train: also make the training loader.
-        splits: what `read_dataset(cfg)` returned; None: the data set is read here.
+        splits: what `read_dataset(cfg)` returned; None: the data sets are read here.
 
     Raises:
         UserError: images are missing or damaged, or the training set is too small for a batch.
     """
     splits = splits or read_dataset(cfg, with_train=with_train)
-    if original_of(splits.name) and (list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX):
+    tests = splits.tests or (splits,)
+    for tested in tests:
+        _warn_of_corrupted_copy(cfg, tested.name)
+    read: Reader = read_image
+    if cfg.DATALOADER.CACHE == "ram":
+        records = [
+            splits.train if with_train else (),
+            *(one for tested in tests for one in (tested.query, tested.gallery)),
+        ]
+        read = cached([record.path for part in records for record in part])
+    bundle = _make_bundle(cfg, splits, read)
+    if splits.tests:
+        bundle = replace(bundle, tests=tuple(_make_bundle(cfg, tested, read) for tested in tests))
+    if not with_train:
+        return bundle
+    known = [find_sides(tested.name, parts_of(splits)) for tested in tests]
+    bundle = bundle.with_sides([found and found.sides for found in known])
+    return replace(bundle, train=_make_train_loader(cfg, splits, read))
+
+
+def _warn_of_corrupted_copy(cfg: CfgNode, name: str) -> None:
+    if original_of(name) and (list(cfg.TEST.PROTOCOLS) != ["clean"] or cfg.TEST.MATRIX):
         logger.warning(
             "%s is corrupted already, and TEST.PROTOCOLS or TEST.MATRIX would corrupt it once more; "
             "its own results are those of TEST.PROTOCOLS \"['clean']\"",
-            splits.name,
+            name,
         )
-    records = all_records(splits)
-    used = records if with_train else (*splits.query, *splits.gallery)
-    read: Reader = cached([record.path for record in used]) if cfg.DATALOADER.CACHE == "ram" else read_image
-    test_loaders = make_test_loaders(cfg, splits, read)
+
+
+def _make_bundle(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> DataBundle:
+    """The loaders of a data set, without that of its training set."""
+    loaders, (num_cameras, num_views) = make_test_loaders(cfg, splits, read), count_sides(splits)
     return DataBundle(
         splits=splits,
-        train=_make_train_loader(cfg, splits, read) if with_train else None,
-        test_loader=test_loaders,
-        read_test_image=test_loaders.image,
+        train=None,
+        test_loader=loaders,
+        read_test_image=loaders.image,
         num_classes=len({record.pid for record in splits.train}),
-        num_cameras=1 + max(record.camid for record in records),
-        num_views=1 + max(record.viewid for record in records),
-        corruptions=make_corruption_set(cfg, test_loaders.policy),
+        num_cameras=num_cameras,
+        num_views=num_views,
+        corruptions=make_corruption_set(cfg, loaders.policy),
+        sample_gallery=partial(sample_gallery, splits.gallery, cfg.SEED) if splits.samples_gallery else None,
     )
 
 
@@ -80,5 +108,5 @@ def _make_train_loader(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> Dat
         read=read,
     )
     workers = cfg.DATALOADER.NUM_WORKERS
-    batches = make_batch_sampler(cfg, labels, seed)
+    batches = make_batch_sampler(cfg, labels, seed, set_of_images(splits))
     return make_loader(images, workers, batch_sampler=batches, persistent_workers=workers > 0)

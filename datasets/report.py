@@ -1,7 +1,7 @@
 """The report of `python -m datasets check`: findings, and how they are printed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 
@@ -42,10 +42,11 @@ class Report:
     """What validation found.
 
     Attributes:
-        title, root: of the data set.
-        table: a header and a row for each split, texts.
+        title, root: of the data set; root "" for several.
+        table: a header and a row for each split, texts; () for several.
         findings: all of them.
         fast: the images were not opened.
+        digests: sha256 sum of each image file that was opened, by path.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Report:
     table: tuple[tuple[str, ...], ...]
     findings: tuple[Finding, ...]
     fast: bool = False
+    digests: dict[str, str] = field(default_factory=dict, repr=False)
 
     def count(self, level: Level) -> int:
         return sum(finding.level is level for finding in self.findings)
@@ -61,10 +63,11 @@ class Report:
 def format_report(report: Report, *, colour: bool = False) -> str:
     """The report as text, with marks coloured by ANSI codes where `colour`."""
     widths = [max(map(len, column)) for column in zip(*report.table, strict=True)]
-    lines = [printable(f"{report.title} in {report.root}"), ""]
+    lines = [printable(f"{report.title} in {report.root}" if report.root else report.title), ""]
     for row in report.table:
         lines.append("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    lines.append("")
+    if report.table:
+        lines.append("")
     for (level, _), findings in groupby(report.findings, lambda finding: (finding.level, finding.kind)):
         texts = [finding.text for finding in findings]
         if len(texts) > SHOWN:

@@ -34,15 +34,25 @@ class Shard:
     world_size: int = 1
 
 
-def make_batch_sampler(cfg: CfgNode, labels: Sequence[int], seed: int) -> "EpochBatchSampler":
-    """The sampler of DATALOADER.SAMPLER for this process; `labels` is the identity of every training image, from 0.
+def make_batch_sampler(cfg: CfgNode, labels: Sequence[int], seed: int, sets: Sequence[int] = ()) -> "EpochBatchSampler":
+    """The sampler of DATALOADER.SAMPLER and BALANCE for this process.
+
+    Args:
+        cfg: configuration.
+        labels: identity of every training image, from 0.
+        seed: seeds the batches.
+        sets: number of the data set of every training image; (): all are of one.
 
     Raises:
-        UserError: the training set has too few images or identities for a batch.
+        UserError: a training set has too few images or identities for a batch.
     """
     batch_size, shard = cfg.SOLVER.IMS_PER_BATCH, Shard(distributed.rank(), distributed.world_size())
-    if cfg.DATALOADER.SAMPLER == "softmax_triplet":
-        return IdentityBatchSampler(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, seed, shard)
+    with_triplets = cfg.DATALOADER.SAMPLER == "softmax_triplet"
+    num_instances = cfg.DATALOADER.NUM_INSTANCE if with_triplets else 1
+    if len(set(sets)) > 1 and cfg.DATALOADER.BALANCE == "sets":
+        return SetBatchSampler(labels, sets, batch_size, num_instances, seed, shard, with_triplets=with_triplets)
+    if with_triplets:
+        return IdentityBatchSampler(labels, batch_size, num_instances, seed, shard)
     return RandomBatchSampler(len(labels), batch_size, seed, shard)
 
 
@@ -58,6 +68,17 @@ def check_batch_size(batch_size: int, world_size: int, num_instances: int = 1) -
             f"SOLVER.IMS_PER_BATCH {batch_size} = {batch_size / num_instances:g} identities x {num_instances} images "
             f"(DATALOADER.NUM_INSTANCE) for {world_size} processes: each takes whole identities; expected "
             f"SOLVER.IMS_PER_BATCH a multiple of {world_size * num_instances}"
+        )
+
+
+def check_balance(batch_size: int, num_sets: int, num_instances: int = 1) -> None:
+    """Raises UserError unless every one of `num_sets` gives a batch the same number of identities or images."""
+    if batch_size % (num_sets * num_instances):
+        unit = "images" if num_instances == 1 else f"identities x {num_instances} images"
+        raise UserError(
+            f"DATALOADER.BALANCE sets: SOLVER.IMS_PER_BATCH {batch_size} = {batch_size / num_instances:g} {unit}; "
+            f"each of {num_sets} training sets gives as many; expected SOLVER.IMS_PER_BATCH a multiple of "
+            f"{num_sets * num_instances}"
         )
 
 
@@ -173,3 +194,67 @@ class IdentityBatchSampler(EpochBatchSampler):
         order = rng.permutation(indices).tolist()
         size = self.num_instances
         return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+
+
+class SetBatchSampler(EpochBatchSampler):
+    """Batches with the same number of identities, or of images, of every training set.
+
+    Each set is sampled on its own, by IdentityBatchSampler or RandomBatchSampler, and gives every batch an equal share.
+    An epoch is that of the set with the most batches; the others are sampled again until they have as many.
+
+    Args:
+        labels, sets: identity and data set of every image.
+        batch_size, num_instances: P x K, and K.
+        seed, shard: see EpochBatchSampler.
+        with_triplets: identities; False: images in random order.
+
+    Raises:
+        UserError: the batch cannot be divided equally, or a set has too few identities or images for its share.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        sets: Sequence[int],
+        batch_size: int,
+        num_instances: int,
+        seed: int,
+        shard: Shard = Shard(),
+        *,
+        with_triplets: bool,
+    ) -> None:
+        check_batch_size(batch_size, shard.world_size, num_instances)
+        numbers, own_labels, self.share = np.unique(sets), np.asarray(labels), batch_size // len(np.unique(sets))
+        check_balance(batch_size, len(numbers), num_instances)
+        self.parts: list[tuple[np.ndarray, EpochBatchSampler]] = []  # indices of the images of a set, and its sampler
+        for number in numbers:
+            indices = np.flatnonzero(np.asarray(sets) == number)
+            try:
+                sampler = (
+                    IdentityBatchSampler(own_labels[indices].tolist(), self.share, num_instances, seed)
+                    if with_triplets
+                    else RandomBatchSampler(len(indices), self.share, seed)
+                )
+            except UserError as error:
+                raise UserError(f"DATALOADER.BALANCE sets, set {number + 1} of DATASETS.NAMES: {error}") from error
+            self.parts.append((indices, sampler))
+        super().__init__(batch_size, seed, shard)
+
+    def sample_batches(self, rng: np.random.Generator) -> list[list[int]]:
+        shares = [self._shares(indices, sampler, rng) for indices, sampler in self.parts]
+        count = max(map(len, shares))
+        for own, (indices, sampler) in zip(shares, self.parts, strict=True):
+            while len(own) < count:
+                own += self._shares(indices, sampler, rng)
+        batches = zip(*(own[:count] for own in shares), strict=True)
+        return [[index for share in batch for index in share] for batch in batches]
+
+    def _shares(self, indices: np.ndarray, sampler: EpochBatchSampler, rng: np.random.Generator) -> list[list[int]]:
+        """The shares of one set in the batches of an epoch of its own; a smaller rest is left out."""
+        shares = [indices[batch].tolist() for batch in sampler.sample_batches(rng) if len(batch) == self.share]
+        if not shares:
+            raise UserError(
+                f"DATALOADER.BALANCE sets: a training set of {len(indices)} images gives no share of {self.share} "
+                "images to a batch; expected a lower SOLVER.IMS_PER_BATCH"
+            )
+        return shares

@@ -27,6 +27,7 @@ from utils.errors import UserError
 from utils.images import read_image
 from utils.structures import SPLIT_NAMES, DatasetSplits, ImageRecord
 
+TESTED = SPLIT_NAMES[1:]
 QUOTED = 5  # names that one finding quotes
 
 
@@ -79,7 +80,41 @@ def validate(
         findings += check_repeated_directories(infos)
     if deep is not None:
         findings += check_digests(splits, infos, deep)
-    return Report(splits.title, splits.root, _make_table(splits, infos, fast), tuple(findings), fast)
+    digests = {path: info.digest for path, info in infos.items() if info.digest}
+    return Report(splits.title, splits.root, _make_table(splits, infos, fast), tuple(findings), fast, digests)
+
+
+def check_across(train: Iterable[DatasetSplits], tested: Iterable[DatasetSplits], digests: dict[str, str]) -> Report:
+    """Compares the images of several data sets: none of a training set is in another, or in the test set of another.
+
+    Args:
+        train: the training sets.
+        tested: the test sets.
+        digests: path -> sha256 sum, of the images that could be opened.
+    """
+    in_train, in_test = (_places(sets, names, digests) for sets, names in ((train, ["train"]), (tested, TESTED)))
+    twice = [list(places.values())[:2] for places in in_train.values() if len(places) > 1]
+    leaks = [
+        [one, other]
+        for digest, places in in_train.items()
+        for name, one in places.items()
+        for other_name, other in in_test[digest].items()
+        if name != other_name
+    ]
+    found = [f"the same content: {one} and {other}; leave one of the data sets out" for one, other in twice + leaks]
+    fine = "duplicates: no training image is in another data set"
+    names = ", ".join(dict.fromkeys(splits.title for splits in (*train, *tested)))
+    return Report(names, "", (), tuple(make_findings(Level.ERROR, "data sets", found, fine)))
+
+
+def _places(sets: Iterable[DatasetSplits], names: Iterable[str], digests: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Digest -> data set -> a text with the first image there of that content."""
+    places: dict[str, dict[str, str]] = defaultdict(dict)
+    for splits in sets:
+        for split, record in _records_of(splits, *names):
+            if digest := digests.get(record.path):
+                places[digest].setdefault(splits.name, f"{split} of {splits.name}, {record.path}")
+    return places
 
 
 def inspect_images(paths: Iterable[str]) -> dict[str, ImageInfo]:
@@ -105,10 +140,10 @@ def check_counts(splits: DatasetSplits, *, refuse: bool) -> list[Finding]:
 
 
 def check_empty(splits: DatasetSplits) -> list[Finding]:
-    """Splits without images. Custom data may be for tests only."""
+    """Splits without images. Custom data, and some published data sets, are for tests only."""
     return [
         Finding(Level.WARNING, "empty", "train: no images, a data set for tests only")
-        if split == "train" and not splits.published
+        if split == "train" and split not in splits.published
         else Finding(Level.ERROR, "empty", f"{split}: no images; unpack again, or check the keys below DATASETS")
         for split in SPLIT_NAMES
         if not getattr(splits, split)

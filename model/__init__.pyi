@@ -7,3 +7,5 @@ from .weights.load import check_weight as check_weight
 from .weights.load import initial_weight_files as initial_weight_files
 from .weights.load import load_initial_weights as load_initial_weights
 from .weights.load import load_model as load_model
+from .weights.load import load_tested_model as load_tested_model
+from .weights.load import match_pretrained as match_pretrained

@@ -7,8 +7,10 @@ import torch
 
 
 @torch.no_grad()
-def attention_rollout(blocks: Sequence[Any], run: Callable[[], object], *, num_prefix: int = 1) -> torch.Tensor:
-    """Computes how much every patch contributes to the class token over all blocks (section 3 of the paper).
+def attention_rollout(
+    blocks: Sequence[Any], run: Callable[[], object], *, shares: torch.Tensor, num_prefix: int = 1
+) -> torch.Tensor:
+    """Computes how much every patch contributes to the embedding over all blocks (section 3 of the paper).
 
     A block mixes tokens by (A + I) / 2, with A the mean of its heads' attention and I the residual branch; the rollout
     is the product over the blocks. The fused kernel does not return attention: it is computed a second time here.
@@ -16,10 +18,11 @@ def attention_rollout(blocks: Sequence[Any], run: Callable[[], object], *, num_p
     Args:
         blocks: timm's blocks, each of which the tokens pass once.
         run: calls the model once, in eval mode.
-        num_prefix: tokens before the patch tokens: the class token, perhaps registers.
+        shares: (N,), share of every token after the blocks in the embedding; (1, 0, ..., 0) for the class token.
+        num_prefix: tokens before the patch tokens.
 
     Returns:
-        (B, P), the class token's row of the rollout without these tokens, divided by its sum.
+        (B, P), the rows of the rollout weighted by `shares`, without the first `num_prefix` tokens, divided by its sum.
     """
     mixing: list[torch.Tensor] = []
     handles = [
@@ -34,7 +37,7 @@ def attention_rollout(blocks: Sequence[Any], run: Callable[[], object], *, num_p
     rollout = mixing[0]  # (B, N, N)
     for matrix in mixing[1:]:
         rollout = matrix @ rollout  # later blocks from the left: row i says where token i comes from
-    patches = rollout[:, 0, num_prefix:]  # (B, P)
+    patches = (shares.to(rollout) @ rollout)[:, num_prefix:]  # (N,) @ (B, N, N) -> (B, P)
     return patches / patches.sum(dim=1, keepdim=True)
 
 

@@ -14,6 +14,7 @@ from utils.sharding import views
 from utils.structures import ModelOutput
 
 STUDENT_VIEWS = ("corrupted", "both")
+ALIGN_ON = ("class_token", "neck")
 
 
 class CFAT(nn.Module):
@@ -25,6 +26,8 @@ class CFAT(nn.Module):
         bridge: the fine head.
         student_views: "corrupted", or "both": the identity terms then see 2B rows, corrupted ones first.
         freeze_student: only the bridge learns, as in stage bridge.
+        align_on: what is aligned: "class_token", the embedding before the neck, as published, or "neck", the neck's
+            output, whose cosines spread (docs/method.md, "Collapse to one direction").
 
     Attributes:
         gather: see ReIDModel.
@@ -40,11 +43,15 @@ class CFAT(nn.Module):
         *,
         student_views: str = "corrupted",
         freeze_student: bool = False,
+        align_on: str = "class_token",
     ) -> None:
         super().__init__()
         if student_views not in STUDENT_VIEWS:
             raise ValueError(f"student_views {student_views!r}: expected one of {', '.join(STUDENT_VIEWS)}")
+        if align_on not in ALIGN_ON:
+            raise ValueError(f"align_on {align_on!r}: expected one of {', '.join(ALIGN_ON)}")
         self.student, self.teacher, self.bridge = student, teacher, bridge
+        self.align_on = align_on
         self.student_views = student_views
         self.freeze_student = freeze_student
         teacher.requires_grad_(False)
@@ -74,19 +81,30 @@ class CFAT(nn.Module):
             camids, viewids = camids.repeat(2), viewids.repeat(2)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_student), views(num_views):
             output = self.student.encode(corrupted, camids, viewids, gather=self.gather)
+        target, aligned = self._aligned(clean), self._aligned(output)[:count]  # (B, D) each
         with full_precision(images.device):
-            bridge = self.bridge(F.normalize(clean.embedding, dim=1), F.normalize(output.embedding[:count], dim=1))
+            bridge = self.bridge(F.normalize(target, dim=1), F.normalize(aligned, dim=1))
             if self.student.classifier is not None:
-                neck = self.student.neck_of_foreign(bridge.corrupted_reconstruction)
-                bridge = bridge._replace(reconstruction_logits=self.student.classifier(neck))
+                features = self._features_of(bridge.corrupted_reconstruction, aligned)
+                bridge = bridge._replace(reconstruction_logits=self.student.classifier(features))
         assert output.patch_tokens is not None
         return output._replace(
-            clean_embedding=clean.embedding,
+            clean_embedding=target,
             clean_patch_tokens=clean.patch_tokens,
-            corrupted_embedding=output.embedding[:count],
+            corrupted_embedding=aligned,
             corrupted_patch_tokens=output.patch_tokens[:count],
             bridge=bridge,
         )
+
+    def _aligned(self, output: ModelOutput) -> torch.Tensor:
+        return output.features if self.align_on == "neck" else output.embedding
+
+    def _features_of(self, reconstruction: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
+        """What the classifier takes of reconstructed unit vectors (B, D): their output of the neck, or, where these are
+        outputs of the neck already, the same at the length of the student's."""
+        if self.align_on == "neck":
+            return reconstruction * aligned.detach().norm(dim=1, keepdim=True)
+        return self.student.neck_of_foreign(reconstruction)
 
     def extract(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from model.kinds import RESNET, TIMM, VIT, kind_of
-from model.timm_backbone import ATT_DROP_RATE, DROP_OUT
-from model.timm_structure import timm_structure
-from model.vit_sizes import grid_of, vit_size
+from model.kinds import CLIP, RESNET, SWIN, TIMM, VIT, kind_of
+from model.pooling import GROUP
+from model.timm_check import check_timm, check_timm_training
+from model.vit_sizes import CLIP_SIZES, grid_of, vit_size
 from utils.errors import UserError
 
 
@@ -20,21 +20,11 @@ def check(cfg: CfgNode) -> None:
     check_architecture(cfg)
     if cfg.SOLVER.GRAD_CHECKPOINT and kind_of(cfg) == RESNET:
         raise UserError(
-            _NO_CHECKPOINT.format("a vision transformer", "resnet50", "Set it to False, or MODEL.NAME to transformer")
+            "SOLVER.GRAD_CHECKPOINT True: it recomputes the blocks of a vision transformer; the BatchNorm layers of "
+            "resnet50 would count every batch twice. Set it to False, or MODEL.NAME to transformer"
         )
-    if cfg.SOLVER.GRAD_CHECKPOINT and kind_of(cfg) == TIMM:
-        name = cfg.MODEL.TRANSFORMER_TYPE
-        found = timm_structure(name, tuple(cfg.INPUT.SIZE_TEST), tuple(cfg.MODEL.STRIDE_SIZE))
-        if found.has_batch_norm:
-            raise UserError(_NO_CHECKPOINT.format("a model", name, "Set it to False"))
-        if not found.can_checkpoint:
-            raise UserError(f"SOLVER.GRAD_CHECKPOINT True: timm cannot recompute blocks of {name}; set it to False")
-
-
-_NO_CHECKPOINT = (
-    "SOLVER.GRAD_CHECKPOINT True: it recomputes the blocks of {}; the BatchNorm layers of {} would count every batch "
-    "twice. {}"
-)
+    if kind_of(cfg) == TIMM:
+        check_timm_training(cfg)
 
 
 def check_architecture(cfg: CfgNode) -> None:
@@ -58,6 +48,25 @@ def _check_resnet(cfg: CfgNode) -> None:
 
 def _check_vit(cfg: CfgNode) -> None:
     patch_size = vit_size(cfg.MODEL.TRANSFORMER_TYPE).patch_size
+    rows, columns = _check_grid(cfg, patch_size)
+    if cfg.MODEL.JPM and rows * columns < cfg.MODEL.DEVIDE_LENGTH:
+        raise UserError(
+            f"MODEL.DEVIDE_LENGTH {cfg.MODEL.DEVIDE_LENGTH}: an image of {list(cfg.INPUT.SIZE_TEST)} has only "
+            f"{rows * columns} patches to divide"
+        )
+    if cfg.MODEL.POOLING == "avg_max" and rows * columns % GROUP:
+        raise UserError(
+            f"MODEL.POOLING avg_max: it groups patches by {GROUP}, and an image of {list(cfg.INPUT.SIZE_TEST)} has "
+            f"{rows * columns}; set INPUT.SIZE_TRAIN and SIZE_TEST to a size with a multiple of {GROUP}, or another "
+            "MODEL.POOLING"
+        )
+    if cfg.MODEL.STEM_CONV:
+        _check_stem(cfg, patch_size)
+    _check_combination(cfg)
+
+
+def _check_grid(cfg: CfgNode, patch_size: int) -> tuple[int, int]:
+    """Checks that image size and stride go together; returns the rows and columns of patches."""
     if list(cfg.INPUT.SIZE_TRAIN) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
             f"INPUT.SIZE_TRAIN {list(cfg.INPUT.SIZE_TRAIN)} and SIZE_TEST {list(cfg.INPUT.SIZE_TEST)} differ; "
@@ -73,39 +82,71 @@ def _check_vit(cfg: CfgNode) -> None:
             f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: expected at most {patch_size}, the patch size of "
             f"{cfg.MODEL.TRANSFORMER_TYPE}; the model would not see the pixels between the patches"
         )
-    rows, columns = grid_of(tuple(cfg.INPUT.SIZE_TEST), patch_size, tuple(cfg.MODEL.STRIDE_SIZE))
-    if cfg.MODEL.JPM and rows * columns < cfg.MODEL.DEVIDE_LENGTH:
+    return grid_of(tuple(cfg.INPUT.SIZE_TEST), patch_size, tuple(cfg.MODEL.STRIDE_SIZE))
+
+
+def _check_stem(cfg: CfgNode, patch_size: int) -> None:
+    if list(cfg.MODEL.STRIDE_SIZE) != [patch_size, patch_size]:
         raise UserError(
-            f"MODEL.DEVIDE_LENGTH {cfg.MODEL.DEVIDE_LENGTH}: an image of {list(cfg.INPUT.SIZE_TEST)} has only "
-            f"{rows * columns} patches to divide"
+            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: with MODEL.STEM_CONV True patches do not overlap; set "
+            f"it to [{patch_size}, {patch_size}]"
+        )
+    if any(side % patch_size == patch_size - 1 for side in cfg.INPUT.SIZE_TEST):  # the stem rounds up
+        raise UserError(
+            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: a pixel less than whole patches of {patch_size} pixels, "
+            f"with MODEL.STEM_CONV True; set INPUT.SIZE_TRAIN and SIZE_TEST to multiples of {patch_size}"
         )
 
 
-def _check_timm(cfg: CfgNode) -> None:
-    model, stride = cfg.MODEL, tuple(cfg.MODEL.STRIDE_SIZE)
-    name, size = model.TRANSFORMER_TYPE, list(cfg.INPUT.SIZE_TEST)
-    found = timm_structure(name, tuple(size), stride)
-    if found.has_image_size and list(cfg.INPUT.SIZE_TRAIN) != size:
+def _check_combination(cfg: CfgNode) -> None:
+    """Checks that the parts of the model go together; the codebases that have them do not combine them either."""
+    model = cfg.MODEL
+    without = "MODEL.PART_TOKENS" if model.PART_TOKENS else "MODEL.JPM"
+    options = [
+        f"MODEL.POOLING {model.POOLING} (set it to class_token)" if model.POOLING != "class_token" else "",
+        "MODEL.REDUCE_FEAT_DIM True (set it to False)" if model.REDUCE_FEAT_DIM else "",
+    ]
+    if model.PART_TOKENS:
+        switches = [key for key in ("JPM", "SIE_CAMERA", "SIE_VIEW") if model[key]]
+        options += [f"MODEL.{key} True (set it to False)" for key in switches]
+    excluded = [option for option in options if option]
+    if excluded and (model.PART_TOKENS or model.JPM):
+        raise UserError(f"{without} True does not go with {', '.join(excluded)}")
+
+
+def _check_swin(cfg: CfgNode) -> None:
+    model, name = cfg.MODEL, cfg.MODEL.TRANSFORMER_TYPE
+    if model.SIE_CAMERA or model.SIE_VIEW:
         raise UserError(
-            f"INPUT.SIZE_TRAIN {list(cfg.INPUT.SIZE_TRAIN)} and SIZE_TEST {size} differ; {name} is made for images of "
-            "one size: set both to the same size"
+            f"MODEL.SIE_CAMERA {model.SIE_CAMERA}, SIE_VIEW {model.SIE_VIEW}: {name} has no side information of "
+            "cameras and viewpoints; set both to False"
         )
-    rows = (
-        ("MODEL.JPM", model.JPM, False, "the jigsaw patch module is for MODEL.NAME transformer", False),
-        ("MODEL.SIE_CAMERA", model.SIE_CAMERA, found.side_width, _NO_TOKENS, False),
-        ("MODEL.SIE_VIEW", model.SIE_VIEW, found.side_width, _NO_TOKENS, False),
-        ("MODEL.DROP_OUT", model.DROP_OUT, found.takes.intersection(DROP_OUT), "it has no dropout", 0.0),
-        ("MODEL.ATT_DROP_RATE", model.ATT_DROP_RATE, found.takes.intersection(ATT_DROP_RATE), _NO_ATTENTION_DROP, 0.0),
-        ("TEST.ATTENTION_QUERIES", cfg.TEST.ATTENTION_QUERIES, found.has_rollout, _NO_ROLLOUT, 0),
-        ("SOLVER.LAYER_DECAY", cfg.SOLVER.LAYER_DECAY != 1, found.can_decay, "timm gives no order of its layers", 1.0),
-    )
-    wrong = [f"{key} to {off} ({reason})" for key, asked, possible, reason, off in rows if asked and not possible]
-    if wrong:
-        raise UserError(f"MODEL.TRANSFORMER_TYPE {name}, with MODEL.NAME timm: set {'; '.join(wrong)}")
+    _check_absent(cfg, ("JPM", "STEM_CONV", "PART_TOKENS", "POOLING"))
+    if cfg.TEST.ATTENTION_QUERIES:
+        raise UserError(
+            f"TEST.ATTENTION_QUERIES {cfg.TEST.ATTENTION_QUERIES}: attention maps are those of a class token, and "
+            f"{name} has none; set TEST.ATTENTION_QUERIES to 0"
+        )
 
 
-_NO_TOKENS = "side information is added to tokens after their position embedding, and it has none"
-_NO_ATTENTION_DROP = "its attention has no dropout"
-_NO_ROLLOUT = "attention maps need a class token as feature, and blocks with timm's plain attention"
+def _check_clip(cfg: CfgNode) -> None:
+    _check_grid(cfg, CLIP_SIZES[cfg.MODEL.TRANSFORMER_TYPE].vit.patch_size)
+    _check_absent(cfg, ("JPM", "STEM_CONV", "PART_TOKENS", "POOLING", "REDUCE_FEAT_DIM"))
 
-CHECKS: dict[str, Callable[[CfgNode], None]] = {VIT: _check_vit, RESNET: _check_resnet, TIMM: _check_timm}
+
+def _check_absent(cfg: CfgNode, keys: tuple[str, ...]) -> None:
+    """Checks that the keys, parts of other vision transformers, are at the values that mean none."""
+    asked = [f"MODEL.{key} {cfg.MODEL[key]}" for key in keys if cfg.MODEL[key] not in (False, "class_token")]
+    if asked:
+        raise UserError(
+            f"{', '.join(asked)}: for other vision transformers, not for {cfg.MODEL.TRANSFORMER_TYPE}; leave it out"
+        )
+
+
+CHECKS: dict[str, Callable[[CfgNode], None]] = {
+    VIT: _check_vit,
+    RESNET: _check_resnet,
+    SWIN: _check_swin,
+    CLIP: _check_clip,
+    TIMM: check_timm,
+}

@@ -196,6 +196,7 @@ def _describe(
         "normalisation": "(x - mean) / std is part of the model: do not apply it",
         "output": OUTPUT,
         "test_feature": model.test_feature,
+        "mirror": "the feature is the mean of those of the image and its mirror image" if model.flip else "none",
         "dimension": str(_output_width(program)),
         "l2_normalised": "true" if model.feat_norm else "false",
         "compare": comparison,

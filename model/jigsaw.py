@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from model.heads import Head
 from model.reid import Embedded, TransformerReID
 from model.vit import TransReIDViT
 
@@ -65,7 +66,9 @@ class JigsawReID(TransformerReID):
     """
 
     def __init__(self, base: TransReIDViT, settings: JigsawSettings, **options: Any) -> None:
-        super().__init__(base, num_parts=settings.parts, **options)
+        endings = ["", *(f"_{part}" for part in range(1, settings.parts + 1))]
+        heads = tuple(Head(ending, base.embed_dim, base.embed_dim) for ending in endings)
+        super().__init__(base, heads=heads, **options)
         if base.patch_embed.num_patches < settings.parts:
             raise ValueError(f"{base.patch_embed.num_patches} patches cannot be divided into {settings.parts} parts")
         self.settings = settings

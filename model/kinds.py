@@ -9,19 +9,31 @@ from typing import Final
 
 from yacs.config import CfgNode
 
+from model.swin_sizes import SWIN_SIZES
+from model.vit_sizes import CLIP_SIZES
+
 VIT: Final = "vit"
 RESNET: Final = "resnet"
+SWIN: Final = "swin"
+CLIP: Final = "clip"
 TIMM: Final = "timm"
-RESNETS = ("resnet50",)  # values of MODEL.NAME
+# Values of MODEL.NAME.
+RESNETS = ("resnet50", "resnet50_ibn_a")
+NAMES = ("transformer", "timm", *RESNETS)
 
 
 def kind_of(cfg: CfgNode) -> str:
     """The kind of backbone that a configuration asks for."""
-    return kind_of_names(cfg.MODEL.NAME, cfg.MODEL.TRANSFORMER_TYPE)
+    name = cfg.MODEL.NAME
+    return kind_of_names(name, "" if name in RESNETS else cfg.MODEL.TRANSFORMER_TYPE)
 
 
 def kind_of_names(name: str, transformer_type: str) -> str:
     """The kind of backbone that the values of MODEL.NAME and MODEL.TRANSFORMER_TYPE ask for."""
+    if name in RESNETS:
+        return RESNET
     if name == "timm":
         return TIMM
-    return RESNET if name in RESNETS else VIT
+    if transformer_type in SWIN_SIZES:
+        return SWIN
+    return CLIP if transformer_type in CLIP_SIZES else VIT

@@ -41,6 +41,11 @@ def make_model(cfg: CfgNode, *, num_classes: int, num_cameras: int, num_views: i
         released=cfg.CFAT.FINE.RELEASED,
     )
     model = CFAT(
-        student, teacher, bridge, student_views=cfg.CFAT.STUDENT_VIEWS, freeze_student=stage.trains == "bridge"
+        student,
+        teacher,
+        bridge,
+        student_views=cfg.CFAT.STUDENT_VIEWS,
+        freeze_student=stage.trains == "bridge",
+        align_on=cfg.CFAT.ALIGN_ON,
     )
     return set_up_training(cfg, model)

@@ -8,15 +8,19 @@ from typing import Any
 from yacs.config import CfgNode
 
 from model.check import check_architecture
+from model.clip_vit import ClipReID, ClipViT
 from model.jigsaw import JigsawReID, JigsawSettings
-from model.kinds import RESNET, TIMM, VIT, kind_of
+from model.kinds import CLIP, RESNET, SWIN, TIMM, VIT, kind_of
+from model.part_tokens import PartTokenReID, PartTokenViT
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
+from model.swin import Swin, SwinReID
+from model.swin_sizes import SWIN_SIZES
 from model.timm_backbone import DROP_PATH, make_timm_backbone
+from model.timm_check import structure_of
 from model.timm_reid import TimmReID
-from model.timm_structure import timm_structure
 from model.vit import TransReIDViT
-from model.vit_sizes import vit_size
+from model.vit_sizes import CLIP_SIZES, vit_size
 
 logger = logging.getLogger(__name__)
 
@@ -65,33 +69,37 @@ def make_reid(
         "mean": tuple(cfg.INPUT.PIXEL_MEAN),
         "std": tuple(cfg.INPUT.PIXEL_STD),
         "test_feature": _test_feature(cfg),
+        "flip": cfg.TEST.FLIP,
         "feat_norm": cfg.TEST.FEAT_NORM,
         "train_view": train_view,
         "cosine_classifier": cfg.MODEL.ID_LOSS_TYPE != "softmax",
+        "feat_dim": cfg.MODEL.FEAT_DIM if cfg.MODEL.NAME == "transformer" and cfg.MODEL.REDUCE_FEAT_DIM else 0,
     }
     return MAKERS[kind_of(cfg)](cfg, Sides(num_cameras, num_views, mean_side), options)
 
 
 def _make_resnet(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
-    trunk = ResNetTrunk(last_stride=cfg.MODEL.LAST_STRIDE, stem_relu=cfg.MODEL.STEM_RELU, stem_pool=cfg.MODEL.STEM_POOL)
+    trunk = ResNetTrunk(
+        ibn=cfg.MODEL.NAME == "resnet50_ibn_a",
+        last_stride=cfg.MODEL.LAST_STRIDE,
+        stem_relu=cfg.MODEL.STEM_RELU,
+        stem_pool=cfg.MODEL.STEM_POOL,
+    )
     return ResNetReID(trunk, gem_pool=cfg.MODEL.GEM_POOL, **options)
 
 
 def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
-    num_cameras, num_views = _side_sizes(cfg, sides)
-    base = TransReIDViT(
+    vit = PartTokenViT if cfg.MODEL.PART_TOKENS else TransReIDViT
+    base: Any = vit(
         tuple(cfg.INPUT.SIZE_TEST),
         vit_size(cfg.MODEL.TRANSFORMER_TYPE),
-        stride=tuple(cfg.MODEL.STRIDE_SIZE),
-        num_cameras=num_cameras,
-        num_views=num_views,
-        sie_coefficient=cfg.MODEL.SIE_COE,
-        drop_rate=cfg.MODEL.DROP_OUT,
-        attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
-        drop_path_rate=cfg.MODEL.DROP_PATH,
+        stem_conv=cfg.MODEL.STEM_CONV,
+        **_vit_options(cfg, sides),
     )
+    if cfg.MODEL.PART_TOKENS:
+        return PartTokenReID(base, fusion=cfg.MODEL.FEAT_FUSION, multi_neck=cfg.MODEL.MULTI_NECK, **options)
     if not cfg.MODEL.JPM:
-        return TransformerReID(base, **options)
+        return TransformerReID(base, pooling=cfg.MODEL.POOLING, **options)
     settings = JigsawSettings(
         rearrange=cfg.MODEL.RE_ARRANGE,
         shift=cfg.MODEL.SHIFT_NUM,
@@ -101,36 +109,56 @@ def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
     return JigsawReID(base, settings, **options)
 
 
-def _make_timm(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
-    name, img_size, stride = cfg.MODEL.TRANSFORMER_TYPE, tuple(cfg.INPUT.SIZE_TEST), tuple(cfg.MODEL.STRIDE_SIZE)
-    structure = timm_structure(name, img_size, stride)
-    if cfg.MODEL.DROP_PATH and not structure.takes.intersection(DROP_PATH):
-        logger.info("MODEL.DROP_PATH %s: %s has no stochastic depth", cfg.MODEL.DROP_PATH, name)
-    num_cameras, num_views = _side_sizes(cfg, sides)
-    base = make_timm_backbone(
-        name,
-        img_size,
-        structure.layout,
-        stride=stride,
-        num_cameras=num_cameras,
-        num_views=num_views,
-        sie_coefficient=cfg.MODEL.SIE_COE,
-        side_width=structure.side_width,
+def _make_swin(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+    base = Swin(
+        SWIN_SIZES[cfg.MODEL.TRANSFORMER_TYPE],
+        semantic_weight=cfg.MODEL.SEMANTIC_WEIGHT,
         drop_rate=cfg.MODEL.DROP_OUT,
         attn_drop_rate=cfg.MODEL.ATT_DROP_RATE,
         drop_path_rate=cfg.MODEL.DROP_PATH,
     )
+    return SwinReID(base, **options)
+
+
+def _make_clip(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+    base = ClipViT(tuple(cfg.INPUT.SIZE_TEST), CLIP_SIZES[cfg.MODEL.TRANSFORMER_TYPE], **_vit_options(cfg, sides))
+    return ClipReID(base, **options)
+
+
+def _vit_options(cfg: CfgNode, sides: Sides) -> dict[str, Any]:
+    has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
+    return {
+        "stride": tuple(cfg.MODEL.STRIDE_SIZE),
+        "num_cameras": sides.num_cameras if cfg.MODEL.SIE_CAMERA else int(sides.mean_side and not has_side),
+        "num_views": sides.num_views if cfg.MODEL.SIE_VIEW else 0,
+        "sie_coefficient": cfg.MODEL.SIE_COE,
+        "drop_rate": cfg.MODEL.DROP_OUT,
+        "attn_drop_rate": cfg.MODEL.ATT_DROP_RATE,
+        "drop_path_rate": cfg.MODEL.DROP_PATH,
+    }
+
+
+def _make_timm(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+    name, structure = cfg.MODEL.TRANSFORMER_TYPE, structure_of(cfg)
+    if cfg.MODEL.DROP_PATH and not structure.takes.intersection(DROP_PATH):
+        logger.info("MODEL.DROP_PATH %s: %s has no stochastic depth", cfg.MODEL.DROP_PATH, name)
+    base = make_timm_backbone(
+        name,
+        tuple(cfg.INPUT.SIZE_TEST),
+        structure.layout,
+        side_width=structure.side_width,
+        **_vit_options(cfg, sides),
+    )
     return TimmReID(base, **options)
 
 
-MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet, TIMM: _make_timm}
-
-
-def _side_sizes(cfg: CfgNode, sides: Sides) -> tuple[int, int]:
-    """Cameras and viewpoints of a backbone's table of side information."""
-    has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
-    num_cameras = sides.num_cameras if cfg.MODEL.SIE_CAMERA else int(sides.mean_side and not has_side)
-    return num_cameras, sides.num_views if cfg.MODEL.SIE_VIEW else 0
+MAKERS: dict[str, Maker] = {
+    VIT: _make_vit,
+    RESNET: _make_resnet,
+    SWIN: _make_swin,
+    CLIP: _make_clip,
+    TIMM: _make_timm,
+}
 
 
 def _test_feature(cfg: CfgNode) -> str:

@@ -1,7 +1,6 @@
 """Re-identification models: backbone, BNNeck and identity classifier, for each kind of backbone.
 
-BNNeck: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, CVPRW 2019.
-Parameters are named as in checkpoints of the TransReID codebase: normalize, base, bottleneck, classifier.
+Parameters are named as in checkpoints of the TransReID codebase: normalize, base, fcneck, bottleneck, classifier.
 """
 
 import contextlib
@@ -15,6 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.attention_rollout import attention_rollout
+from model.heads import Head, make_classifier, make_neck, make_reduction, neck_of_foreign
+from model.pooling import CLASS_TOKEN_SHARES, POOLINGS
 from model.vit import TransReIDViT
 from utils import sharding
 from utils.structures import ModelOutput
@@ -35,13 +36,6 @@ class Normalize(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return (images - self.mean[:, None, None]) / self.std[:, None, None]
-
-
-class CosineClassifier(nn.Linear):
-    """Cosines (N, C) between features (N, D) and the classes' weights, for the losses with a margin."""
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
 
 
 class Embedded(NamedTuple):
@@ -89,25 +83,30 @@ def gather_embedded(share: Embedded, gather: Gather) -> Embedded:
 
 
 class ReIDModel(nn.Module, ABC):
-    """Backbone -> embedding -> BNNeck -> bias-free classifier; each part of an image has a neck and classifier too.
+    """Backbone -> embedding -> BNNeck -> bias-free classifier; parts of an image may have heads of their own.
 
     Args:
         base: backbone, of width `base.embed_dim`.
         num_classes: identities of the training set; 0 builds no classifier.
         mean, std: of pixels in [0, 1], per channel.
         test_feature: "patch_mean", "class_token" (the embedding) or "neck" (after the neck).
+        flip: the test feature is the mean of those of the image and of its mirror image, before `feat_norm`.
         feat_norm: divide the test feature by its Euclidean norm.
         train_view: key of the batch that the training forward reads, "images" or "corrupted".
         cosine_classifier: logits are cosines.
-        num_parts: number of local embeddings that `embed` returns.
+        feat_dim: width to which a linear layer, fcneck, reduces the embedding before the neck; 0: there is none.
+        heads: necks and classifiers in the order of the embeddings that `embed` returns, that of the global one first;
+            (): one of the embedding's width.
 
     Attributes:
+        embed_dim: width of the embedding, of the neck's output and of what the classifier takes.
         gather: set where several processes train the model and the losses see the whole batch.
     """
 
     gather: Gather | None = None
     normalize: Normalize
     base: Any
+    fcneck: nn.Linear | None
     bottleneck: nn.BatchNorm1d
     classifier: nn.Linear | None
 
@@ -119,37 +118,32 @@ class ReIDModel(nn.Module, ABC):
         mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
         std: tuple[float, float, float] = (0.229, 0.224, 0.225),
         test_feature: str = "patch_mean",
+        flip: bool = False,
         feat_norm: bool = True,
         train_view: str = "images",
         cosine_classifier: bool = False,
-        num_parts: int = 0,
+        feat_dim: int = 0,
+        heads: tuple[Head, ...] = (),
     ) -> None:
         super().__init__()
         if test_feature not in TEST_FEATURES:
             raise ValueError(f"test_feature {test_feature!r}: expected one of {', '.join(TEST_FEATURES)}")
-        self.test_feature, self.feat_norm, self.train_view = test_feature, feat_norm, train_view
+        self.test_feature, self.flip, self.feat_norm = test_feature, flip, feat_norm
+        self.train_view = train_view
         self.normalize = Normalize(mean, std)
         self.base = base
-        self.num_parts = num_parts
-        layer = CosineClassifier if cosine_classifier else nn.Linear
-        for ending in ["", *(f"_{part}" for part in range(1, num_parts + 1))]:
-            neck = nn.BatchNorm1d(self.embed_dim)
-            neck.bias.requires_grad_(False)
-            self.add_module(f"bottleneck{ending}", neck)
-            classifier = layer(self.embed_dim, num_classes, bias=False) if num_classes else None
-            if isinstance(classifier, CosineClassifier):
-                nn.init.xavier_uniform_(classifier.weight)  # as the margin heads of TransReID
-            elif classifier is not None:
-                nn.init.normal_(classifier.weight, std=0.001)
-            self.add_module(f"classifier{ending}", classifier)
+        self.fcneck = make_reduction(self.base.embed_dim, feat_dim) if feat_dim else None
+        width = feat_dim or self.base.embed_dim
+        self.heads = heads or (Head("", width, width),)
+        self.embed_dim = self.heads[0].classifier_width
+        for head in self.heads:
+            self.add_module(f"bottleneck{head.ending}", make_neck(head.neck_width))
+            classifier = make_classifier(head.classifier_width, num_classes, cosine=cosine_classifier)
+            self.add_module(f"classifier{head.ending}", classifier)
 
     @abstractmethod
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
         """Runs the backbone on normalised images (N, 3, H, W), with cameras and viewpoints (N,)."""
-
-    @property
-    def embed_dim(self) -> int:
-        return self.base.embed_dim
 
     def encode(
         self,
@@ -174,9 +168,15 @@ class ReIDModel(nn.Module, ABC):
         with full_precision(images.device):
             if gather is not None:
                 embedded = gather_embedded(embedded, gather)
-            embedding, patch_tokens, local_embeddings = embedded
-            features, logits = self._heads(embedding)
-            local = [self._heads(part, f"_{number}") for number, part in enumerate(local_embeddings, start=1)]
+            return self.run_heads(embedded)
+
+    def run_heads(self, embedded: Embedded) -> ModelOutput:
+        """Necks and classifiers on the embeddings, each with its own head."""
+        embedding, patch_tokens, local_embeddings = embedded
+        if self.fcneck is not None:
+            embedding = self.fcneck(embedding)
+        features, logits = self._head("", embedding)
+        local = [self._head(head.ending, part) for head, part in zip(self.heads[1:], local_embeddings, strict=True)]
         return ModelOutput(
             embedding,
             features,
@@ -187,7 +187,7 @@ class ReIDModel(nn.Module, ABC):
             local_logits=tuple(scores for _, scores in local if scores is not None),
         )
 
-    def _heads(self, embedding: torch.Tensor, ending: str = "") -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _head(self, ending: str, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         neck, classifier = getattr(self, f"bottleneck{ending}"), getattr(self, f"classifier{ending}")
         features = neck(embedding)
         return features, classifier(features) if classifier is not None else None
@@ -221,29 +221,32 @@ class ReIDModel(nn.Module, ABC):
         Returns:
             (N, D), or with parts (N, (1 + parts) D): the parts' features follow, divided by their number (TransReID).
         """
+        feature = self._feature(images, camids, viewids)
+        if self.flip:  # the mean before normalisation, as fast-reid's inference_on_dataset
+            feature = (feature + self._feature(images.flip(dims=(3,)), camids, viewids)) / 2
+        return F.normalize(feature, dim=1) if self.feat_norm else feature
+
+    def _feature(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> torch.Tensor:
+        """The test feature of each image alone, before any normalisation."""
         output = self.encode(images, camids, viewids)
         if self.test_feature == "patch_mean":
             assert output.patch_tokens is not None
-            feature = output.patch_tokens.mean(dim=1)
-        elif self.test_feature == "class_token":
-            feature = self._with_parts(output.embedding, output.local_embeddings)
-        else:
-            feature = self._with_parts(output.features, output.local_features)
-        return F.normalize(feature, dim=1) if self.feat_norm else feature
-
-    def _with_parts(self, feature: torch.Tensor, local: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        return torch.cat([feature, *(part / self.num_parts for part in local)], dim=1)
+            return output.patch_tokens.mean(dim=1)
+        if self.test_feature == "class_token":
+            return _with_parts(output.embedding, output.local_embeddings)
+        return _with_parts(output.features, output.local_features)
 
     def neck_of_foreign(self, embedding: torch.Tensor) -> torch.Tensor:
         """The neck on features (N, D) of another source than the backbone; the running statistics do not change."""
-        neck = self.bottleneck
-        if not self.training:
-            return neck(embedding)
-        return F.batch_norm(embedding, None, None, neck.weight, neck.bias, training=True, eps=neck.eps)
+        return neck_of_foreign(self.bottleneck, embedding)
 
     def export_state(self) -> dict[str, dict[str, torch.Tensor]]:
         """What a checkpoint stores: {"model": the state dict that test.py loads}."""
         return {"model": self.state_dict()}
+
+
+def _with_parts(feature: torch.Tensor, local: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return torch.cat([feature, *(part / len(local) for part in local)], dim=1)
 
 
 def _first_rows(value: Any, count: int) -> Any:
@@ -253,18 +256,36 @@ def _first_rows(value: Any, count: int) -> Any:
 
 
 class TransformerReID(ReIDModel):
-    """A vision transformer's class token as embedding."""
+    """A vision transformer's class token, or a pooling of its tokens, as embedding.
+
+    Args:
+        base: backbone.
+        pooling: one of POOLINGS.
+        options: those of ReIDModel.
+    """
 
     base: TransReIDViT
 
+    def __init__(self, base: TransReIDViT, *, pooling: str = "class_token", **options: Any) -> None:
+        super().__init__(base, **options)
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling {pooling!r}: expected one of {', '.join(POOLINGS)}")
+        self.pooling = pooling
+
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
         tokens = self.base(images, camids, viewids)
-        return Embedded(tokens[:, 0], tokens[:, 1:])
+        patches = tokens[:, self.base.num_prefix_tokens :]
+        return Embedded(POOLINGS[self.pooling](tokens[:, 0], patches), patches)
 
     @property
     def path_to_embedding(self) -> list[nn.Module]:
         """The blocks that the embedding passes, in order."""
         return list(self.base.blocks)
+
+    def token_shares(self) -> torch.Tensor:
+        """Share of every token in the embedding (N,), for attention maps: of patch tokens that are pooled, the same."""
+        share, patches = CLASS_TOKEN_SHARES[self.pooling], self.base.patch_embed.num_patches
+        return torch.cat([torch.tensor([share]), torch.full((patches,), (1 - share) / patches)])
 
     def attend(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
@@ -278,5 +299,8 @@ class TransformerReID(ReIDModel):
         def run() -> Embedded:
             return self.embed(self.normalize(images), camids, viewids)
 
-        attention = attention_rollout(self.path_to_embedding, run)  # (N, P)
+        num_prefix = self.base.num_prefix_tokens
+        attention = attention_rollout(
+            self.path_to_embedding, run, shares=self.token_shares(), num_prefix=num_prefix
+        )  # (N, P)
         return attention.unflatten(1, self.base.patch_embed.grid_size)  # (N, rows, columns)

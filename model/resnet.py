@@ -1,7 +1,8 @@
-"""ResNet-50 as BoT, AGW and CIL-ReID use it, on torchvision's.
+"""ResNet-50 as BoT, AGW and CIL-ReID use it, on torchvision's, and ResNet-50 with IBN-a.
 
 Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, CVPRW 2019 (last stride 1).
-Parameters are named as in the released checkpoints: base.conv1, base.layer1..4 and global_pool.p.
+Parameters are named as in the released checkpoints: base.conv1, base.layer1..4 and global_pool.p; with IBN-a, also
+base.layerN.M.bn1.IN and bn1.BN.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet50
 
+from model.ibn import IBN
 from model.kinds import RESNET
 from model.reid import Embedded, ReIDModel
 
@@ -19,6 +21,9 @@ class ResNetTrunk(nn.Module):
     """ResNet-50 up to its last feature map (N, 2048, h, w).
 
     Args:
+        ibn: IBN-a (Pan et al., Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net, ECCV 2018,
+            https://arxiv.org/abs/1807.09441): the first normalisation of every block of the first three stages is half
+            instance, half batch normalisation.
         last_stride: of the last stage; 1 keeps the map twice as large as for ImageNet, h = H / 16.
         stem_relu: ReLU after the first convolution, as in torchvision. The code of BoT and TransReID leaves it out,
             though it starts from weights that were trained with it.
@@ -29,7 +34,7 @@ class ResNetTrunk(nn.Module):
     kind = RESNET
     embed_dim = 2048
 
-    def __init__(self, *, last_stride: int = 1, stem_relu: bool = False, stem_pool: int = 3) -> None:
+    def __init__(self, *, ibn: bool = False, last_stride: int = 1, stem_relu: bool = False, stem_pool: int = 3) -> None:
         super().__init__()
         source = resnet50()
         self.conv1, self.bn1 = source.conv1, source.bn1
@@ -37,6 +42,9 @@ class ResNetTrunk(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = source.layer1, source.layer2, source.layer3, source.layer4
         self.layer4[0].conv2.stride = self.layer4[0].downsample[0].stride = (last_stride, last_stride)
         self.stem_relu = stem_relu
+        if ibn:
+            for block in [*self.layer1, *self.layer2, *self.layer3]:
+                block.bn1 = IBN(block.conv1.out_channels)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = self.bn1(self.conv1(images))

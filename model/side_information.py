@@ -29,10 +29,13 @@ def side_vectors(
         camids, viewids: (B,) int64, needed where the table goes by cameras, or by viewpoints.
 
     Returns:
-        (B, 1, D); of a table with one row, that row, (1, 1, D), whatever the camera; None without a table.
+        (B, 1, D); of a table with one row, that row, (1, 1, D), whatever the camera; where neither cameras nor
+        viewpoints are known, the mean of the rows, (1, 1, D); None without a table.
     """
     if table is None or len(table) == 1:
         return table
+    if camids is None and viewids is None:
+        return table.mean(dim=0, keepdim=True)
     index = viewids if not num_cameras else camids
     if num_cameras and num_views and camids is not None and viewids is not None:
         index = camids * num_views + viewids

@@ -1,5 +1,6 @@
 """A re-identification model on a backbone of timm."""
 
+import math
 from typing import Any
 
 import torch
@@ -37,5 +38,7 @@ class TimmReID(ReIDModel):
         base: Any = self.base
         layout = base.layout
         assert layout.grid is not None
-        attention = attention_rollout(base.blocks, run, num_prefix=layout.num_prefix)  # (N, P)
+        shares = torch.zeros(layout.num_prefix + math.prod(layout.grid))
+        shares[0] = 1.0  # the class token alone
+        attention = attention_rollout(base.blocks, run, shares=shares, num_prefix=layout.num_prefix)  # (N, P)
         return attention.unflatten(1, layout.grid)  # (N, rows, columns)

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 from timm.layers import convert_sync_batchnorm
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch import nn
 from yacs.config import CfgNode
 
 from model.cfat import CFAT
@@ -25,11 +25,9 @@ def set_up_training(cfg: CfgNode, model: Model) -> Model:
     for reid in [module for module in model.modules() if isinstance(module, ReIDModel)]:
         if solver.GRAD_CHECKPOINT:
             reid.base.set_grad_checkpointing()
-        if several and any(isinstance(module, BatchNorm) for module in reid.base.modules()):
-            reid.base = convert_sync_batchnorm(reid.base)  # timm's, which knows its layers with an activation
-            logger.warning(
-                "the BatchNorm layers of the backbone are synchronised on GPUs; on CPUs each process is alone"
-            )
+        if several and any(isinstance(module, nn.BatchNorm2d) for module in reid.base.modules()):
+            reid.base = convert_sync_batchnorm(reid.base)  # timm's knows its own layers too
+            logger.warning("BatchNorm layers of the backbone are synchronised on GPUs; on CPUs each process is alone")
         if solver.COMPILE:
             torch.compiler.config.cache_key_tag = solver.AMP  # torch's cache on disk mixes up half precisions
             reid.base.compile()

@@ -11,26 +11,13 @@ import torch
 from timm import layers
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from model.drop_path import DropPath
+from model.grad_checkpoint import run_checkpointed
 from model.kinds import VIT
+from model.patch_embed import ConvStemPatchEmbed, PatchEmbed
 from model.side_information import make_side_table, side_vectors
-from model.vit_sizes import ViTSize, grid_of
-from utils import sharding
-
-
-class PatchEmbed(layers.PatchEmbed):
-    """timm's patch embedding with a stride of its own: patches overlap where it is smaller than they are."""
-
-    def __init__(self, img_size: tuple[int, int], patch_size: int, *, stride: tuple[int, int], **options: Any) -> None:
-        super().__init__(img_size, patch_size, **options)
-        self.proj.stride = stride
-        self.grid_size = grid_of(img_size, patch_size, stride)
-        self.num_patches = self.grid_size[0] * self.grid_size[1]
-        fan_out = patch_size * patch_size * self.proj.out_channels
-        nn.init.normal_(self.proj.weight, 0, (2.0 / fan_out) ** 0.5)  # as TransReID
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
+from model.vit_sizes import ViTSize
 
 
 class ScaleQuery(nn.Module):
@@ -57,8 +44,12 @@ class TransReIDViT(VisionTransformer):
         sie_coefficient: factor on the SIE.
         drop_rate, attn_drop_rate: dropout after projections, and on attention weights.
         drop_path_rate: stochastic depth, linear from 0 in the first block to this in the last.
+        stem_conv: embed patches by a stem of convolutions, see model.patch_embed; they do not overlap.
+        no_embed_class: pos_embed has positions of the patches alone; for subclasses with prefix tokens of their own.
+        options: further ones of timm's VisionTransformer.
 
     Attributes:
+        num_prefix_tokens: tokens before the patch tokens.
         grad_checkpointing: set by timm's `set_grad_checkpointing`; see `run_block`.
     """
 
@@ -81,6 +72,9 @@ class TransReIDViT(VisionTransformer):
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        stem_conv: bool = False,
+        no_embed_class: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(
             img_size,
@@ -93,9 +87,11 @@ class TransReIDViT(VisionTransformer):
             pos_drop_rate=drop_rate,
             proj_drop_rate=drop_rate,
             attn_drop_rate=attn_drop_rate,
-            embed_layer=partial(PatchEmbed, stride=stride),
+            embed_layer=partial(ConvStemPatchEmbed if stem_conv else PatchEmbed, stride=stride),
+            no_embed_class=no_embed_class,
             num_classes=0,
             weight_init="skip",
+            **options,
         )
         self.num_cameras, self.num_views = num_cameras, num_views
         self.sie_coefficient = sie_coefficient
@@ -119,34 +115,27 @@ class TransReIDViT(VisionTransformer):
 
         Args:
             images: (B, 3, H, W) float, normalised.
-            camids, viewids: (B,) int64, needed where the model has SIE of cameras, or of viewpoints.
+            camids, viewids: (B,) int64 where the model has SIE of cameras, or of viewpoints; without both, every image
+                gets the mean of the side vectors.
 
         Returns:
-            (B, 1 + P, D): the class token, then the patch tokens row by row.
+            (B, T + P, D): the T prefix tokens, class token first, then the patch tokens row by row.
         """
         return self.norm(self.run_block(self.blocks[-1], self.forward_trunk(images, camids, viewids)))
 
     def forward_trunk(
         self, images: torch.Tensor, camids: torch.Tensor | None = None, viewids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Tokens (B, 1 + P, D) before the last block; arguments as in `forward`."""
+        """Tokens (B, T + P, D) before the last block; arguments as in `forward`."""
         tokens = self._pos_embed(self.patch_embed(images), self._side_information(camids, viewids))
         for block in list(self.blocks)[:-1]:
             tokens = self.run_block(block, tokens)
         return tokens
 
     def run_block(self, block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        """A block on tokens (B, N, D). With `grad_checkpointing`, backward recomputes it instead of storing its
-        activations (Chen et al., 2016, https://arxiv.org/abs/1604.06174); gradients are the same to the last bit."""
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
-            return block(tokens)
-        num_views = sharding.num_views()
-
-        def run(tokens: torch.Tensor) -> torch.Tensor:
-            with sharding.views(num_views):  # drop path samples the same mask again in backward
-                return block(tokens)
-
-        return checkpoint(run, tokens, use_reentrant=False)
+        """A block on tokens (B, N, D); see model.grad_checkpoint."""
+        recompute = self.grad_checkpointing and torch.is_grad_enabled()
+        return run_checkpointed(block, tokens) if recompute else block(tokens)
 
     def _pos_embed(self, patches: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
         """timm's class token and positions, with the side information (B or 1, 1, D) added before the dropout."""

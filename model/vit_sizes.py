@@ -1,4 +1,4 @@
-"""Sizes of vision transformers: by the names of the TransReID codebase, and by those of timm's models."""
+"""Sizes of vision transformers: by the names of the TransReID codebase and CLIP-ReID, and by those of timm's models."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,6 +10,7 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from model.swin_sizes import SWIN_SIZES
 from utils.errors import UserError, did_you_mean
 
 
@@ -40,6 +41,22 @@ VIT_SIZES = {
 }
 
 
+@dataclass(frozen=True)
+class ClipSize:
+    """An image encoder of CLIP: a vision transformer, and the width of the space that images share with texts."""
+
+    vit: ViTSize
+    proj_dim: int
+
+
+CLIP_SIZES = {"ViT-B-16": ClipSize(ViTSize(768, 12, 12), 512)}  # by the names of CLIP-ReID's code
+
+# The name of two sizes: in TransReID-SSL, PASS, SOLIDER-REID and PersonViT it means timm's small ViT.
+NAMESAKES = {"vit_small_patch16_224_TransReID": "vit_small_patch16_224"}
+# A stem of convolutions in a state dict (model/patch_embed.py), and by how much it reduces an image.
+STEM_CONVOLUTION, STEM_STRIDE = "patch_embed.conv.0.weight", 2
+
+
 def grid_of(img_size: tuple[int, int], patch_size: int, stride: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of patches in an image (height, width) in pixels; 0 where the image is smaller than a patch."""
     rows, columns = ((side - patch_size) // step + 1 for side, step in zip(img_size, stride, strict=True))
@@ -55,9 +72,10 @@ def vit_size(name: str) -> ViTSize:
     if name in VIT_SIZES:
         return VIT_SIZES[name]
     if not timm.is_model(name):
-        known = [*VIT_SIZES, *timm.list_models(module="vision_transformer")]
+        own = [*VIT_SIZES, *SWIN_SIZES, *CLIP_SIZES]
+        known = [*own, *timm.list_models(module="vision_transformer")]
         raise UserError(
-            f"MODEL.TRANSFORMER_TYPE {name!r}: no such backbone; known are {', '.join(VIT_SIZES)} and timm's vision "
+            f"MODEL.TRANSFORMER_TYPE {name!r}: no such backbone; known are {', '.join(own)} and timm's vision "
             f"transformers{did_you_mean(name, known, count=3, cutoff=0.5)}"
         )
     return _timm_size(name)
@@ -120,6 +138,11 @@ def _differences(model: VisionTransformer, block: Block, size: ViTSize) -> list[
     return found[:4]
 
 
+def patch_size_of_state(state: dict[str, torch.Tensor]) -> int:
+    """Side of a patch in pixels, from the (D, C, p, p) projection of a backbone's `state`."""
+    return state["patch_embed.proj.weight"].shape[-1] * (STEM_STRIDE if STEM_CONVOLUTION in state else 1)
+
+
 def size_of_state(state: dict[str, torch.Tensor], known: dict[str, ViTSize]) -> str | None:
     """Finds the size among `known` whose parameters have the shapes of a backbone's `state`.
 
@@ -137,7 +160,7 @@ def size_of_state(state: dict[str, torch.Tensor], known: dict[str, ViTSize]) -> 
         num_heads=0,
         mlp_ratio=len(hidden) / len(projection),
         qkv_bias="blocks.0.attn.qkv.bias" in state,
-        patch_size=projection.shape[-1],
+        patch_size=patch_size_of_state(state),
     )
     return next(
         (name for name, size in known.items() if replace(size, num_heads=0, attention_scale=None) == shapes), None

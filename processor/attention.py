@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import default_collate
 
-from processor.batches import to_device
+from processor.batches import side_inputs, to_device
 from processor.plots import AttentionRow, save_attention
 from utils.escaping import printable
 from utils.structures import Condition, DataBundle
@@ -60,7 +60,7 @@ def attention_maps(model: Any, data: DataBundle, index: int, *, device: torch.de
     loaders: list[Any] = [data.test_loader("query", condition, 0) for condition in CONDITIONS]
     samples = [loader.dataset[index] for loader in loaders]
     batch = to_device(default_collate(samples), device)
-    shares = model.attend(batch["images"], batch["camids"], batch["viewids"]).float().cpu()
+    shares = model.attend(batch["images"], *side_inputs(batch, data.sides)).float().cpu()
     return shares * shares[0].numel()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from utils.errors import UserError
+from utils.structures import Sides
 
 JOIN_SECONDS = 2.0  # that the exit codes of ending workers are waited for
 # Texts of torch's errors.
@@ -93,6 +94,13 @@ def _why_lost(error: Exception, workers: list) -> str:
         f"a worker process of the loader ended{how}; the kernel kills processes where memory runs out: {lower}, set "
         "DATALOADER.CACHE none, or give the machine or the container more memory"
     )
+
+
+def side_inputs(batch: dict, sides: Sides | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Cameras and viewpoints of a test batch as the model numbers them, see DataBundle.sides; None, None: unknown."""
+    if sides is None:
+        return None, None
+    return batch["camids"] + sides.first_camera, batch["viewids"] + sides.first_view
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

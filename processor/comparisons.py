@@ -1,12 +1,13 @@
 """results.json of other runs, which TEST.COMPARE puts beside this run's, read into checked records."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from processor.results import results_by_set
 from utils.errors import UserError
 from utils.files import MIB, read_text
 from utils.structures import DatasetSplits
@@ -46,11 +47,19 @@ class _Results(_Record):
     protocols: dict[Word, _Protocol]
     dataset: Name = ""
     dataset_version: Name = ""
-    evaluation: Annotated[dict[Word, Word | dict[Word, int | float] | None], Field(max_length=20)] | None = None
+    evaluation: (
+        Annotated[dict[Word, Word | bool | int | dict[Word, int | float] | None], Field(max_length=20)] | None
+    ) = None
+
+
+class _Sets(_Record):
+    """Whether a results.json is of several data sets; see processor.results.join_results."""
+
+    datasets: Annotated[dict[Name, _Results], Field(min_length=1)] | None = None
 
 
 def read_results(directory: str | Path) -> dict:
-    """The content of the results.json of an output directory.
+    """The content of the results.json of an output directory, of one data set or of several.
 
     Raises:
         UserError: there is none, it is damaged or too large, or a value has another type or range.
@@ -58,42 +67,58 @@ def read_results(directory: str | Path) -> dict:
     path = Path(directory) / "results.json"
     advice = "give the OUTPUT_DIR of a finished test"
     try:
-        return _Results.model_validate_json(read_text(path, max_bytes=MAX_BYTES)).model_dump(exclude_unset=True)
+        text = read_text(path, max_bytes=MAX_BYTES)
+        several = _Sets.model_validate_json(text)
+        content = several if several.datasets else _Results.model_validate_json(text)
+        return content.model_dump(exclude_unset=True)
     except ValidationError as error:
         raise UserError(f"{path}: {_describe(error)}; {advice}") from error
     except UserError as error:
         raise UserError(f"{path}: cannot be read ({str(error).removeprefix(f'{path}: ')}); {advice}") from error
 
 
-def read_comparable(directories: Iterable[str], *, splits: DatasetSplits, evaluation: dict) -> dict[str, dict]:
+def read_comparable(
+    directories: Iterable[str], *, tested: Sequence[DatasetSplits], evaluation: dict
+) -> dict[str, dict]:
     """Reads the results of other runs, by directory, to be shown beside those of a test.
 
     Results that cannot be read are left out with a warning: they must not cost the results of this test. So are
-    warnings, and no more, another data set and another way of evaluating.
+    warnings, and no more, another data set and another way of evaluating. Of results on several data sets, those on
+    the data sets of this test are read, if there are any.
 
     Args:
         directories: TEST.COMPARE.
-        splits: what this test is on.
+        tested: what this test is on.
         evaluation: how it evaluates, as in results.json.
     """
     compared = {}
+    here = [(splits.name, splits.version) for splits in tested]
     for directory in directories:
         try:
-            other = compared[directory] = read_results(directory)
+            content = read_results(directory)
         except UserError as error:
             logger.warning("TEST.COMPARE: %s. It is left out of the table", error)
             continue
+        results = results_by_set(content)
+        comparable = {name: other for name, other in results.items() if _tested_on(other) in here}
+        shown = comparable or results
+        compared[directory] = content | {"datasets": shown} if "datasets" in content else content
         advice = "do not compare their metrics"
-        if other.get("evaluation") != evaluation:
-            found = other.get("evaluation")
-            logger.warning(
-                "%s was evaluated differently (%s) from this test (%s): %s", other["weight"], found, evaluation, advice
-            )
-        tested = (other.get("dataset", ""), other.get("dataset_version", ""))
-        if tested != (splits.name, splits.version):
-            name = " ".join(tested).strip()
-            logger.warning("%s was tested on %s, not on %s: %s", other["weight"], name, splits.title, advice)
+        for other in shown.values():
+            if other.get("evaluation") != evaluation:
+                found = other.get("evaluation")
+                logger.warning(
+                    "%s was evaluated differently (%s) from this test (%s): %s",
+                    *(other["weight"], found, evaluation, advice),
+                )
+            if not comparable:
+                name, titles = " ".join(_tested_on(other)).strip(), " or ".join(splits.title for splits in tested)
+                logger.warning("%s was tested on %s, not on %s: %s", other["weight"], name, titles, advice)
     return compared
+
+
+def _tested_on(content: dict) -> tuple[str, str]:
+    return content.get("dataset", ""), content.get("dataset_version", "")
 
 
 def _describe(error: ValidationError) -> str:

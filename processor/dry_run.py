@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 import time
 from typing import Any
 
@@ -12,12 +13,14 @@ from yacs.config import CfgNode
 from processor.batches import to_device
 from processor.evaluate import extract_features
 from processor.step import TrainStep, resolve_amp
+from utils.logging import format_seconds
 from utils.stages import current_stage
 from utils.structures import SPLIT_NAMES, Condition, DataBundle
 
 logger = logging.getLogger(__name__)
 
 BATCHES = 2
+_ESTIMATE = re.compile(r"stage (\w+): at [0-9.]+ s per step, (?:(\d+) h )?(\d+) min(?: (\d+) s)?")
 
 
 def do_dry_run(
@@ -60,13 +63,15 @@ def do_dry_run(
     memory = {"weights": 4 * weights, "gradients": 4 * trained, "optimizer": _state_bytes(optimizer)}
     memory["activations"] = activations
     shares = ", ".join(f"{part} {count / 2**30:.2f}" for part, count in memory.items())
-    total, duration = sum(memory.values()) / 2**30, _duration(seconds * steps * cfg.SOLVER.MAX_EPOCHS)
+    total, duration = sum(memory.values()) / 2**30, format_seconds(seconds * steps * cfg.SOLVER.MAX_EPOCHS)
     logger.info("%s: about %.2f GiB of memory (%s)", name, total, shares)
     logger.info("%s: at %.2f s per step, %s", name, seconds, duration)
-    for split, condition in itertools.product(SPLIT_NAMES[1:], (Condition(), Condition("random"))):
-        batches = itertools.islice(data.test_loader(split, condition, 0), BATCHES)
-        features = extract_features(model, batches, device=device, title=split).features
-        logger.info("%s: testing %s, %s: features %s", name, split, condition.corruption, tuple(features.shape))
+    conditions = (Condition(), Condition("random"))
+    for tested, split, condition in itertools.product(data.test_sets, SPLIT_NAMES[1:], conditions):
+        batches = itertools.islice(tested.test_loader(split, condition, 0), BATCHES)
+        features = extract_features(model, batches, device=device, title=split, sides=tested.sides).features
+        where = f"{tested.splits.title}, {split}" if len(data.test_sets) > 1 else split
+        logger.info("%s: testing %s, %s: features %s", name, where, condition.corruption, tuple(features.shape))
 
 
 class _SavedBytes:
@@ -91,6 +96,7 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
     return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
 
 
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
+def read_estimates(log: str) -> dict[str, float]:
+    """Seconds of training by stage, from what a dry run printed."""
+    found = _ESTIMATE.findall(log)
+    return {stage: 3600 * int(h or 0) + 60 * int(m) + int(s or 0) for stage, h, m, s in found}

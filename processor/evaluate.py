@@ -11,19 +11,33 @@ from torch import nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from processor.batches import loading, to_device
+from processor.batches import loading, side_inputs, to_device
 from utils import distributed
 from utils.errors import UserError
 from utils.metrics.evaluate import Evaluation, mean_metrics
 from utils.metrics.reranking import ReRanking
-from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics
+from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics, Sides
 
 logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def extract_features(model: Any, loader: Any, *, device: torch.device, title: str = "features") -> FeatureSet:
+def extract_features(
+    model: Any,
+    loader: Any,
+    *,
+    device: torch.device,
+    title: str = "features",
+    sides: Sides | None = Sides(),  # noqa: B008 - frozen
+) -> FeatureSet:
     """Test features of every image that `loader` yields, in its order, on the CPU.
+
+    Args:
+        model: has `extract(images, camids, viewids)`.
+        loader: yields test batches.
+        device: where the model is.
+        title: of the progress bar.
+        sides: see DataBundle.
 
     Raises:
         UserError: a feature that is not finite, by image; or a worker process of the loader was lost.
@@ -35,7 +49,7 @@ def extract_features(model: Any, loader: Any, *, device: torch.device, title: st
     with loading(loader) as batches:
         for batch in tqdm(batches, title, total, leave=False, disable=None):
             moved = to_device(batch, device)
-            extracted = model.extract(moved["images"], moved["camids"], moved["viewids"]).float().cpu()
+            extracted = model.extract(moved["images"], *side_inputs(moved, sides)).float().cpu()
             broken = ~torch.isfinite(extracted).all(dim=1)
             if broken.any():
                 path = batch["paths"][int(broken.nonzero()[0])]
@@ -69,6 +83,9 @@ def gather_features(shard: FeatureSet) -> FeatureSet:
 class FeatureCache:
     """Features by (split, condition, repeat), each extracted once; `drop` frees those that are no longer needed.
 
+    Where every repeat samples its gallery, the features of all test images are extracted once for a condition and a
+    repeat, under the label "query", whichever of them are the gallery.
+
     Args:
         model: has `extract(images, camids, viewids)`.
         data: what to test on.
@@ -81,11 +98,30 @@ class FeatureCache:
 
     def get(self, split: str, condition: Condition, repeat: int) -> FeatureSet:
         """Features of "query" or "gallery" under `condition`; clean images are the same in every repeat."""
+        if self.data.sample_gallery is None:
+            return self._extract(split, condition, repeat)
+        return _rows(self._extract("query", condition, repeat), self.indices(split, repeat))
+
+    def indices(self, split: str, repeat: int) -> np.ndarray:
+        """Which images of data.splits are "query" or "gallery" in a repeat: all, unless it samples its gallery."""
+        if self.data.sample_gallery is None:
+            return np.arange(len(getattr(self.data.splits, split)))
+        is_gallery = self.data.sample_gallery(repeat)
+        return np.flatnonzero(is_gallery if split == "gallery" else ~is_gallery)
+
+    def read_image(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:
+        """The image of a row of `get`, at its own size, (H, W, 3) uint8 RGB."""
+        label = split if self.data.sample_gallery is None else "query"
+        return self.data.read_test_image(label, int(self.indices(split, repeat)[index]), condition, repeat)
+
+    def _extract(self, split: str, condition: Condition, repeat: int) -> FeatureSet:
         repeat = 0 if condition.is_clean else repeat
         key = (split, condition, repeat)
         if key not in self.kept:
             loader, title = self.data.test_loader(split, condition, repeat), f"{split} {condition.corruption} {repeat}"
-            found = gather_features(extract_features(self.model, loader, device=self.device, title=title))
+            sides = self.data.sides
+            found = extract_features(self.model, loader, device=self.device, title=title, sides=sides)
+            found = gather_features(found)
             self.kept[key] = found if self.data.splits.has_cameras else self._number_files(found)
         return self.kept[key]
 
@@ -98,19 +134,34 @@ class FeatureCache:
         return replace(found, camids=np.array([numbers[files[path]] for path in found.paths]))
 
     def drop(self, *, needed: set[Condition]) -> None:
-        """Frees corrupted features except those of `needed` conditions and of the first random repeat, which ranked
-        lists show."""
-        first = (Condition("random"), 0)
+        """Frees corrupted features except those of `needed` conditions and of the first sampled repeat, which ranked
+        lists show and files hold."""
         self.kept = {
-            key: value for key, value in self.kept.items() if key[1].is_clean or key[1] in needed or key[1:] == first
+            (split, condition, repeat): features
+            for (split, condition, repeat), features in self.kept.items()
+            if condition.is_clean or condition in needed or (condition.is_sampled and repeat == 0)
         }
 
 
-def make_evaluation(cfg: CfgNode, *, re_ranking: bool) -> Evaluation:
-    """Metric and conventions of cfg.TEST, with its re-ranking if `re_ranking`."""
+def _rows(found: FeatureSet, indices: np.ndarray) -> FeatureSet:
+    paths = tuple(found.paths[index] for index in indices)
+    return FeatureSet(found.features[indices], found.pids[indices], found.camids[indices], paths)
+
+
+def make_evaluation(cfg: CfgNode, *, plain: bool = False) -> Evaluation:
+    """Metric and conventions of cfg.TEST, without its re-ranking and query expansion if `plain`."""
     test = cfg.TEST
+    evaluation = Evaluation(test.METRIC, test.AP, test.CMC, cfg.SEED)
+    if plain:
+        return evaluation
     settings = ReRanking(test.RE_RANKING_K1, test.RE_RANKING_K2, test.RE_RANKING_LAMBDA)
-    return Evaluation(test.METRIC, test.AP, test.CMC, cfg.SEED, settings if re_ranking else None)
+    re_ranking = settings if test.RE_RANKING else None
+    return replace(evaluation, re_ranking=re_ranking, query_expansion=test.QUERY_EXPANSION)
+
+
+def describe_evaluation(cfg: CfgNode, evaluation: Evaluation) -> dict:
+    """For results.json: see Evaluation.describe; with TEST.FLIP also "flip"."""
+    return evaluation.describe() | ({"flip": True} if cfg.TEST.FLIP else {})
 
 
 def do_inference(
@@ -131,29 +182,31 @@ def evaluate_protocols(
 ) -> dict[str, RetrievalMetrics]:
     """Evaluates the model of `cache` under every protocol.
 
-    Each repeat samples new corrupted query and gallery sets, and all protocols of a repeat use the same sets. Corrupted
+    Each repeat samples new corrupted query and gallery sets, and all protocols of a repeat use the same sets. With
+    VehicleID it also samples which images are the gallery, in protocol clean too. Corrupted
     features are freed once no later protocol of the repeat needs them: of a corruption matrix, one cell at a time is in
     memory.
 
     Args:
-        cache: features by condition; afterwards it still holds the clean ones and those of the first random repeat.
+        cache: features by condition; afterwards it still holds the clean ones and those of the first sampled repeat.
         protocols: conditions of query and gallery.
-        repeats: of the corrupted protocols; clean is evaluated once.
+        repeats: of the corrupted protocols; clean is evaluated once, unless every repeat samples its gallery.
         evaluation: metric, conventions and re-ranking.
 
     Returns:
         Metrics by protocol name: the mean over the repeats, with each repeat in `.repeats`.
     """
     rows: dict[str, list[RetrievalMetrics]] = {protocol.name: [] for protocol in protocols}
+    clean_repeats = 1 if cache.data.sample_gallery is None else repeats
     for repeat in range(repeats):
         for position, protocol in enumerate(protocols):
-            if protocol.is_clean and repeat > 0:
+            if protocol.is_clean and repeat >= clean_repeats:
                 continue
             query = cache.get("query", protocol.query, repeat)
             gallery = cache.get("gallery", protocol.gallery, repeat)
             metrics = evaluation(query, gallery)
             rows[protocol.name].append(metrics)
-            title = f"{protocol.name}, repeat {repeat + 1}/{1 if protocol.is_clean else repeats}"
+            title = f"{protocol.name}, repeat {repeat + 1}/{clean_repeats if protocol.is_clean else repeats}"
             values = (metrics.mINP, metrics.mAP, metrics.rank(1))
             logger.info("%s: mINP %.4f, mAP %.4f, Rank-1 %.4f", title, *values)
             cache.drop(needed={side for later in protocols[position + 1 :] for side in (later.query, later.gallery)})

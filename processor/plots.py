@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -251,3 +251,30 @@ def _short(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.3g}{sign}"
     return str(count)
+
+
+def save_study(
+    path: str | Path, points: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, baseline: str
+) -> None:
+    """Plots corrupted against clean mAP in percent of every variant of a study, with bars of one standard deviation.
+
+    Args:
+        points: variant -> (clean, corrupted) mAP in [0, 1], one value for each seed.
+        baseline: name of the variant that is drawn as a square, with lines through it.
+    """
+    with figure_style():
+        figure, axes = plt.subplots(figsize=(7.5, 5), layout="constrained")
+        for number, (name, (clean, corrupted)) in enumerate(points.items()):
+            x, y = 100 * np.asarray(clean), 100 * np.asarray(corrupted)
+            y_std, x_std = (float(values.std(ddof=1)) if len(values) > 1 else 0.0 for values in (y, x))
+            colour, marker = f"C{number % 10}", "s" if name == baseline else "ov^D<>pd"[number % 8]
+            label = printable(name)
+            axes.errorbar(
+                x.mean(), y.mean(), y_std, x_std, color=colour, marker=marker, capsize=3, linestyle="none", label=label
+            )
+            if name == baseline:
+                axes.axvline(x.mean(), color="0.8", zorder=0)
+                axes.axhline(y.mean(), color="0.8", zorder=0)
+        axes.set(xlabel="mAP clean, percent", ylabel="mAP corrupted, percent")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        _save(path, figure, dpi=120)

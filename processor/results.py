@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from utils.escaping import format_csv
 from utils.files import write_files
-from utils.structures import CorruptionSet, Protocol, RetrievalMetrics
+from utils.structures import Condition, CorruptionSet, Protocol, RetrievalMetrics
 
 METRICS = ("mAP", "mINP", "rank1", "rank5", "rank10")
 COLUMNS = (
@@ -33,8 +34,8 @@ def make_rows(
 ) -> list[dict]:
     """The rows of results.csv, a dict of COLUMNS for every repeat of every protocol; metrics are fractions in [0, 1].
 
-    In the four protocols, `corruption` is "clean", or "random" with severity "random". In a cell of the corruption
-    matrix they are its type and severity, and `protocol` is the one that says which sides are corrupted.
+    In the protocols, `corruption` is "clean", or "random" (in protocol unseen "unseen") with severity "random". In a
+    cell of the corruption matrix they are its type and severity, and `protocol` says which sides are corrupted.
     """
     rows = []
     for protocol in protocols:
@@ -61,25 +62,34 @@ def make_rows(
 
 
 def format_evaluation(evaluation: dict) -> str:
-    """In words: "euclidean, AP step, CMC standard", and the re-ranking."""
+    """In words: "euclidean, AP step, CMC standard", and flip, query expansion and re-ranking where they are used."""
     words = f"{evaluation['metric']}, AP {evaluation['ap']}, CMC {evaluation['cmc']}"
+    if evaluation.get("flip"):
+        words += ", flip"
+    if neighbours := evaluation.get("query_expansion"):
+        words += f", query expansion {neighbours}"
     settings = evaluation["re_ranking"]
     return words if settings is None else f"{words}, re-ranked " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
 
-def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict) -> dict:
+def make_results(
+    rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict, unknown_keys: Sequence[str] = ()
+) -> dict:
     """The content of results.json, from the rows of results.csv; metrics are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
     dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
     corruption               what the corrupted sets sample from: "backend", "names", "severities"; "seen": those of the
-                             names that CORRUPTION.TRAIN stands for
-    evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics
+                             names that CORRUPTION.TRAIN stands for; where protocol unseen was tested,
+                             "protocol_unseen": its names
+    evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics; "flip" (TEST.FLIP) and
+                             "query_expansion" (its k) only where they are used
     protocols                by protocol: {"mAP", "mINP", "rank1", "rank5", "rank10": {"mean", "std"}, "repeats"}; std
                              is the sample standard deviation over the repeats, 0 for one repeat
     matrix                   with TEST.MATRIX only: "setting" (the protocol), "repeats", "severities", and "mAP",
                              "mINP", "rank1": by type, the mean over the repeats at each severity
     summary                  see make_summary
+    unknown_keys             keys of the configuration file that are not known and were left out, where there are any
     """
     random, cells = _split_off_cells(rows)
     content: dict[str, Any] = {
@@ -92,20 +102,42 @@ def make_results(rows: list[dict], *, weight: str, corruptions: CorruptionSet, e
             "names": list(corruptions.names),
             "severities": list(corruptions.severities),
             "seen": list(corruptions.seen),
+            **({"protocol_unseen": list(corruptions.protocol_unseen)} if corruptions.protocol_unseen else {}),
         },
         "evaluation": evaluation,
         "protocols": {name: _mean_and_std(repeats) for name, repeats in _group(random, "protocol").items()},
     }
     if cells:
         content["matrix"] = _make_matrix(cells)
+    if unknown_keys:
+        content["unknown_keys"] = list(unknown_keys)
     return {**content, "summary": make_summary(rows, corruptions)}
+
+
+def join_results(results: Sequence[dict]) -> dict:
+    """The content of results.json for several data sets.
+
+    weight, seed    what was tested
+    datasets        data set, as DATASETS.TEST or NAMES has it -> its results, as `make_results` returns them
+    """
+    first = results[0]
+    return {
+        "weight": first["weight"],
+        "seed": first["seed"],
+        "datasets": {content["dataset"]: content for content in results},
+    }
+
+
+def results_by_set(content: dict) -> dict[str, dict]:
+    """The results of each data set in a results.json, which has one or several: data set -> its results."""
+    return content["datasets"] if "datasets" in content else {content.get("dataset", ""): content}
 
 
 def make_summary(rows: list[dict], corruptions: CorruptionSet) -> dict:
     """The summary of a test, each entry {"mAP", "mINP", "rank1"}.
 
     clean              of the clean protocol
-    corrupted, corrupted_query, corrupted_gallery     of a corrupted protocol:
+    corrupted, corrupted_query, corrupted_gallery, unseen     of a corrupted protocol:
       mean_corrupted   mean over its repeats (in a matrix: over all cells), mPC of Michaelis et al.,
                        https://arxiv.org/abs/1907.07484
       drop             clean - mean_corrupted; 0.1 are ten points
@@ -143,7 +175,7 @@ def _split_off_cells(rows: list[dict]) -> tuple[list[dict], list[dict]]:
 
 
 def _is_cell(row: dict) -> bool:
-    return row["corruption"] not in ("clean", "random")
+    return row["corruption"] != "clean" and not Condition(row["corruption"]).is_sampled
 
 
 def _group(rows: list[dict], column: str) -> dict[Any, list[dict]]:

@@ -141,6 +141,8 @@ def _differences(cfg: CfgNode, path: Path, identity: StageIdentity) -> dict[str,
         files = ["MODEL.PRETRAIN_PATH"] if "MODEL.PRETRAIN_PATH" in (identity.initial or {}) else []
         keys = [key for key in here if key in (*identity.settings, *files) or key.startswith(EARLIER_SECTIONS)]
         known = [key for key in keys if key in there]
+        lists = [key for key in known if isinstance(here[key], list)]
+        there |= {key: [there[key]] for key in lists if not isinstance(there[key], list)}  # earlier: one value
         facts = {fact: meta[name] for fact, name in EARLIER_FACTS.items() if name in meta}
         before = replace(identity, settings={key: there[key] for key in known}, data=facts, initial=None)
         return replace(identity, settings={key: here[key] for key in known}).differences(before.describe())

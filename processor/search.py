@@ -16,6 +16,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from processor.evaluate import extract_features
+from processor.feature_files import stored
 from processor.plots import RankedRow, save_ranked_lists
 from utils.distributed import is_main
 from utils.errors import UserError
@@ -34,17 +35,18 @@ SHOWN_SIZE = (256, 512)  # width and height in pixels that a shown image is scal
 def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.device) -> None:
     """Writes features.npz and, with a query, ranked.csv and ranked.png to cfg.OUTPUT_DIR.
 
-    features.npz: `features` (N, D) float32, `paths` (N,) relative to `root`, the directory as given, `weight`, and what
-    decides the features: `feature`, `feat_norm` and `size` (height, width). ranked.csv: rank, path and distance of
-    every image but the query's own file, nearest first, ties in the order of paths; the distance is Euclidean (not
-    squared) or 1 - cosine. A name that is not valid UTF-8 keeps its bytes in both files, as surrogates; in ranked.csv a
-    name that a spreadsheet would take for a formula has an apostrophe before it.
+    features.npz: `features` (N, D) of type TEST.FEATURE_DTYPE, `paths` (N,) relative to `root`, the directory as given,
+    `weight`, and what decides the features: `feature`, `flip`, `feat_norm` and `size` (height, width). ranked.csv:
+    rank, path and distance of every image but the query's own file, nearest first, ties in the order of paths; the
+    distance is Euclidean (not squared) or 1 - cosine, of the features in float32. A name that is not valid UTF-8 keeps
+    its bytes in both files, as surrogates; in ranked.csv a name that a spreadsheet would take for a formula has an
+    apostrophe before it.
 
     Features are written in chunks: memory holds a few numbers for each image, not its feature.
 
     Args:
         images: what datasets.make_image_loader returns.
-        model: has `extract(images, camids, viewids)`, `test_feature` and `feat_norm`.
+        model: has `extract(images, camids, viewids)`, `test_feature`, `flip` and `feat_norm`.
 
     Raises:
         UserError: a feature that is not finite, or nothing to rank.
@@ -64,13 +66,15 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
         "root": np.array(images.directory),
         "weight": np.array(cfg.TEST.WEIGHT),
         "feature": np.array(model.test_feature),
+        "flip": np.array(model.flip),
         "feat_norm": np.array(model.feat_norm),
         "size": np.array(cfg.INPUT.SIZE_TEST),
     }
     path = output_dir / "features.npz"
     # The first chunk is computed outside write_files, which would report an error of the model as one of writing.
     chunks = chain([next(chunks)], chunks)
-    write_files({path: partial(_write_features, chunks=chunks, count=len(images.paths), arrays=arrays)})
+    count, dtype = len(images.paths), cfg.TEST.FEATURE_DTYPE
+    write_files({path: partial(_write_features, chunks=chunks, count=count, dtype=dtype, arrays=arrays)})
     logger.info("features of %d images below %s: %s", len(images.paths), images.directory, path)
     if gallery is not None:
         all_distances = np.concatenate(distances)
@@ -106,7 +110,9 @@ def _measured(
         yield chunk
 
 
-def _write_features(path: Path, *, chunks: Iterator[torch.Tensor], count: int, arrays: dict[str, np.ndarray]) -> None:
+def _write_features(
+    path: Path, *, chunks: Iterator[torch.Tensor], count: int, dtype: str, arrays: dict[str, np.ndarray]
+) -> None:
     """Writes a file as numpy.savez does, with `features` (count, D) from `chunks` (rows, D) beside `arrays`.
 
     Not by open_memmap and numpy.savez: a memory map of a file on a full disk ends the process with SIGBUS.
@@ -114,10 +120,11 @@ def _write_features(path: Path, *, chunks: Iterator[torch.Tensor], count: int, a
     first = next(chunks)
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as member:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (count, first.shape[1])}
+            descr = stored(first, dtype).dtype.str
+            header = {"descr": descr, "fortran_order": False, "shape": (count, first.shape[1])}
             np.lib.format.write_array_header_1_0(member, header)
             for chunk in chain([first], chunks):
-                member.write(chunk.numpy().astype("<f4").tobytes())
+                member.write(stored(chunk, dtype).tobytes())
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from utils import distributed, sharding
+from utils.collapse import collapse_statistics
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,8 +61,9 @@ class TrainStep:
         """One update.
 
         Returns:
-            The loss terms, `grad_norm` of the model before clipping, and the identity classifier's `accuracy` where
-            there is one; 0-dim tensors on the device.
+            The loss terms, `grad_norm` of the model before clipping, the identity classifier's `accuracy` where there
+            is one, and utils.collapse's statistics of the embeddings, and `neck_...` after the neck; 0-dim tensors on
+            the device.
         """
         with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
             output = self.model(batch)
@@ -77,10 +79,13 @@ class TrainStep:
         values["grad_norm"] = self._clip()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        repeated = labels.repeat(len(output.embedding) // len(labels))  # (N,)
         if output.logits is not None:
-            repeated = labels.repeat(len(output.logits) // len(labels))  # (N,)
             values["accuracy"] = (output.logits.detach().argmax(dim=1) == repeated).float().mean()
-        return values
+        values |= collapse_statistics(output.embedding, repeated)
+        return values | {
+            f"neck_{name}": value for name, value in collapse_statistics(output.features, repeated).items()
+        }
 
     def _overflowed(self) -> torch.Tensor:
         """Whether a gradient is infinite or NaN: the scaler skips the step. Its get_scale() would wait for the GPU."""

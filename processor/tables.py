@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from processor.results import results_by_set
 from utils.escaping import printable
 
 # Files that a run may leave in OUTPUT_DIR -> what they hold.
 FILES = {
     "results.json": "means and standard deviations",
     "results.csv": "one row for every evaluation",
+    "per_query.npz": "average precision of every query",
     "checkpoints": "checkpoints of the stages",
     "tensorboard": "training curves: tensorboard --logdir {path}",
     "schedule_*.png": "learning rates",
@@ -18,7 +20,7 @@ FILES = {
     "attention.png": "where the model looks",
     "corruption_matrix.png": "every type at every severity",
     "features": "features of the test sets",
-    "thresholds.csv": "which distance means the same person",
+    "thresholds.csv": "which distance means the same identity",
     "config.yml": "the configuration, to run again",
     "log.txt": "this log",
 }
@@ -28,27 +30,35 @@ COLUMNS = {"mINP": "mINP", "mAP": "mAP", "rank1": "Rank-1"}  # metric -> its tit
 def format_table(contents: Mapping[str, dict]) -> str:
     """One line per result and protocol: mINP, mAP and Rank-1 in percent, mean ± standard deviation over the repeats.
 
+    Where one of the results has several data sets, a column names the data set.
+
     Args:
         contents: output directory -> content of its results.json; directories tell apart results of one checkpoint.
     """
-    weights = [content["weight"] for content in contents.values()]
+    by_set = {directory: results_by_set(content) for directory, content in contents.items()}
+    weights = [next(iter(results.values()))["weight"] for results in by_set.values()]
     labels = [
         printable(weight if weights.count(weight) == 1 else f"{weight} in {directory}")
         for directory, weight in zip(contents, weights, strict=True)
     ]
-    width = max(len("checkpoint"), *map(len, labels))
+    with_sets = any("datasets" in content for content in contents.values())
+    columns = ["checkpoint", *(["data set"] if with_sets else []), "protocol"]
+    rows: list[tuple[list[str], list[str], object]] = [(columns, list(COLUMNS.values()), "repeats")]
+    for label, results in zip(labels, by_set.values(), strict=True):
+        for name, content in results.items():
+            for protocol, row in content["protocols"].items():
+                start = [label, *([printable(name)] if with_sets else []), printable(protocol)]
+                cells = [f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in COLUMNS]
+                rows.append((start, cells, row["repeats"]))
+    widths = [max(map(len, column)) for column in zip(*(start for start, _, _ in rows), strict=True)]
+    widths[-1] = len("corrupted_gallery")
+    lines = [_line(start, widths, cells, repeats) for start, cells, repeats in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
-    def line(label: str, protocol: str, cells: list[str], repeats: object) -> str:
-        columns = "  ".join(f"{cell:>13}" for cell in cells)
-        return f"{label:<{width}}  {protocol:<{len('corrupted_gallery')}}  {columns}  {repeats:>7}"
 
-    header = line("checkpoint", "protocol", list(COLUMNS.values()), "repeats")
-    lines = [header, "-" * len(header)]
-    for label, content in zip(labels, contents.values(), strict=True):
-        for protocol, row in content["protocols"].items():
-            cells = [f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in COLUMNS]
-            lines.append(line(label, printable(protocol), cells, row["repeats"]))
-    return "\n".join(lines)
+def _line(start: list[str], widths: list[int], cells: list[str], repeats: object) -> str:
+    texts = [f"{text:<{width}}" for text, width in zip(start, widths, strict=True)]
+    return "  ".join([*texts, *(f"{cell:>13}" for cell in cells), f"{repeats:>7}"])
 
 
 def format_matrix(content: dict, families: Mapping[str, tuple[str, ...]]) -> str:

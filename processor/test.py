@@ -1,6 +1,7 @@
 """A whole test: metrics, result files, tables and figures."""
 
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,16 +13,19 @@ from yacs.config import CfgNode
 
 from processor.attention import save_attention_maps
 from processor.comparisons import read_comparable, read_results
-from processor.evaluate import FeatureCache, evaluate_protocols, make_evaluation
+from processor.evaluate import FeatureCache, describe_evaluation, evaluate_protocols, make_evaluation
+from processor.feature_files import stored
+from processor.per_query import FILE as PER_QUERY
+from processor.per_query import write_per_query
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
-from processor.results import ResultFiles, make_results, make_rows
+from processor.results import ResultFiles, join_results, make_results, make_rows, results_by_set
 from processor.tables import format_files, format_matrix, format_table
 from utils.escaping import printable
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics.evaluate import distance_rows
 from utils.metrics.reference import rank_gallery
 from utils.metrics.verification import format_verification, make_threshold_csv, verify
-from utils.structures import Condition, DataBundle, Protocol
+from utils.structures import Condition, DataBundle, Protocol, RetrievalMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +55,11 @@ def do_test(
     """Tests `model` and writes results.json and results.csv.
 
     With TEST.RANKED_QUERIES it also writes ranked_list.png, with TEST.ATTENTION_QUERIES attention.png, with a matrix
-    corruption_matrix.png. The results of the protocols are on disk before the matrix begins.
+    corruption_matrix.png; of several test sets, each into a directory of the set's name. The results of the protocols
+    are on disk before the matrix begins.
 
     Args:
+        data: its `test_sets` are tested.
         weight: the checkpoint of the model, for the record.
         matrix: cells of the corruption matrix; clean, which they are compared with, is then tested in any case.
 
@@ -63,33 +69,74 @@ def do_test(
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
         protocols = (Protocol("clean"), *protocols)
-    files, cache = ResultFiles(output_dir), FeatureCache(model, data, device=device)
-    evaluation = make_evaluation(cfg, re_ranking=cfg.TEST.RE_RANKING)
-    described = evaluation.describe()
+    files = ResultFiles(output_dir)
+    rows: dict[str, list[dict]] = {}  # of results.csv, by data set
+    evaluation = make_evaluation(cfg)
+    described = describe_evaluation(cfg, evaluation)
+    compared = read_comparable(cfg.TEST.COMPARE, tested=[one.splits for one in data.test_sets], evaluation=described)
+    several, directories = len(data.test_sets) > 1, set_directories(output_dir, data)
 
-    def evaluate(tested: tuple[Protocol, ...], repeats: int) -> list[dict]:
-        metrics = evaluate_protocols(cache, tested, repeats, evaluation)
-        name, version = data.splits.name, data.splits.version
-        return make_rows(metrics, tested, dataset=name, dataset_version=version, seed=cfg.SEED, evaluation=described)
+    def add_rows(cache: FeatureCache, tested: tuple[Protocol, ...], metrics: dict[str, RetrievalMetrics]) -> None:
+        splits = cache.data.splits
+        rows.setdefault(splits.name, []).extend(
+            make_rows(
+                metrics,
+                tested,
+                dataset=splits.name,
+                dataset_version=splits.version,
+                seed=cfg.SEED,
+                evaluation=described,
+            )
+        )
 
-    def write(rows: list[dict]) -> dict:
-        content = make_results(rows, weight=weight, corruptions=data.corruptions, evaluation=described)
-        files.write(content, rows)
+    def write() -> dict:
+        results = [
+            make_results(
+                own,
+                weight=weight,
+                corruptions=data.corruptions,
+                evaluation=described,
+                unknown_keys=cfg.LEFT_OUT_KEYS,
+            )
+            for own in rows.values()
+        ]
+        content = join_results(results) if several else results[0]
+        files.write(content, [row for own in rows.values() for row in own])
         logger.info("results: %s and results.csv", output_dir / "results.json")
         return content
 
-    compared = read_comparable(cfg.TEST.COMPARE, splits=data.splits, evaluation=described)
-    rows = evaluate(protocols, cfg.TEST.REPEATS)
-    content = write(rows)
-    title = f"{weight} on {data.splits.title}, {'re-ranked, ' if cfg.TEST.RE_RANKING else ''}percent"
-    table = format_table({str(output_dir): content, **compared})
-    logger.info("%s, mean ± standard deviation over the repeats:\n%s", title, table)
-    _write_extras(cfg, cache, protocols, output_dir, weight=weight)
-    if matrix:
-        content = write(rows + evaluate(matrix, cfg.TEST.MATRIX_REPEATS))
-        report_matrix(content, data, output_dir / "corruption_matrix.png")
-    logger.info("all in %s:\n%s", output_dir, format_files(output_dir))
+    for one, directory in zip(data.test_sets, directories, strict=True):
+        name, cache = one.splits.name, FeatureCache(model, one, device=device)
+        metrics = evaluate_protocols(cache, protocols, cfg.TEST.REPEATS, evaluation)
+        add_rows(cache, protocols, metrics)
+        content = write()
+        write_per_query(directory / PER_QUERY, metrics, one.splits.query, one.sample_gallery)
+        own = results_by_set(content)[name]
+        _log_table({str(output_dir): own, **({} if several else compared)}, cfg, f"{weight} on {one.splits.title}")
+        _write_extras(cfg, cache, protocols, directory, weight=weight)
+        if matrix:
+            add_rows(cache, matrix, evaluate_protocols(cache, matrix, cfg.TEST.MATRIX_REPEATS, evaluation))
+            content = write()
+            report_matrix(results_by_set(content)[name], one, directory / "corruption_matrix.png")
+    if several:
+        _log_table({str(output_dir): content, **compared}, cfg, f"{weight} on {len(rows)} data sets")
+    found = "\n".join(filter(None, map(format_files, dict.fromkeys([output_dir, *directories]))))
+    logger.info("all in %s:\n%s", output_dir, found)
     return content
+
+
+def set_directories(output_dir: Path, data: DataBundle) -> list[Path]:
+    """Where the figures, features and thresholds of each test set go: `output_dir`, or of several a directory each."""
+    names = [re.sub(r"[^\w.-]+", "_", one.splits.name) for one in data.test_sets]
+    if len(names) == 1:
+        return [output_dir]
+    unique = [f"{name}_{number}" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)]
+    return [output_dir / name for name in unique]
+
+
+def _log_table(contents: dict[str, dict], cfg: CfgNode, tested: str) -> None:
+    title = f"{tested}, {'re-ranked, ' if cfg.TEST.RE_RANKING else ''}percent"
+    logger.info("%s, mean ± standard deviation over the repeats:\n%s", title, format_table(contents))
 
 
 def _write_extras(
@@ -98,15 +145,18 @@ def _write_extras(
     """Writes what cfg.TEST asks for beside the results: features, thresholds, ranked lists, attention maps."""
     test, data = cfg.TEST, cache.data
     if test.SAVE_FEATURES:
-        save_features(cache, protocols, output_dir / "features", weight=weight, seed=cfg.SEED)
+        directory = output_dir / "features"
+        save_features(cache, protocols, directory, weight=weight, seed=cfg.SEED, dtype=test.FEATURE_DTYPE)
     if test.THRESHOLDS:
         report_thresholds(cache, protocols, output_dir / "thresholds.csv", metric=test.METRIC)
     if test.RANKED_QUERIES:
         path = output_dir / "ranked_list.png"
-        plot_ranked_lists(cache, path, queries=spread_queries(data, test.RANKED_QUERIES), metric=test.METRIC)
+        queries = spread_queries(len(cache.indices("query", 0)), test.RANKED_QUERIES)
+        plot_ranked_lists(cache, path, queries=queries, metric=test.METRIC)
         logger.info("ranked lists: %s", path)
     if test.ATTENTION_QUERIES:
-        queries = spread_queries(data, test.ATTENTION_QUERIES)
+        images = cache.indices("query", 0)
+        queries = images[spread_queries(len(images), test.ATTENTION_QUERIES)].tolist()
         save_attention_maps(cache.model, data, output_dir / "attention.png", queries=queries, device=cache.device)
 
 
@@ -122,19 +172,26 @@ def report_matrix(content: dict, data: DataBundle, path: Path) -> None:
 
 
 def save_features(
-    cache: FeatureCache, protocols: tuple[Protocol, ...], directory: Path, *, weight: str, seed: int
+    cache: FeatureCache,
+    protocols: tuple[Protocol, ...],
+    directory: Path,
+    *,
+    weight: str,
+    seed: int,
+    dtype: str = "float32",
 ) -> None:
-    """Writes the features of every tested set, of the first repeat only: query_clean.npz and so on.
+    """Writes the features of every tested set, of the first repeat only: query_clean.npz, gallery_corrupted.npz, ...
 
-    Each holds `features` (N, D) float32, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and `seed`.
+    Each holds `features` (N, D) of type `dtype`, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and
+    `seed`.
     """
     sides = {("query", p.query) for p in protocols} | {("gallery", p.gallery) for p in protocols}
     files: dict[Path, Callable[[Path], object]] = {}
     for split, condition in sorted(sides, key=str):
         found = cache.get(split, condition, 0)
-        arrays = {"features": found.features.numpy(), "pids": found.pids, "camids": found.camids}
+        arrays = {"features": stored(found.features, dtype), "pids": found.pids, "camids": found.camids}
         texts = {"paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed)}
-        name = "clean" if condition.is_clean else "corrupted"
+        name = "corrupted" if condition.corruption == "random" else condition.corruption
         files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays | texts)
     make_output_dir(directory)
     write_files(files)
@@ -147,7 +204,7 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def report_thresholds(cache: FeatureCache, protocols: tuple[Protocol, ...], path: Path, *, metric: str) -> None:
-    """Logs and writes, for the first repeat of every protocol, which distance means the same person."""
+    """Logs and writes, for the first repeat of every protocol, which distance means the same identity."""
     found = {
         protocol.name: verify(
             cache.get("query", protocol.query, 0), cache.get("gallery", protocol.gallery, 0), metric=metric
@@ -155,19 +212,19 @@ def report_thresholds(cache: FeatureCache, protocols: tuple[Protocol, ...], path
         for protocol in protocols
     }
     tables = "\n".join(f"{name}: {format_verification(result)}" for name, result in found.items())
-    logger.info("%s distance that means the same person, first repeat\n%s", metric, tables)
+    logger.info("%s distance that means the same identity, first repeat\n%s", metric, tables)
     write_text(path, make_threshold_csv(found, metric))
     logger.info("thresholds: %s", path)
 
 
-def spread_queries(data: DataBundle, num_queries: int) -> list[int]:
-    """Indices spread evenly over the query set, all of them where it has no more."""
-    return np.unique(np.linspace(0, len(data.splits.query) - 1, num_queries).round().astype(int)).tolist()
+def spread_queries(total: int, num_queries: int) -> list[int]:
+    """Indices spread evenly over a query set of `total` images, all of them where it has no more."""
+    return np.unique(np.linspace(0, total - 1, num_queries).round().astype(int)).tolist()
 
 
 def plot_ranked_lists(cache: FeatureCache, path: Path, *, queries: list[int], metric: str) -> None:
     """Plots the top-10 of some queries, clean and corrupted, without re-ranking."""
-    data, rows = cache.data, []
+    rows = []
     for index in queries:
         for condition in (Condition(), Condition("random")):
             query, gallery = cache.get("query", condition, 0), cache.get("gallery", condition, 0)
@@ -176,10 +233,10 @@ def plot_ranked_lists(cache: FeatureCache, path: Path, *, queries: list[int], me
             ranked = rank_gallery(distances, pid, camid, gallery.pids, gallery.camids)[:TOP_K]
             row = RankedRow(
                 title=f"pid {pid}, {'clean' if condition.is_clean else 'corrupted'}",
-                query=data.read_test_image("query", index, condition, 0),
-                gallery=[data.read_test_image("gallery", int(i), condition, 0) for i in ranked],
+                query=cache.read_image("query", index, condition, 0),
+                gallery=[cache.read_image("gallery", int(i), condition, 0) for i in ranked],
                 correct=[bool(gallery.pids[i] == pid) for i in ranked],
             )
             rows.append(row)
-    title = f"{printable(data.splits.title)}: queries and their top-{TOP_K}, {metric}, not re-ranked"
+    title = f"{printable(cache.data.splits.title)}: queries and their top-{TOP_K}, {metric}, not re-ranked"
     save_ranked_lists(path, rows, title=title)

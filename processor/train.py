@@ -26,7 +26,7 @@ from utils.errors import UserError
 from utils.files import make_output_dir
 from utils.stage_identity import StageIdentity, settings_of_stage
 from utils.stages import current_stage, stage_checkpoint
-from utils.structures import DataBundle, Protocol, TrainState
+from utils.structures import DataBundle, Protocol, RetrievalMetrics, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -243,14 +243,21 @@ class StageTrainer:
         return bool(period and self.protocols and epoch and epoch % period == 0 and not done)
 
     def _evaluate(self) -> None:
-        """Tests the model under every protocol with one repeat, and keeps it if it is the best so far."""
-        state, evaluation = self.state, make_evaluation(self.cfg, re_ranking=False)
-        results = do_inference(
-            self.tested, self.data, self.protocols, device=self.device, repeats=1, evaluation=evaluation
-        )
+        """Tests the model under every protocol with one repeat, and keeps it if it is the best so far: by mAP under the
+        corrupted protocol, else the first, the mean over the test sets."""
+        state, evaluation = self.state, make_evaluation(self.cfg, plain=True)
+        results: dict[str, RetrievalMetrics] = {}
+        mean_aps = []
+        for data in self.data.test_sets:
+            found = do_inference(
+                self.tested, data, self.protocols, device=self.device, repeats=1, evaluation=evaluation
+            )
+            ending = f"/{data.splits.name}" if len(self.data.test_sets) > 1 else ""
+            results |= {f"{protocol}{ending}": metrics for protocol, metrics in found.items()}
+            mean_aps.append(found.get("corrupted", next(iter(found.values()))).mAP)
         self.log.evaluation(results)
         state.evaluations.append({"epoch": state.epoch, **{name: m.mAP for name, m in results.items()}})
-        mean_ap = results.get("corrupted", next(iter(results.values()))).mAP
+        mean_ap = sum(mean_aps) / len(mean_aps)
         if mean_ap > state.best:
             self._save_model(self.directory / f"{state.stage}_best.pth", replace=state.best >= 0)
             state.best = mean_ap
@@ -268,10 +275,17 @@ class StageTrainer:
         counts = (len(data.splits.train), data.num_classes, data.num_cameras, data.num_views)
         return dict(zip(("images", "identities", "cameras", "views"), counts, strict=True))
 
+    def _images_seen(self) -> int:
+        """Images that the trained network has seen, forward, in full batches; a stage of the bridge trains none."""
+        stage, cfg = current_stage(self.cfg), self.cfg
+        views = {"model": 3 if cfg.INPUT.SELF_ID else 1, "student": 2 if cfg.CFAT.STUDENT_VIEWS == "both" else 1}
+        return self.state.updates * cfg.SOLVER.IMS_PER_BATCH * views.get(stage.trains, 0)
+
     def _meta(self) -> dict:
         return {
             "stage": self.state.stage,
             "epoch": self.state.epoch,
+            "images_seen": self._images_seen(),
             "dataset": self.data.splits.name,
             "dataset_version": self.data.splits.version,
             "num_pictures": len(self.data.splits.train),
@@ -279,6 +293,10 @@ class StageTrainer:
             "num_classes": self.data.num_classes,
             "num_cameras": self.data.num_cameras,
             "num_views": self.data.num_views,
+            "datasets": [
+                {"name": part.name, "num_cameras": part.num_cameras, "num_views": part.num_views}
+                for part in self.data.splits.parts or (self.data.numbers,)
+            ],
             "versions": library_versions(),
             "identity": self.identity.describe(),
             "config": self.cfg.dump(),

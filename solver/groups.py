@@ -12,7 +12,8 @@ logger = logging.getLogger(__name__)
 LARGE_ADAM_LR = 0.1  # of centers, whose coordinates start from N(0, 1)
 # What lies below the final norm: embeddings and blocks of the backbone, and JPM's two copies of the last block.
 LAYER = re.compile(
-    r"(student\.)?(base\.((?P<embedding>patch_embed|cls_token|pos_embed|sie_embed)\b|blocks\.(?P<block>\d+)\.)|b[12]\.0\.)"
+    r"(student\.)?(base\.((?P<embedding>(patch|pos|sie)_embed|cls_token|norm_pre|part_token\d|(cls|part\d)_pos)\b"
+    r"|blocks\.(?P<block>\d+)\.)|b[12]\.0\.)"
 )
 
 
@@ -54,9 +55,10 @@ def make_groups(cfg: CfgNode, model: nn.Module, loss_fn: nn.Module, *, proportio
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """Layer-wise lr decay: factors on the lr by parameter name; a parameter that is not named has 1.
 
-    Of n blocks, block i (from 0) has decay^(n - i), and the embeddings (patches, class token, positions, side
-    information) decay^(n + 1); the final norm, necks, classifiers and the bridge have 1. As in Bao et al., BEiT, ICLR
-    2022, https://arxiv.org/abs/2106.08254 (beit/optim_factory.py). The blocks of JPM's branches count as the last one.
+    Of n blocks, block i (from 0) has decay^(n - i), and the embeddings (patches, class and part tokens, positions,
+    side information) decay^(n + 1); the final norm, necks, classifiers and the bridge have 1. As in Bao et al., BEiT,
+    ICLR 2022, https://arxiv.org/abs/2106.08254 (beit/optim_factory.py). The blocks of JPM's branches count as the last
+    one.
     A backbone that orders its own layers has `layers_above`: how many are above each of its parameters, by name.
     """
     ordered = [(name, module) for name, module in model.named_modules() if hasattr(module, "layers_above")]

@@ -116,11 +116,13 @@ def test_a_matrix_cell_is_a_test_of_that_type_and_severity(trained, tmp_path):
 def test_re_ranking_features_and_thresholds(trained, tmp_path):
     weight = trained / "run" / "checkpoints" / "align.pth"
     changes = {"TEST.WEIGHT": weight, "TEST.PROTOCOLS": "['clean']"}
-    changes |= dict.fromkeys(("TEST.RE_RANKING", "TEST.SAVE_FEATURES", "TEST.THRESHOLDS"), "True")
+    changes |= dict.fromkeys(("TEST.RE_RANKING", "TEST.SAVE_FEATURES", "TEST.THRESHOLDS", "TEST.FLIP"), "True")
+    changes |= {"TEST.QUERY_EXPANSION": "2", "TEST.FEATURE_DTYPE": "float16"}
     done = run("test.py", *options(trained, tmp_path / "re", **changes))
     assert done.returncode == 0, done.stderr
     content, plain = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "re", trained / "run"))
     assert content["evaluation"]["re_ranking"] == {"k1": 20, "k2": 6, "lambda_value": 0.3}
+    assert (content["evaluation"]["flip"], content["evaluation"]["query_expansion"]) == (True, 2)
     assert plain["evaluation"]["re_ranking"] is None
     assert content["protocols"]["clean"]["mAP"] != plain["protocols"]["clean"]["mAP"]
     assert {path.name for path in (tmp_path / "re" / "features").iterdir()} == {"query_clean.npz", "gallery_clean.npz"}

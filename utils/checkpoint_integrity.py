@@ -14,6 +14,7 @@ MIB = 2**20
 # Bytes of the pickle with names, shapes and plain values; of a ViT-H with its optimizer it has less than 1 MiB.
 MAX_PICKLE = 8 * MIB
 MAX_MEMBERS = 100_000
+MAX_TUPLE = 1_000_000  # values in a tuple and those within it
 MAX_DIRECTORY = 32 * MIB  # a zip archive's list of members, about 90 bytes each
 CHUNK = 4 * MIB
 
@@ -22,6 +23,8 @@ _LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # torch.save before 1.6: the numbe
 _BOMBS = {"builtins bytearray", "__builtin__ bytearray"}
 _ENCODE = "_codecs encode"  # harmless from text to bytes; codecs from bytes to bytes can be chained to a bomb
 _BYTE_CODEC = re.compile(r"(?i)\W*(hex|base64|bz2|quopri|quoted|uu|zlib|zip|rot)[\w\s.-]*")
+
+SCRIPT_TENSORS = re.compile(r"^[^/]*/(data\.pkl|byteorder|data/[^/]*)$")  # what is read of a TorchScript archive
 
 _SAVE_STATE = "where it comes from, save the model's state_dict() with torch.save, and give that file"
 _UNPACK = "unpack it and give the checkpoint in it"
@@ -96,10 +99,14 @@ def _foreign_kind(head: bytes) -> tuple[str, str]:
     return f"of no known format (it begins with {head[:16]!r})", _SAVE_STATE
 
 
-def check_zip(handle: BinaryIO, path: str) -> None:
+def check_zip(handle: BinaryIO, path: str) -> bool:
     """Checks a zip file of torch.save: its list of members, that none is compressed, the checksums, and the pickle.
 
+    Of a TorchScript archive, only the tensors and the pickle of its modules are checked: nothing else is read from it.
     Takes about 0.25 s for 350 MB. torch can write files without checksums; those are not compared.
+
+    Returns:
+        Whether it is a TorchScript archive.
 
     Raises:
         UserError: another kind of archive, damage, or a decompression bomb.
@@ -113,8 +120,9 @@ def check_zip(handle: BinaryIO, path: str) -> None:
             f"checkpoint {path}: cannot be read ({error}); it is damaged or incomplete, fetch it anew"
         ) from error
     members = archive.infolist()
-    _check_is_of_torch([member.filename for member in members], path)
-    _check_members(members, handle.seek(0, io.SEEK_END), path)
+    is_script = _is_torchscript([member.filename for member in members], path)
+    _check_members(members, handle.seek(0, io.SEEK_END), path, is_script=is_script)
+    members = [member for member in members if not is_script or SCRIPT_TENSORS.search(member.filename)]
     checked = any(member.CRC for member in members)  # torch writes 0 everywhere where it computes none
     for member in members:
         pickled = member.filename.endswith("data.pkl")
@@ -128,6 +136,7 @@ def check_zip(handle: BinaryIO, path: str) -> None:
             if pickled:
                 check_pickle(io.BytesIO(content), path)
     handle.seek(0)
+    return is_script
 
 
 def _directory_size(handle: BinaryIO) -> int:
@@ -139,16 +148,15 @@ def _directory_size(handle: BinaryIO) -> int:
     return max([*sizes, int.from_bytes(tail[long + 40 : long + 48], "little") if long >= 0 else 0])
 
 
-def _check_is_of_torch(names: list[str], path: str) -> None:
-    """Raises UserError for other zip archives: TorchScript, torch.export, NumPy and the like."""
+def _is_torchscript(names: list[str], path: str) -> bool:
+    """Whether a zip archive is one of TorchScript; False for torch.save.
+
+    Raises:
+        UserError: another archive: torch.export, NumPy and the like.
+    """
     endings = {name.rsplit("/", 1)[-1] for name in names}
     other = ""
-    if "constants.pkl" in endings or any("/code/" in name for name in names):
-        other, advice = (
-            "a TorchScript archive, which is a program",
-            ("where you trust it, torch.save(torch.jit.load(FILE).state_dict(), NEW), and give the new file"),
-        )
-    elif "archive_format" in endings or any(name.endswith("models/model.json") for name in names):
+    if "archive_format" in endings or any(name.endswith("models/model.json") for name in names):
         other, advice = "a program of torch.export (.pt2)", "give the checkpoint that it was exported from"
     elif names and all(name.endswith(".npy") for name in names):
         other, advice = "NumPy arrays (.npz)", _SAVE_STATE
@@ -156,10 +164,12 @@ def _check_is_of_torch(names: list[str], path: str) -> None:
         other, advice = f"a zip archive of {', '.join(names[:3]) or 'nothing'}", _UNPACK
     if other:
         raise UserError(f"checkpoint {path}: is {other}, not a checkpoint of torch.save; {advice}")
+    return "constants.pkl" in endings or any("/code/" in name for name in names)
 
 
-def _check_members(members: list[zipfile.ZipInfo], file_size: int, path: str) -> None:
-    """Checks that the members lie one after the other in the file, uncompressed, each under its own name."""
+def _check_members(members: list[zipfile.ZipInfo], file_size: int, path: str, *, is_script: bool) -> None:
+    """Checks that the members lie one after the other in the file, uncompressed, each under its own name; TorchScript
+    compresses its code."""
     errors = []
     if len(members) > MAX_MEMBERS:
         errors = [f"has {len(members)} members, expected at most {MAX_MEMBERS}"]
@@ -167,11 +177,12 @@ def _check_members(members: list[zipfile.ZipInfo], file_size: int, path: str) ->
         errors = ["has two members of one name"]
     end = 0
     for member in sorted(members, key=lambda member: member.header_offset):
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+        packed = member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size
+        if packed and not (is_script and not SCRIPT_TENSORS.search(member.filename)):
             errors.append(f"compresses {member.filename}, which torch never does")
-        elif member.header_offset < end or member.header_offset + member.file_size > file_size:
+        elif member.header_offset < end or member.header_offset + member.compress_size > file_size:
             errors.append(f"tells a false place or size of {member.filename}")
-        end = member.header_offset + member.file_size
+        end = member.header_offset + member.compress_size
     if errors:
         raise UserError(
             f"checkpoint {path}: cannot be read (the zip archive {errors[0]}); it is not as torch.save wrote it, fetch "
@@ -198,15 +209,18 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str, *
 
 
 def check_pickle(stream: BinaryIO, path: str) -> None:
-    """Checks that a pickle calls nothing that makes large objects from few bytes. torch.load refuses other calls.
+    """Checks that a pickle makes nothing large from few bytes: no such calls, no tuples of tuples that stand for
+    millions of values, whose hash takes for ever. torch.load refuses other calls.
 
     Raises:
         UserError: it does, or it is damaged.
     """
     calls: set[str] = set()
     texts: set[str] = set()
+    tuples = _Tuples()
     try:
         for opcode, argument, _ in pickletools.genops(stream):
+            tuples.follow(opcode, argument)
             if opcode.name in ("GLOBAL", "INST"):
                 calls.add(str(argument))
             elif isinstance(argument, str):
@@ -224,6 +238,38 @@ def check_pickle(stream: BinaryIO, path: str) -> None:
         raise UserError(
             f"checkpoint {path}: holds more than tensors and plain values ({found[0].replace(' ', '.')}); {_SAVE_STATE}"
         )
+
+
+class _Tuples:
+    """Follows a pickle's stack for the number of values in each tuple, where tuples that occur twice count twice."""
+
+    def __init__(self) -> None:
+        self.stack: list[int] = []  # values in each object on the stack
+        self.marks: list[int] = []
+        self.memo: dict[object, int] = {}
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
+        """Raises ValueError for a tuple of more than MAX_TUPLE values."""
+        if opcode.name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+            return
+        if opcode.name == "MARK":
+            self.marks.append(len(self.stack))
+            return
+        taken = len(opcode.stack_before)
+        if pickletools.markobject in opcode.stack_before:  # what stands before the mark comes with its own entry
+            taken = len(self.stack) - self.marks.pop() + opcode.stack_before.index(pickletools.markobject)
+        height = len(self.stack) - taken
+        values = self.stack[height:]
+        del self.stack[height:]
+        if opcode.name in ("BINGET", "LONG_BINGET", "GET"):
+            self.stack.append(self.memo[argument])
+        elif opcode.name.startswith("TUPLE"):
+            self.stack.append(1 + sum(values))
+            if self.stack[-1] > MAX_TUPLE:
+                raise ValueError(f"a tuple of more than {MAX_TUPLE} values")
+        else:
+            self.stack.extend([1] * len(opcode.stack_after))
 
 
 def check_legacy(handle: BinaryIO, path: str) -> None:

@@ -1,13 +1,15 @@
 """Loads and saves checkpoints: dicts of tensors and plain values, which load without running code from the file."""
 
+import argparse
 import errno
 import logging
 import os
 import pickle
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import load_file
@@ -16,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from utils.checkpoint_integrity import check_legacy, check_zip, kind_of
 from utils.errors import UserError
 from utils.files import MIB, open_regular, write_files
+from utils.torchscript import read_torchscript
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +98,11 @@ def check_is_file(path: str | Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict:
-    """Loads a checkpoint of torch.save or safetensors onto the CPU, without running code from it.
+    """Loads a checkpoint of torch.save or safetensors onto the CPU, without running code from it; of a TorchScript
+    archive, its parameters.
 
-    The checksums in a file of torch.save are verified first; safetensors and torch before 1.6 have none.
+    The checksums in a file of torch.save are verified first; safetensors and torch before 1.6 have none. Of classes, an
+    argparse.Namespace is read, in which DINO, iBOT and MAE keep their settings: it holds values and does nothing.
 
     Args:
         path: file.
@@ -112,12 +117,12 @@ def load_checkpoint(path: str | Path) -> dict:
     check_is_file(path)
     with open_regular(path, max_bytes=MAX_BYTES) as handle:
         kind = kind_of(handle, str(path))
-        if kind == "zip":
-            check_zip(handle, str(path))
+        if kind == "zip" and check_zip(handle, str(path)):
+            kind = "torchscript"
         elif kind == "legacy":
             check_legacy(handle, str(path))
         try:
-            content = load_file(path) if kind == "safetensors" else torch.load(handle, "cpu", weights_only=True)
+            content = _READERS[kind](handle, path)
         except Exception as error:  # damaged files make the readers raise almost anything
             raise UserError(_why_unreadable(path, error)) from error
     if not isinstance(content, dict):
@@ -125,9 +130,22 @@ def load_checkpoint(path: str | Path) -> dict:
     return content
 
 
+def _load_saved(handle: BinaryIO, path: Path) -> Any:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(handle, "cpu", weights_only=True)
+
+
+_READERS: dict[str, Callable[[BinaryIO, Path], Any]] = {
+    "zip": _load_saved,
+    "legacy": _load_saved,
+    "safetensors": lambda handle, path: load_file(path),
+    "torchscript": lambda handle, path: read_torchscript(handle),
+}
+
+
 def _why_unreadable(path: Path, error: Exception) -> str:
     """The message for an error of torch.load or safetensors, without torch's advice to allow unpickling."""
-    foreign = re.search(r"(?i)unsupported (?:global|class):?\s+(?:global\s+)?(\S+)", str(error))
+    foreign = re.search(r"(?i)unsupported (?:global|class):?\s+(?:global\s+)?([^\s;]+)", str(error))
     if foreign is not None:
         return (
             f"checkpoint {path}: holds more than tensors and plain values ({foreign[1]}) and needs arbitrary "

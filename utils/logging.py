@@ -82,3 +82,9 @@ def warn_once(kind: str, message: str, *arguments: object) -> None:
     if kind not in _warned:
         _warned.add(kind)
         logging.getLogger(__name__).warning(message, *arguments)
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration in words, e.g. "1 h 02 min" or "3 min 05 s"."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"

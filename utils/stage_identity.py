@@ -38,6 +38,8 @@ VALUES_BEFORE_KEY = {
     "MODEL.REDUCE_FEAT_DIM": False,
     "MODEL.PART_TOKENS": False,
     "MODEL.PRETRAIN_HW_RATIO": 0,
+    "SOLVER.WARMUP_FROM": "base_lr",
+    "CFAT.ALIGN_ON": "class_token",
 }
 
 
@@ -57,6 +59,11 @@ def _is_transformer(cfg: Any) -> bool:
 def _is_relative(cfg: Any) -> bool:
     """Whether the backbone is one of the codebase or of its relatives, chosen by MODEL.TRANSFORMER_TYPE."""
     return cfg.MODEL.NAME == "transformer"
+
+
+def _is_swin(cfg: Any) -> bool:
+    """Whether the backbone is a Swin of SOLIDER, which has neither positions nor a stride of its own."""
+    return _is_relative(cfg) and cfg.MODEL.TRANSFORMER_TYPE[:4] == "swin"
 
 
 def _uses_triplet(cfg: Any) -> bool:
@@ -90,18 +97,19 @@ KEYS = (
         FROM_SCRATCH,
         "MODEL",
         "PRETRAIN_SIZE PRETRAIN_HW_RATIO",
-        lambda cfg: _is_transformer(cfg) and _from_pretrained(cfg),
+        lambda cfg: _is_transformer(cfg) and not _is_swin(cfg) and _from_pretrained(cfg),
     ),
-    Row(ALL, "MODEL", "TRANSFORMER_TYPE STRIDE_SIZE SIE_CAMERA SIE_VIEW", _is_transformer),
+    Row(ALL, "MODEL", "TRANSFORMER_TYPE SIE_CAMERA SIE_VIEW", _is_transformer),
+    Row(ALL, "MODEL", "STRIDE_SIZE", lambda cfg: _is_transformer(cfg) and not _is_swin(cfg)),
     Row(ALL, "MODEL", "DROP_PATH DROP_OUT ATT_DROP_RATE", _is_transformer),
     Row(ALL, "MODEL", "SIE_COE", _uses_sides),
-    Row(ALL, "INPUT", "SIZE_TEST", _is_transformer),
+    Row(ALL, "INPUT", "SIZE_TEST", lambda cfg: _is_transformer(cfg) and not _is_swin(cfg)),
     Row(ALL, "MODEL", "RE_ARRANGE DEVIDE_LENGTH", lambda cfg: cfg.MODEL.JPM),
     Row(ALL, "MODEL", "SHIFT_NUM SHUFFLE_GROUP", lambda cfg: cfg.MODEL.JPM and cfg.MODEL.RE_ARRANGE),
     Row(ALL, "MODEL", "STEM_CONV POOLING REDUCE_FEAT_DIM PART_TOKENS", _is_relative),
     Row(ALL, "MODEL", "FEAT_DIM", lambda cfg: _is_relative(cfg) and cfg.MODEL.REDUCE_FEAT_DIM),
     Row(ALL, "MODEL", "MULTI_NECK FEAT_FUSION", lambda cfg: _is_relative(cfg) and cfg.MODEL.PART_TOKENS),
-    Row(ALL, "MODEL", "SEMANTIC_WEIGHT", lambda cfg: _is_relative(cfg) and cfg.MODEL.TRANSFORMER_TYPE[:4] == "swin"),
+    Row(ALL, "MODEL", "SEMANTIC_WEIGHT", _is_swin),
     Row(ALL, "MODEL", "LAST_STRIDE STEM_RELU STEM_POOL GEM_POOL", lambda cfg: cfg.MODEL.NAME[:8] == "resnet50"),
     Row(WITH_IDENTITY_LOSS, "MODEL", "METRIC_LOSS_TYPE ID_LOSS_WEIGHT TRIPLET_LOSS_WEIGHT IF_LABELSMOOTH"),
     Row(WITH_IDENTITY_LOSS, "MODEL", "IF_WITH_CENTER"),
@@ -120,14 +128,15 @@ KEYS = (
     Row(WITH_CORRUPTED, "CORRUPTION", "TRAIN SEVERITIES CLEAN_PROB BACKEND"),
     Row(ALL, "DATALOADER", "SAMPLER"),
     Row(ALL, "DATALOADER", "NUM_INSTANCE", lambda cfg: cfg.DATALOADER.SAMPLER == "softmax_triplet"),
+    Row(ALL, "DATALOADER", "BALANCE", lambda cfg: len(cfg.DATASETS.NAMES) > 1),
     Row(ALL, "SOLVER", "OPTIMIZER_NAME MAX_EPOCHS BASE_LR NESTEROV WEIGHT_DECAY WEIGHT_DECAY_BIAS"),
     Row(ALL, "SOLVER", "BIAS_LR_FACTOR LARGE_FC_LR LAYER_DECAY SCHEDULER WARMUP_EPOCHS"),
     Row(ALL, "SOLVER", "IMS_PER_BATCH AMP COMPILE GRAD_CLIP EMA_DECAY GLOBAL_LOSS DETERMINISTIC"),
     Row(ALL, "SOLVER", "MOMENTUM", lambda cfg: cfg.SOLVER.OPTIMIZER_NAME.lower() not in ("adam", "adamw")),
-    Row(ALL, "SOLVER", "WARMUP_FACTOR", lambda cfg: cfg.SOLVER.WARMUP_EPOCHS > 0),
+    Row(ALL, "SOLVER", "WARMUP_FACTOR WARMUP_FROM", lambda cfg: cfg.SOLVER.WARMUP_EPOCHS > 0),
     Row(ALL, "SOLVER", "STEPS GAMMA", lambda cfg: cfg.SOLVER.SCHEDULER == "multistep"),
     Row((CORRUPTED,), "CFAT.CORRUPTED", "INIT"),
-    Row(WITH_BRIDGE, "CFAT", "STUDENT_INIT"),
+    Row(WITH_BRIDGE, "CFAT", "STUDENT_INIT ALIGN_ON"),
     Row((ALIGN,), "CFAT", "STUDENT_VIEWS"),
     Row(WITH_BRIDGE, "CFAT.FINE", "KL_WEIGHT RECONSTRUCTION_WEIGHT HIDDEN_DIM LATENT_DIM BRIDGE_T NOISE RELEASED"),
     Row((BRIDGE,), "CFAT.FINE", "PRIOR_WEIGHT"),

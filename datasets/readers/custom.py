@@ -29,6 +29,7 @@ def make_splits(
     root: str,
     seed: int,
     train_share: float,
+    sample_train: bool = False,
     numeric: Collection[str] = (),
 ) -> DatasetSplits:
     """Numbers identities, cameras and viewpoints, and samples the splits that are not given.
@@ -38,7 +39,9 @@ def make_splits(
         errors: collects images that cannot be numbered.
         name, version, root: see DatasetSplits.
         seed: of the sampling.
-        train_share: fraction of the identities of ALL in the training set.
+        train_share: fraction of the identities that are sampled for training.
+        sample_train: sample training identities from those that both query and gallery have; all their images go to
+            the training set. Queries that the gallery has no identity for are left out.
         numeric: see `number_images`.
 
     Raises:
@@ -50,6 +53,8 @@ def make_splits(
         logger.info("%s (%s): no cameras known; a match may come from any camera", name, version)
     splits = {split: [image for image in numbered if image.split == split] for split in (*SPLIT_NAMES, TEST, ALL)}
     left_out = f"\n{len(errors.messages)} left out before, the first: {errors.messages[0]}" if errors.messages else ""
+    if sample_train:
+        _sample_train_of_both(splits, seed, train_share, left_out)
     if splits[ALL]:
         train_pids = _sample_train_pids(splits[ALL], seed, train_share, left_out)
         for image in splits[ALL]:
@@ -89,6 +94,23 @@ def _sample_train_pids(images: list[Numbered], seed: int, train_share: float, le
     message = "sampled with DATASETS.SPLIT.SEED %d: %d of %d identities for training, %d for testing"
     logger.info(message, seed, number, len(pids), len(pids) - number)
     return {pids[index] for index in order[:number]}
+
+
+def _sample_train_of_both(splits: dict[str, list[Numbered]], seed: int, train_share: float, left_out: str) -> None:
+    """Moves the images of sampled identities from query and gallery to train."""
+    query, gallery = splits["query"], splits["gallery"]
+    both = _by_identity(query).keys() & _by_identity(gallery).keys()
+    if not both:
+        raise UserError(f"no identity is in both query and gallery, so none can be tested{left_out}")
+    train_pids = _sample_train_pids([image for image in query if image.record.pid in both], seed, train_share, left_out)
+    splits["train"] = [image for image in (*query, *gallery) if image.record.pid in train_pids]
+    splits["query"] = [image for image in query if image.record.pid in both - train_pids]
+    splits["gallery"] = [image for image in gallery if image.record.pid not in train_pids]
+    unmatched = len({image.record.pid for image in query} - both)
+    alone = len({image.record.pid for image in gallery} - both)
+    if unmatched or alone:
+        message = "%d identities of query that the gallery does not have are left out; %d are in the gallery alone"
+        logger.info(message, unmatched, alone)
 
 
 def _sample_queries(images: list[Numbered], root: str, seed: int, has_cameras: bool, left_out: str) -> set[str]:

@@ -1,6 +1,7 @@
-"""Reads directories in Market-1501's layout, which CUHK03-NP, the synthetic set and corrupted copies share.
+"""Reads directories in Market-1501's layout, which many data sets, the synthetic set and corrupted copies share.
 
     bounding_box_train/, query/, bounding_box_test/    images named <pid>_c<camera>...
+    image_train/, image_query/, image_test/            the same in VeRi-776
 
 Junk (pid -1) is dropped on reading, distractors (pid 0) stay.
 """
@@ -17,9 +18,10 @@ from datasets.readers.locate import check_inside
 from datasets.readers.validation import MAX_CAMERAS, MAX_PID, report_spellings
 from utils.errors import UserError
 from utils.image_listing import list_images
-from utils.structures import JUNK_PID, Counts, DatasetSplits, ImageRecord
+from utils.structures import JUNK_PID, SPLIT_NAMES, Counts, DatasetSplits, ImageRecord
 
 SPLIT_DIRECTORIES = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+VERI_DIRECTORIES = {"train": "image_train", "query": "image_query", "gallery": "image_test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 FIRST_NAMES = 20  # of a split, by which a data set is recognised
 
@@ -49,26 +51,29 @@ def read_market_layout(
     *,
     name: str,
     names: FileNames = FILE_NAMES,
+    directories: dict[str, str] = SPLIT_DIRECTORIES,
+    has_distractors: bool = True,
     published: dict[str, Counts] | None = None,
     cameras: int = 0,
 ) -> DatasetSplits:
     """Reads a directory in Market-1501's layout; images in the order of their names.
 
     Args:
-        directory: holds bounding_box_train/, query/ and bounding_box_test/.
+        directory: holds the directories of the splits.
         errors: collects names that do not parse.
         name: of the data set.
         names: how its images are named.
-        published, cameras: see DatasetSplits.
+        directories: of train, query and gallery.
+        has_distractors, published, cameras: see DatasetSplits.
 
     Raises:
         UserError: a split's directory is missing.
     """
     directory = Path(directory)
-    check_inside(directory, tuple(SPLIT_DIRECTORIES.values()), title=name)
+    check_inside(directory, tuple(directories.values()), title=name)
     spellings: dict[int, set[str]] = defaultdict(set)
     train, query, gallery = (
-        tuple(_read_split(directory / folder, names, errors, spellings)) for folder in SPLIT_DIRECTORIES.values()
+        tuple(read_images(directory / directories[split], names, errors, spellings)) for split in SPLIT_NAMES
     )
     report_spellings(spellings, str(directory))
     return DatasetSplits(
@@ -77,17 +82,17 @@ def read_market_layout(
         gallery,
         name=name,
         root=str(directory),
-        has_distractors=True,
+        has_distractors=has_distractors,
         published=published or {},
         published_cameras=cameras,
     )
 
 
-def has_names(directory: Path, names: FileNames) -> bool:
+def has_names(directory: Path, names: FileNames, directories: dict[str, str] = SPLIT_DIRECTORIES) -> bool:
     """Whether the first images of each split in `directory` are named so."""
     matches = [
         [names.pattern.fullmatch(name) is not None for name in islice(_list(directory / folder), FIRST_NAMES)]
-        for folder in SPLIT_DIRECTORIES.values()
+        for folder in directories.values()
     ]
     return any(map(any, matches)) and all(any(split) for split in matches if split)
 
@@ -96,10 +101,10 @@ def _list(directory: Path, errors: FileErrors | None = None, *, recursive: bool 
     return list_images(directory, (errors or FileErrors()).add, suffixes=IMAGE_SUFFIXES, recursive=recursive)
 
 
-def _read_split(
+def read_images(
     directory: Path, names: FileNames, errors: FileErrors, spellings: dict[int, set[str]]
 ) -> Iterator[ImageRecord]:
-    """Records of a split; adds to `spellings`: pid -> how names write it."""
+    """Records of the images in one directory; adds to `spellings`: pid -> how names write it."""
     files = list(_list(directory, errors))
     if not files and (below := next(_list(directory, recursive=True), None)):
         raise UserError(

@@ -18,19 +18,18 @@ points between the versions.
 
 import functools
 import logging
-import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from yacs.config import CfgNode
 
 from datasets.readers.file_errors import FileErrors
+from datasets.readers.image_lists import list_files, parse_lines
 from datasets.readers.locate import check_inside, content_of, find_by_content, find_directory, holds
 from datasets.readers.validation import report_spellings
 from utils.errors import UserError
-from utils.files import MIB, read_text
 from utils.structures import Counts, DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,6 @@ LIST_TRAIN, LIST_VAL, LIST_QUERY, LIST_GALLERY = (f"list_{name}.txt" for name in
 NUM_TRAIN_PIDS, NUM_TEST_PIDS, NUM_CAMERAS = 1041, 3060, 15
 TRAIN, TRAIN_WITHOUT_VAL = Counts(32621, NUM_TRAIN_PIDS), Counts(30248, NUM_TRAIN_PIDS)
 QUERY, GALLERY = Counts(11659, NUM_TEST_PIDS), Counts(82161, NUM_TEST_PIDS)
-MAX_LIST = 64 * MIB  # the longest published one has 4 MB
 LINE = re.compile(
     r"(?P<path>(?P<directory>\d{1,9})/(?P<file>[^/\\\s_]+_[^/\\\s_]+_(?P<camera>\d{1,9})_[^/\\\s]+))"
     r"\s+(?P<pid>-?\d{1,9})",
@@ -151,11 +149,12 @@ class _Lists:
         self.images, self.last_pid, self.errors = images, last_pid, errors
         self.spellings: dict[int, set[str]] = defaultdict(set)
         self.listed_in: dict[str, str] = {}  # path of an image -> its first line
-        self.files = functools.cache(lambda directory: _list_files(images / directory, errors))
+        self.files = functools.cache(lambda directory: list_files(images / directory, errors))
 
     def read(self, names: Sequence[str]) -> tuple[ImageRecord, ...]:
         """Records of the images in the lists `names`, in the order of their paths."""
-        lines = (line for name in names for line in _parse(self.images.parent / name, self.errors))
+        lists = [self.images.parent / name for name in names]
+        lines = (line for path in lists for line in parse_lines(path, LINE, EXAMPLE, self.errors))
         records = (self._read_line(where, line) for where, line in lines)
         return tuple(sorted((record for record in records if record), key=lambda record: record.path))
 
@@ -176,36 +175,3 @@ class _Lists:
             self.spellings[pid].add(line["directory"])
             return ImageRecord(f"{self.images}/{path}", pid, camera - 1)
         return None
-
-
-def _parse(path: Path, errors: FileErrors) -> Iterator[tuple[str, re.Match]]:
-    """The lines of a list: where each stands, and its match with LINE."""
-    try:
-        text = read_text(path, max_bytes=MAX_LIST)
-    except UserError as error:
-        raise UserError(f"{error}; expected lines like {EXAMPLE}. Unpack the archive again") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line := line.strip():
-            where = f"{path}, line {number}"
-            if match := LINE.fullmatch(line):
-                yield where, match
-            else:
-                errors.add(f"{where}: '{line[:200]}' does not parse; expected a line like {EXAMPLE}")
-
-
-def _list_files(directory: Path, errors: FileErrors) -> frozenset[str]:
-    """Names of the files in a directory: one listing instead of a look-up per line."""
-    try:
-        # Only links need a look-up of their own.
-        return frozenset(
-            entry.name
-            for entry in os.scandir(directory)
-            if entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)
-        )
-    except FileNotFoundError:
-        return frozenset()
-    except OSError as error:
-        errors.add(
-            f"{directory}: cannot be read ({error.strerror}). Change its permissions, or unpack the archive again"
-        )
-        return frozenset()

@@ -27,6 +27,14 @@ def all_records(splits: DatasetSplits) -> tuple[ImageRecord, ...]:
     return (*splits.train, *splits.query, *splits.gallery)
 
 
+def count_sides(splits: DatasetSplits) -> tuple[int, int]:
+    """Numbers of cameras and of viewpoints of all splits, which the tables of a model with side information have."""
+    if splits.parts:
+        return sum(part.num_cameras for part in splits.parts), sum(part.num_views for part in splits.parts)
+    records = all_records(splits)
+    return 1 + max((r.camid for r in records), default=0), 1 + max((r.viewid for r in records), default=0)
+
+
 def labels_of(splits: DatasetSplits) -> list[int]:
     """The label from 0, in the order of pids, of every training image."""
     label_of = {pid: label for label, pid in enumerate(sorted({record.pid for record in splits.train}))}
@@ -129,6 +137,11 @@ def check_not_empty(splits: DatasetSplits, names: tuple[str, ...]) -> None:
     """Raises UserError where one of the splits in `names` is empty."""
     for split in names:
         if not getattr(splits, split):
+            if splits.published and split not in splits.published:
+                raise UserError(
+                    f"{splits.title} has no {split} set, it is for tests alone: train on another data set, and give "
+                    "the checkpoint to test.py as TEST.WEIGHT"
+                )
             raise UserError(
                 f"{splits.root}: no images for the {split} set of {splits.title}; unpack the archive again, or check "
                 "the keys below DATASETS"

@@ -3,6 +3,7 @@
 load                 the two calls, and the check of all stages' initial weights before the first is trained
 model_file           1. reads a checkpoint: the state dict of its model and the configuration that it keeps
 state_dicts             finds that state dict among the entries and prefixes of the file
+hub                     the same for a name of the Hugging Face hub
 architecture         2. tells which model it is, as keys of a configuration
 file_kinds              the kinds of backbones that are known, file_kind: what each must say; vit_files, resnet_files
 pixel_stats          3. chooses which pixel mean and deviation to use

@@ -10,7 +10,7 @@ from model.kinds import TIMM, kind_of, kind_of_names
 from model.weights.file_kind import FileKind
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.model_file import ModelFile
-from model.weights.state_dicts import State, num_rows
+from model.weights.state_dicts import State, backbone_of, num_rows
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -71,11 +71,6 @@ def check_initial_weights(cfg: CfgNode, file: ModelFile) -> None:
         )
 
 
-def backbone_of(state: State) -> State:
-    """The backbone of a re-identification model's state dict, its names without "base."."""
-    return {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
-
-
 def relevant_keys(values: dict[str, Any]) -> list[str]:
     """Those of MODEL_KEYS that matter for the model that the values describe."""
     kind = kind_of_names(values["MODEL.NAME"], values["MODEL.TRANSFORMER_TYPE"])
@@ -116,7 +111,7 @@ def _no_model_message(file: ModelFile) -> str:
         )
     return (
         f"checkpoint {file.path}: its names begin with {', '.join(prefixes[:8])}: no known model; expected a "
-        "vision transformer or ResNet-50 under 'base.', as this project, TransReID, CIL-ReID and CFAT save it, "
+        "vision transformer, Swin or ResNet-50 under 'base.', as this project, TransReID and its relatives save it, "
         "or a model of timm, which MODEL.NAME timm and its name in MODEL.TRANSFORMER_TYPE tell; where it is one under "
         "another prefix, save the state dict with names that begin with 'base.'"
     )

@@ -20,12 +20,14 @@ class Pretrained:
         source: the file, for messages.
         stored: the configuration that it keeps, by dotted key; {} for none.
         img_size: MODEL.PRETRAIN_SIZE; (0, 0) for none.
+        hw_ratio: MODEL.PRETRAIN_HW_RATIO; 0 for none.
         from_reid: it is a re-identification checkpoint.
     """
 
     source: str
     stored: Values = field(default_factory=dict)
     img_size: tuple[int, int] = (0, 0)
+    hw_ratio: int = 0
     from_reid: bool = False
 
 
@@ -48,6 +50,7 @@ class FileKind:
         warn: warns of what a re-identification checkpoint does not tell and the configuration decides.
         fit: (backbone, state, where it is from) -> the state fitted to the backbone, e.g. with resized positions.
         renamed: (backbone, state) -> names of the state whose tensors `fit` gives other names.
+        pretrained_keys: (configuration, backbone of MODEL.PRETRAIN_PATH) -> keys that the backbone decides.
         has_image_size: the model is made for one image size.
         has_any_names: a model has names of any kind, so that no name in a file tells that the file is of another.
     """
@@ -62,5 +65,6 @@ class FileKind:
     warn: Callable[[CfgNode, ModelFile], None] = _says_nothing
     fit: Callable[[Any, State, Pretrained], State] = lambda base, state, pretrained: state
     renamed: Callable[[Any, State], set[str]] = lambda base, state: set()
+    pretrained_keys: Callable[[CfgNode, State], Values] = lambda cfg, backbone: {}
     has_image_size: bool = False
     has_any_names: bool = False

@@ -1,26 +1,33 @@
 """Loads weights from files: a checkpoint's model for testing, and the initial weights of a training stage."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from yacs.config import CfgNode
 
 from model.bridge import BridgeVAE
 from model.cfat import CFAT
 from model.jigsaw import JigsawReID
+from model.kinds import kind_of
 from model.make_reid import make_reid
 from model.reid import ReIDModel
 from model.timm_reid import TimmReID
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
+from model.weights.file_kinds import FILE_KINDS, kind_in_file
+from model.weights.hub import is_hub_name
 from model.weights.model_file import read_model_file
 from model.weights.pixel_stats import with_pixel_stats
-from model.weights.pretrained import HUB, load_pretrained
-from model.weights.state_dicts import State, find_model, num_rows
+from model.weights.pretrained import load_pretrained
+from model.weights.side_table import SideTable, match_sides, matching_keys
+from model.weights.state_dicts import State, backbone_of, find_model, num_rows
 from model.weights.strict import load_strictly
 from model.weights.timm_files import warn_of_pixel_stats
 from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
+from utils.structures import SetNumbers, Sides
 
 logger = logging.getLogger(__name__)
 
@@ -38,20 +45,33 @@ def check_weight(path: str) -> None:
     check_is_file(path)
 
 
+class TestedModel(NamedTuple):
+    """A model for several test sets: `sides` of each, see DataBundle."""
+
+    model: ReIDModel
+    sides: tuple[Sides | None, ...]
+
+
 def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
+    """Loads the model in a checkpoint for images of `num_cameras` and `num_views`; see `load_tested_model`."""
+    return load_tested_model(cfg, path, (SetNumbers("", num_cameras, num_views),)).model
+
+
+def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> TestedModel:
     """Loads the model in a checkpoint, ready to extract test features.
 
     The file decides the architecture; a log line says where `cfg` disagrees. The image size is that of `cfg` and must
     fit. Classifiers are not loaded, since no test feature needs them. With MODEL.SIE_CAMERA and SIE_VIEW False, a model
-    with side information adds the mean of its side vectors to every image.
+    with side information adds the mean of its side vectors to every image; with True, only to the images of test sets
+    on which it was not trained.
 
     Args:
         cfg: configuration.
         path: the checkpoint.
-        num_cameras, num_views: cameras and viewpoints of the data set.
+        sets: the test sets.
 
     Returns:
-        The model in eval mode, on the CPU.
+        The model in eval mode, on the CPU, and where the cameras and viewpoints of each set are in its table.
 
     Raises:
         UserError: no file given or found, no re-identification model in it, or side information of another data set.
@@ -65,18 +85,27 @@ def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> 
     side = state.get("base.sie_embed")  # (R, 1, D)
     if side is not None and not num_rows(side):
         raise UserError(f"checkpoint {path}: base.sie_embed has no rows; the file is broken, fetch it anew")
+    table = SideTable(sets[0].num_cameras, sets[0].num_views, (Sides(),) * len(sets))
     if side is not None and (file_cfg.MODEL.SIE_CAMERA or file_cfg.MODEL.SIE_VIEW):
-        _check_side_table(file_cfg, path, len(side), num_cameras, num_views)
+        table = match_sides(file_cfg, file, len(side), sets)
     elif side is not None:
         state["base.sie_embed"] = side.mean(dim=0, keepdim=True)  # (1, 1, D)
         logger.warning(
             "checkpoint %s: MODEL.SIE_CAMERA and SIE_VIEW are False, so every image gets the mean of the file's %d "
             "side vectors%s",
-            *(path, len(side), _matching_sides(len(side), num_cameras, num_views)),
+            *(path, len(side), matching_keys(len(side), sets[0]) if len(sets) == 1 else ""),
         )
-    model = make_reid(file_cfg, num_classes=0, num_cameras=num_cameras, num_views=num_views, mean_side=side is not None)
-    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers)
-    return model.eval()
+    model = make_reid(
+        file_cfg,
+        num_classes=0,
+        num_cameras=table.num_cameras,
+        num_views=table.num_views,
+        mean_side=side is not None,
+    )
+    load_strictly(
+        model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers + file.left_out
+    )
+    return TestedModel(model.eval(), table.sides)
 
 
 def initial_weight_files(cfg: CfgNode) -> dict[str, str]:
@@ -93,6 +122,46 @@ def initial_weight_files(cfg: CfgNode) -> dict[str, str]:
     return files
 
 
+def match_pretrained(cfg: CfgNode, stage_cfgs: list) -> CfgNode:
+    """Lets the file of MODEL.PRETRAIN_PATH decide what its names and shapes show, where a stage starts from it: the
+    stem, part tokens, and the size where MODEL.TRANSFORMER_TYPE means two. A log line says what changes.
+
+    Args:
+        cfg: configuration.
+        stage_cfgs: those of the stages that are trained.
+
+    Returns:
+        `cfg`, or a frozen clone with other values in MODEL.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = cfg.MODEL.PRETRAIN_PATH
+    read = any("MODEL.PRETRAIN_PATH" in initial_weight_files(stage) for stage in stage_cfgs)
+    if not read or is_hub_name(path) or not Path(path).is_file():  # check_stages reports a missing file
+        return cfg
+    file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY, quiet=True)
+    kind = FILE_KINDS[kind_of(cfg)]
+    backbone = backbone_of(file.state) or file.state
+    if kind_in_file(backbone) is not kind:  # load_pretrained reports it
+        return cfg
+    found = {key.removeprefix("MODEL."): value for key, value in kind.pretrained_keys(cfg, backbone).items()}
+    changes = {name: value for name, value in found.items() if value != cfg.MODEL[name]}
+    if not changes:
+        return cfg
+    logger.warning(
+        "MODEL.PRETRAIN_PATH %s decides: %s",
+        path,
+        ", ".join(f"MODEL.{name} {value} (configured {cfg.MODEL[name]})" for name, value in changes.items()),
+    )
+    matched = cfg.clone()
+    matched.defrost()
+    for name, value in changes.items():
+        setattr(matched.MODEL, name, value)
+    matched.freeze()
+    return matched
+
+
 def check_stages(stage_cfgs: list) -> None:
     """Checks the initial weights of every stage before the first is trained: an earlier stage leaves them, or the file
     is there, readable and trained with the same settings.
@@ -103,7 +172,7 @@ def check_stages(stage_cfgs: list) -> None:
     errors, trained = [], set()
     for cfg in stage_cfgs:
         for key, path in initial_weight_files(cfg).items():
-            if path in trained or (key == "MODEL.PRETRAIN_PATH" and path.startswith(HUB)):
+            if path in trained or (key == "MODEL.PRETRAIN_PATH" and is_hub_name(path)):
                 continue
             if not Path(path).is_file():
                 errors.append(
@@ -113,7 +182,7 @@ def check_stages(stage_cfgs: list) -> None:
             elif key == "CFAT.BRIDGE.WEIGHT":
                 _bridge_state(path, released=cfg.CFAT.FINE.RELEASED)
             else:
-                file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+                file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY, quiet=True)
                 if key != "MODEL.PRETRAIN_PATH":
                     check_initial_weights(cfg, file)
         trained.add(stage_checkpoint(cfg))
@@ -141,8 +210,13 @@ def load_initial_weights(cfg: CfgNode, model: ReIDModel | CFAT) -> None:
         logger.warning("stage %s starts from random weights: MODEL.PRETRAIN_PATH is empty", current_stage(cfg).name)
     elif "MODEL.PRETRAIN_PATH" in files:
         assert isinstance(model, ReIDModel)
-        img_size, entry = tuple(cfg.MODEL.PRETRAIN_SIZE), cfg.MODEL.CHECKPOINT_ENTRY
-        load_pretrained(model.base, files["MODEL.PRETRAIN_PATH"], img_size=img_size, entry=entry)
+        load_pretrained(
+            model.base,
+            files["MODEL.PRETRAIN_PATH"],
+            img_size=tuple(cfg.MODEL.PRETRAIN_SIZE),
+            hw_ratio=cfg.MODEL.PRETRAIN_HW_RATIO,
+            entry=cfg.MODEL.CHECKPOINT_ENTRY,
+        )
         if isinstance(model, TimmReID):
             warn_of_pixel_stats(model)
         if isinstance(model, JigsawReID):
@@ -161,7 +235,7 @@ def _load_reid(cfg: CfgNode, model: ReIDModel, path: str) -> None:
     check_initial_weights(cfg, file)
     warn_of_ambiguities(cfg, file)
     state = with_pixel_stats(cfg, file.state, path)
-    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",))
+    load_strictly(model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=file.left_out)
 
 
 def _load_bridge(bridge: BridgeVAE, path: str) -> None:
@@ -183,25 +257,3 @@ def _bridge_state(path: str, *, released: bool) -> State:
             f"CFAT.FINE.RELEASED to {not released}"
         )
     return state
-
-
-def _check_side_table(cfg: CfgNode, path: str, rows: int, num_cameras: int, num_views: int) -> None:
-    expected = (num_cameras if cfg.MODEL.SIE_CAMERA else 1) * (num_views if cfg.MODEL.SIE_VIEW else 1)
-    if rows != expected:
-        raise UserError(
-            f"checkpoint {path}: side information for {rows} camera/viewpoint combinations, but the data set has "
-            f"{expected}{_matching_sides(rows, num_cameras, num_views)}; test on the data set that the file was "
-            "trained on, or set MODEL.SIE_CAMERA and SIE_VIEW to False: every image then gets the mean of the file's "
-            "vectors"
-        )
-
-
-def _matching_sides(rows: int, num_cameras: int, num_views: int) -> str:
-    """Which keys would make a side table of that many rows, for a message; "" where none would."""
-    sizes = {
-        "MODEL.SIE_CAMERA True": num_cameras,
-        "MODEL.SIE_VIEW True": num_views,
-        "MODEL.SIE_CAMERA True and SIE_VIEW True": num_cameras * num_views,
-    }
-    keys = next((keys for keys, size in sizes.items() if size == rows), "")
-    return f"; {keys} would fit, if that is how it was trained" if keys else ""

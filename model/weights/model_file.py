@@ -2,21 +2,34 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.kinds import NAMES
+from model.pooling import POOLINGS
+from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.structures import SetNumbers
 from utils.yaml_reader import NotYamlError, load_yaml
 
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**14
+MAX_WIDTH = 2**20
+MAX_SIDES = 2**20  # cameras or viewpoints
+SET_NUMBERS = ("num_cameras", "num_views")
 # Files of this project that are older than a key were trained with this value of it.
-VALUES_BEFORE_KEY = {"MODEL.STEM_POOL": 3}
+VALUES_BEFORE_KEY = {
+    "MODEL.STEM_POOL": 3,
+    "MODEL.STEM_CONV": False,
+    "MODEL.POOLING": "class_token",
+    "MODEL.REDUCE_FEAT_DIM": False,
+    "MODEL.PART_TOKENS": False,
+}
 
 
 @dataclass(frozen=True)
@@ -25,30 +38,50 @@ class ModelFile:
 
     Attributes:
         path: the file, for messages.
-        state: the model's state dict.
+        state: the model's state dict, under the names of this project's models.
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
+        left_out: names of the file that nothing uses and that `state` lacks, for the log.
+        sets: the data sets that it was trained on, in the order of their cameras; () where it does not tell.
     """
 
     path: str
     state: State
     config: dict[str, Any]
+    left_out: tuple[str, ...] = ()
+    sets: tuple[SetNumbers, ...] = ()
 
 
-def read_model_file(path: str | Path, *, entry: str = "") -> ModelFile:
+def read_model_file(
+    path: str | Path, *, entry: str = "", names: Collection[str] = (), quiet: bool = False
+) -> ModelFile:
     """Reads the model in a checkpoint file; a log line says which one where the file has several.
 
     Args:
         path: file of torch.save or safetensors.
         entry: MODEL.CHECKPOINT_ENTRY; see `find_model`.
+        names: of the backbone that takes the weights; () for none. A file that has them keeps its own names.
+        quiet: no log line: the file is read to check it, and will be read again.
 
     Raises:
         UserError: the file cannot be read, holds no tensors, or keeps a configuration that makes no sense.
     """
     content = load_checkpoint(path)
-    state, note = find_model(content, path, entry=entry)
-    if note:
+    state, note = find_model(content, path, entry=entry, names=names)
+    if note and not quiet:
         logger.info("checkpoint %s: %s", path, note)
-    return ModelFile(str(path), state, stored_config(content, path))
+    state, left_out = named_for(state, names)
+    sets = stored_sets(content, path)
+    return ModelFile(str(path), state, stored_config(content, path), left_out=left_out, sets=sets)
+
+
+def named_for(state: State, names: Collection[str]) -> tuple[State, tuple[str, ...]]:
+    """The state dict under the names of this project's models, unless it has more of the `names` as it is.
+
+    Returns:
+        The state dict, and the names of the file that it lacks because nothing uses them.
+    """
+    own, left_out = to_own_names(state)
+    return (state, ()) if len(state.keys() & names) > len(own.keys() & names) else (own, left_out)
 
 
 def _is_int(low: int, high: int) -> Callable[[Any], bool]:
@@ -72,7 +105,7 @@ def _is_factor(value: Any) -> bool:
 CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "SEED": ("a whole number", _is_int(0, 2**63)),
     "INPUT.SIZE_TEST": ("a height and a width in pixels", _is_pair(1, MAX_PIXELS)),
-    "MODEL.NAME": ("a kind of backbone", lambda value: value in ("transformer", "resnet50", "resnet50_ibn_a", "timm")),
+    "MODEL.NAME": (f"one of {', '.join(NAMES)}", NAMES.__contains__),
     "MODEL.TRANSFORMER_TYPE": ("a name", lambda value: isinstance(value, str) and 0 < len(value) <= 200),
     "MODEL.STRIDE_SIZE": ("two strides in pixels", _is_pair(1, MAX_PIXELS)),
     "MODEL.SIE_CAMERA": ("True or False", _is_bool),
@@ -83,6 +116,17 @@ CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "MODEL.SHIFT_NUM": ("a whole number of at least 1", _is_int(1, MAX_PIXELS**2)),
     "MODEL.SHUFFLE_GROUP": ("a whole number of at least 1", _is_int(1, MAX_PIXELS**2)),
     "MODEL.DEVIDE_LENGTH": ("a whole number of at least 1", _is_int(1, MAX_PIXELS)),
+    "MODEL.STEM_CONV": ("True or False", _is_bool),
+    "MODEL.POOLING": ("class_token, avg, max, avg_max or gem", lambda value: value in tuple(POOLINGS)),
+    "MODEL.REDUCE_FEAT_DIM": ("True or False", _is_bool),
+    "MODEL.FEAT_DIM": ("a whole number of at least 1", _is_int(1, MAX_WIDTH)),
+    "MODEL.PART_TOKENS": ("True or False", _is_bool),
+    "MODEL.MULTI_NECK": ("True or False", _is_bool),
+    "MODEL.FEAT_FUSION": ("cat or mean", lambda value: value in ("cat", "mean")),
+    "MODEL.SEMANTIC_WEIGHT": (
+        "a number from 0 to 1, or -1",
+        lambda value: _is_factor(value) and (0 <= value <= 1 or value == -1),
+    ),
     "MODEL.LAST_STRIDE": ("1 or 2", _is_int(1, 2)),
     "MODEL.GEM_POOL": ("True or False", _is_bool),
     "MODEL.STEM_RELU": ("True or False", _is_bool),
@@ -127,6 +171,41 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
         logger.warning("%s; the values of this run's configuration are used instead", found)
         return {key: value for key, value in values.items() if key not in errors}
     return VALUES_BEFORE_KEY | values if ours else values
+
+
+def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
+    """Reads which data sets a checkpoint of this project was trained on.
+
+    Files from before several data sets could be named have one name.
+
+    Raises:
+        UserError: the file is of this project, and the entry is not as it writes it.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or "stage" not in meta:
+        return ()
+    rows = meta.get("datasets")
+    if rows is None and isinstance(meta.get("dataset"), str):
+        rows = [{"name": meta["dataset"], **{name: meta.get(name) for name in SET_NUMBERS}}]
+        if not all(map(_is_set, rows)):
+            return ()
+    if rows is None:
+        return ()
+    if not isinstance(rows, list) or not rows or not all(map(_is_set, rows)):
+        raise UserError(
+            f"checkpoint {path}: its entry datasets is {str(rows)[:200]}, expected the name and the numbers of cameras "
+            "and viewpoints of every training set; the file is damaged or was changed, fetch it anew"
+        )
+    return tuple(SetNumbers(row["name"], *(row[name] for name in SET_NUMBERS)) for row in rows)
+
+
+def _is_set(row: Any) -> bool:
+    is_count = _is_int(1, MAX_SIDES)
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and all(is_count(row.get(name)) for name in SET_NUMBERS)
+    )
 
 
 def _value_of(node: Any, key: str) -> Any:

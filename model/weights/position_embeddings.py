@@ -42,6 +42,7 @@ def find_grid(
     given_size: tuple[int, int],
     square: bool | None,
     source: str,
+    hw_ratio: int = 0,
 ) -> Grid:
     """Finds the grid that a file's position embeddings of `count` patches are for.
 
@@ -54,9 +55,11 @@ def find_grid(
         square: whether the images were square: True for a file with a classifier of ImageNet, False for a
             re-identification model, None where nothing is known.
         source: for messages.
+        hw_ratio: MODEL.PRETRAIN_HW_RATIO, rows over columns of the grid; 0 for none.
 
     Raises:
-        UserError: the configuration or the key contradict the table, or neither is there and several grids fit.
+        UserError: the configuration or a key contradict the table or one another, or none is there and several grids
+            fit.
     """
     if count < 1:
         raise UserError(f"{source}: its positions hold no patches; the file is broken, fetch it anew")
@@ -72,7 +75,14 @@ def find_grid(
         grid = grid_of_size(count, tuple(size), patch_size, strides)
         if grid is None:
             raise UserError(f"{source}: positions of {count} patches, but {said_by}, which makes another number")
+        if hw_ratio and round(grid[0] / grid[1]) != hw_ratio:
+            raise UserError(
+                f"{source}: MODEL.PRETRAIN_HW_RATIO is {hw_ratio}, but {said_by}, which makes {grid[0]} x {grid[1]} "
+                "patches; leave the key out"
+            )
         return grid
+    if hw_ratio:
+        return _grid_of_ratio(count, hw_ratio, source)
     grids = possible_grids(count, patch_size, own=own)
     side = math.isqrt(max(count, 0))  # a broken file's table may hold less than its prefix
     if square and side * side == count:
@@ -88,22 +98,39 @@ def find_grid(
     return grids[0]
 
 
+def _grid_of_ratio(count: int, hw_ratio: int, source: str) -> Grid:
+    rows = math.isqrt(count * hw_ratio)
+    if rows * (rows // hw_ratio) != count:
+        raise UserError(
+            f"{source}: positions of {count} patches, which no grid of MODEL.PRETRAIN_HW_RATIO {hw_ratio} has; set it "
+            "to 0, and where nothing else tells, MODEL.PRETRAIN_SIZE to the size of the images that it was trained on"
+        )
+    return rows, rows // hw_ratio
+
+
 def resize_position_embedding(
     embedding: torch.Tensor, grid_size: Grid, *, from_grid: Grid, num_prefix: int
 ) -> torch.Tensor:
     """Resizes position embeddings by timm, bilinearly and without antialiasing, as TransReID does.
 
     Args:
-        embedding: (1, num_prefix + h * w, D) of the grid `from_grid` (h, w); a second prefix, DeiT's distillation
-            token, is dropped.
+        embedding: (1, num_prefix + h * w, D) of the grid `from_grid` (h, w).
         grid_size: (h', w').
+        num_prefix: positions before those of the patches: 0, 1 for the class token's, or 2, of which the second,
+            DeiT's distillation token's, is dropped.
 
     Returns:
-        (1, 1 + h' * w', D).
+        (1, num_prefix + h' * w', D), with at most one prefix.
     """
-    embedding = torch.cat([embedding[:, :1], embedding[:, num_prefix:]], dim=1)  # (1, 1 + h w, D)
+    kept = min(num_prefix, 1)
+    embedding = torch.cat([embedding[:, :kept], embedding[:, num_prefix:]], dim=1)
     return resample_abs_pos_embed(
-        embedding, list(grid_size), list(from_grid), interpolation="bilinear", antialias=False
+        embedding,
+        list(grid_size),
+        list(from_grid),
+        num_prefix_tokens=kept,
+        interpolation="bilinear",
+        antialias=False,
     )
 
 

@@ -1,46 +1,42 @@
-"""Pretrained backbones: files of the TransReID codebase, of timm, of torchvision, or of timm's hub."""
+"""Pretrained backbones: files of the TransReID codebase, of timm, of torchvision, or of a hub."""
 
-import logging
 import re
 from typing import Any
 
-import timm
-
 from model.weights.file_kind import Pretrained
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
+from model.weights.hub import is_hub_name, read_hub
 from model.weights.model_file import read_model_file
 from model.weights.state_dicts import State
 from model.weights.strict import load_strictly
 from utils.errors import UserError
 
-logger = logging.getLogger(__name__)
-
-HUB = "timm:"  # prefix of the name of a model in timm's hub
 # What a re-identification checkpoint has beside its backbone.
-REID_HEADS = ("bottleneck", "classifier", "normalize.", "global_pool.", "b1.", "b2.")
+REID_HEADS = ("bottleneck", "classifier", "fcneck.", "normalize.", "global_pool.", "b1.", "b2.")
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 
 
-def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0), entry: str = "") -> None:
+def load_pretrained(
+    base: Any, path: str, *, img_size: tuple[int, int] = (0, 0), hw_ratio: int = 0, entry: str = ""
+) -> None:
     """Loads pretrained weights into a backbone; position embeddings are resized.
 
     Args:
         base: the backbone; its `kind` is one of model/kinds.py.
-        path: a file of TransReID, timm or torchvision, a re-identification checkpoint (its backbone is read), or
-            timm:NAME.
+        path: a file of TransReID, timm or torchvision, a re-identification checkpoint (its backbone is read), or a
+            name of model/weights/hub.py.
         img_size: MODEL.PRETRAIN_SIZE, height and width of the images that the file was trained on, for a file that
             does not tell; (0, 0) for none.
+        hw_ratio: MODEL.PRETRAIN_HW_RATIO, rows over columns of the file's patches; 0 for none.
         entry: MODEL.CHECKPOINT_ENTRY.
 
     Raises:
         UserError: the file is missing, unreadable, or does not fit; no parameter silently keeps its random value.
     """
     source = f"MODEL.PRETRAIN_PATH {path}"
-    if path.startswith(HUB):
-        state, stored = _from_hub(path.removeprefix(HUB))
-    else:
-        file = read_model_file(path, entry=entry)
-        state, stored = file.state, file.config
+    read = read_hub if is_hub_name(path) else read_model_file
+    file = read(path, entry=entry, names=base.state_dict().keys())
+    state = file.state
     from_reid = any(name.startswith("base.") for name in state)
     names = set(state)
     if from_reid:
@@ -52,9 +48,10 @@ def load_pretrained(base: Any, path: str, *, img_size: tuple[int, int] = (0, 0),
             f"or give weights of {own.title}, or '' for random weights"
         )
     renamed = own.renamed(base, state)
-    state = own.fit(base, state, Pretrained(source, stored, img_size, from_reid))
+    state = own.fit(base, state, Pretrained(source, file.config, img_size, hw_ratio, from_reid))
     kept = {f"base.{name}" if from_reid else name for name in [*state, *renamed]}
-    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=tuple(sorted(names - kept)))
+    left_out = tuple(sorted(names - kept)) + file.left_out
+    load_strictly(base, state, source=source, optional=("sie_embed",), left_out=left_out)
 
 
 def _backbone_of(state: State) -> State:
@@ -67,20 +64,3 @@ def _backbone_of(state: State) -> State:
             layer, rest = name.removeprefix("b1.").split(".", 1)
             backbone[f"blocks.{last}.{rest}" if layer == "0" else f"norm.{rest}"] = value
     return backbone
-
-
-def _from_hub(name: str) -> tuple[State, dict[str, Any]]:
-    """Weights of timm's hub, and their image size as the key of a stored configuration."""
-    if not timm.is_model(name.split(".")[0]):
-        raise UserError(f"MODEL.PRETRAIN_PATH {HUB}{name}: timm has no model of this name; timm.list_models() has them")
-    try:
-        model = timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:  # huggingface_hub's errors are OSErrors or ValueErrors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"MODEL.PRETRAIN_PATH {HUB}{name}: cannot be fetched ({reason}); without a network, download "
-            f"model.safetensors of timm/{name} from the Hugging Face hub on another machine, put it to "
-            f"pretrained/{name}.safetensors and set MODEL.PRETRAIN_PATH to that"
-        ) from error
-    img_size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    return model.state_dict(), {"INPUT.SIZE_TEST": list(img_size)} if img_size else {}

@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 SHOWN_ERRORS = 40  # in a message
 SHOWN_PARTS = 8  # first parts of names, in a message
 # Classifiers of ImageNet's 1000 classes, which nothing here uses: in the backbones of the TransReID codebase, in files
-# of torchvision and of timm.
-UNUSED_HEADS = ("base.fc.", "fc.", "head.", "head_dist.", "pre_logits.")
+# of torchvision and of timm; and the token that stands for masked patches in pre-training (MAE, HAP, DINOv2).
+UNUSED_HEADS = ("base.fc.", "fc.", "head.", "head_dist.", "pre_logits.", "mask_token")
 
 
 def load_strictly(

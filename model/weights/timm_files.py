@@ -197,7 +197,7 @@ def _find_grid(base: Any, count: int, patch: tuple[int, int], pretrained: Pretra
     stored = dict(pretrained.stored)
     if tuple(stored.get("MODEL.STRIDE_SIZE", OWN_STRIDE)) == OWN_STRIDE:
         stored.pop("MODEL.STRIDE_SIZE", None)  # the stride of the model's own patches
-    told = pretrained.from_reid or "INPUT.SIZE_TEST" in stored or any(pretrained.img_size)
+    told = pretrained.from_reid or "INPUT.SIZE_TEST" in stored or any(pretrained.img_size) or pretrained.hw_ratio
     if not told and math.prod(native) == count:
         return native
     return find_grid(
@@ -208,6 +208,7 @@ def _find_grid(base: Any, count: int, patch: tuple[int, int], pretrained: Pretra
         stored=stored,
         given_size=pretrained.img_size,
         square=False if pretrained.from_reid else None,
+        hw_ratio=pretrained.hw_ratio,
         source=pretrained.source,
     )
 

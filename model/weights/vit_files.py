@@ -2,14 +2,14 @@
 
 import logging
 import math
-from typing import Any
 
 import torch
 from yacs.config import CfgNode
 
+from model.kinds import VIT, kind_of_names
 from model.vit import TransReIDViT
-from model.vit_sizes import VIT_SIZES, ViTSize, grid_of, size_of_state, vit_size
-from model.weights.file_kind import FileKind, Pretrained
+from model.vit_sizes import NAMESAKES, VIT_SIZES, ViTSize, grid_of, patch_size_of_state, size_of_state, vit_size
+from model.weights.file_kind import FileKind, Pretrained, Values
 from model.weights.model_file import ModelFile
 from model.weights.position_embeddings import (
     KNOWN_SIZES,
@@ -18,13 +18,23 @@ from model.weights.position_embeddings import (
     possible_grids,
     resize_position_embedding,
 )
-from model.weights.state_dicts import State, num_rows
+from model.weights.state_dicts import State, backbone_of, num_rows
+from model.weights.vit_structure import (
+    PART_TOKEN_KEYS,
+    STRUCTURE_KEYS,
+    backbone_keys,
+    check_structure,
+    describe_structure,
+    num_position_prefix,
+    structure_keys,
+)
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 KEYS = ("MODEL.TRANSFORMER_TYPE", "MODEL.STRIDE_SIZE", "MODEL.SIE_CAMERA", "MODEL.SIE_VIEW", "MODEL.JPM")
 JIGSAW_KEYS = ("MODEL.RE_ARRANGE", "MODEL.SHIFT_NUM", "MODEL.SHUFFLE_GROUP", "MODEL.DEVIDE_LENGTH")
+TIMM_SMALL = "vit_small_patch16_224"
 IMAGENET_CLASSES = 1000  # or more, in the head of an image classifier
 # Extra tokens of vision transformers of another structure.
 REGISTERS = ("reg_token", "register_tokens")
@@ -34,23 +44,31 @@ def _holds(backbone: State) -> bool:
     return "cls_token" in backbone
 
 
-def _relevant_keys(values: dict[str, Any]) -> list[str]:
+def _relevant_keys(values: Values) -> list[str]:
     side = ["MODEL.SIE_COE"] if values.get("MODEL.SIE_CAMERA") or values.get("MODEL.SIE_VIEW") else []
-    return [*KEYS, *side, *(JIGSAW_KEYS if values["MODEL.JPM"] else ())]
+    reduced = ["MODEL.FEAT_DIM"] if values["MODEL.REDUCE_FEAT_DIM"] else []
+    parts = PART_TOKEN_KEYS if values["MODEL.PART_TOKENS"] else ()
+    return [*KEYS, *side, *(JIGSAW_KEYS if values["MODEL.JPM"] else ()), *STRUCTURE_KEYS, *reduced, *parts]
 
 
-def _describe(found: dict[str, Any]) -> list[str]:
+def _describe(found: Values) -> list[str]:
     stride = " x ".join(map(str, found["MODEL.STRIDE_SIZE"]))
-    parts = [found["MODEL.TRANSFORMER_TYPE"], f"stride {stride}"]
+    parts = [found["MODEL.TRANSFORMER_TYPE"], f"stride {stride}", *describe_structure(found)]
     return parts + ([f"JPM with {found['MODEL.DEVIDE_LENGTH']} parts"] if found["MODEL.JPM"] else [])
 
 
-def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]) -> dict[str, Any]:
+def _candidates(wanted: str) -> dict[str, ViTSize]:
+    """Sizes by name, in the order in which a file's shapes are compared with them: no shape tells how many heads there
+    are, so the name that the file or the configuration gives comes first."""
+    names = [wanted, NAMESAKES.get(wanted, wanted)] if kind_of_names("transformer", wanted) == VIT else []
+    return {**{name: vit_size(name) for name in names}, **VIT_SIZES}
+
+
+def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: Values) -> Values:
     check_image_size(cfg, file)
     wanted = stored.get("MODEL.TRANSFORMER_TYPE", cfg.MODEL.TRANSFORMER_TYPE)
-    # The name that the file or the configuration gives comes first: no shape tells how many heads there are.
     try:
-        candidates = {wanted: vit_size(wanted), **VIT_SIZES}
+        candidates = _candidates(wanted)
     except UserError as error:
         raise UserError(f"checkpoint {file.path}: {error}") from error
     name = size_of_state(backbone, candidates)
@@ -65,14 +83,19 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]
             f"checkpoint {file.path}: base.pos_embed: {tuple(positions.shape)} in the file, expected (1, 1 + patches, "
             "width); the file is broken, fetch it anew"
         )
-    stride = stored.get("MODEL.STRIDE_SIZE") or _find_stride(cfg, candidates[name], positions.shape[1] - 1, file.path)
+    structure = structure_keys(cfg, file.path, file.state, backbone, stored)
+    patch_size, patches = candidates[name].patch_size, positions.shape[1] - num_position_prefix(backbone)
+    # the patches of a stem of convolutions do not overlap
+    strides = [(patch_size, patch_size)] if structure["MODEL.STEM_CONV"] else known_strides(cfg, patch_size)
+    stride = stored.get("MODEL.STRIDE_SIZE") or find_stride(cfg, patch_size, strides, patches, file.path)
     parts = sum(name.startswith("bottleneck_") and name.endswith(".weight") for name in file.state)
+    parts = parts if structure["MODEL.JPM"] else 0  # PASS has necks of these names too
     found = {
         "MODEL.NAME": "transformer",
         "MODEL.TRANSFORMER_TYPE": name,
         "MODEL.STRIDE_SIZE": list(stride),
-        "MODEL.JPM": "b1.1.weight" in file.state,
         "MODEL.DEVIDE_LENGTH": parts or stored.get("MODEL.DEVIDE_LENGTH", cfg.MODEL.DEVIDE_LENGTH),
+        **structure,
     }
     if "sie_embed" not in backbone or not (cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW):
         found |= {"MODEL.SIE_CAMERA": False, "MODEL.SIE_VIEW": False}
@@ -80,7 +103,6 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: dict[str, Any]
 
 
 def check_image_size(cfg: CfgNode, file: ModelFile) -> None:
-    """Refuses a file that was trained with images of another size, where it records it."""
     size = file.config.get("INPUT.SIZE_TEST")
     if size is not None and list(size) != list(cfg.INPUT.SIZE_TEST):
         raise UserError(
@@ -89,18 +111,25 @@ def check_image_size(cfg: CfgNode, file: ModelFile) -> None:
         )
 
 
-def _find_stride(cfg: CfgNode, size: ViTSize, patches: int, path: str) -> tuple[int, int]:
-    """The configuration's stride if it makes that many patches, else the largest known one that does."""
+def known_strides(cfg: CfgNode, patch_size: int) -> list[tuple[int, int]]:
+    """Patch strides that a file may have: the configuration's, then published ones."""
+    rows, columns = cfg.MODEL.STRIDE_SIZE
+    return [(rows, columns), *((step, step) for step in KNOWN_STRIDES if step <= patch_size)]
+
+
+def find_stride(
+    cfg: CfgNode, patch_size: int, strides: list[tuple[int, int]], patches: int, path: str
+) -> tuple[int, int]:
+    """The first of `strides`, the configuration's and known ones, that makes that many patches."""
     img_size = tuple(cfg.INPUT.SIZE_TEST)
-    squares = [(step, step) for step in KNOWN_STRIDES if step <= size.patch_size]
-    for stride in (tuple(cfg.MODEL.STRIDE_SIZE), *squares):
-        if math.prod(grid_of(img_size, size.patch_size, stride)) == patches:
+    for stride in strides:
+        if math.prod(grid_of(img_size, patch_size, stride)) == patches:
             return stride
     fitting = [
         f"{list(known)} with stride {stride[0]}"
         for known in KNOWN_SIZES
-        for stride in squares
-        if math.prod(grid_of(known, size.patch_size, stride)) == patches
+        for stride in dict.fromkeys(strides)
+        if math.prod(grid_of(known, patch_size, stride)) == patches and stride[0] == stride[1]
     ]
     raise UserError(
         f"checkpoint {path}: positions for {patches} patches, which no usual stride makes of INPUT.SIZE_TEST "
@@ -119,12 +148,14 @@ def _describe_size(backbone: State) -> str:
 
 def _warn(cfg: CfgNode, file: ModelFile) -> None:
     """Warns of positions that fit several image sizes."""
-    positions, projection = file.state.get("base.pos_embed"), file.state.get("base.patch_embed.proj.weight")
+    backbone = backbone_of(file.state)
+    positions, projection = backbone.get("pos_embed"), backbone.get("patch_embed.proj.weight")
     if positions is None or projection is None or (positions.ndim, projection.ndim) != (3, 4):
         return
     if "INPUT.SIZE_TEST" in file.config:
         return
-    size, patch_size, patches = tuple(cfg.INPUT.SIZE_TEST), projection.shape[-1], positions.shape[1] - 1
+    size, patch_size = tuple(cfg.INPUT.SIZE_TEST), patch_size_of_state(backbone)
+    patches = positions.shape[1] - num_position_prefix(backbone)
     own = grid_of(size, patch_size, tuple(cfg.MODEL.STRIDE_SIZE))
     others = [grid for grid in possible_grids(patches, patch_size, own=own) if grid != own]
     if others and math.prod(own) == patches:
@@ -144,8 +175,11 @@ def _fit(base: TransReIDViT, state: State, pretrained: Pretrained) -> State:
     """Fits a state dict to the backbone: resizes the positions, drops a distillation token, reshapes the patch
     projection of older files, which is a linear layer."""
     source = pretrained.source
+    check_structure(base.state_dict(), state, source)
+    _check_size(base.state_dict(), state, source)
     state = dict(state)
-    num_prefix = 2 if state.pop("dist_token", None) is not None else 1
+    num_prefix = num_position_prefix(state)
+    state.pop("dist_token", None)
     projection = state.get("patch_embed.proj.weight")
     own = base.patch_embed.proj.weight
     if projection is not None and projection.shape == own.flatten(1).shape:  # (D, 3 p p)
@@ -161,11 +195,12 @@ def _fit(base: TransReIDViT, state: State, pretrained: Pretrained) -> State:
         grid_size, count = base.patch_embed.grid_size, positions.shape[1] - num_prefix
         from_grid = find_grid(
             count,
-            patch_size=own.shape[-1],
+            patch_size=base.patch_embed.patch_size[0],
             own=grid_size,
-            own_stride=base.patch_embed.proj.stride,
+            own_stride=base.patch_embed.stride,
             stored=pretrained.stored,
             given_size=pretrained.img_size,
+            hw_ratio=pretrained.hw_ratio,
             square=False if pretrained.from_reid else _is_classifier(state) or None,
             source=source,
         )
@@ -177,10 +212,30 @@ def _fit(base: TransReIDViT, state: State, pretrained: Pretrained) -> State:
     return state
 
 
+def _check_size(own: State, state: State, source: str) -> None:
+    """Checks that a pretrained backbone of a known size has that of the model, whose state dict is `own`."""
+    sizes = _candidates(TIMM_SMALL)
+    name = size_of_state(state, sizes)
+    if name is not None and size_of_state(own, sizes) != name:
+        raise UserError(
+            f"{source}: a backbone of {_describe_size(state)}, and the model's has {_describe_size(own)}; set "
+            f"MODEL.TRANSFORMER_TYPE to {name}, or give weights of the model's size"
+        )
+
+
+def _pretrained_keys(cfg: CfgNode, backbone: State) -> Values:
+    """Structures that a pretrained backbone has, and the size that it has where MODEL.TRANSFORMER_TYPE names two."""
+    found: Values = {key: True for key, has in backbone_keys(backbone).items() if has}
+    namesake = NAMESAKES.get(cfg.MODEL.TRANSFORMER_TYPE)
+    if namesake is not None and size_of_state(backbone, _candidates(cfg.MODEL.TRANSFORMER_TYPE)) == namesake:
+        found["MODEL.TRANSFORMER_TYPE"] = namesake
+    return found
+
+
 VIT_FILES = FileKind(
     title="a vision transformer",
     example="transformer, with e.g. pretrained/jx_vit_base_p16_224-80ecf9dd.pth",
-    keys_of_model=KEYS + JIGSAW_KEYS + ("MODEL.SIE_COE",),
+    keys_of_model=(*KEYS, *JIGSAW_KEYS, "MODEL.SIE_COE", *STRUCTURE_KEYS, "MODEL.FEAT_DIM", *PART_TOKEN_KEYS),
     has_image_size=True,
     holds=_holds,
     keys=_keys,
@@ -188,4 +243,5 @@ VIT_FILES = FileKind(
     describe=_describe,
     warn=_warn,
     fit=_fit,
+    pretrained_keys=_pretrained_keys,
 )

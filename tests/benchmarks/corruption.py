@@ -5,20 +5,28 @@ python tests/benchmarks/corruption.py [--rounds 5]
 Both sides alternate in one run, on the same image at severities 1 to 5; a number is the median over the rounds.
 imagecorruptions is called through the backend of that name (its own functions on today's NumPy, with the published
 rain), from a RandomState as published; `fast` from a Generator. Its exact path, from a RandomState, is timed too.
+
+A second table has the corruptions beyond the 20: those of ImageNet-C-bar, low_light and low_resolution, compiled and on
+whole arrays (what runs where the extensions are not built). Their published code is not run: its loops over the pixels
+take seconds.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import cv2
 import numpy as np
 
-from corruption import CORRUPTIONS, SEVERITIES, corrupt
+from corruption import CORRUPTIONS, SEVERITIES, SURVEILLANCE, UNSEEN, corrupt, level_tables, surveillance, unseen
+from corruption import unseen_arrays as arrays
 from tests.helpers import load_golden
 
 SIDES = {
@@ -59,6 +67,39 @@ def print_table(image: np.ndarray, rounds: int) -> None:
     print(f"| {'mean':<17} | {reference:>16.2f} | {fast:8.3f} {'':8} | {reference / fast:>5.1f} | {exact:>11.3f} |")
 
 
+@contextlib.contextmanager
+def whole_arrays() -> Iterator[None]:
+    """Runs what runs where the extensions are not built."""
+    with (
+        mock.patch.object(unseen, "_kernels", arrays),
+        mock.patch.object(surveillance, "sample_by_level", level_tables.sample_on_arrays),
+    ):
+        yield
+
+
+def print_further_table(image: np.ndarray, rounds: int) -> None:
+    """The corruptions beyond the 20, compiled and on whole arrays in turn."""
+    print(f"\n{image.shape[0]} x {image.shape[1]}, ms per image, mean of the severities (slowest severity)\n")
+    print(f"| {'type':<26} | compiled (slowest) | whole arrays | ratio |")
+    print("|---|---|---|---|")
+    sides, rng, means = (contextlib.nullcontext, whole_arrays), np.random.default_rng(0), []
+    for name in (*UNSEEN, *SURVEILLANCE):
+        times = np.empty((len(sides), len(SEVERITIES), rounds))
+        for row, severity in enumerate(SEVERITIES):
+            for column in range(-1, rounds):  # a first call of each is not counted
+                for side, context in enumerate(sides):
+                    with context():
+                        start = time.perf_counter()
+                        corrupt(image, name, severity, rng)
+                        times[side, row, max(column, 0)] = time.perf_counter() - start
+        compiled, slow = 1000 * np.median(times, axis=2)
+        means.append((compiled.mean(), slow.mean()))
+        slowest = f"{compiled.mean():8.3f} ({compiled.max():7.3f})"
+        print(f"| {name:<26} | {slowest} | {slow.mean():>12.3f} | {slow.mean() / compiled.mean():>5.1f} |", flush=True)
+    compiled, slow = np.mean(means, axis=0)
+    print(f"| {'mean':<26} | {compiled:8.3f} {'':9} | {slow:>12.3f} | {slow / compiled:>5.1f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed calls per type, severity and side")
@@ -70,6 +111,8 @@ def main() -> None:
     large = cv2.resize(small, (128, 256), interpolation=cv2.INTER_CUBIC)
     for image in (small, large):
         print_table(image, rounds)
+    for image in (small, large):
+        print_further_table(image, rounds)
 
 
 if __name__ == "__main__":

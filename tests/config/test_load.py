@@ -149,8 +149,15 @@ def test_command_line_values(key, text, expected):
         ("TEST.FEAT_NORM", "On", True),
         ("TEST.FEAT_NORM", "('yes')", True),
         ("TEST.FEAT_NORM", "('False')", False),
-        ("DATASETS.NAMES", "('market1501')", "market1501"),
-        ("DATASETS.NAMES", "('market1501',)", "market1501"),
+        ("DATASETS.NAMES", "market1501", ["market1501"]),
+        ("DATASETS.NAMES", "('market1501')", ["market1501"]),
+        ("DATASETS.NAMES", "('market1501',)", ["market1501"]),
+        ("DATASETS.NAMES", "('market1501', 'msmt17')", ["market1501", "msmt17"]),
+        ("DATASETS.NAMES", "[market1501, 'folder:photos/gate 2']", ["market1501", "folder:photos/gate 2"]),
+        ("DATASETS.NAMES", "[csv, csv]", "expected one or more data sets, each once"),
+        ("DATASETS.NAMES", "[]", "expected one or more data sets, each once"),
+        ("DATASETS.TEST", "[]", []),
+        ("DATASETS.TEST", "cuhk03", ["cuhk03"]),
         ("OUTPUT_DIR", "('../logs/x')", "../logs/x"),
         ("SOLVER.BASE_LR", "('0.008')", 0.008),
         ("SOLVER.IMS_PER_BATCH", "(64)", 64),
@@ -168,7 +175,7 @@ def test_command_line_values(key, text, expected):
         ("SOLVER.BASE_LR", "1e400", "the number 1e400 is too large; infinity is written .inf"),
         ("SEED", "9" * 400, f"the integer {'9' * 24}... has more than 64 bits"),
         ("SEED", "2024-01-01", "expected an integer"),
-        ("DATASETS.NAMES", "('a', 'b')", "expected a string"),
+        ("MODEL.CHECKPOINT_ENTRY", "('a', 'b')", "expected a string"),
     ],
 )
 @pytest.mark.parametrize("where", ["file", "command line"])
@@ -329,7 +336,7 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("INPUT.PIXEL_STD", "[1, 1, 0]", "found '[1, 1, 0]', expected three numbers above 0"),
         ("INPUT.SIZE_TEST", "[256, 8]", "found '[256, 8]', expected a height and a width of at least 16 pixels"),
         ("INPUT.RE_PROB", "1.5", "found '1.5', expected a number from 0 to 1"),
-        ("MODEL.DEVICE", "gpu", "found 'gpu', expected auto, cpu, cuda or cuda:N"),
+        ("MODEL.DEVICE", "tpu", "found 'tpu', expected auto, cpu, cuda or cuda:N"),
         ("MODEL.DEVICE", "cuda:x", "found 'cuda:x', expected auto, cpu, cuda or cuda:N; did you mean cuda?"),
         ("SOLVER.SCHEDULER", "Cosin", "found 'Cosin', expected one of cosine, multistep; did you mean cosine?"),
         ("SOLVER.OPTIMIZER_NAME", "''", "expected a text that is not empty"),
@@ -339,7 +346,11 @@ def test_a_key_like_no_other_gets_no_suggestion():
         ("DATASETS.FOLDER.PATTERN", "(?P<person>.*)", r"named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\d+)_.*"),
         ("DATASETS.FOLDER.PATTERN", "(?P<pid>", r"named group pid, e.g. (?P<pid>[^/]+)/(?P<camid>\d+)_.*"),
         ("SOLVER.IMS_PER_BATCH", "0", "found '0', expected a number of at least 1"),
-        ("TEST.PROTOCOLS", "[]", "one or more of clean, corrupted, corrupted_query, corrupted_gallery, each once"),
+        (
+            "TEST.PROTOCOLS",
+            "[]",
+            "one or more of clean, corrupted, corrupted_query, corrupted_gallery, unseen, each once",
+        ),
         ("TEST.PROTOCOLS", "[clean, corupted]", "each once; did you mean corrupted?"),
         ("TEST.PROTOCOLS", "[clean, clean]", "each once"),
         ("TEST.MATRIX", "clean", 'expected one of "", corrupted, corrupted_query, corrupted_gallery'),
@@ -365,12 +376,12 @@ def test_wrong_values_say_what_was_expected(key, value, error):
 
 def test_wrong_types_in_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "a.yml", "SEED: {a: 1}\nCFAT: 3\nTEST: {WEIGHT: }\nDATASETS: {NAMES: [a, b]}\n")
+    write(tmp_path / "a.yml", "SEED: {a: 1}\nCFAT: 3\nTEST: {WEIGHT: }\nMODEL: {CHECKPOINT_ENTRY: [a, b]}\n")
     assert errors_of("a.yml") == [
         "a.yml: SEED.a: SEED is a key with a value, not a section; expected an integer",
         "a.yml: CFAT is a section, expected its keys, e.g. CFAT.STAGES",
         "a.yml: TEST.WEIGHT: found None, expected a string",
-        "a.yml: DATASETS.NAMES: found ['a', 'b'], expected a string",
+        "a.yml: MODEL.CHECKPOINT_ENTRY: found ['a', 'b'], expected a string",
     ]
 
 
@@ -433,6 +444,7 @@ def test_paths_are_expanded_wherever_they_stand(tmp_path, monkeypatch):
 def test_path_keys():
     assert {name for name, key in SCHEMA.items() if key.is_path} == {
         *("OUTPUT_DIR", "MODEL.PRETRAIN_PATH", "DATASETS.ROOT_DIR", "DATASETS.CSV.FILE"),
+        *("DATASETS.NAMES", "DATASETS.TEST"),
         *(f"DATASETS.FOLDER.{split}" for split in ("TRAIN", "QUERY", "GALLERY")),
         *(f"TEST.{name}" for name in ("WEIGHT", "EXPORT", "COMPARE")),
         *(f"CFAT.{stage}.WEIGHT" for stage in ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")),
@@ -441,6 +453,6 @@ def test_path_keys():
 
 def test_many_errors_are_counted():
     with pytest.raises(ConfigError) as caught:
-        load_cfg(None, [f"K{index // 2}" for index in range(200)])
+        load_cfg(None, [part for index in range(100) for part in (f"SOLVER.BASE_LR={index}", "SEED")][::2])
     headline, *lines, last = str(caught.value).split("\n  ")
     assert (headline, len(lines), last) == ("100 errors in the configuration:", 50, "... and 50 more")

@@ -14,15 +14,27 @@ from utils.stage_identity import ALL, KEYS, Row, stages_that_read
 # Read by every experiment, whatever its other keys are. SOLVER.GLOBAL_LOSS matters with several processes only, which
 # no configuration knows; keys that raise an error in the wrong place, such as SOLVER.NESTEROV, are read there.
 ALWAYS_READ = {
-    *("SEED", "OUTPUT_DIR", "UNKNOWN_KEYS", "MODEL.DEVICE", "MODEL.NAME", "MODEL.CHECKPOINT_ENTRY"),
+    *("SEED", "OUTPUT_DIR", "UNKNOWN_KEYS", "LEFT_OUT_KEYS", "MODEL.DEVICE", "MODEL.NAME", "MODEL.CHECKPOINT_ENTRY"),
     *(f"INPUT.{name}" for name in ("SIZE_TRAIN", "SIZE_TEST", "PROB", "PADDING", "RE_PROB", "PIXEL_MEAN", "PIXEL_STD")),
-    *(f"DATASETS.{name}" for name in ("NAMES", "ROOT_DIR", "CHECK_COUNTS", "CHECK_IMAGES", "ON_BAD_IMAGE")),
+    *(f"DATASETS.{name}" for name in ("NAMES", "TEST", "ROOT_DIR", "CHECK_COUNTS", "CHECK_IMAGES", "ON_BAD_IMAGE")),
     *(f"DATALOADER.{name}" for name in ("NUM_WORKERS", "CACHE", "SAMPLER")),
     *(f"SOLVER.{name}" for name in ("OPTIMIZER_NAME", "NESTEROV", "WEIGHT_DECAY", "WEIGHT_DECAY_BIAS")),
     *(f"SOLVER.{name}" for name in ("BIAS_LR_FACTOR", "LARGE_FC_LR", "SCHEDULER", "WARMUP_EPOCHS", "IMS_PER_BATCH")),
     *(f"SOLVER.{name}" for name in ("AMP", "COMPILE", "GRAD_CLIP", "GRAD_CHECKPOINT", "EMA_DECAY", "GLOBAL_LOSS")),
     *(f"SOLVER.{name}" for name in ("DETERMINISTIC", "RESUME", "LOG_PERIOD", "EVAL_PERIOD", "CHECKPOINT_PERIOD")),
-    *(f"TEST.{name}" for name in ("WEIGHT", "IMS_PER_BATCH", "FEATURE", "FEAT_NORM", "PROTOCOLS", "MATRIX", "METRIC")),
+    *(
+        f"TEST.{name}"
+        for name in (
+            "WEIGHT",
+            "IMS_PER_BATCH",
+            "FEATURE",
+            "FEAT_NORM",
+            "FEATURE_DTYPE",
+            "PROTOCOLS",
+            "MATRIX",
+            "METRIC",
+        )
+    ),
     *("TEST.FLIP", "TEST.QUERY_EXPANSION"),
     *(f"TEST.{name}" for name in ("AP", "CMC", "RE_RANKING", "SAVE_FEATURES", "THRESHOLDS", "RANKED_QUERIES")),
     *(f"TEST.{name}" for name in ("ATTENTION_QUERIES", "EXPORT", "COMPARE")),
@@ -100,6 +112,9 @@ def test_keys_with_a_purpose_or_a_reader_are_keys():
             ["DATASETS.CUHK03.BOXES", "DATASETS.MSMT17.WITH_VAL", "DATASETS.CSV.FILE"],
         ),
         (["DATASETS.NAMES", "cuhk03-C", "DATASETS.CUHK03.BOXES", "labeled"], []),
+        (["DATASETS.TEST", "['csv:gate', msmt17]", "DATASETS.CSV.FILE", "a.csv", "DATASETS.MSMT17.VERSION", "V1"], []),
+        (["DATALOADER.BALANCE", "sets"], ["DATALOADER.BALANCE"]),
+        (["DATALOADER.BALANCE", "sets", "DATASETS.NAMES", "[market1501, msmt17]"], []),
         (
             ["DATASETS.NAMES", "csv", "DATASETS.SPLIT.SEED", "1", "DATASETS.FOLDER.TRAIN", "a"],
             ["DATASETS.FOLDER.TRAIN"],
@@ -116,6 +131,11 @@ def test_keys_with_a_purpose_or_a_reader_are_keys():
             ["CORRUPTION.TRAIN", "CORRUPTION.SEVERITIES"],
         ),
         ([*CLEAN, "CORRUPTION.TRAIN", "noise", "CORRUPTION.TEST", "unseen"], []),
+        (
+            [*CLEAN, "TEST.PROTOCOLS", "[clean, unseen]", "CORRUPTION.TEST", "noise", "CORRUPTION.SEVERITIES", "[1]"],
+            ["CORRUPTION.TEST"],
+        ),
+        ([*CLEAN, "TEST.PROTOCOLS", "[unseen]", "CORRUPTION.TRAIN", "noise", "TEST.REPEATS", "2"], []),
         (
             [*CLEAN, "CFAT.COARSE.WEIGHT", "0.5", "CFAT.FINE.NOISE", "0.1", "CFAT.BRIDGE.MAX_EPOCHS", "3"],
             ["CFAT.BRIDGE.MAX_EPOCHS", "CFAT.COARSE.WEIGHT", "CFAT.FINE.NOISE"],

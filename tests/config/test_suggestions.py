@@ -6,8 +6,8 @@ import re
 import pytest
 
 from config.defaults import SCHEMA
-from config.legacy import CODEBASE_KEYS
-from config.suggestions import unknown_key
+from config.legacy_keys import CODEBASE_KEYS
+from config.suggestions import nearest_known, unknown_key
 from tests.config.test_load import errors_of, write
 from tests.helpers import GOLDEN
 
@@ -35,10 +35,14 @@ OUTPUT_DIR: logs/market1501/bagtricks_R50
 """
 
 
+def text_of(key: str) -> str:
+    return unknown_key(key, nearest_known(key, SCHEMA), SCHEMA)
+
+
 @pytest.fixture(scope="module")
 def texts():
     """The error text for each key of relatives that is not known here."""
-    return {key: unknown_key(key, SCHEMA) for key in RELATIVES if key not in {**SCHEMA, **CODEBASE_KEYS}}
+    return {key: text_of(key) for key in RELATIVES if key not in {**SCHEMA, **CODEBASE_KEYS}}
 
 
 def test_suggestions_for_the_keys_of_relatives_are_right(texts):
@@ -72,7 +76,7 @@ def test_suggestions_for_the_keys_of_relatives_are_right(texts):
     ],
 )
 def test_spellings(key, suggested):
-    found = re.search(r"did you mean (\S+)\?", unknown_key(key, SCHEMA))
+    found = re.search(r"did you mean (\S+)\?", text_of(key))
     assert (found[1] if found else "") == suggested
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from corruption import CORRUPTIONS, FAMILIES, corrupt, rain
+from corruption import CORRUPTIONS, FAMILIES, SURVEILLANCE, UNSEEN, corrupt, rain
 from corruption.imagecorruptions_backend import published_function
 from corruption.names import BACKENDS
 from corruption.rain import render_rain, sample_drops
@@ -15,6 +15,7 @@ from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
 
 GOLDEN = load_golden("corruptions.npz")
+ALL_CORRUPTIONS = (*CORRUPTIONS, *UNSEEN, *SURVEILLANCE)
 IMAGES = {key: GOLDEN[f"image_{key}"] for key in ("a", "b")}
 
 
@@ -43,7 +44,7 @@ class TestPurity:
     def test_input_is_never_changed_and_output_is_new(self, make, backend):
         image = IMAGES["a"].copy()
         image.flags.writeable = False
-        for name in CORRUPTIONS:
+        for name in ALL_CORRUPTIONS:
             found = corrupt(image, name, 3, make(1), backend=backend)
             assert not np.shares_memory(found, image)
             assert found.flags.c_contiguous
@@ -53,21 +54,21 @@ class TestPurity:
 
     def test_a_view_and_its_copy_give_the_same(self):
         view = IMAGES["a"][::2, ::-1]
-        for name in CORRUPTIONS:
+        for name in ALL_CORRUPTIONS:
             for make in (np.random.default_rng, np.random.RandomState):
                 results = [corrupt(image, name, 2, make(4)) for image in (view, view.copy())]
                 assert (results[0] == results[1]).all(), name
 
     @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState])
     def test_a_pure_function_of_the_generator(self, make):
-        for name in CORRUPTIONS:
+        for name in ALL_CORRUPTIONS:
             np.random.seed(len(name))  # the global RNG has no influence
             first, again = (corrupt(IMAGES["b"], name, 4, make(9)) for _ in range(2))
             assert (first == again).all(), name
 
     def test_the_global_rng_is_left_alone(self):
         np.random.seed(3)
-        for name in CORRUPTIONS:
+        for name in ALL_CORRUPTIONS:
             corrupt(IMAGES["b"], name, 1, np.random.default_rng(0))
         found = np.random.random()
         np.random.seed(3)
@@ -77,7 +78,7 @@ class TestPurity:
     @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState])
     def test_threads_do_not_share_random_numbers(self, make, backend):
         def job(seed):
-            return [corrupt(IMAGES["b"], name, 3, make(seed), backend=backend) for name in CORRUPTIONS]
+            return [corrupt(IMAGES["b"], name, 3, make(seed), backend=backend) for name in ALL_CORRUPTIONS]
 
         serial = [job(seed) for seed in range(4)]
         threaded = [None] * 4
@@ -124,7 +125,7 @@ def test_images_that_are_just_large_enough_are_not_resized():
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 3), (16, 200), (33, 31), (300, 20), (700, 500)])
 def test_any_size(size, capsys):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    for name in CORRUPTIONS:
+    for name in ALL_CORRUPTIONS:
         for severity in (1, 5):
             assert corrupt(image, name, severity, np.random.default_rng(2)).shape == image.shape, name
             assert corrupt(image, name, severity, np.random.RandomState(2)).shape == image.shape, name
@@ -136,7 +137,7 @@ def test_any_size(size, capsys):
 
 def test_without_the_extension_the_published_functions_run_and_one_warning_says_so():
     script = (
-        "import sys; sys.modules['corruption._kernels'] = None\n"
+        "import sys; sys.modules |= {'corruption._kernels': None, 'corruption._unseen': None}\n"
         "import logging; logging.basicConfig()\n"
         "import numpy as np\n"
         "from corruption import CORRUPTIONS, corrupt\n"

@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 
 import corruption
-from corruption import CORRUPTIONS
+from corruption import CORRUPTIONS, SURVEILLANCE, UNSEEN
 from corruption.__main__ import main
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
@@ -19,8 +19,8 @@ HEAVY = {"numpy", "scipy", "torch", "matplotlib", "cv2", "PIL", "skimage", "yacs
 def test_list(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(CORRUPTIONS)
-    assert lines[-1].split()[1] == "weather"
+    assert [line.split()[0] for line in lines] == [*CORRUPTIONS, *UNSEEN, *SURVEILLANCE]
+    assert [lines[i].split()[1] for i in (0, 19, 20, 31)] == ["noise", "weather", "bar", "surveillance"]
 
 
 def test_grid(tmp_path):
@@ -29,6 +29,8 @@ def test_grid(tmp_path):
     assert grid.shape[1] == pytest.approx(2090, abs=100)
     assert main(["grid", "--type", "rain", "--out", str(tmp_path / "new" / "rain.png")]) == 0
     assert matplotlib.image.imread(tmp_path / "new" / "rain.png").shape[0] < grid.shape[0]
+    assert main(["grid", "--type", "bar", "--type", "low_light", "--out", str(tmp_path / "further.png")]) == 0
+    assert (tmp_path / "further.png").exists()
 
 
 def test_grid_errors(tmp_path):
@@ -59,6 +61,6 @@ def test_nothing_heavy_is_imported(code):
 
 
 def test_every_name_of_the_package_can_be_imported():
-    assert {"CORRUPTIONS", "FAMILIES", "check", "corrupt"} <= set(corruption.__all__)
+    assert {"CORRUPTIONS", "FAMILIES", "UNSEEN", "check", "corrupt"} <= set(corruption.__all__)
     for name in corruption.__all__:
         assert getattr(corruption, name) is not None

@@ -8,6 +8,8 @@ from corruption import (
     CORRUPTIONS,
     FAMILIES,
     PROTOCOLS,
+    SURVEILLANCE,
+    UNSEEN,
     CorruptionPolicy,
     apply_condition,
     check,
@@ -29,18 +31,25 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (64, 40, 3), dtype=np.uint8)
 def test_resolve_names():
     assert resolve_names(["all"]) == CORRUPTIONS
     assert resolve_names(["rain", "noise", "gaussian_noise"]) == (*FAMILIES["noise"][:3], "speckle_noise", "rain")
+    assert resolve_names(["bar"]) == UNSEEN
+    assert resolve_names(["low_light", "sparkles", "all"]) == (*CORRUPTIONS, "sparkles", "low_light")
+    assert resolve_names(["surveillance"]) == SURVEILLANCE == ("low_light", "low_resolution")
+    with pytest.raises(UserError, match=r"unknown corruption or family 'concentric_sine_waves'; .*mean cocentric_sine"):
+        resolve_names(["concentric_sine_waves"])
     with pytest.raises(UserError, match=r"unknown corruption or family 'wether'; .*did you mean weather"):
         resolve_names(["wether"])
 
 
-def test_the_four_protocols():
+def test_the_protocols():
     sides = {name: (p.query.is_clean, p.gallery.is_clean) for name, p in PROTOCOLS.items()}
     assert sides == {
         "clean": (True, True),
         "corrupted": (False, False),
         "corrupted_query": (False, True),
         "corrupted_gallery": (True, False),
+        "unseen": (False, False),
     }
+    assert [protocol.name for protocol in make_protocols(load_cfg())] == list(sides)[:4]
     protocols = make_protocols(load_cfg(opts=["TEST.PROTOCOLS", "['corrupted', 'clean']"]))
     assert [protocol.name for protocol in protocols] == ["corrupted", "clean"]
 
@@ -94,6 +103,39 @@ def test_seen_and_unseen_corruptions():
     assert found.families == {"noise": found.seen, "weather": ("fog",)}
 
 
+def test_corruptions_beyond_the_20():
+    """They are selected by name or family alone; "unseen" remains the rest of the 20."""
+    cfg = load_cfg(opts=["CORRUPTION.TEST", "['bar', 'low_light']", "TEST.MATRIX", "corrupted_query"])
+    policy = make_test_policy(cfg)
+    assert policy.names == (*UNSEEN, "low_light")
+    assert make_train_policy(cfg).names == CORRUPTIONS
+    found = make_corruption_set(cfg, policy)
+    assert found.families == {"bar": UNSEEN, "surveillance": ("low_light",)}
+    assert (found.seen, found.unseen) == ((), policy.names)
+    assert [cell.name for cell in make_matrix(cfg)][-6:] == [
+        "corrupted_query/sparkles/5",
+        *(f"corrupted_query/low_light/{severity}" for severity in range(1, 6)),
+    ]
+    cfg = load_cfg(opts=["CORRUPTION.TRAIN", "['noise', 'bar']", "CORRUPTION.TEST", "['seen', 'unseen']"])
+    assert make_train_policy(cfg).names == (*(name for name in CORRUPTIONS if name in FAMILIES["noise"]), *UNSEEN)
+    assert make_test_policy(cfg).names == (*CORRUPTIONS, *UNSEEN)
+
+
+def test_protocol_unseen_samples_imagenet_c_bar_at_the_configured_severities():
+    policy, seen = CorruptionPolicy(names=("fog",), severities=(2, 5)), set()
+    for seed in range(300):
+        found = apply_condition(IMAGE, Condition("unseen"), policy, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        name, severity = UNSEEN[int(rng.random() * 10)], (2, 5)[int(rng.random() * 2)]
+        assert (found == corrupt(IMAGE, name, severity, rng)).all()
+        seen.add((name, severity))
+    assert len(seen) == 20
+    cfg = load_cfg(opts=["TEST.PROTOCOLS", "['clean', 'unseen']"])
+    assert make_protocols(cfg)[1].query == make_protocols(cfg)[1].gallery == Condition("unseen")
+    assert make_corruption_set(cfg, make_test_policy(cfg)).protocol_unseen == UNSEEN
+    assert make_corruption_set(load_cfg(), make_test_policy(load_cfg())).protocol_unseen == ()
+
+
 def test_the_matrix():
     cells = make_matrix(load_cfg(opts=["TEST.MATRIX", "corrupted"]))
     assert len({cell.name for cell in cells}) == len(cells) == 100
@@ -126,6 +168,9 @@ def test_conditions():
     rng = np.random.default_rng(5)
     name, severity = policy.sample_corruption(rng)
     assert (apply(Condition("random")) == corrupt(IMAGE, name, severity, rng)).all()
+    rng = np.random.default_rng(5)
+    name, severity = CorruptionPolicy(names=UNSEEN).sample_corruption(rng)
+    assert (apply(Condition("unseen")) == corrupt(IMAGE, name, severity, rng)).all()
     fixed = apply(Condition("pixelate", 4))
     assert (fixed == corrupt(IMAGE, "pixelate", 4, np.random.default_rng(0))).all()  # pixelate is deterministic
 
@@ -172,6 +217,11 @@ def set_values(opts):
         ({"CORRUPTION.BACKEND": "fst"}, r"CORRUPTION: unknown backend 'fst'; .*did you mean fast"),
         ({"TEST.PROTOCOLS": []}, r"TEST.PROTOCOLS is \[\]; expected a list"),
         ({"TEST.PROTOCOLS": ["clear"]}, r"TEST.PROTOCOLS: unknown protocol 'clear'; .*did you mean clean"),
+        (
+            {"TEST.PROTOCOLS": ["unseen"], "CORRUPTION.TRAIN": ["sparkles", "fog"]},
+            "TEST.PROTOCOLS: protocol 'unseen' tests on corruptions of CORRUPTION.TRAIN: sparkles; leave",
+        ),
+        ({"TEST.MATRIX": "unseen"}, "TEST.MATRIX: unknown protocol 'unseen'; .*known: corrupted,"),
         ({"TEST.MATRIX": "clean"}, "TEST.MATRIX: unknown protocol 'clean'; .*known: corrupted,"),
     ],
 )

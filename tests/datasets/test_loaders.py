@@ -151,8 +151,8 @@ def test_a_truncated_image_ends_training_and_testing_with_its_name(data_root, tm
 
 
 def test_unknown_data_set(data_root):
-    with pytest.raises(UserError, match="DATASETS.NAMES 'veri': unknown data set; known are market1501, .*synthetic"):
-        make(data_root, "DATASETS.NAMES", "veri")
+    with pytest.raises(UserError, match="DATASETS.NAMES 'aic': unknown data set; known are market1501, .*synthetic"):
+        make(data_root, "DATASETS.NAMES", "aic")
 
 
 @pytest.mark.parametrize("erasing_type", ["soft", "self"])

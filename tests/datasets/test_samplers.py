@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datasets.samplers import IdentityBatchSampler, RandomBatchSampler, Shard
+from datasets.samplers import IdentityBatchSampler, RandomBatchSampler, SetBatchSampler, Shard
 from utils.errors import UserError
 
 LABELS = [label for label, images in enumerate([9, 4, 6, 1, 13, 4, 8, 3]) for _ in range(images)]
@@ -123,3 +123,52 @@ def test_what_cannot_be_shared():
         IdentityBatchSampler(LABELS, 12, 4, 0, Shard(0, 2))
     with pytest.raises(UserError, match="IMS_PER_BATCH 10 is the batch of all 4 processes; .* multiple of 4, e.g. 12"):
         RandomBatchSampler(40, 10, 0, Shard(0, 4))
+
+
+SETS = [0 if label < 6 else 1 for label in LABELS]  # 37 images of 6 identities, 11 of 2
+
+
+@pytest.mark.parametrize("with_triplets", [True, False])
+def test_every_set_gives_a_batch_the_same_share(with_triplets):
+    num_instances = 2 if with_triplets else 1
+    sampler = SetBatchSampler(LABELS, SETS, 8, num_instances, seed=2, with_triplets=with_triplets)
+    seen = set()
+    for batches in epochs(sampler):
+        assert len(batches) == len(sampler) >= 37 // 4 - 3
+        for batch in batches:
+            assert [SETS[index] for index in batch] == [0] * 4 + [1] * 4
+            if with_triplets:
+                assert Counter(LABELS[index] for index in batch) == dict.fromkeys({LABELS[i] for i in batch}, 2)
+        seen |= {index for batch in batches for index in batch}
+    assert seen == set(range(len(LABELS)))
+    again = SetBatchSampler(LABELS, SETS, 8, num_instances, seed=2, with_triplets=with_triplets)
+    assert list(epochs(sampler)) == list(epochs(again))
+
+
+def test_the_longest_set_is_through_once_and_the_others_repeat():
+    sampler = SetBatchSampler(LABELS, SETS, 8, 1, seed=2, with_triplets=False)
+    (batches,) = epochs(sampler, 1)
+    used = Counter(index for batch in batches for index in batch)
+    assert len(batches) == 37 // 4
+    assert {times for index, times in used.items() if SETS[index] == 0} == {1}
+    assert sum(times for index, times in used.items() if SETS[index] == 1) == 4 * len(batches)
+
+
+def test_shards_of_a_batch_of_several_sets():
+    whole = SetBatchSampler(LABELS, SETS, 8, 2, seed=2, with_triplets=True)
+    halves = [SetBatchSampler(LABELS, SETS, 8, 2, seed=2, shard=Shard(r, 2), with_triplets=True) for r in (0, 1)]
+    assert [first + second for first, second in zip(*halves, strict=True)] == list(whole)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "num_instances", "message"),
+    [
+        (6, 2, "SOLVER.IMS_PER_BATCH 6 = 3 identities x 2 images; each of 2 training sets gives as many; .* of 4"),
+        (12, 2, "set 2 of DATASETS.NAMES: the training set has 2 identities, .* needs 3"),
+    ],
+)
+def test_a_set_that_cannot_give_its_share(batch_size, num_instances, message):
+    with pytest.raises(UserError, match=message):
+        SetBatchSampler(LABELS, SETS, batch_size, num_instances, seed=0, with_triplets=True)
+    with pytest.raises(UserError, match="a training set of 11 images gives no share of 15 images"):
+        SetBatchSampler(LABELS, SETS, 30, 1, seed=0, with_triplets=False)

@@ -33,6 +33,8 @@ SMALL = [
 ]
 WIDTH = 64  # of that backbone, the smallest
 COUNTS = {"num_cameras": 3, "num_views": 1}
+# Instructions for a tuple of a tuple twice, which is a tuple of a tuple twice, 60 deep.
+TWICE_AND_TWICE = b"Nq\0" + b"".join(b"h%c\x86q%c" % (level, level + 1) for level in range(60))
 Made = Iterator[tuple[str, bytes]]
 
 
@@ -151,6 +153,8 @@ def bombs(state: dict, rng: random.Random, directory: Path) -> Made:
     yield "encode_chain", with_pickle(encode + b"q\x01h\0h\x01X\x03\0\0\0hex\x86Rq\x01" * 45 + b".")
     yield "storage", with_pickle(in_dict % b"torch.storage\nUntypedStorage")
     yield "memo", with_pickle(b"\x80\x02}r\xff\xff\xff\x7f.")
+    yield "hash", with_pickle(b"\x80\x02}" + TWICE_AND_TWICE + b"Ns.")
+    yield "set", with_pickle(b"\x80\x02cbuiltins\nset\n]" + TWICE_AND_TWICE + b"a\x85R.")
     yield "long", with_pickle(b"\x80\x02\x8b\xff\xff\xff\x7f.")
     itself: dict = {"model": {}}
     itself["model"]["model"] = itself
@@ -199,10 +203,127 @@ def bombs(state: dict, rng: random.Random, directory: Path) -> Made:
         yield f"name_{len(name)}", saved({**state, "b1.1.weight": torch.zeros(WIDTH), name: torch.zeros(1)})
     yield "pixels_three", saved({**state, "normalize.std": torch.tensor([torch.nan, 1, 1])})
     yield "pixels_zero", saved({**state, "normalize.std": torch.zeros(3)})
-    yield "args", saved({"model": state, "args": argparse.Namespace(lr=0.1)})
     yield "odd_names", saved({3: torch.zeros(1), None: 2, ("a", 1): 3})
     yield "odd_blocks", saved({"base.cls_token": torch.zeros(1, 1, WIDTH), "base.blocks": torch.zeros(1), **state})
     yield "terminal", saved({"\x1b[31mevil\n": torch.zeros(1)})
+
+
+class Settings(argparse.Namespace):
+    """A subclass of the one class that may be in a file."""
+
+
+class Runs:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+def namespaces(state: dict, rng: random.Random, directory: Path) -> Made:
+    """What pretends to be an argparse.Namespace, is one where none belongs, or does more with one than hold values."""
+    for name, args in (
+        ("subclass", Settings(lr=0.1)),
+        ("runs", argparse.Namespace(hook=Runs())),
+        ("instance", argparse.Namespace(hook=torch.nn.Linear(2, 2))),
+    ):
+        yield name, saved({"model": state, "args": args})
+        yield (
+            f"in_itself_{name}",
+            saved({"model": state, "args": argparse.Namespace(args=argparse.Namespace(args=args))}),
+        )
+    yield "whole", saved(argparse.Namespace(**{"model": state}))
+    yield "as_a_weight", saved({**state, "base.norm.weight": argparse.Namespace(weight=torch.zeros(WIDTH))})
+    yield "as_a_state", saved({"model": argparse.Namespace(**state)})
+    made, item = b"cargparse\nNamespace\n)\x81", b"X\x01\0\0\0a"
+    start = b"\x80\x02}" + item
+    yield "deep", with_pickle(start + (made + b"}" + item) * 50_000 + b"N" + b"sb" * 50_000 + b"s.")
+    yield "called", with_pickle(start + b"cargparse\nNamespace\n" + item + b"\x85Rs.")
+    yield "new_with_arguments", with_pickle(start + b"cargparse\nNamespace\n" + item + b"\x85\x81s.")
+    storage = b"ctorch.storage\nUntypedStorage\n"
+    yield "sets_state", with_pickle(start + made + b"}X\x0c\0\0\0__setstate__" + storage + b"sb\x8a\x05\0\0\0\0\x03bs.")
+    yield "sets_class", with_pickle(start + made + b"N}X\x09\0\0\0__class__ctorch\nTensor\ns\x86bs.")
+    yield "state_is_no_dict", with_pickle(start + made + b"K\x01bs.")
+    yield "as_a_key", with_pickle(b"\x80\x02}" + made + b"Ns.")
+    other = b"\x80\x02}" + item + b"cargparse\n%s\n)\x81s."
+    yield "other_class", with_pickle(other % b"ArgumentParser")
+    yield "attribute", with_pickle(other % b"Namespace.__init__")
+    yield "module", with_pickle(other % b"_sys")
+
+
+class Endless(torch.nn.Module):
+    """Does not end where torch.jit.load loads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values + self.weight
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[torch.Tensor, bool]:
+        return self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, bool]) -> None:
+        while state[0].numel() > 0:
+            pass
+
+
+def scripts(state: dict, rng: random.Random, directory: Path) -> Made:
+    """TorchScript archives whose program, pickle or storages are hostile or broken."""
+    path = directory / "script.tmp"
+    torch.jit.script(Endless()).save(str(path))
+    yield "endless", path.read_bytes()
+    torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 2))).save(str(path))
+    whole = path.read_bytes()
+    members = members_of(whole)
+    name, storage = "script/data.pkl", "script/data/0"
+    code = members[name]
+    yield "cut", whole[: rng.randrange(len(whole) // 2, len(whole) - 1)]
+    changed = bytearray(whole)
+    changed[whole.index(members[storage])] ^= 1
+    yield "bit", bytes(changed)
+    yield "deflated", zipped(members, zipfile.ZIP_DEFLATED)
+    packed = io.BytesIO(zipped({key: value for key, value in members.items() if key != storage}))
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("script/code/zeros", "w") as stream:  # never unpacked
+            for _ in range(256):
+                stream.write(bytes(2**20))
+        archive.writestr("script/data/../code/x", bytes(2**20))
+    yield "code_bomb", packed.getvalue()
+    for number, found in enumerate((b"__torch__", b"torch._utils", b"torch", b"torch.jit._pickle")):
+        yield f"global_{number}", zipped({**members, name: code.replace(b"c" + found, b"cos.path")})
+    for label, pickled in (
+        ("system", b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R."),
+        ("number", b"\x80\x02K\x01."),
+        ("nothing", b"\x80\x02."),
+        ("empty", b""),
+        ("no_mark", b"\x80\x02t."),
+        ("memo", b"\x80\x02h\x05."),
+        ("odd_instruction", b"\x80\x02cos\nsystem\n(i__torch__\nA\n."),
+        ("deep", b"\x80\x02" + b"c__torch__\nA\n)\x81}X\x01\0\0\0a" * 50_000 + b"N" + b"sb" * 50_000 + b"."),
+        ("itself", b"\x80\x02c__torch__\nA\n)\x81q\0}X\x01\0\0\0ah\0sb."),
+        (
+            "laughs",
+            b"\x80\x02c__torch__\nA\n)\x81q\0"
+            + b"".join(
+                b"c__torch__\nA\n)\x81}(X\x01\0\0\0ah%cX\x01\0\0\0bh%cubq%c" % (level, level, level + 1)
+                for level in range(60)
+            )
+            + b".",
+        ),
+        ("hash", b"\x80\x02}" + TWICE_AND_TWICE + b"Ns."),
+        ("place", code.replace(b"X\x01\0\0\x000", b"X\x09\0\0\x00../code/x")),
+        ("missing", code.replace(b"X\x01\0\0\x000", b"X\x01\0\0\x007")),
+        ("size", code.replace(b"(K\x02K\x02t", b"(K\x09K\x09t")),
+        ("negative", code.replace(b"(K\x02K\x02t", b"(J\xff\xff\xff\xffK\x02t")),
+        ("text", code.replace(b"(K\x02K\x02t", b"(NNt")),
+    ):
+        assert pickled != code, label
+        yield f"pickle_{label}", zipped({**members, name: pickled})
+    yield "short_storage", zipped({**members, storage: members[storage][:3]})
+    yield "big_endian", zipped({**members, "script/byteorder": b"big"})
 
 
 def configurations(state: dict, rng: random.Random, directory: Path) -> Made:
@@ -254,9 +375,20 @@ def harmless(state: dict, rng: random.Random, directory: Path) -> Made:
     yield "same_twice", saved({"model": state, "state_dict": state})
     yield "double", saved({name: value.double() for name, value in state.items()})
     yield "ordered", saved(OrderedDict(state))
+    deep = argparse.Namespace(lr=0.1)
+    for _ in range(150):
+        deep = argparse.Namespace(args=deep)
+    for name, args in (
+        ("plain", argparse.Namespace(lr=0.1, crops=(0.4, 1.0), names=["a"], path=None)),
+        ("tensor", argparse.Namespace(weight=torch.zeros(3))),
+        ("deep", deep),
+        ("in_a_list", [deep, deep]),
+        ("odd_names", argparse.Namespace(**{"__reduce__": 1, "__len__": 2, "": 3})),
+    ):
+        yield f"args_{name}", saved({"model": state, "args": args})
 
 
-KINDS = {make.__name__: make for make in (foreign, damaged, bombs, configurations, harmless)}
+KINDS = {make.__name__: make for make in (foreign, damaged, bombs, namespaces, scripts, configurations, harmless)}
 
 
 def make_files(directory: Path, seed: int) -> Iterator[tuple[str, Path]]:

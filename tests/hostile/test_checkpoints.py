@@ -16,7 +16,7 @@ MIB = 150  # more resident memory at any time, a file, usually none
 
 # What a file is must be said by these words.
 NAMED = {
-    "torchscript": "TorchScript",
+    "torchscript": "its names begin with weight, bias: no known model",
     "npz": ".npz",
     "npz_compressed": ".npz",
     "hdf5": "HDF5",
@@ -70,6 +70,11 @@ def test_one_error_in_bounded_time_and_memory(results, kind):
         assert (row["text"] == "") == (kind == "harmless"), row
         assert "TRACEBACK" not in row["text"], row
         assert "weights_only" not in row["text"], row
+
+
+def test_no_command_of_a_file_ran(results):
+    assert len(results["namespaces"]) > 15
+    assert not (REPOSITORY / "ran").exists()
 
 
 def test_files_of_other_kinds_are_named(results):

@@ -11,8 +11,11 @@ import pytest
 
 from config import load_cfg
 from datasets.readers.registry import read_dataset
-from tests.hostile.datasets import KINDS
+from tests.hostile.datasets import KINDS as OF_ANY_SET
+from tests.hostile.vehicles import VEHICLES
 from utils.errors import UserError
+
+KINDS = {**OF_ANY_SET, "vehicles": VEHICLES}
 
 FORK = multiprocessing.get_context("fork")
 SECONDS, MEBIBYTES, CHARACTERS = 10, 300, 2000

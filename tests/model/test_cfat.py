@@ -7,6 +7,7 @@ from model import check_stages, load_initial_weights, make_model
 from model.weights.load import initial_weight_files
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
+from utils.structures import BridgeOutput
 
 SMALL = [
     *("MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID", "INPUT.SIZE_TRAIN", "[32, 32]"),
@@ -85,6 +86,24 @@ def test_gradient_of_the_fine_terms_reaches_the_student():
     output = model(make_batch())
     output.bridge.reconstruction_logits.square().sum().backward()
     assert model.student.base.patch_embed.proj.weight.grad.abs().sum() > 0
+
+
+def test_align_on_the_neck():
+    model, batch = make("align", "CFAT.ALIGN_ON", "neck", "CFAT.STUDENT_VIEWS", "both").train(), make_batch()
+    output = model(batch)
+    assert torch.equal(output.corrupted_embedding, output.features[:4])
+    expected = model.teacher.encode(batch["images"], batch["camids"]).features
+    assert torch.equal(output.clean_embedding, expected)
+    torch.testing.assert_close(output.bridge.clean, torch.nn.functional.normalize(expected, dim=1))
+    output.bridge.reconstruction_logits.square().sum().backward()
+    assert model.student.base.patch_embed.proj.weight.grad.abs().sum() > 0
+
+
+def test_a_perfect_reconstruction_of_the_neck_has_the_students_logits():
+    model, batch = make("align", "CFAT.ALIGN_ON", "neck").train(), make_batch()
+    model.bridge.forward = lambda clean, corrupted: BridgeOutput(clean, clean, corrupted, None, None, None)
+    output = model(batch)
+    torch.testing.assert_close(output.bridge.reconstruction_logits, output.logits)
 
 
 def save(tmp_path, name, model):

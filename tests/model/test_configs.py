@@ -8,8 +8,8 @@ import torch
 from config import load_cfg, stage_cfg
 from loss import make_loss
 from model import load_model, make_model
+from model.heads import CosineClassifier
 from model.jigsaw import JigsawSettings
-from model.reid import CosineClassifier
 from solver import make_optimizer, make_scheduler
 from tests.helpers import REPOSITORY
 from tests.model.weights.test_load_model import MODELS, random_state
@@ -22,6 +22,10 @@ DATASETS = {
     "Market": ("market1501",),
     "MSMT17": ("msmt17",),
     "CUHK03": ("cuhk03",),
+    "DukeMTMC": ("dukemtmc",),
+    "OCC_Duke": ("occluded_duke",),
+    "VeRi": ("veri",),
+    "VehicleID": ("vehicleid",),
     "Synthetic": ("synthetic",),
     "Own": ("folder", "csv"),
 }
@@ -36,7 +40,7 @@ def test_every_model_has_its_file_for_every_data_set():
 @pytest.mark.parametrize("path", EXPERIMENTS)
 def test_builds(path):
     cfg = load_cfg(str(REPOSITORY / path))
-    assert cfg.DATASETS.NAMES in DATASETS[path.split("/")[1]]
+    assert set(cfg.DATASETS.NAMES) <= set(DATASETS[path.split("/")[1]])
     for stage in cfg.CFAT.STAGES:
         staged = stage_cfg(cfg, stage)
         with torch.device("meta"):  # every layer, without filling them with numbers

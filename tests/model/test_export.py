@@ -60,12 +60,13 @@ CASES = {
     "cameras and viewpoints": (lambda: make_vit(depth=2, num_cameras=4, num_views=3), {"camids": 4, "viewids": 3}, 24),
     "cameras and one viewpoint": (lambda: make_vit(num_cameras=4, num_views=1), {"camids": 4}, 24),
     "viewpoints": (lambda: make_vit(num_views=3, feat_norm=False), {"viewids": 3}, 24),
+    "mirror": (lambda: make_vit(flip=True), {}, 24),
     "jigsaw": (make_jigsaw, {"camids": 4}, 120),
     "gem": (lambda: make_resnet(gem_pool=True), {}, 2048),
     "average": (lambda: make_resnet(gem_pool=False), {}, 2048),
 }
 ONNX_CASES = ("plain", "cameras and viewpoints", "jigsaw", "gem")
-PT2_CASES = ("plain", "mean of the cameras", "cameras and one viewpoint", "viewpoints", "average")
+PT2_CASES = ("plain", "mean of the cameras", "cameras and one viewpoint", "viewpoints", "mirror", "average")
 
 
 def read_onnx(path):
@@ -117,6 +118,7 @@ def test_a_file_computes_what_extract_does(suffix, name, tmp_path):
         assert (run(**other) - expected).abs().max() > 1e-4
     assert metadata["dimension"] == str(width) == str(expected.shape[1])
     assert metadata["inputs"] == ", ".join(inputs)
+    assert metadata["mirror"].startswith("the feature is the mean" if model.flip else "none")
     assert metadata["l2_normalised"] == ("true" if model.feat_norm else "false")
 
 

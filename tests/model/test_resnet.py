@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from config import load_cfg, stage_cfg
-from model import check_stages, load_model, make_model
+from model import check_stages, load_initial_weights, load_model, make_model
 from tests.helpers import REPOSITORY, load_golden
+from tests.model.relatives import train_step
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 
@@ -23,7 +24,12 @@ SETTINGS = {
     "bot_1_before": (3, 1, False, "class_token"),
     "bot_1_after": (3, 1, False, "neck"),
     "bot_2_after": (3, 2, False, "neck"),
+    "bot_ibn_a_1_before": (3, 1, False, "class_token"),
+    "bot_ibn_a_1_after": (3, 1, False, "neck"),
+    "bot_ibn_a_2_before": (3, 2, False, "class_token"),
+    "bot_ibn_a_2_after": (3, 2, False, "neck"),
 }
+IBN = ["MODEL.NAME", "resnet50_ibn_a", "MODEL.STEM_RELU", "True"]  # of the published ones, that alone has the ReLU
 
 
 def seeded_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -80,7 +86,7 @@ def test_agrees_with_the_published_code(name):
     pixels = (
         ["INPUT.PIXEL_MEAN", "[.5, .5, .5]", "INPUT.PIXEL_STD", "[.5, .5, .5]"] if "transreid" in name else IMAGENET
     )
-    model = make(*SETTINGS[name], *pixels)
+    model = make(*SETTINGS[name], *pixels, *(IBN if "ibn_a" in name else []))
     with torch.no_grad():
         features = model.extract(make_images())
     expected = torch.from_numpy(load_golden("resnet_published.npz")[name])
@@ -149,3 +155,41 @@ def test_a_configuration_of_others_tells_no_pooling(trained, tmp_path, caplog):
 def test_a_file_of_each_codebase_means_its_own_pooling(tmp_path, lines, pool):
     (tmp_path / "a.yml").write_text(lines)
     assert pool == load_cfg(str(tmp_path / "a.yml")).MODEL.STEM_POOL
+
+
+class TestIbn:
+    def test_file_decides(self, tmp_path, caplog):
+        state = make(*SETTINGS["bot_ibn_a_1_before"], *IBN).state_dict()
+        torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "a.pth")
+        cfg = load_cfg(opts=["MODEL.STEM_RELU", "True"])
+        with torch.no_grad():
+            features = load_model(cfg, str(tmp_path / "a.pth"), num_cameras=1, num_views=1).extract(make_images())
+        expected = torch.from_numpy(load_golden("resnet_published.npz")["bot_ibn_a_1_before"])
+        assert (features - expected).abs().max() < 1e-6
+        assert "MODEL.NAME resnet50_ibn_a (configured transformer)" in caplog.text
+        assert "ReLU" not in caplog.text
+        load_model(load_cfg(), str(tmp_path / "a.pth"), num_cameras=1, num_views=1)
+        assert "does not tell the ReLU of its stem: MODEL.STEM_RELU False of the configuration is used" in caplog.text
+
+    @pytest.mark.parametrize(("name", "other"), [("resnet50", "resnet50_ibn_a"), ("resnet50_ibn_a", "resnet50")])
+    def test_pretrained_weights_of_the_other_one(self, name, other, tmp_path):
+        opts = ["CFAT.STAGE", "clean", "MODEL.PRETRAIN_PATH", str(tmp_path / "a.pth")]
+        source, model = (
+            make_model(load_cfg(opts=["MODEL.NAME", each, *opts]), num_classes=4, num_cameras=1, num_views=1)
+            for each in (other, name)
+        )
+        torch.save(source.base.state_dict() | {"fc.weight": torch.zeros(1000, 2048)}, tmp_path / "a.pth")
+        load_initial_weights(load_cfg(opts=["MODEL.NAME", other, *opts]), source)
+        with pytest.raises(UserError, match=f"set MODEL.NAME to {other}, or give other weights"):
+            load_initial_weights(load_cfg(opts=["MODEL.NAME", name, *opts]), model)
+
+    def test_every_stage_trains(self):
+        for stage in ("clean", "align"):
+            sizes = ["INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]"]
+            cfg = load_cfg(opts=[*IBN, "CFAT.STAGE", stage, "TEST.FEATURE", "neck", *sizes])
+            assert train_step(cfg) == []
+
+    def test_synchronised_normalisation_leaves_instances_alone(self):
+        base = torch.nn.SyncBatchNorm.convert_sync_batchnorm(make(3, 1, False, "neck", *IBN).base)
+        assert type(base.layer1[0].bn1.IN) is torch.nn.InstanceNorm2d
+        assert type(base.layer1[0].bn1.BN) is torch.nn.SyncBatchNorm

@@ -87,7 +87,7 @@ def test_side_information_is_added_to_every_token(name):
     torch.testing.assert_close(seen[0] - seen[1], (2 * table[[5, 1]]).expand_as(seen[0]), atol=1e-6, rtol=0)
     copy.deepcopy(base)  # no activation stays in the model
     with pytest.raises(ValueError, match="camids, or viewids, of the images are missing"):
-        base(images)
+        base(images, camids)
 
 
 def test_overlapping_patches():

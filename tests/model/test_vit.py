@@ -51,6 +51,23 @@ def test_other_test_features():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("test_feature", ["patch_mean", "class_token", "neck"])
+def test_the_flipped_test_feature_is_the_mean_with_the_mirror_image_before_normalisation(test_feature):
+    options = {"test_feature": test_feature, "feat_norm": False}
+    plain = make_golden_model(**options)
+    mean = (plain.extract(IMAGES, CAMIDS) + plain.extract(IMAGES[..., range(IMAGES.shape[3] - 1, -1, -1)], CAMIDS)) / 2
+    torch.testing.assert_close(make_golden_model(**options, flip=True).extract(IMAGES, CAMIDS), mean)
+    unit = make_golden_model(test_feature=test_feature, flip=True)
+    expected = mean / mean.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(unit.extract(IMAGES, CAMIDS), expected)
+    torch.testing.assert_close(unit.extract(IMAGES.flip(3), CAMIDS), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = unit.extract(IMAGES, CAMIDS)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, expected, atol=0.02, rtol=0)
+
+
+@torch.no_grad()
 def test_camera_changes_every_token():
     model = make_golden_model()
     tokens = [model.encode(IMAGES[:1], torch.tensor([camera])).patch_tokens for camera in (0, 1)]

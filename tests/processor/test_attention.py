@@ -116,10 +116,7 @@ def test_correlation():
     assert correlation(torch.tensor(first), torch.ones(4, 2)) == 0  # a constant map
 
 
-def test_queries_are_spread_evenly(data_root, tmp_path):
-    _, data, _ = make(data_root, tmp_path)
-    count = len(data.splits.query)
-    assert count == 6
-    assert spread_queries(data, 1) == [0]
-    assert spread_queries(data, 3) == [0, 2, 5]
-    assert spread_queries(data, 50) == [0, 1, 2, 3, 4, 5]
+def test_queries_are_spread_evenly():
+    assert spread_queries(6, 1) == [0]
+    assert spread_queries(6, 3) == [0, 2, 5]
+    assert spread_queries(6, 50) == [0, 1, 2, 3, 4, 5]

@@ -24,10 +24,15 @@ def test_every_set_is_extracted_once_and_protocols_pair_them():
     results = do_inference(MeanColour(), data, tuple(PROTOCOLS.values()), device=CPU, repeats=3)
     assert sorted(requests) == sorted(
         [(split, "clean", 0) for split in ("query", "gallery")]
-        + [(split, "random", repeat) for split in ("query", "gallery") for repeat in range(3)]
+        + [
+            (split, kind, repeat)
+            for split in ("query", "gallery")
+            for kind in ("random", "unseen")
+            for repeat in range(3)
+        ]
     )
-    assert list(results) == ["clean", "corrupted", "corrupted_query", "corrupted_gallery"]
-    assert [len(metrics.repeats) for metrics in results.values()] == [1, 3, 3, 3]
+    assert list(results) == ["clean", "corrupted", "corrupted_query", "corrupted_gallery", "unseen"]
+    assert [len(metrics.repeats) for metrics in results.values()] == [1, 3, 3, 3, 3]
     assert results["clean"].mAP == 1.0
     assert results["corrupted_gallery"].mAP < 1.0  # darkened images resemble other identities
     alone = do_inference(MeanColour(), data, (PROTOCOLS["corrupted_gallery"],), device=CPU, repeats=3)
@@ -39,7 +44,7 @@ def test_the_cache_keeps_the_first_repeat():
     cache = FeatureCache(MeanColour(), data, device=CPU)
     evaluate_protocols(cache, tuple(PROTOCOLS.values()), 2, Evaluation())
     assert {key[2] for key in cache.kept} == {0}
-    assert len(cache.kept) == 4
+    assert len(cache.kept) == 6
 
 
 def test_one_cell_at_a_time_is_in_memory():

@@ -92,6 +92,32 @@ def test_the_summary_follows_from_the_rows(tmp_path):
     assert content["corruption"] == {"backend": "fast", "names": list(NAMES), "severities": [1, 3], "seen": ["fog"]}
 
 
+def test_unknown_keys_of_the_configuration_are_named_where_there_are_any():
+    with_keys = make_results(
+        matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION, unknown_keys=["MODEL.NEW"]
+    )
+    without = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
+    assert with_keys == without | {"unknown_keys": ["MODEL.NEW"]}
+
+
+def test_protocol_unseen():
+    """Its rows are sampled ones, no cells of a matrix; results name what they sample from."""
+    protocols = (Protocol("clean"), Protocol("unseen", Condition("unseen"), Condition("unseen")))
+    single = [RetrievalMetrics(value, value / 2, np.full(10, value), 4, 4) for value in (0.4, 0.6)]
+    metrics = {"clean": mean_metrics([dataclasses.replace(single[0], mAP=0.8)]), "unseen": mean_metrics(single)}
+    rows = make_rows(metrics, protocols, dataset="d", seed=1, evaluation=EVALUATION)
+    assert [(row["protocol"], row["corruption"], row["severity"]) for row in rows[1:]] == [
+        ("unseen", "unseen", "random")
+    ] * 2
+    corruptions = dataclasses.replace(CORRUPTIONS, protocol_unseen=("sparkles", "plasma_noise"))
+    content = make_results(rows, weight="a.pth", corruptions=corruptions, evaluation=EVALUATION)
+    assert content["protocols"]["unseen"]["mAP"]["mean"] == pytest.approx(0.5)
+    assert content["protocols"]["unseen"]["repeats"] == 2
+    assert content["corruption"]["protocol_unseen"] == ["sparkles", "plasma_noise"]
+    assert content["summary"]["unseen"]["drop"]["mAP"] == pytest.approx(0.3)
+    assert "matrix" not in content
+
+
 def test_a_summary_without_clean_has_no_drop():
     rows = [row for row in matrix_rows() if row["protocol"] == "corrupted_gallery"]
     summary = make_results(rows, weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)["summary"]

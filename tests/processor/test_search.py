@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 class MeanColours(nn.Module):
     """Mean colours of the image's quarters, 12 numbers; a broken model gives NaN for a black image."""
 
-    test_feature, feat_norm = "class_token", False
+    test_feature, flip, feat_norm = "class_token", False, False
 
     def __init__(self, *, broken=False):
         super().__init__()
@@ -100,10 +100,28 @@ def test_the_file_holds_what_numpy_would_have_written(directory, tmp_path, monke
         "root": str(directory),
         "weight": "some.pth",
         "feature": "class_token",
+        "flip": False,
         "feat_norm": False,
         "size": [32, 16],
     }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"features.npz"}
+
+
+def test_features_in_half_precision(directory, tmp_path):
+    search(directory, tmp_path / "half", "TEST.FEATURE_DTYPE", "float16", query=directory / "0" / "0.png")
+    search(directory, tmp_path / "full", query=directory / "0" / "0.png")
+    half, full = (dict(np.load(tmp_path / name / "features.npz")) for name in ("half", "full"))
+    assert (half["features"].dtype, full["features"].dtype) == (np.float16, np.float32)
+    assert (half["features"] == full["features"].astype(np.float16)).all()
+    assert read_ranking(tmp_path / "half") == read_ranking(tmp_path / "full")  # ranked in float32
+
+    class Large(MeanColours):
+        def extract(self, images, camids, viewids):
+            return super().extract(images, camids, viewids) * 1e6
+
+    with pytest.raises(UserError, match="TEST.FEATURE_DTYPE float16: features have values up to .* at most 65504"):
+        search(directory, tmp_path / "half", "TEST.FEATURE_DTYPE", "float16", model=Large())
+    assert {path.name for path in (tmp_path / "half").iterdir()} == {"features.npz", "ranked.csv", "ranked.png"}
 
 
 def test_features_do_not_stay_in_memory(directory, tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def test_results_ranked_list_and_comparison(tmp_path, caplog):
     do_test(first, data, MeanColour(), protocols, device=CPU, weight="first.pth")
     content = json.loads((tmp_path / "first" / "results.json").read_text())
     assert content["protocols"]["corrupted"]["repeats"] == 3
-    assert len((tmp_path / "first" / "results.csv").read_text().splitlines()) == 1 + 1 + 3 * 3
+    assert len((tmp_path / "first" / "results.csv").read_text().splitlines()) == 1 + 1 + 4 * 3
     assert (tmp_path / "first" / "ranked_list.png").stat().st_size > 1000
     second = make_cfg(tmp_path / "second", "TEST.COMPARE", str(tmp_path / "first"))
     do_test(second, data, MeanColour(), protocols[:1], device=CPU, weight="second.pth")
@@ -149,9 +149,11 @@ def test_saved_features_and_thresholds(tmp_path, caplog):
     data, requests = make_data()
     cfg = make_cfg(tmp_path, "TEST.SAVE_FEATURES", "True", "TEST.THRESHOLDS", "True")
     content = do_test(cfg, data, MeanColour(), tuple(PROTOCOLS.values()), device=CPU, weight="a.pth")
-    assert len(requests) == 2 + 2 * 3  # nothing is extracted twice
+    assert len(requests) == 2 + 2 * 2 * 3  # nothing is extracted twice
     saved = {path.stem: dict(np.load(path)) for path in (tmp_path / "features").iterdir()}
-    assert set(saved) == {"query_clean", "query_corrupted", "gallery_clean", "gallery_corrupted"}
+    assert set(saved) == {
+        f"{split}_{name}" for split in ("query", "gallery") for name in ("clean", "corrupted", "unseen")
+    }
     query, gallery = saved["query_clean"], saved["gallery_corrupted"]
     assert query["paths"].tolist() == [record.path for record in data.splits.query]
     sets = [
@@ -166,7 +168,7 @@ def test_saved_features_and_thresholds(tmp_path, caplog):
     clean = next(row for row in points if row["protocol"] == "clean")
     assert (clean["point"], float(clean["equal_error_rate"])) == ("equal error rate", 0)
     assert (int(clean["num_genuine"]), int(clean["num_impostor"])) == (4 * 2, 4 * 6)
-    assert "euclidean distance that means the same person" in caplog.text
+    assert "euclidean distance that means the same identity" in caplog.text
 
 
 def test_a_comparison_that_cannot_be_read_is_an_error_before_the_test(tmp_path):

@@ -36,7 +36,17 @@ def test_training_writes_checkpoints_history_and_tensorboard(tmp_path):
     cfg = make_cfg(tmp_path, "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.EVAL_PERIOD", "3")
     state = do_train(cfg, data, *build(cfg, data), device=CPU, protocols=(PROTOCOLS["clean"],))
     assert state.epoch == 3
-    assert [set(row) for row in state.history] == [{"loss", "id_loss", "triplet_loss", "grad_norm", "accuracy"}] * 3
+    collapse = {"cosine_same", "cosine_different", "mean_direction"}
+    logged = {
+        "loss",
+        "id_loss",
+        "triplet_loss",
+        "grad_norm",
+        "accuracy",
+        *collapse,
+        *(f"neck_{key}" for key in collapse),
+    }
+    assert [set(row) for row in state.history] == [logged] * 3
     assert [row["epoch"] for row in state.evaluations] == [3]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
         "clean.pth",

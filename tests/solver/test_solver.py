@@ -87,6 +87,29 @@ def test_multistep_value_by_value():
     assert found == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_bots_warm_up_value_by_value():
+    """Every group warms up from a multiple of its own lr, and steps count in warm-up too, as in BoT's code."""
+    factor, warmup, steps = 0.1, 10, [4, 12]
+    opts = ["SOLVER.SCHEDULER", "multistep", "SOLVER.STEPS", str(steps), "SOLVER.WARMUP_EPOCHS", str(warmup)]
+    opts += ["SOLVER.WARMUP_FACTOR", str(factor), "SOLVER.WARMUP_FROM", "group_lr", "SOLVER.MAX_EPOCHS", "20"]
+    optimizer, scheduler, _ = build("SOLVER.BIAS_LR_FACTOR", "2", "SOLVER.BASE_LR", "0.5", *opts)
+    peaks = [group["initial_lr"] for group in optimizer.param_groups]
+    assert sorted(peaks) == [0.5, 1.0]
+    for epoch in range(20):
+        scheduler.step(epoch)
+        share = min(epoch / warmup, 1)
+        scale = (factor * (1 - share) + share) * 0.1 ** sum(step <= epoch for step in steps)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([scale * peak for peak in peaks])
+
+
+def test_a_cosine_may_warm_up_from_each_groups_lr_too():
+    opts = ["SOLVER.WARMUP_FROM", "group_lr", "SOLVER.WARMUP_EPOCHS", "4", "SOLVER.BIAS_LR_FACTOR", "2"]
+    optimizer, scheduler, _ = build("SOLVER.BASE_LR", "0.5", *opts)
+    for epoch, scale in [(0, 0.01), (2, 0.505), (3, 0.7525)]:
+        scheduler.step(epoch)
+        assert sorted(group["lr"] for group in optimizer.param_groups) == pytest.approx([0.5 * scale, scale])
+
+
 WITH_CENTER = ["CFAT.STAGE", "clean", "MODEL.IF_WITH_CENTER", "True", "SOLVER.CENTER_LR", "0.4"]
 
 

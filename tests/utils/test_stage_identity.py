@@ -26,6 +26,7 @@ from utils.stage_identity import (
     make_identity,
     settings_of_stage,
 )
+from utils.stages import STAGES
 
 CPU = torch.device("cpu")
 TINY = {
@@ -64,6 +65,7 @@ CASES = {
         "SOLVER.EMA_DECAY",
         "0.9",
     ],
+    "sets": ["DATASETS.NAMES", "[market1501, 'market1501:.']", "DATALOADER.BALANCE", "sets"],
 }
 # Configurations of relatives' structures, for the table alone.
 OF_RELATIVES = [
@@ -83,6 +85,7 @@ NO_WEIGHTS = {
     "SOLVER.GRAD_CHECKPOINT",
     "TEST.FEATURE",
     "TEST.FEAT_NORM",
+    "TEST.FLIP",
     "TEST.ATTENTION_QUERIES",
 }
 # In the table for what happens elsewhere: train.py seeds with it; it says what initial weights are; several processes.
@@ -107,6 +110,8 @@ HARMLESS = {
     "OUTPUT_DIR": "",
     "TEST.FEATURE": "neck",
     "TEST.FEAT_NORM": False,
+    "TEST.FLIP": True,
+    "TEST.QUERY_EXPANSION": 3,
     "TEST.IMS_PER_BATCH": 3,
     "TEST.REPEATS": 2,
     "TEST.METRIC": "cosine",
@@ -234,6 +239,7 @@ def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
     assert other == NO_WEIGHTS - {key for key in NO_WEIGHTS if key.startswith("TEST.")} | {
         "CFAT.STAGES",
         "UNKNOWN_KEYS",
+        "LEFT_OUT_KEYS",
         "CORRUPTION.TEST",
         "DATALOADER.CACHE",
         "MODEL.PRETRAIN_PATH",
@@ -320,11 +326,14 @@ def test_keys_of_earlier_versions_that_determine_no_weight_are_not_compared():
 
 
 def test_checkpoints_older_than_a_key_mean_its_value_before():
-    here = make_identity(load_cfg(opts=["CFAT.STAGE", "clean"]), {}, {})
-    older = {key: value for key, value in here.settings.items() if key not in VALUES_BEFORE_KEY}
-    assert len(here.settings) - len(older) == len(VALUES_BEFORE_KEY)
-    before = dataclasses.replace(here, settings=older).describe()
-    assert here.differences(before) == {}
+    found = set()
+    for stage in STAGES:
+        here = make_identity(load_cfg(opts=["CFAT.STAGE", stage]), {}, {})
+        older = {key: value for key, value in here.settings.items() if key not in VALUES_BEFORE_KEY}
+        found |= here.settings.keys() - older.keys()
+        before = dataclasses.replace(here, settings=older).describe()
+        assert here.differences(before) == {}
+    assert found == VALUES_BEFORE_KEY.keys()
     stem = dataclasses.replace(here, settings=here.settings | {"MODEL.STEM_CONV": True})
     assert stem.differences(before) == {"settings": ["MODEL.STEM_CONV False there, True here"]}
 

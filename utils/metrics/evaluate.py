@@ -9,6 +9,7 @@ import torch
 from utils.distributed import is_distributed
 from utils.errors import UserError
 from utils.metrics.checks import MEMORY_LIMIT, centred, check_ids, check_sets, query_blocks
+from utils.metrics.expansion import expand_queries
 from utils.metrics.ranking import Conventions, Gallery, Scores
 from utils.metrics.reranking import ReRanking, re_ranking_blocks
 from utils.structures import FeatureSet, RetrievalMetrics
@@ -106,6 +107,7 @@ def evaluate_features(
     ap: str = "step",
     cmc: str = "standard",
     seed: int = 0,
+    query_expansion: int = 0,
     re_ranking: ReRanking | None = None,
     memory_limit: int = MEMORY_LIMIT,
     distributed: bool = False,
@@ -116,6 +118,8 @@ def evaluate_features(
         query, gallery: features (tensors on one device, or arrays), with identities and cameras.
         metric: "euclidean" or "cosine".
         max_rank, backend, ap, cmc, seed: see Conventions.
+        query_expansion: neighbours that `expand_queries` joins with each query before anything else; 0: none. With
+            "cosine", of unit features.
         re_ranking: rank by k-reciprocal distances instead; with "cosine", of unit features.
         memory_limit: bytes of a block of distances and of its computation; a block has at least one row. The centred
             copy of the features ("euclidean") counts too, but blocks get at least half of the limit. A few numbers for
@@ -137,13 +141,17 @@ def evaluate_features(
     if distributed:
         blocks = blocks[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
     sides = (query.features, gallery.features)
+    if query_expansion:
+        if metric == "cosine":
+            sides = _unit(*sides)
+        sides = (expand_queries(*sides, query_expansion, blocks=blocks, distributed=distributed), sides[1])
     if re_ranking is None:
         if metric == "euclidean":
             sides = centred(*sides)
         rows = _ranking_blocks(*sides, blocks, metric)
     else:
         if metric == "cosine":
-            sides = (torch.nn.functional.normalize(sides[0], dim=1), torch.nn.functional.normalize(sides[1], dim=1))
+            sides = _unit(*sides)
         rows = re_ranking_blocks(*sides, re_ranking, blocks=blocks, memory_limit=memory_limit)
     scores = Scores(len(query.pids), Gallery(gallery.pids, gallery.camids), conventions)
     for start, distances in rows:
@@ -155,6 +163,10 @@ def evaluate_features(
     return scores.metrics()
 
 
+def _unit(query: torch.Tensor, gallery: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.nn.functional.normalize(query, dim=1), torch.nn.functional.normalize(gallery, dim=1)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The options of `evaluate_features` that a test uses."""
@@ -164,15 +176,21 @@ class Evaluation:
     cmc: str = "standard"
     seed: int = 0
     re_ranking: ReRanking | None = None
+    query_expansion: int = 0
 
     def __call__(self, query: FeatureSet, gallery: FeatureSet) -> RetrievalMetrics:
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         return evaluate_features(query, gallery, distributed=is_distributed(), **options)
 
     def describe(self) -> dict:
-        """For results.json: {"metric", "ap", "cmc", "re_ranking": None or {"k1", "k2", "lambda_value"}}."""
+        """For results.json: {"metric", "ap", "cmc", "re_ranking": None or {"k1", "k2", "lambda_value"}}.
+
+        "query_expansion" is there only where it is used, as results of earlier versions do not have it.
+        """
         described = asdict(self)
         described.pop("seed")
+        if not self.query_expansion:
+            described.pop("query_expansion")
         return described
 
 

@@ -218,4 +218,5 @@ class Scores:
             cmc=cmc,
             num_queries=num_queries,
             num_valid_queries=len(valid),
+            per_query=self.table[:, :3].copy(),
         )

@@ -25,7 +25,7 @@ _BINS = 2 ** (31 - _DROPPED_BITS)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, the largest distance of a pair that is accepted as one person, and the rates that follow."""
+    """A threshold, the largest distance of a pair that is accepted as one identity, and the rates that follow."""
 
     name: str
     threshold: float

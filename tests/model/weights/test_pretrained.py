@@ -11,7 +11,7 @@ from config import load_cfg, stage_cfg
 from model import load_initial_weights, make_model
 from model.resnet import ResNetTrunk
 from model.vit import TransReIDViT
-from model.vit_sizes import ViTSize, vit_size
+from model.vit_sizes import ViTSize
 from model.weights.position_embeddings import find_grid, resize_position_embedding
 from model.weights.pretrained import load_pretrained
 from tests.model.test_cfat import COUNTS, SMALL
@@ -280,14 +280,3 @@ def test_missing_and_unfitting_files(tmp_path):
     torch.save({**base.state_dict(), "decoder.weight": torch.zeros(2)}, tmp_path / "more.pth")
     with pytest.raises(UserError, match=r"decoder\.weight: \(2,\) in the file, not in the model"):
         load_pretrained(base, str(tmp_path / "more.pth"))
-
-
-def test_the_hub_without_a_network_says_which_file_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    base = TransReIDViT((32, 32), vit_size("test_vit"))
-    with pytest.raises(UserError, match=r"MODEL.PRETRAIN_PATH timm:test_vit.r160_in1k: cannot be fetched") as caught:
-        load_pretrained(base, "timm:test_vit.r160_in1k")
-    assert "put it to pretrained/test_vit.r160_in1k.safetensors" in str(caught.value)
-    with pytest.raises(UserError, match="timm:vit_unheard_of: timm has no model of this name"):
-        load_pretrained(make_base(), "timm:vit_unheard_of")

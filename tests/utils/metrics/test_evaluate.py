@@ -306,7 +306,13 @@ folder, rank = sys.argv[1], int(sys.argv[2])
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 sets = np.load(folder + "/sets.npz")
 query, gallery = (FeatureSet(*(sets[f"{name}_{key}"] for key in ("features", "pids", "camids"))) for name in "qg")
-cases = {"plain": {}, "re_ranked": {"re_ranking": ReRanking()}, "single_shot": {"cmc": "single_gallery_shot"}}
+cases = {
+    "plain": {},
+    "re_ranked": {"re_ranking": ReRanking()},
+    "single_shot": {"cmc": "single_gallery_shot"},
+    "expanded": {"query_expansion": 3},
+    "expanded_re_ranked": {"query_expansion": 3, "re_ranking": ReRanking()},
+}
 for name, options in cases.items():
     found = evaluate_features(query, gallery, distributed=True, memory_limit=200_000, **options)
     np.savez(f"{folder}/{name}{rank}.npz", mAP=found.mAP, mINP=found.mINP, cmc=found.cmc, valid=found.num_valid_queries)
@@ -316,7 +322,13 @@ torch.distributed.destroy_process_group()
         subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(rank)], cwd=REPOSITORY) for rank in (0, 1)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    cases = {"plain": {}, "re_ranked": {"re_ranking": ReRanking()}, "single_shot": {"cmc": "single_gallery_shot"}}
+    cases = {
+        "plain": {},
+        "re_ranked": {"re_ranking": ReRanking()},
+        "single_shot": {"cmc": "single_gallery_shot"},
+        "expanded": {"query_expansion": 3},
+        "expanded_re_ranked": {"query_expansion": 3, "re_ranking": ReRanking()},
+    }
     for name, options in cases.items():
         expected = evaluate_features(query, gallery, memory_limit=200_000, **options)
         for rank in (0, 1):

@@ -1,0 +1,96 @@
+"""What is wrong in a configuration, and the lines that say it: few, however many keys a file of another project has."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_KEYS = 60  # unknown keys named in one line; the rest is counted
+MAX_LENGTH = 60  # characters of a key or of a value
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        source: the file, or the command line; "" where `text` says it.
+        key: dotted.
+        text: the whole message, without the source.
+        value: what was found.
+        is_unknown: the key is not known.
+        is_structure: the value asks for a structure that is not built here.
+        what: the structure in words; "" where the value names it.
+        settings: keys that only that structure reads.
+        meant: the known key that an unknown one is a misspelling of; "" where there is none.
+    """
+
+    source: str
+    key: str
+    text: str
+    value: Any = None
+    is_unknown: bool = False
+    is_structure: bool = False
+    what: str = ""
+    settings: tuple[str, ...] = ()
+    meant: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.source}: {self.text}" if self.source else self.text
+
+
+def lines_of(problems: Sequence[Problem], relatives: Iterable[str]) -> list[str]:
+    """One line per problem; but one for all unknown keys of a source, and, of a file of the TransReID codebase or of a
+    relative, one for all structures that are not built here, and one for the rest where there are several.
+
+    Args:
+        problems: in the order in which they were found.
+        relatives: names of the files of the codebase and its relatives.
+    """
+    relatives = set(relatives)
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for index, problem in enumerate(problems):
+        is_joined = problem.is_unknown or problem.source in relatives
+        kind = "unknown" if problem.is_unknown else "structure" if problem.is_structure else "value"
+        groups.setdefault((problem.source, kind if is_joined else str(index)), []).append(problem)
+    return [_line(group, kind) for (_, kind), group in groups.items()]
+
+
+def _line(group: Sequence[Problem], kind: str) -> str:
+    if len(group) == 1:
+        return group[0].line
+    join = {"unknown": unknown_keys, "structure": not_built}.get(kind, _values)
+    return f"{group[0].source}: {join(group)}"
+
+
+def _values(problems: Sequence[Problem]) -> str:
+    return "; ".join(problem.text for problem in problems)
+
+
+def not_built(problems: Sequence[Problem]) -> str:
+    """ "not built here: MODEL.NAME 'RN50' (CLIP's ResNet-50), DATALOADER.SAMPLER 'bce_triplet'"."""
+    named = (f"{other.key} {_short(other.value)}{f' ({other.what})' if other.what else ''}" for other in problems)
+    return f"not built here: {', '.join(dict.fromkeys(named))}"
+
+
+def unknown_keys(problems: Sequence[Problem]) -> str:
+    """ "MODEL: HEAD_KEEP, MIX_DIM; SOLVER: JSD are not known keys (3)", and the spellings that may be meant."""
+    shown, rest = problems[:MAX_KEYS], len(problems) - MAX_KEYS
+    meant = [f"{other.meant} for {other.key}" for other in shown if other.meant]
+    hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+    more = f" and {rest} more" if rest > 0 else ""
+    return f"{by_section(other.key for other in shown)}{more} are not known keys ({len(problems)}){hint}"
+
+
+def by_section(keys: Iterable[str]) -> str:
+    """Keys by their first section: "MODEL: HEAD_KEEP, MIX_DIM; SOLVER: JSD; INDEX"."""
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        section, _, name = key.partition(".")
+        sections.setdefault(section[:MAX_LENGTH], []).append(name[:MAX_LENGTH])
+    return "; ".join(f"{name}: {', '.join(keys)}" if any(keys) else name for name, keys in sections.items())
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}..."

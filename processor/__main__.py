@@ -1,0 +1,117 @@
+"""Studies from the command line.
+
+python -m processor study configs/Synthetic/ablation.yml [--jobs N] [--dry-run]
+                                        run every variant with every seed, each once, and write the tables
+
+A study that was stopped goes on where it stopped. --dry-run shows the plan with times: those of finished jobs, else
+estimates from two batches of each stage.
+"""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from utils.command_line import ArgumentParser, expand_arguments, run_main
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yacs.config import CfgNode
+
+    from processor.study import Plan, Study
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = ArgumentParser(
+        prog="python -m processor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    study = commands.add_parser("study", help="run variants of an experiment over several seeds")
+    study.add_argument("file", help="the study, e.g. configs/Synthetic/ablation.yml")
+    study.add_argument("--jobs", type=int, default=1, help="processes at a time (default: %(default)s)")
+    study.add_argument("--dry-run", action="store_true", help="show the plan, and stop")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = expand_arguments(parse_args(argv), "file")
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected at least 1")
+    from utils.logging import setup_logging
+
+    setup_logging()
+    return study(args)
+
+
+def study(args: argparse.Namespace) -> int:
+    """Runs a study; returns 1 where a job failed."""
+    from processor.study import read_study
+    from processor.study_results import collect, write_study
+    from processor.study_runner import run_jobs
+    from utils.locks import lock_output_dir
+
+    plan = make_plan(found := read_study(args.file))
+    if args.dry_run:
+        print(describe_plan(found, plan))
+        return 0
+    with lock_output_dir(found.output_dir):
+        errors = run_jobs(plan, at_once=args.jobs)
+        results = collect(found, plan)
+        if results:
+            print(write_study(found, plan, results))
+            print(f"all in {found.output_dir}: study.csv, study.json, study.md, study.tex, study.png")
+    for place, error in errors.items():
+        print(f"failed: {plan.jobs[place].title}: {error}", file=sys.stderr)
+    return int(bool(errors))
+
+
+def make_plan(study: "Study") -> "Plan":
+    """The plan of a study, with the configurations of its variants loaded and checked."""
+    import logging
+
+    from config import load_cfg, stage_cfg, stages_to_run
+    from model import initial_weight_files
+    from processor.study import plan_study
+
+    def stages_of(opts: "Sequence[str]") -> "list[CfgNode]":
+        cfg = load_cfg(str(study.base), opts)
+        return [stage_cfg(cfg, name) for name in stages_to_run(cfg)]
+
+    logging.disable(logging.WARNING)  # each job logs what its configuration says
+    try:
+        return plan_study(study, stages_of, initial_weight_files)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def describe_plan(study: "Study", plan: "Plan") -> str:
+    """The jobs of a study, which are done, and how long the others take."""
+    from tabulate import tabulate
+
+    from processor.study_runner import measure, seconds_of
+    from utils.logging import format_seconds
+
+    known = measure(study, plan)
+    known |= {job.kind: seconds for job in plan.jobs.values() if (seconds := seconds_of(job)) is not None}
+    rows, left, unknown = [], 0.0, 0
+    for place, job in plan.jobs.items():
+        users = [f"{name}" for (name, seed), stages in plan.stages.items() if place in stages]
+        done = seconds_of(job)
+        estimate = known.get(job.kind)
+        state = "done" if done is not None else "to run"
+        if done is None:
+            left, unknown = left + (estimate or 0.0), unknown + (estimate is None)
+        time = "not known" if estimate is None else format_seconds(done if done is not None else estimate)
+        rows.append([job.title, ", ".join(users), state, time])
+    table = tabulate(rows, ["job", "variants", "state", "time"], tablefmt="simple", disable_numparse=True)
+    runs = len(study.variants) * len(study.seeds)
+    alone = sum(map(len, plan.stages.values()))
+    shared = f"{runs} runs of {len(study.variants)} variants: {len(plan.jobs) - runs} stages to train, {alone} if none "
+    shared += "were shared"
+    more = f", and {unknown} jobs whose time is known once one of their kind is done" if unknown else ""
+    return f"{table}\n{shared}\nleft, one at a time: about {format_seconds(left)}{more}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

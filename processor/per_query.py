@@ -1,0 +1,86 @@
+"""Metrics of every query: per_query.npz, which comparisons of two models are made from.
+
+paths, pids, camids     (Q,) the queries
+<protocol>/ap           (repeats, Q) float32 average precision; NaN for a query without a match
+<protocol>/inp          (repeats, Q) float32 inverse negative penalty; NaN likewise
+<protocol>/first        (repeats, Q) int32 rank of the first match, from 1; 0 without a match
+"""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import write_files
+from utils.structures import ImageRecord, RetrievalMetrics
+
+FILE = "per_query.npz"
+
+
+def write_per_query(
+    path: Path,
+    results: Mapping[str, RetrievalMetrics],
+    queries: Sequence[ImageRecord],
+    sample_gallery: Callable[[int], np.ndarray] | None = None,
+) -> None:
+    """Writes the metrics of every query.
+
+    Args:
+        path: the file.
+        results: metrics by protocol, with the `per_query` of each repeat.
+        queries: the Q queries, in the order of the features.
+        sample_gallery: see DataBundle; an image that is in the gallery of a repeat is no query there, as one without a
+            match.
+    """
+    arrays: dict[str, np.ndarray] = {
+        "paths": np.array([record.path for record in queries]),
+        "pids": np.array([record.pid for record in queries]),
+        "camids": np.array([record.camid for record in queries]),
+    }
+    for protocol, metrics in results.items():
+        repeats = metrics.repeats or (metrics,)
+        table = np.zeros((len(repeats), len(queries), 3))
+        for repeat, single in enumerate(repeats):
+            is_query = slice(None) if sample_gallery is None else ~sample_gallery(repeat)
+            table[repeat, is_query] = single.per_query
+        ap, inp, first = np.moveaxis(table, 2, 0)
+        unmatched = first == 0
+        arrays[f"{protocol}/ap"] = np.where(unmatched, np.nan, ap).astype(np.float32)
+        arrays[f"{protocol}/inp"] = np.where(unmatched, np.nan, inp).astype(np.float32)
+        arrays[f"{protocol}/first"] = first.astype(np.int32)
+
+    def write(partial: Path) -> None:
+        with open(partial, "wb") as handle:  # savez would append .npz to a name
+            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+
+    write_files({path: write})
+
+
+def read_average_precision(directory: str | Path) -> dict[str, np.ndarray]:
+    """Average precision of every query of a finished test, the mean over the repeats in which it has a match.
+
+    Args:
+        directory: OUTPUT_DIR of the test.
+
+    Returns:
+        (Q,) float64 by protocol; NaN for a query without a match.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    path = Path(directory) / FILE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name.removesuffix("/ap"): _mean(arrays[name]) for name in arrays.files if name.endswith("/ap")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); test again to write it") from error
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the repeats (R, Q) -> (Q,) of what is not NaN; NaN where all are."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)

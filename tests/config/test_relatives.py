@@ -1,0 +1,329 @@
+"""Files in the form of the codebase's relatives: their values, schedules and structures, and what is refused."""
+
+import logging
+
+import pytest
+
+from config import get_defaults, load_cfg
+from config.codebases import BOT, CLIP_REID, SSL, TRANSREID, codebase_of
+from config.defaults import SCHEMA
+from config.files import read_sources
+from config.legacy_keys import CODEBASE_KEYS
+from config.structures import SWITCHES
+from tests.config.test_load import errors_of, flat, write
+
+DEFAULTS = flat(get_defaults())
+# What plain files of each codebase say; a key that only the codebase has makes it one of its files.
+SIGN = "TEST: {NECK_FEAT: before}\n"
+SSL_FILE = """\
+MODEL:
+  PRETRAIN_PATH: 'weights/vit_small_ics.pth'
+  PRETRAIN_HW_RATIO: 2
+  NAME: 'transformer'
+  DEVICE_ID: ('0')
+  TRANSFORMER_TYPE: 'vit_small_patch16_224_TransReID'
+  STEM_CONV: True
+SOLVER: {WARMUP_EPOCHS: 20, WARMUP_METHOD: 'cosine', BASE_LR: 0.0004}
+"""
+BOT_FILE = """\
+MODEL: {PRETRAIN_CHOICE: 'imagenet', METRIC_LOSS_TYPE: 'triplet_center', IF_WITH_CENTER: 'yes'}
+DATALOADER: {SAMPLER: 'softmax_triplet', NUM_INSTANCE: 4}
+SOLVER: {CLUSTER_MARGIN: 0.3, RANGE_K: 2, STEPS: [40, 70], WARMUP_ITERS: 10, WARMUP_METHOD: 'linear'}
+"""
+CLIP_FILE = """\
+MODEL: {PRETRAIN_CHOICE: 'imagenet', NAME: 'ViT-B-16', STRIDE_SIZE: [16, 16]}
+SOLVER: {STEPS: [30, 50], WARMUP_FACTOR: 0.1, WARMUP_ITERS: 10, WARMUP_METHOD: 'linear', BIAS_LR_FACTOR: 2}
+DATASETS:
+#   NAMES: ('market1501')
+"""
+
+
+def load(tmp_path, text, opts=()):
+    return flat(load_cfg(write(tmp_path / "a.yml", text), opts))
+
+
+def lines(tmp_path, monkeypatch, text, opts=()):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yml", text)
+    return errors_of("a.yml", opts)
+
+
+@pytest.mark.parametrize(
+    ("text", "codebase"),
+    [
+        ("MODEL: {STEM_CONV: True}\nSOLVER: {SCHEDULER: cosine}\n", None),
+        (SIGN, TRANSREID),
+        (f"{SIGN}SOLVER: {{WARMUP_METHOD: linear}}\n", TRANSREID),
+        (f"{SIGN}SOLVER: {{WARMUP_METHOD: cosine}}\n", SSL),
+        (f"{SIGN}MODEL: {{GEM_POOLING: False}}\n", SSL),
+        (SSL_FILE, SSL),
+        (BOT_FILE, BOT),
+        (CLIP_FILE, CLIP_REID),
+    ],
+)
+def test_the_codebase_of_a_file(text, codebase, tmp_path):
+    (source,) = read_sources(write(tmp_path / "a.yml", text), (), [])
+    assert codebase_of(source.given) is codebase
+
+
+def test_a_file_of_transreid_ssl(tmp_path):
+    found = load(tmp_path, SSL_FILE)
+    expected = {
+        "MODEL.NAME": "transformer",
+        "MODEL.TRANSFORMER_TYPE": "vit_small_patch16_224",
+        "MODEL.STEM_CONV": True,
+        "MODEL.PRETRAIN_HW_RATIO": 2,
+        "MODEL.POOLING": "class_token",
+        "SOLVER.SCHEDULER": "cosine",
+        "SOLVER.WARMUP_FROM": "base_lr",
+        "SOLVER.WARMUP_EPOCHS": 20,
+        "SOLVER.BASE_LR": 0.0004,
+        "SOLVER.OPTIMIZER_NAME": "Adam",
+        "TEST.RE_RANKING_K1": 20,
+        "TEST.RE_RANKING_K2": 6,
+        "CFAT.STAGES": ["clean"],
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("'cosine'", "'linear'"), {"SOLVER.SCHEDULER": "multistep", "SOLVER.WARMUP_FROM": "group_lr"}),
+        (("STEM_CONV: True", "GEM_POOLING: True"), {"MODEL.POOLING": "gem", "MODEL.STEM_CONV": False}),
+        (("STEM_CONV: True", "GEM_POOLING: False"), {"MODEL.POOLING": "class_token"}),
+        (("STEM_CONV: True", "REDUCE_FEAT_DIM: True"), {"MODEL.REDUCE_FEAT_DIM": True, "MODEL.FEAT_DIM": 512}),
+        (("vit_small_patch16_224_TransReID", "vit_tiny_patch16_224_TransReID"), {}),
+        (("STEM_CONV: True", "DROPOUT_RATE: 0.0"), {}),
+        # PASS: part tokens always
+        (("STEM_CONV: True", "MULTI_NECK: False"), {"MODEL.PART_TOKENS": True, "MODEL.MULTI_NECK": False}),
+        (("STEM_CONV: True", "FEAT_FUSION: 'mean'"), {"MODEL.PART_TOKENS": True, "MODEL.FEAT_FUSION": "mean"}),
+        # SOLIDER: its code's weight
+        (("vit_small_patch16_224_TransReID", "swin_tiny_patch4_window7_224"), {"MODEL.SEMANTIC_WEIGHT": 1.0}),
+        (
+            ("STEM_CONV: True", "TRANSFORMER_TYPE: 'swin_base_patch4_window7_224'\n  SEMANTIC_WEIGHT: 0.2"),
+            {"MODEL.TRANSFORMER_TYPE": "swin_base_patch4_window7_224", "MODEL.SEMANTIC_WEIGHT": 0.2},
+        ),
+        # PersonViT
+        (("STEM_CONV: True", "POOLING: 'None'"), {"MODEL.POOLING": "class_token", "TEST.RE_RANKING_K1": 50}),
+        (("STEM_CONV: True", "POOLING: 'avg_max'"), {"MODEL.POOLING": "avg_max", "TEST.RE_RANKING_K2": 15}),
+    ],
+)
+def test_structures_of_the_relatives_of_transreid_ssl(change, expected, tmp_path):
+    text = SSL_FILE.replace(*change)
+    if text.count("TRANSFORMER_TYPE") == 2:
+        text = text.replace("  TRANSFORMER_TYPE: 'vit_small_patch16_224_TransReID'\n", "")
+    found = load(tmp_path, text)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_a_small_vit_is_the_one_of_its_codebase(tmp_path):
+    name = "vit_small_patch16_224_TransReID"
+    assert load(tmp_path, SSL_FILE)["MODEL.TRANSFORMER_TYPE"] == "vit_small_patch16_224"
+    text = f"{SIGN}MODEL: {{NAME: transformer, TRANSFORMER_TYPE: {name}}}\nSOLVER: {{WARMUP_METHOD: linear}}\n"
+    assert load(tmp_path, text)["MODEL.TRANSFORMER_TYPE"] == name
+    assert load(tmp_path, "SEED: 1\n", ["MODEL.TRANSFORMER_TYPE", name])["MODEL.TRANSFORMER_TYPE"] == name
+    # the command line over a file speaks as that file
+    assert load(tmp_path, SSL_FILE, ["MODEL.TRANSFORMER_TYPE", name])["MODEL.TRANSFORMER_TYPE"] == name.removesuffix(
+        "_TransReID"
+    )
+
+
+def test_a_file_of_bot(tmp_path):
+    found = load(tmp_path, BOT_FILE)
+    expected = {
+        "MODEL.NAME": "resnet50",
+        "MODEL.STEM_POOL": 3,
+        "MODEL.METRIC_LOSS_TYPE": "triplet",
+        "MODEL.IF_WITH_CENTER": True,
+        "MODEL.IF_LABELSMOOTH": True,
+        "SOLVER.SCHEDULER": "multistep",
+        "SOLVER.WARMUP_FROM": "group_lr",
+        "SOLVER.WARMUP_EPOCHS": 10,
+        "SOLVER.WARMUP_FACTOR": 1 / 3,
+        "SOLVER.STEPS": [40, 70],
+        "SOLVER.MAX_EPOCHS": 50,
+        "SOLVER.BIAS_LR_FACTOR": 2.0,
+        "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
+        "TEST.RE_RANKING_K1": 20,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_a_vit_baseline_of_clip_reid(tmp_path):
+    found = load(tmp_path, CLIP_FILE)
+    expected = {
+        "MODEL.NAME": "transformer",
+        "MODEL.TRANSFORMER_TYPE": "ViT-B-16",
+        "MODEL.PRETRAIN_PATH": "pretrained/ViT-B-16.pt",
+        "MODEL.NO_MARGIN": False,
+        "SOLVER.SCHEDULER": "multistep",
+        "SOLVER.WARMUP_FROM": "group_lr",
+        "SOLVER.WARMUP_EPOCHS": 10,
+        "SOLVER.WARMUP_FACTOR": 0.1,
+        "SOLVER.STEPS": [30, 50],
+        "DATASETS.NAMES": "market1501",
+        "TEST.RE_RANKING_K1": 50,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("MODEL.DEVICE", "gpu", {"MODEL.DEVICE": "cuda"}),
+        ("MODEL.SIE_XISHU", "2.5", {"MODEL.SIE_COE": 2.5}),
+        ("MODEL.METRIC_LOSS_TYPE", "center", {"MODEL.TRIPLET_LOSS_WEIGHT": 0.0, "MODEL.IF_WITH_CENTER": True}),
+        ("DATALOADER.SAMPLER", "random_identity", {"DATALOADER.SAMPLER": "softmax_triplet"}),
+        ("SOLVER.MARGIN", "None", {"MODEL.NO_MARGIN": True}),
+        ("SOLVER.FP16_ENABLED", "True", {"SOLVER.AMP": "fp16"}),
+        ("SOLVER.FP16", "False", {"SOLVER.AMP": "off"}),
+        ("USE_MIXED_PRECISION", "True", {"SOLVER.AMP": "fp16"}),
+        ("SOLVER.SCHEDULER_NAME", "cos", {"SOLVER.SCHEDULER": "cosine"}),
+        (
+            "SOLVER.SCHEDULER_NAME",
+            "step",
+            {"SOLVER.SCHEDULER": "multistep", "SOLVER.STEPS": [60, 90, 120], "SOLVER.WARMUP_EPOCHS": 0},
+        ),
+        ("TEST.FLIP_FEATS", "on", {"TEST.FLIP": True}),
+        ("TEST.FLIP_FEATS", "no", {"TEST.FLIP": False}),
+        ("TEST.EVAL_METRIC", "Euclidean", {"TEST.METRIC": "euclidean"}),
+        ("TEST.EVAL_METRIC", "Cos", {"TEST.METRIC": "cosine"}),
+        ("DATASETS.ROOT_DIR", "('')", {"DATASETS.ROOT_DIR": "data"}),
+        ("DATASETS.NAMES", "('occ_duke')", {"DATASETS.NAMES": "occ_duke"}),
+    ],
+)
+def test_values_and_keys_of_relatives(key, value, expected, caplog):
+    with caplog.at_level(logging.INFO):
+        assert flat(load_cfg(None, [key, value])) == DEFAULTS | expected
+    assert sum(key in record.message and " -> " in record.message for record in caplog.records) == 1
+
+
+def test_a_value_that_says_the_opposite_of_another_key_is_an_error():
+    assert errors_of(None, ["MODEL.METRIC_LOSS_TYPE", "triplet_center", "MODEL.IF_WITH_CENTER", "no"]) == [
+        "command line: MODEL.METRIC_LOSS_TYPE means MODEL.IF_WITH_CENTER True and MODEL.IF_WITH_CENTER is given as "
+        "False; leave one of them out"
+    ]
+
+
+def test_a_transformer_always_has_its_neck(tmp_path, monkeypatch):
+    assert load(tmp_path, "MODEL: {NAME: transformer, NECK: 'no'}\n")["MODEL.NAME"] == "transformer"
+    assert lines(tmp_path, monkeypatch, "MODEL: {NAME: resnet50, NECK: 'no'}\n") == [
+        "a.yml: MODEL.NECK: found 'no', expected 'bnneck': a ResNet without its neck is not built here"
+    ]
+
+
+def test_keys_that_change_nothing_are_named_in_one_line(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    text = f"""\
+{SIGN}INDEX: 7
+WANDB: {{PROJECT: reid, TAGS: [a]}}
+MODEL: {{FRM_enable: False, FRM_scale: 0.5, PATCH_KEEP_RATE: 1.0, DROPOUT_RATE: 0}}
+DATASETS: {{ROOT_TRAIN_DIR: a}}
+"""
+    with caplog.at_level(logging.INFO):
+        found = load(tmp_path, text, ["MODEL.NAME", "transformer"])
+    assert found["LEFT_OUT_KEYS"] == []
+    (line,) = [record.message for record in caplog.records if "keys that change nothing here" in record.message]
+    assert line.split("a.yml: ")[1] == (
+        "keys that change nothing here: INDEX 7 (names of runs and logging), WANDB.PROJECT 'reid' (logging and "
+        "drawing), WANDB.TAGS ['a'] (logging and drawing), MODEL.FRM_enable False (off), MODEL.FRM_scale 0.5 (a "
+        "setting of MODEL.FRM_enable, which is off), MODEL.PATCH_KEEP_RATE 1.0 (off), MODEL.DROPOUT_RATE 0 (off), "
+        "DATASETS.ROOT_TRAIN_DIR 'a' (directories of a data set that is not public)"
+    )
+
+
+def test_such_keys_are_unknown_in_a_file_of_ours(tmp_path, monkeypatch):
+    assert lines(tmp_path, monkeypatch, "WANDB: True\nMODEL: {FRM_enable: False}\n") == [
+        "a.yml: WANDB; MODEL: FRM_enable are not known keys (2)"
+    ]
+
+
+def test_a_setting_is_unknown_without_its_switch(tmp_path, monkeypatch):
+    (line,) = lines(tmp_path, monkeypatch, f"{SIGN}MODEL: {{FRM_scale: 0.5}}\n")
+    assert line.startswith("a.yml: MODEL.FRM_scale is not a known key")
+
+
+def test_tables_of_structures_do_not_overlap_with_known_keys():
+    settings = {name for switch in SWITCHES.values() for name in switch.settings}
+    assert {*SWITCHES, *settings} & {*SCHEMA, *CODEBASE_KEYS} == set()
+    assert set(SWITCHES) & settings == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "MODEL: {NAME: RN50}\n",
+            [
+                "MODEL.NAME RN50 (CLIP's ResNet-50) is not built here, expected one of transformer, resnet50, "
+                "resnet50_ibn_a, timm"
+            ],
+        ),
+        (
+            "MODEL: {NAME: resnet5}\n",
+            [
+                "MODEL.NAME: found 'resnet5', expected one of transformer, resnet50, resnet50_ibn_a, timm; did you "
+                "mean resnet50?"
+            ],
+        ),
+        ("MODEL: {DROPOUT_RATE: 0.1}\n", ["MODEL.DROPOUT_RATE 0.1: dropout before the classifier is not built here"]),
+        (
+            "MODEL: {NAME: osnet, BDB_enable: True, BATCH_DROP_RATE: 0.3, NEW: 1}\nSOLVER: {TRP_L2: True, A: 1, B: 2}\n"
+            "X: 1\n",
+            [
+                "not built here: MODEL.BDB_enable True (batch drop block), SOLVER.TRP_L2 True (a triplet loss on "
+                "normalised features), MODEL.NAME 'osnet'",
+                "MODEL: NEW; SOLVER: A, B; X are not known keys (4)",
+            ],
+        ),
+        (
+            "MODEL: {TRANSFOMER_TYPE: a, NEW: 1}\nSOLVER: {MAX_EPOCH: 3}\n",
+            [
+                "MODEL: TRANSFOMER_TYPE, NEW; SOLVER: MAX_EPOCH are not known keys (3); did you mean "
+                "MODEL.TRANSFORMER_TYPE for MODEL.TRANSFOMER_TYPE, SOLVER.MAX_EPOCHS for SOLVER.MAX_EPOCH?"
+            ],
+        ),
+        (
+            "SOLVER: {BASE_LR: fast, MAX_EPOCHS: 0}\n",
+            [
+                "SOLVER.BASE_LR: found 'fast', expected a number; SOLVER.MAX_EPOCHS: found 0, expected a number of at "
+                "least 1"
+            ],
+        ),
+    ],
+)
+def test_a_file_of_a_relative_is_refused_in_few_lines(text, expected, tmp_path, monkeypatch):
+    assert lines(tmp_path, monkeypatch, SIGN + text) == [f"a.yml: {line}" for line in expected]
+
+
+def test_many_unknown_keys_are_counted():
+    opts = [part for index in range(100) for part in (f"MODEL.KEY{index}", "1")]
+    (line,) = errors_of(None, opts)
+    assert line.endswith("KEY58, KEY59 and 40 more are not known keys (100)")
+
+
+def test_unknown_keys_are_left_out_where_that_is_asked_for(tmp_path, monkeypatch, caplog):
+    text = (
+        f"{SIGN}MODEL: {{NEW: 1, BDB_enable: True, BATCH_DROP_RATE: 0.3}}\nPEFT: {{R: 8}}\nSOLVER: {{BASE_LR: 0.1}}\n"
+    )
+    assert len(lines(tmp_path, monkeypatch, text)) == 2
+    found = load(tmp_path, f"{text}UNKNOWN_KEYS: warn\n", ["MODEL.NAME", "transformer"])
+    assert (found["SOLVER.BASE_LR"], found["MODEL.NAME"]) == (0.1, "transformer")
+    assert found["LEFT_OUT_KEYS"] == ["MODEL.BATCH_DROP_RATE", "MODEL.BDB_enable", "MODEL.NEW", "PEFT.R"]
+    (line,) = [record.message for record in caplog.records if "left out" in record.message]
+    assert line.endswith(
+        "a.yml: keys that are not known here are left out (UNKNOWN_KEYS warn), 4: MODEL: BDB_enable, BATCH_DROP_RATE, "
+        "NEW; PEFT: R"
+    )
+    # on the command line too, and kept by a merged configuration
+    cfg = load_cfg(str(tmp_path / "a.yml"), ["UNKNOWN_KEYS", "warn", "MODEL.NAME", "transformer"])
+    assert found["LEFT_OUT_KEYS"] == load_cfg(write(tmp_path / "config.yml", cfg.dump())).LEFT_OUT_KEYS
+
+
+def test_what_is_wrong_with_known_keys_stays_an_error(tmp_path, monkeypatch):
+    text = f"{SIGN}UNKNOWN_KEYS: warn\nMODEL: {{NEW: 1, NAME: osnet}}\n"
+    (line,) = lines(tmp_path, monkeypatch, text)
+    assert line.startswith("a.yml: MODEL.NAME osnet is not built here")
+    (line,) = lines(tmp_path, monkeypatch, "UNKNOWN_KEYS: maybe\n")
+    assert line == "a.yml: UNKNOWN_KEYS: found 'maybe', expected one of error, warn"

@@ -66,7 +66,8 @@ _C.MODEL.NAME = key("transformer", one_of("transformer", "resnet50", "resnet50_i
 # TransReID-SSL, PASS and PersonViT; swin_tiny|small|base_patch4_window7_224 (SOLIDER); ViT-B-16 (CLIP-ReID's image
 # encoder). With MODEL.NAME timm, the name of any timm model.
 _C.MODEL.TRANSFORMER_TYPE = key("vit_base_patch16_224_TransReID", NOT_EMPTY)
-# Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12].
+# Patch stride (rows, columns) in pixels; [16, 16], or smaller for overlapping patches, e.g. [12, 12]. With MODEL.NAME
+# timm, [16, 16] is the stride of the model's own patches, whatever their size.
 _C.MODEL.STRIDE_SIZE = key([16, 16], list_of("two strides of at least 1 pixel", lambda pixels: pixels >= 1, length=2))
 # Initial weights: a file of the TransReID codebase, of its relatives, of timm or of torchvision, or a name of the
 # Hugging Face hub: timm:NAME, hf-hub:OWNER/NAME or hf_hub:OWNER/NAME[/FILE]; "": random weights.
@@ -256,8 +257,8 @@ _C.SOLVER.WEIGHT_DECAY_BIAS = key(1e-3, at_least(0))
 _C.SOLVER.BIAS_LR_FACTOR = key(2.0, POSITIVE)
 # Twice the learning rate for the classifier.
 _C.SOLVER.LARGE_FC_LR = False
-# Vision transformers: each block's learning rate is that of the block above it times this, down to the patch embedding;
-# 1: off.
+# Vision transformers and models of timm: each block's learning rate is that of the block above it times this, down to
+# the patch embedding; 1: off.
 _C.SOLVER.LAYER_DECAY = key(1.0, Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1))
 # Learning rate schedule: cosine (to 0.002 BASE_LR) or multistep (times GAMMA at the epochs of STEPS).
 _C.SOLVER.SCHEDULER = key("cosine", one_of("cosine", "multistep"))
@@ -290,7 +291,8 @@ _C.SOLVER.AMP = key("auto", one_of("auto", "bf16", "fp16", "off"))
 _C.SOLVER.COMPILE = False
 # Clip the norm of the model's gradient to this; 0: off. The centers of the center loss are not clipped.
 _C.SOLVER.GRAD_CLIP = key(0.0, at_least(0))
-# Recompute each block in backward: less memory for larger batches, one more forward pass; transformers only.
+# Recompute each block in backward: less memory for larger batches, one more forward pass; transformers, and models
+# of timm without BatchNorm.
 _C.SOLVER.GRAD_CHECKPOINT = False
 # Decay of an exponential moving average of the weights, which is then tested and saved, e.g. 0.999; 0: off.
 _C.SOLVER.EMA_DECAY = key(0.0, BELOW_ONE)

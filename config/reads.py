@@ -194,7 +194,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "SOLVER.OPTIMIZER_NAME is one without a momentum",
         lambda values: values["SOLVER.OPTIMIZER_NAME"].lower() in MOMENTUM_OPTIMIZERS,
     ),
-    **_needs("SOLVER", "LAYER_DECAY", "it is for MODEL.NAME transformer", _is("MODEL.NAME", "transformer")),
+    **_needs(
+        "SOLVER",
+        "LAYER_DECAY",
+        "it is for MODEL.NAME transformer and timm",
+        lambda values: values["MODEL.NAME"] in ("transformer", "timm"),
+    ),
     **_needs("SOLVER", "STEPS GAMMA", "it is for SOLVER.SCHEDULER multistep"),
     **_needs(
         "SOLVER",

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from model.kinds import CLIP, RESNET, SWIN, VIT, kind_of
+from model.kinds import CLIP, RESNET, SWIN, TIMM, VIT, kind_of
 from model.pooling import GROUP
+from model.timm_check import check_timm, check_timm_training
 from model.vit_sizes import CLIP_SIZES, grid_of, vit_size
 from utils.errors import UserError
 
@@ -22,6 +23,8 @@ def check(cfg: CfgNode) -> None:
             "SOLVER.GRAD_CHECKPOINT True: it recomputes the blocks of a vision transformer; the BatchNorm layers of "
             "resnet50 would count every batch twice. Set it to False, or MODEL.NAME to transformer"
         )
+    if kind_of(cfg) == TIMM:
+        check_timm_training(cfg)
 
 
 def check_architecture(cfg: CfgNode) -> None:
@@ -145,4 +148,5 @@ CHECKS: dict[str, Callable[[CfgNode], None]] = {
     RESNET: _check_resnet,
     SWIN: _check_swin,
     CLIP: _check_clip,
+    TIMM: check_timm,
 }

@@ -11,7 +11,13 @@ from utils import sharding
 
 class DropPath(TimmDropPath):
     """timm's DropPath, one Bernoulli variable per row; several processes sample the mask of the whole batch and each
-    takes its own rows of it."""
+    takes its own rows of it.
+
+    Attributes:
+        num_views: sharding.num_views() of the forward that backward recomputes; None: of the current one.
+    """
+
+    num_views: int | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.drop_prob == 0.0 or not self.training:
@@ -21,5 +27,6 @@ class DropPath(TimmDropPath):
         def sample(rows: int) -> torch.Tensor:
             return x.new_empty((rows,) + (1,) * (x.ndim - 1)).bernoulli_(keep)
 
-        mask = sharding.sample_shard(sample, len(x))
+        with sharding.views(self.num_views or sharding.num_views()):
+            mask = sharding.sample_shard(sample, len(x))
         return x * (mask / keep if keep > 0.0 and self.scale_by_keep else mask)

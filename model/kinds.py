@@ -16,6 +16,7 @@ VIT: Final = "vit"
 RESNET: Final = "resnet"
 SWIN: Final = "swin"
 CLIP: Final = "clip"
+TIMM: Final = "timm"
 # Values of MODEL.NAME.
 RESNETS = ("resnet50", "resnet50_ibn_a")
 NAMES = ("transformer", "timm", *RESNETS)
@@ -31,6 +32,8 @@ def kind_of_names(name: str, transformer_type: str) -> str:
     """The kind of backbone that the values of MODEL.NAME and MODEL.TRANSFORMER_TYPE ask for."""
     if name in RESNETS:
         return RESNET
+    if name == "timm":
+        return TIMM
     if transformer_type in SWIN_SIZES:
         return SWIN
     return CLIP if transformer_type in CLIP_SIZES else VIT

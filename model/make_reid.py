@@ -10,12 +10,15 @@ from yacs.config import CfgNode
 from model.check import check_architecture
 from model.clip_vit import ClipReID, ClipViT
 from model.jigsaw import JigsawReID, JigsawSettings
-from model.kinds import CLIP, RESNET, SWIN, VIT, kind_of
+from model.kinds import CLIP, RESNET, SWIN, TIMM, VIT, kind_of
 from model.part_tokens import PartTokenReID, PartTokenViT
 from model.reid import ReIDModel, TransformerReID
 from model.resnet import ResNetReID, ResNetTrunk
 from model.swin import Swin, SwinReID
 from model.swin_sizes import SWIN_SIZES
+from model.timm_backbone import DROP_PATH, make_timm_backbone
+from model.timm_check import structure_of
+from model.timm_reid import TimmReID
 from model.vit import TransReIDViT
 from model.vit_sizes import CLIP_SIZES, vit_size
 
@@ -135,7 +138,27 @@ def _vit_options(cfg: CfgNode, sides: Sides) -> dict[str, Any]:
     }
 
 
-MAKERS: dict[str, Maker] = {VIT: _make_vit, RESNET: _make_resnet, SWIN: _make_swin, CLIP: _make_clip}
+def _make_timm(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+    name, structure = cfg.MODEL.TRANSFORMER_TYPE, structure_of(cfg)
+    if cfg.MODEL.DROP_PATH and not structure.takes.intersection(DROP_PATH):
+        logger.info("MODEL.DROP_PATH %s: %s has no stochastic depth", cfg.MODEL.DROP_PATH, name)
+    base = make_timm_backbone(
+        name,
+        tuple(cfg.INPUT.SIZE_TEST),
+        structure.layout,
+        side_width=structure.side_width,
+        **_vit_options(cfg, sides),
+    )
+    return TimmReID(base, **options)
+
+
+MAKERS: dict[str, Maker] = {
+    VIT: _make_vit,
+    RESNET: _make_resnet,
+    SWIN: _make_swin,
+    CLIP: _make_clip,
+    TIMM: _make_timm,
+}
 
 
 def _test_feature(cfg: CfgNode) -> str:

@@ -4,6 +4,7 @@ import logging
 from typing import TypeVar
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from yacs.config import CfgNode
 
@@ -36,6 +37,6 @@ def set_up_training(cfg: CfgNode, model: Model) -> Model:
 def _synchronise_batch_norm(reid: ReIDModel, device: torch.device) -> None:
     """Lets the BatchNorm layers of the backbone see the batch of all processes; torch can do so on GPUs alone."""
     if device.type == "cuda":
-        reid.base = nn.SyncBatchNorm.convert_sync_batchnorm(reid.base)
+        reid.base = convert_sync_batchnorm(reid.base)  # timm's knows its own layers too
     else:
         logger.warning("BatchNorm layers of the backbone: on CPUs each process normalises by its own part of a batch")

@@ -16,6 +16,7 @@ from model.drop_path import DropPath
 from model.grad_checkpoint import run_checkpointed
 from model.kinds import VIT
 from model.patch_embed import ConvStemPatchEmbed, PatchEmbed
+from model.side_information import make_side_table, side_vectors
 from model.vit_sizes import ViTSize
 
 
@@ -94,8 +95,7 @@ class TransReIDViT(VisionTransformer):
         )
         self.num_cameras, self.num_views = num_cameras, num_views
         self.sie_coefficient = sie_coefficient
-        rows = max(num_cameras, 1) * max(num_views, 1) if num_cameras or num_views else 0
-        self.sie_embed = nn.Parameter(torch.zeros(rows, 1, size.embed_dim)) if rows else None
+        self.sie_embed = make_side_table(num_cameras, num_views, size.embed_dim)
         block: Any
         for index, block in enumerate(self.blocks):
             rate = drop_path_rate * index / max(size.depth - 1, 1)
@@ -144,14 +144,6 @@ class TransReIDViT(VisionTransformer):
         return self.pos_drop(tokens if side is None else tokens + side)
 
     def _side_information(self, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> torch.Tensor | None:
-        table: torch.Tensor | None = self.sie_embed  # (R, 1, D)
-        if table is None or len(table) == 1:
-            return None if table is None else self.sie_coefficient * table
-        if camids is None and viewids is None:
-            return self.sie_coefficient * table.mean(dim=0, keepdim=True)  # (1, 1, D)
-        index = viewids if not self.num_cameras else camids
-        if self.num_cameras and self.num_views and camids is not None and viewids is not None:
-            index = camids * self.num_views + viewids
-        if index is None or (self.num_views and viewids is None):
-            raise ValueError("the model has side information: camids, or viewids, of the images are missing")
-        return self.sie_coefficient * table[index]  # (B, 1, D)
+        numbers = {"num_cameras": self.num_cameras, "num_views": self.num_views}
+        vectors = side_vectors(self.sie_embed, **numbers, camids=camids, viewids=viewids)
+        return None if vectors is None else self.sie_coefficient * vectors  # (B or 1, 1, D)

@@ -108,7 +108,7 @@ def _timm_size(name: str) -> ViTSize:
 
 _EXPECTED = (
     "expected a plain ViT: class token, learned positions, square patches, GELU, LayerNorm at the end, e.g. "
-    "vit_base_patch16_224, vit_large_patch16_224 or deit_tiny_patch16_224"
+    "vit_base_patch16_224, vit_large_patch16_224 or deit_tiny_patch16_224; MODEL.NAME timm takes any model of timm"
 )
 
 

@@ -18,10 +18,10 @@ def check(cfg: CfgNode) -> None:
     if name not in TORCH_NAMES:
         _check_timm_name(cfg.SOLVER.OPTIMIZER_NAME)
     _check_momentum(cfg.SOLVER, name)
-    if cfg.SOLVER.LAYER_DECAY != 1 and cfg.MODEL.NAME != "transformer":
+    if cfg.SOLVER.LAYER_DECAY != 1 and cfg.MODEL.NAME not in ("transformer", "timm"):
         raise UserError(
             f"SOLVER.LAYER_DECAY {cfg.SOLVER.LAYER_DECAY}: it goes by the blocks of a vision transformer, and this "
-            "model has none; set it to 1.0, or MODEL.NAME to transformer"
+            "model has none; set it to 1.0, or MODEL.NAME to transformer or timm"
         )
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from model.kinds import kind_of, kind_of_names
+from model.kinds import TIMM, kind_of, kind_of_names
 from model.weights.file_kind import FileKind
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.model_file import ModelFile
-from model.weights.state_dicts import backbone_of, num_rows
+from model.weights.state_dicts import State, backbone_of, num_rows
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def config_of_file(cfg: CfgNode, file: ModelFile) -> CfgNode:
             "checkpoint %s: trained with SEED %s, now %s: the test samples other corruptions", file.path, seed, cfg.SEED
         )
     backbone = backbone_of(file.state)
-    kind = kind_in_file(backbone)
+    kind = _kind_of_file(cfg, file, backbone)
     if kind is None:
         raise UserError(_no_model_message(file))
     stored = {key: file.config[key] for key in MODEL_KEYS if key in file.config}
@@ -80,9 +80,16 @@ def relevant_keys(values: dict[str, Any]) -> list[str]:
 def warn_of_ambiguities(cfg: CfgNode, file: ModelFile) -> None:
     """Warns of what neither the shapes nor the configuration of a file tell though features depend on it; `cfg` decides
     it."""
-    kind = kind_in_file(backbone_of(file.state))
+    kind = _kind_of_file(cfg, file, backbone_of(file.state))
     if kind is not None:
         kind.warn(cfg, file)
+
+
+def _kind_of_file(cfg: CfgNode, file: ModelFile, backbone: State) -> FileKind | None:
+    """The kind of backbone in a re-identification model's file. Models of timm have any names: that it is one of them,
+    the configuration in the file tells, or `cfg` for a file that keeps none."""
+    is_timm = file.config.get("MODEL.NAME", cfg.MODEL.NAME) == "timm"
+    return FILE_KINDS[TIMM] if is_timm and backbone else kind_in_file(backbone)
 
 
 def _value_of(cfg: CfgNode, key: str) -> Any:
@@ -104,8 +111,9 @@ def _no_model_message(file: ModelFile) -> str:
         )
     return (
         f"checkpoint {file.path}: its names begin with {', '.join(prefixes[:8])}: no known model; expected a "
-        "vision transformer, Swin or ResNet-50 under 'base.', as this project, TransReID and its relatives save it; "
-        "where it is one under another prefix, save the state dict with names that begin with 'base.'"
+        "vision transformer, Swin or ResNet-50 under 'base.', as this project, TransReID and its relatives save it, "
+        "or a model of timm, which MODEL.NAME timm and its name in MODEL.TRANSFORMER_TYPE tell; where it is one under "
+        "another prefix, save the state dict with names that begin with 'base.'"
     )
 
 

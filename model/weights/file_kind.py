@@ -49,8 +49,10 @@ class FileKind:
         describe: what those keys say, for the log.
         warn: warns of what a re-identification checkpoint does not tell and the configuration decides.
         fit: (backbone, state, where it is from) -> the state fitted to the backbone, e.g. with resized positions.
+        renamed: (backbone, state) -> names of the state whose tensors `fit` gives other names.
         pretrained_keys: (configuration, backbone of MODEL.PRETRAIN_PATH) -> keys that the backbone decides.
         has_image_size: the model is made for one image size.
+        has_any_names: a model has names of any kind, so that no name in a file tells that the file is of another.
     """
 
     title: str
@@ -62,5 +64,7 @@ class FileKind:
     describe: Callable[[Values], list[str]]
     warn: Callable[[CfgNode, ModelFile], None] = _says_nothing
     fit: Callable[[Any, State, Pretrained], State] = lambda base, state, pretrained: state
+    renamed: Callable[[Any, State], set[str]] = lambda base, state: set()
     pretrained_keys: Callable[[CfgNode, State], Values] = lambda cfg, backbone: {}
     has_image_size: bool = False
+    has_any_names: bool = False

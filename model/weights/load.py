@@ -13,6 +13,7 @@ from model.jigsaw import JigsawReID
 from model.kinds import kind_of
 from model.make_reid import make_reid
 from model.reid import ReIDModel
+from model.timm_reid import TimmReID
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.hub import is_hub_name
@@ -22,6 +23,7 @@ from model.weights.pretrained import load_pretrained
 from model.weights.side_table import SideTable, match_sides, matching_keys
 from model.weights.state_dicts import State, backbone_of, find_model, num_rows
 from model.weights.strict import load_strictly
+from model.weights.timm_files import warn_of_pixel_stats
 from utils.checkpoints import check_is_file, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
@@ -215,6 +217,8 @@ def load_initial_weights(cfg: CfgNode, model: ReIDModel | CFAT) -> None:
             hw_ratio=cfg.MODEL.PRETRAIN_HW_RATIO,
             entry=cfg.MODEL.CHECKPOINT_ENTRY,
         )
+        if isinstance(model, TimmReID):
+            warn_of_pixel_stats(model)
         if isinstance(model, JigsawReID):
             model.init_branches()
     elif isinstance(model, ReIDModel):

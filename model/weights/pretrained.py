@@ -42,13 +42,14 @@ def load_pretrained(
     if from_reid:
         state = _backbone_of(state)
     own, found = FILE_KINDS[base.kind], kind_in_file(state)
-    if found is not None and found is not own:
+    if not own.has_any_names and found is not None and found is not own:
         raise UserError(
             f"{source}: weights of {found.title}, and the model is {own.title}; set MODEL.NAME to {found.example}, "
             f"or give weights of {own.title}, or '' for random weights"
         )
+    renamed = own.renamed(base, state)
     state = own.fit(base, state, Pretrained(source, file.config, img_size, hw_ratio, from_reid))
-    kept = {f"base.{name}" for name in state} if from_reid else set(state)
+    kept = {f"base.{name}" if from_reid else name for name in [*state, *renamed]}
     left_out = tuple(sorted(names - kept)) + file.left_out
     load_strictly(base, state, source=source, optional=("sie_embed",), left_out=left_out)
 

@@ -39,7 +39,7 @@ def load_strictly(
     found = {
         name: tuple(value.shape)
         for name, value in state.items()
-        if not name.startswith(UNUSED_HEADS) and not (name in counters and value.is_floating_point())
+        if (name in own or not name.startswith(UNUSED_HEADS)) and not (name in counters and value.is_floating_point())
     }
     kept = [name for name in expected if name not in found and (name.startswith(optional) or name in counters)]
     errors = [

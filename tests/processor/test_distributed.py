@@ -25,6 +25,7 @@ CASES = [
     "align DATALOADER.SAMPLER softmax",
     "align MODEL.PART_TOKENS True MODEL.SIE_CAMERA False",
     "corrupted MODEL.POOLING gem MODEL.REDUCE_FEAT_DIM True MODEL.FEAT_DIM 64",
+    "corrupted INPUT.SELF_ID True MODEL.NAME timm MODEL.TRANSFORMER_TYPE test_vit SOLVER.GRAD_CHECKPOINT True",
 ]
 CHECKPOINTED = {case: f"{case} SOLVER.GRAD_CHECKPOINT True" for case in (CASES[1], CASES[5])}  # with drop path
 CASES += CHECKPOINTED.values()

@@ -1,6 +1,7 @@
 """Learning rate schedules of timm, in units of epochs; the processor steps them with fractional epochs."""
 
 import logging
+from typing import Any
 
 import torch
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
@@ -34,37 +35,34 @@ class _MultiStep(MultiStepLRScheduler, _ConstantGroups):
     pass
 
 
-class _OwnWarmup(Scheduler):
-    """timm's scheduler, except that every group warms up from a multiple of its own lr.
+class _OwnWarmupCosine(_Cosine):
+    """As _Cosine, but every group warms up from `warmup_factor` times its own lr."""
 
-    Attributes:
-        warmup_factor: that multiple.
-    """
+    warmup_factor = 1.0
 
-    warmup_factor: float
-    warmup_t: float
-
-    def _get_lr(self, t: float) -> list[float]:
+    def _get_lr(self, t: Any) -> list[float]:  # timm says int, and takes fractions
         if t >= self.warmup_t:
             return super()._get_lr(t)
-        share = t / self.warmup_t
-        factor = self.warmup_factor * (1 - share) + share
-        return [factor * lr for lr in self.peaks(t)]
-
-    def peaks(self, t: float) -> list[float]:
-        """The lr of every group at that time without the warm-up."""
-        return self.base_values
+        return [lr * _warmup_scale(t, self.warmup_t, self.warmup_factor) for lr in self.base_values]
 
 
-class _OwnWarmupCosine(_OwnWarmup, _Cosine):
-    pass
+class _OwnWarmupMultiStep(_MultiStep):
+    """WarmupMultiStepLR of BoT, https://github.com/michuanhaohao/reid-strong-baseline.
+
+    Every group warms up from `warmup_factor` times its own lr, and steps count in warm-up too.
+    """
+
+    warmup_factor = 1.0
+
+    def _get_lr(self, t: float) -> list[float]:
+        scale = _warmup_scale(t, self.warmup_t, self.warmup_factor)
+        return [lr * scale * self.decay_rate ** self.get_curr_decay_steps(t) for lr in self.base_values]
 
 
-class _OwnWarmupMultiStep(_OwnWarmup, _MultiStep):
-    """WarmupMultiStepLR of BoT, https://github.com/michuanhaohao/reid-strong-baseline: steps count in warm-up too."""
-
-    def peaks(self, t: float) -> list[float]:
-        return [lr * self.decay_rate ** self.get_curr_decay_steps(t) for lr in self.base_values]
+def _warmup_scale(t: float, warmup_t: float, factor: float) -> float:
+    """Linear from `factor` at 0 to 1 at `warmup_t`."""
+    share = t / warmup_t if t < warmup_t else 1.0
+    return factor * (1 - share) + share
 
 
 def make_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Scheduler:

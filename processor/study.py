@@ -195,6 +195,10 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
     plan.stages[name, seed] = []
     last = ""
     for cfg in stages_of((*own, "OUTPUT_DIR", str(directory))):
+        if len(tests := cfg.DATASETS.TEST or cfg.DATASETS.NAMES) > 1:
+            raise UserError(
+                f"it tests on {', '.join(tests)}; a study compares variants on one test set: name it in DATASETS.TEST"
+            )
         stage = current_stage(cfg).name
         files = weight_files(cfg)
         before = {key: checkpoints[path] for key, path in files.items() if path in checkpoints}
@@ -240,7 +244,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
 def _digests(cfg: CfgNode, inputs: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[str, str]:
     """Digest of a stage, from what determines its weights, and its kind, which does not depend on the seed."""
     settings = {"stage": current_stage(cfg).name, "format": FORMAT, **settings_of_stage(cfg)}
-    data = {"datasets": cfg.DATASETS.dump()}
+    data = {"datasets": {name: value for name, value in cfg.DATASETS.items() if name != "TEST"}}
     without_seed = {key: value for key, value in settings.items() if key != "SEED"}
     return _sha256([settings, data, inputs]), _sha256([without_seed, data, {**inputs, **kinds}])
 

@@ -80,6 +80,15 @@ def test_a_wrong_key_names_its_variant(tmp_path):
         make_plan(write_study(tmp_path / "study.yml", VARIANTS=variants))
 
 
+def test_a_study_has_one_test_set(tmp_path):
+    names = {"DATASETS.NAMES": ["market1501", "msmt17"]}
+    plan = make_plan(write_study(tmp_path / "study.yml", COMMON=names | {"DATASETS.TEST": "cuhk03"}))
+    again = make_plan(write_study(tmp_path / "study.yml", COMMON=names | {"DATASETS.TEST": "msmt17"}))
+    assert plan.stages == again.stages  # the test set changes no weight
+    with pytest.raises(UserError, match="variant corrupted: it tests on market1501, msmt17; a study compares variants"):
+        make_plan(write_study(tmp_path / "study.yml", COMMON=names))
+
+
 def test_a_plan_trains_identical_stages_once(tmp_path):
     plan = make_plan(write_study(tmp_path / "study.yml"))
     stages = [job.stage for job in plan.jobs.values() if job.stage]

@@ -133,8 +133,10 @@ class ReIDModel(nn.Module, ABC):
         self.normalize = Normalize(mean, std)
         self.base = base
         self.fcneck = make_reduction(self.base.embed_dim, feat_dim) if feat_dim else None
-        width = feat_dim or self.base.embed_dim
-        self.heads = heads or (Head("", width, width),)
+        if not heads:
+            width = feat_dim or self.base.embed_dim
+            heads = (Head("", width, width),)
+        self.heads = heads
         self.embed_dim = self.heads[0].classifier_width
         for head in self.heads:
             self.add_module(f"bottleneck{head.ending}", make_neck(head.neck_width))

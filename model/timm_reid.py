@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from model.attention_rollout import attention_rollout
+from model.heads import Head
 from model.reid import Embedded, ReIDModel
 from model.timm_backbone import TimmBackbone
 
@@ -20,9 +21,9 @@ class TimmReID(ReIDModel):
 
     base: TimmBackbone
 
-    @property
-    def embed_dim(self) -> int:
-        return self.base.layout.embed_dim  # `base.embed_dim` is timm's own, of the first stage in some models
+    def __init__(self, base: TimmBackbone, **options: Any) -> None:
+        width = base.layout.embed_dim  # `base.embed_dim` is timm's own, of the first stage in some models
+        super().__init__(base, heads=(Head("", width, width),), **options)
 
     def embed(self, images: torch.Tensor, camids: torch.Tensor | None, viewids: torch.Tensor | None) -> Embedded:
         return Embedded(*self.base(images, camids, viewids))

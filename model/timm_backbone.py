@@ -165,7 +165,8 @@ def make_timm_backbone(
         for child_name, child in parent.named_children():
             if type(child) is TimmDropPath:
                 setattr(parent, child_name, DropPath(child.drop_prob, child.scale_by_keep))
-    model.__class__ = _backbone_class(type(model))
+    timm_class: Any = type(model)
+    model.__class__ = _backbone_class(timm_class)
     model.layout = layout
     model.keeps_views = False
     model.num_cameras, model.num_views, model.sie_coefficient = num_cameras, num_views, sie_coefficient

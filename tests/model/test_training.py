@@ -105,3 +105,17 @@ def test_a_resnet_refuses_gradient_checkpointing():
     for call in (lambda: check(cfg), lambda: make_model(cfg, **COUNTS)):
         with pytest.raises(UserError, match=r"SOLVER.GRAD_CHECKPOINT True: .*BatchNorm.*Set it to False"):
             call()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batch_norm_of_several_processes(device, monkeypatch, caplog):
+    """A stem of convolutions has BatchNorm layers; torch synchronises those on GPUs alone."""
+    monkeypatch.setattr("utils.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("model.training.pick_device", torch.device)
+    base = TransReIDViT((32, 32), SIZE, stem_conv=True)
+    model = TransformerReID(base, num_classes=4)
+    set_up_training(load_cfg(opts=["MODEL.DEVICE", device, "SOLVER.GLOBAL_LOSS", "False"]), model)
+    synchronised = {name for name, module in model.named_modules() if isinstance(module, torch.nn.SyncBatchNorm)}
+    conv = "base.patch_embed.conv"
+    assert synchronised == ({f"{conv}.1.BN", f"{conv}.4.BN", f"{conv}.7"} if device == "cuda" else set())
+    assert ("each process normalises by its own part of a batch" in caplog.text) == (device == "cpu")

@@ -106,6 +106,7 @@ def do_test(
         return content
 
     for one, directory in zip(data.test_sets, directories, strict=True):
+        make_output_dir(directory)
         name, cache = one.splits.name, FeatureCache(model, one, device=device)
         metrics = evaluate_protocols(cache, protocols, cfg.TEST.REPEATS, evaluation)
         add_rows(cache, protocols, metrics)

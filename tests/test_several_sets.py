@@ -121,7 +121,8 @@ def test_the_checkpoint_on_a_set_of_its_own_and_another(root, joint, tmp_path):
         assert len(found[name]["matrix"]["mAP"]) == 5
         directory = tmp_path / name.replace(":", "_")
         assert {path.name for path in directory.iterdir()} == {
-            *("features", "thresholds.csv", "ranked_list.png", "attention.png", "corruption_matrix.png")
+            *("features", "thresholds.csv", "ranked_list.png", "attention.png", "corruption_matrix.png"),
+            "per_query.npz",
         }
     log = (tmp_path / "log.txt").read_text()
     assert len(re.findall(f"clean.pth in {joint} +{STREET}  ", log)) == 4  # its protocols, for comparison

@@ -55,7 +55,7 @@ def test_results_by_set(tmp_path, caplog):
     ]
     for name in ("cuhk03", "folder_a_b_2", "folder_a_b_3"):
         names = {path.name for path in (tmp_path / name).iterdir()}
-        assert names == {"ranked_list.png", "features", "thresholds.csv"}
+        assert names == {"ranked_list.png", "features", "thresholds.csv", "per_query.npz"}
         assert f"  {tmp_path / name / 'ranked_list.png'}  queries and" in caplog.text
     assert "a.pth on 3 data sets, percent" in caplog.text
 

@@ -62,6 +62,7 @@ def test_the_output_directory_of_a_run(trained):
         "tensorboard",
         "results.json",
         "results.csv",
+        "per_query.npz",
         "ranked_list.png",
         *(f"schedule_{stage}.png" for stage in STAGES),
     }

@@ -162,7 +162,7 @@ def test_a_vit_baseline_of_clip_reid(tmp_path):
         "SOLVER.WARMUP_EPOCHS": 10,
         "SOLVER.WARMUP_FACTOR": 0.1,
         "SOLVER.STEPS": [30, 50],
-        "DATASETS.NAMES": "market1501",
+        "DATASETS.NAMES": ["market1501"],
         "TEST.RE_RANKING_K1": 50,
     }
     assert {key: found[key] for key in expected} == expected
@@ -190,7 +190,7 @@ def test_a_vit_baseline_of_clip_reid(tmp_path):
         ("TEST.EVAL_METRIC", "Euclidean", {"TEST.METRIC": "euclidean"}),
         ("TEST.EVAL_METRIC", "Cos", {"TEST.METRIC": "cosine"}),
         ("DATASETS.ROOT_DIR", "('')", {"DATASETS.ROOT_DIR": "data"}),
-        ("DATASETS.NAMES", "('occ_duke')", {"DATASETS.NAMES": "occ_duke"}),
+        ("DATASETS.NAMES", "('occ_duke')", {"DATASETS.NAMES": ["occ_duke"]}),
     ],
 )
 def test_values_and_keys_of_relatives(key, value, expected, caplog):

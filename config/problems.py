@@ -41,7 +41,7 @@ class Problem:
 
 def lines_of(problems: Sequence[Problem], relatives: Iterable[str]) -> list[str]:
     """One line per problem; but one for all unknown keys of a source, and, of a file of the TransReID codebase or of a
-    relative, one for all structures that are not built here, and one for the rest where there are several.
+    relative, one for everything else: structures that are not built here, and wrong values.
 
     Args:
         problems: in the order in which they were found.
@@ -50,21 +50,20 @@ def lines_of(problems: Sequence[Problem], relatives: Iterable[str]) -> list[str]
     relatives = set(relatives)
     groups: dict[tuple[str, str], list[Problem]] = {}
     for index, problem in enumerate(problems):
-        is_joined = problem.is_unknown or problem.source in relatives
-        kind = "unknown" if problem.is_unknown else "structure" if problem.is_structure else "value"
-        groups.setdefault((problem.source, kind if is_joined else str(index)), []).append(problem)
-    return [_line(group, kind) for (_, kind), group in groups.items()]
+        kind = "unknown" if problem.is_unknown else "" if problem.source in relatives else str(index)
+        groups.setdefault((problem.source, kind), []).append(problem)
+    return [_line(group) for group in groups.values()]
 
 
-def _line(group: Sequence[Problem], kind: str) -> str:
+def _line(group: Sequence[Problem]) -> str:
     if len(group) == 1:
         return group[0].line
-    join = {"unknown": unknown_keys, "structure": not_built}.get(kind, _values)
-    return f"{group[0].source}: {join(group)}"
-
-
-def _values(problems: Sequence[Problem]) -> str:
-    return "; ".join(problem.text for problem in problems)
+    if group[0].is_unknown:
+        return f"{group[0].source}: {unknown_keys(group)}"
+    structures = [problem for problem in group if problem.is_structure]
+    values = [problem.text for problem in group if not problem.is_structure]
+    named = [structures[0].text] if len(structures) == 1 else [not_built(structures)] if structures else []
+    return f"{group[0].source}: {'; '.join(named + values)}"
 
 
 def not_built(problems: Sequence[Problem]) -> str:

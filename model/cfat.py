@@ -81,17 +81,17 @@ class CFAT(nn.Module):
             camids, viewids = camids.repeat(2), viewids.repeat(2)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_student), views(num_views):
             output = self.student.encode(corrupted, camids, viewids, gather=self.gather)
-        target, aligned = self._aligned(clean), self._aligned(output)[:count]  # (B, D) each
+        target, aligned = self._aligned(clean), self._aligned(output)  # (B, D), (N, D)
         with full_precision(images.device):
-            bridge = self.bridge(F.normalize(target, dim=1), F.normalize(aligned, dim=1))
+            bridge = self.bridge(F.normalize(target, dim=1), F.normalize(aligned[:count], dim=1))
             if self.student.classifier is not None:
-                features = self._features_of(bridge.corrupted_reconstruction, aligned)
+                features = self._features_of(bridge.corrupted_reconstruction, aligned[:count])
                 bridge = bridge._replace(reconstruction_logits=self.student.classifier(features))
         assert output.patch_tokens is not None
         return output._replace(
             clean_embedding=target,
             clean_patch_tokens=clean.patch_tokens,
-            corrupted_embedding=aligned,
+            corrupted_embedding=aligned[:count],  # sliced for each use, which fixes the order of gradients
             corrupted_patch_tokens=output.patch_tokens[:count],
             bridge=bridge,
         )

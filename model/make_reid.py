@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sides:
+class SideSizes:
     """Sizes of the side information that a model may have.
 
     Attributes:
@@ -40,7 +40,7 @@ class Sides:
 
 
 # (configuration, side information, options of ReIDModel) -> model with random weights
-Maker = Callable[[CfgNode, Sides, dict[str, Any]], ReIDModel]
+Maker = Callable[[CfgNode, SideSizes, dict[str, Any]], ReIDModel]
 
 
 def make_reid(
@@ -75,10 +75,10 @@ def make_reid(
         "cosine_classifier": cfg.MODEL.ID_LOSS_TYPE != "softmax",
         "feat_dim": cfg.MODEL.FEAT_DIM if cfg.MODEL.NAME == "transformer" and cfg.MODEL.REDUCE_FEAT_DIM else 0,
     }
-    return MAKERS[kind_of(cfg)](cfg, Sides(num_cameras, num_views, mean_side), options)
+    return MAKERS[kind_of(cfg)](cfg, SideSizes(num_cameras, num_views, mean_side), options)
 
 
-def _make_resnet(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+def _make_resnet(cfg: CfgNode, sides: SideSizes, options: dict[str, Any]) -> ReIDModel:
     trunk = ResNetTrunk(
         ibn=cfg.MODEL.NAME == "resnet50_ibn_a",
         last_stride=cfg.MODEL.LAST_STRIDE,
@@ -88,7 +88,7 @@ def _make_resnet(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDMod
     return ResNetReID(trunk, gem_pool=cfg.MODEL.GEM_POOL, **options)
 
 
-def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+def _make_vit(cfg: CfgNode, sides: SideSizes, options: dict[str, Any]) -> ReIDModel:
     vit = PartTokenViT if cfg.MODEL.PART_TOKENS else TransReIDViT
     base: Any = vit(
         tuple(cfg.INPUT.SIZE_TEST),
@@ -109,7 +109,7 @@ def _make_vit(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
     return JigsawReID(base, settings, **options)
 
 
-def _make_swin(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+def _make_swin(cfg: CfgNode, sides: SideSizes, options: dict[str, Any]) -> ReIDModel:
     base = Swin(
         SWIN_SIZES[cfg.MODEL.TRANSFORMER_TYPE],
         semantic_weight=cfg.MODEL.SEMANTIC_WEIGHT,
@@ -120,12 +120,12 @@ def _make_swin(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel
     return SwinReID(base, **options)
 
 
-def _make_clip(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+def _make_clip(cfg: CfgNode, sides: SideSizes, options: dict[str, Any]) -> ReIDModel:
     base = ClipViT(tuple(cfg.INPUT.SIZE_TEST), CLIP_SIZES[cfg.MODEL.TRANSFORMER_TYPE], **_vit_options(cfg, sides))
     return ClipReID(base, **options)
 
 
-def _vit_options(cfg: CfgNode, sides: Sides) -> dict[str, Any]:
+def _vit_options(cfg: CfgNode, sides: SideSizes) -> dict[str, Any]:
     has_side = cfg.MODEL.SIE_CAMERA or cfg.MODEL.SIE_VIEW
     return {
         "stride": tuple(cfg.MODEL.STRIDE_SIZE),
@@ -138,7 +138,7 @@ def _vit_options(cfg: CfgNode, sides: Sides) -> dict[str, Any]:
     }
 
 
-def _make_timm(cfg: CfgNode, sides: Sides, options: dict[str, Any]) -> ReIDModel:
+def _make_timm(cfg: CfgNode, sides: SideSizes, options: dict[str, Any]) -> ReIDModel:
     name, structure = cfg.MODEL.TRANSFORMER_TYPE, structure_of(cfg)
     if cfg.MODEL.DROP_PATH and not structure.takes.intersection(DROP_PATH):
         logger.info("MODEL.DROP_PATH %s: %s has no stochastic depth", cfg.MODEL.DROP_PATH, name)

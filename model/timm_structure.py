@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import Attention
+from timm.layers import Attention, to_2tuple
 from torch import nn
 
 from model.timm_backbone import OWN_STRIDE, Layout, create, parameters_of
@@ -64,7 +64,8 @@ def timm_structure(name: str, img_size: tuple[int, int], stride: tuple[int, int]
     if stride != OWN_STRIDE:
         _check_stride(model, name, stride)
         model, output = _try(name, img_size, stride)
-        if isinstance(output, Exception) or output.layout.grid != model.patch_embed.grid_size:
+        grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+        if isinstance(output, Exception) or grid is None or output.layout.grid != tuple(grid):
             raise UserError(_OTHER_STRIDE.format(list(stride), f"the patches of {name} cannot overlap"))
     return output
 
@@ -145,6 +146,10 @@ def _why_not(name: str, img_size: tuple[int, int], error: Exception) -> str:
                 f"set INPUT.SIZE_TRAIN and SIZE_TEST {_sizes_that_fit(name, img_size, model)}"
             )
         error = native
+    if "pretrained tag" in str(error).lower():
+        return (
+            f"MODEL.TRANSFORMER_TYPE {name}: {_first_line(error)}; give the name without the tag, {name.split('.')[0]}"
+        )
     return (
         f"MODEL.TRANSFORMER_TYPE {name}: timm's model gives no global and local features ({_first_line(error)}); "
         "choose another one, e.g. vit_small_patch14_dinov2, convnext_tiny or swin_tiny_patch4_window7_224"
@@ -162,8 +167,16 @@ _OTHER_STRIDE = (
 )
 
 
+def _patch_size(model: Any) -> tuple[int, int] | None:
+    """Height and width of the patches of a model that cuts an image into patches side by side; None for others."""
+    embed = getattr(model, "patch_embed", None)
+    projection, patch = getattr(embed, "proj", None), getattr(embed, "patch_size", None)
+    padded = not isinstance(projection, nn.Conv2d | nn.Linear) or any(getattr(projection, "padding", (0, 0)))
+    return None if patch is None or padded else to_2tuple(patch)
+
+
 def _check_stride(model: Any, name: str, stride: tuple[int, int]) -> None:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", stride)
+    patch = _patch_size(model) or stride
     if any(step > length for step, length in zip(stride, patch, strict=True)):
         reason = f"more than a patch of {name}, {patch[0]} x {patch[1]} pixels"
         raise UserError(_OTHER_STRIDE.format(list(stride), reason))
@@ -171,8 +184,8 @@ def _check_stride(model: Any, name: str, stride: tuple[int, int]) -> None:
 
 def _check_divisible(model: Any, name: str, img_size: tuple[int, int], stride: tuple[int, int]) -> None:
     """Refuses an image size at which patches side by side leave pixels out at the right and the bottom."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if stride != OWN_STRIDE or not isinstance(patch, tuple) or getattr(model.patch_embed, "dynamic_img_pad", False):
+    patch = _patch_size(model)
+    if stride != OWN_STRIDE or patch is None or getattr(model.patch_embed, "dynamic_img_pad", False):
         return
     if any(side % length for side, length in zip(img_size, patch, strict=True)):
         raise UserError(
@@ -183,7 +196,7 @@ def _check_divisible(model: Any, name: str, img_size: tuple[int, int], stride: t
 
 def _sizes_that_fit(name: str, img_size: tuple[int, int], model: Any) -> str:
     """The nearest image sizes that the model takes, for a message."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    patch = _patch_size(model) or (1, 1)
     for unit in (max(patch), *UNITS):
         if unit == 1 or any(unit % length for length in patch):
             continue

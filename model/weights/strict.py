@@ -11,6 +11,8 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# Torch computes nothing with them, not even whether they are finite.
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz, torch.float8_e8m0fnu)
 SHOWN_ERRORS = 40  # in a message
 SHOWN_PARTS = 8  # first parts of names, in a message
 # Classifiers of ImageNet's 1000 classes, which nothing here uses: in the backbones of the TransReID codebase, in files
@@ -91,7 +93,7 @@ def _why_unusable(value: torch.Tensor, own: torch.Tensor) -> str:
     kind = ""
     if value.is_meta or value.layout != torch.strided:
         kind = "a tensor without numbers" if value.is_meta else str(value.layout)
-    elif value.is_floating_point() != own.is_floating_point():
+    elif value.is_floating_point() != own.is_floating_point() or value.dtype in FLOAT8:
         kind = str(value.dtype)
     elif value.shape == own.shape and not value.isfinite().all():  # an expanded view may be larger than the file
         return "NaN or infinity in the file, which would make every feature so"

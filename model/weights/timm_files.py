@@ -27,6 +27,7 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 KEYS = ("MODEL.TRANSFORMER_TYPE", "MODEL.STRIDE_SIZE", "MODEL.SIE_CAMERA", "MODEL.SIE_VIEW", "MODEL.JPM")
+CLIP_PROJECTION = "proj"  # in OpenAI's files
 Filter = Callable[..., Mapping[str, torch.Tensor]]
 
 
@@ -112,8 +113,13 @@ def _resize_as_dinov2(base: Any, state: State, size: tuple[int, int]) -> tuple[S
 
 
 def _without_classifier(base: TimmBackbone, state: State) -> State:
+    """The state without timm's classifier, and without CLIP's projection, which timm makes the classifier of."""
     own, heads = base.state_dict(), tuple(f"{name}." for name in classifiers(base))
-    return {name: value for name, value in state.items() if name in own or not name.startswith(heads)}
+    return {
+        name: value
+        for name, value in state.items()
+        if name in own or not (name == CLIP_PROJECTION or name.startswith(heads))
+    }
 
 
 @cache

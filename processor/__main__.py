@@ -61,8 +61,11 @@ def study(args: argparse.Namespace) -> int:
         if results:
             print(write_study(found, plan, results))
             print(f"all in {found.output_dir}: study.csv, study.json, study.md, study.tex, study.png")
-    for place, error in errors.items():
-        print(f"failed: {plan.jobs[place].title}: {error}", file=sys.stderr)
+    if errors:
+        print(
+            f"{len(errors)} of {len(plan.jobs)} jobs failed, or need one that did; the log above says why",
+            file=sys.stderr,
+        )
     return int(bool(errors))
 
 

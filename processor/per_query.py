@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,14 +60,24 @@ def write_per_query(
     write_files({path: write})
 
 
-def read_average_precision(directory: str | Path) -> dict[str, np.ndarray]:
-    """Average precision of every query of a finished test, the mean over the repeats in which it has a match.
+class QueryPrecision(NamedTuple):
+    """Average precision of the queries of a finished test.
+
+    Attributes:
+        paths: (Q,) the queries.
+        by_protocol: protocol -> (Q,) float64, whose mean without NaN is the mean over the repeats of their mAP; NaN for
+            a query that has no match in any repeat.
+    """
+
+    paths: np.ndarray
+    by_protocol: dict[str, np.ndarray]
+
+
+def read_average_precision(directory: str | Path) -> QueryPrecision:
+    """Reads the average precision of every query of a finished test.
 
     Args:
         directory: OUTPUT_DIR of the test.
-
-    Returns:
-        (Q,) float64 by protocol; NaN for a query without a match.
 
     Raises:
         UserError: there is no such file, or it cannot be read.
@@ -74,13 +85,16 @@ def read_average_precision(directory: str | Path) -> dict[str, np.ndarray]:
     path = Path(directory) / FILE
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name.removesuffix("/ap"): _mean(arrays[name]) for name in arrays.files if name.endswith("/ap")}
+            found = {name.removesuffix("/ap"): _shares(arrays[name]) for name in arrays.files if name.endswith("/ap")}
+            return QueryPrecision(arrays["paths"], found)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); test again to write it") from error
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the repeats (R, Q) -> (Q,) of what is not NaN; NaN where all are."""
+def _shares(values: np.ndarray) -> np.ndarray:
+    """(R, Q) average precision in every repeat -> (Q,) each query's share of the mean over the repeats: where a query
+    has a match in some repeats only, those count."""
     known = np.isfinite(values)
-    total = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
-    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+    matched = known.any(axis=0)
+    in_repeat = np.where(known, values, 0).astype(np.float64) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return np.where(matched, in_repeat.mean(axis=0) * matched.sum(), np.nan)

@@ -31,6 +31,7 @@ from utils.yaml_reader import load_mapping
 KEYS = ("BASE", "OUTPUT_DIR", "SEEDS", "COMMON", "VARIANTS", "BASELINE")
 REQUIRED = ("BASE", "OUTPUT_DIR", "SEEDS", "VARIANTS", "BASELINE")
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "SOLVER.RESUME", "TEST.WEIGHT")  # a study sets these itself
+STAGES = "stages"  # directory of the trainings
 DIGITS = 10  # of a digest, in names of directories
 UNSAFE = set('/\\:*?"<>|\0')  # characters that a directory's name must not have
 
@@ -125,8 +126,10 @@ def read_study(path: str | Path) -> Study:
     common = _overrides(content.get("COMMON"), f"{path}: COMMON")
     found = {}
     for name, value in variants.items():
-        if not name or UNSAFE & set(name) or name in (".", "..", "stages"):
+        if not name or UNSAFE & set(name) or name in (".", ".."):
             raise fail(f"VARIANTS: {name!r:.80} cannot name a directory; choose letters, digits, - and _")
+        if name == STAGES:
+            raise fail(f"VARIANTS: {name!r} names the directory of the stages; choose another name")
         found[name] = (*common, *_overrides(value, f"{path}: VARIANTS: {name:.80}"))
     if content["BASELINE"] not in found:
         raise fail(
@@ -205,7 +208,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         inputs = {key: plan.jobs[path.parent.parent].digest for key, path in before.items()}
         inputs |= {key: path for key, path in files.items() if key not in before}
         digest, kind = _digests(cfg, inputs, {key: plan.jobs[path.parent.parent].kind for key, path in before.items()})
-        place = study.output_dir / "stages" / f"{stage}-seed{seed}-{digest[:DIGITS]}"
+        place = study.output_dir / STAGES / f"{stage}-seed{seed}-{digest[:DIGITS]}"
         result = Path(stage_checkpoint(cfg).replace(str(directory), str(place), 1))
         weights = [text for key, path in before.items() for text in (key, str(path))]
         opts = (*own, "CFAT.STAGES", f"['{stage}']", *weights, "TEST.PROTOCOLS", "['clean']", "TEST.MATRIX", "")

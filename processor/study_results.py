@@ -2,8 +2,10 @@
 
 import csv
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,12 @@ from processor.results import COLUMNS, METRICS
 from processor.study import Plan, Study
 from processor.study_runner import seconds_of
 from utils.checkpoints import load_checkpoint
-from utils.errors import UserError
 from utils.escaping import format_csv
 from utils.files import MIB, read_json_object, read_text, write_files
 from utils.logging import format_seconds
 from utils.metrics.bootstrap import Interval, paired_bootstrap
+
+logger = logging.getLogger(__name__)
 
 OVER_SEEDS = 5  # seeds from which an interval over seeds is given
 COMPARED = ("clean", "corrupted", "unseen")  # protocols whose differences are in the table; study.json has all
@@ -36,15 +39,17 @@ class VariantResult:
             that other queries may give.
         over_seeds: the same with the interval that other seeds may give; {} for fewer than OVER_SEEDS seeds.
         images_seen: images that the trained network saw, forward, in all stages of one seed; None: not known.
-        seconds: wall time of training of one seed, the mean over the seeds; None: not known.
+        seconds: wall time of the training steps of one seed, the mean over the seeds; None: not known.
+        note: why it is not compared with the baseline; "" where it is.
     """
 
     seeds: tuple[int, ...]
     protocols: dict[str, dict[str, list[float]]]
     within_seeds: dict[str, Interval]
     over_seeds: dict[str, Interval]
-    images_seen: int | None
+    images_seen: float | None
     seconds: float | None
+    note: str = ""
 
 
 def collect(study: Study, plan: Plan) -> dict[str, VariantResult]:
@@ -54,69 +59,75 @@ def collect(study: Study, plan: Plan) -> dict[str, VariantResult]:
         UserError: a file of a finished job cannot be read.
     """
     done = {key: place for key, place in plan.tests.items() if seconds_of(plan.jobs[place]) is not None}
-    precision = {key: read_average_precision(place) for key, place in done.items()}
+    tests = {key: _Test(place) for key, place in done.items()}
     results = {}
     for name in study.variants:
-        seeds = tuple(seed for seed in study.seeds if (name, seed) in done)
-        if not seeds:
+        own = {seed: tests[name, seed] for seed in study.seeds if (name, seed) in tests}
+        if not own:
             continue
-        contents = [read_json_object(done[name, seed] / "results.json", max_bytes=MIB)["protocols"] for seed in seeds]
+        contents = [test.protocols for test in own.values()]
         protocols = {
             protocol: {metric: [content[protocol][metric]["mean"] for content in contents] for metric in METRICS}
             for protocol in contents[0]
             if all(protocol in content for content in contents)
         }
-        both = [seed for seed in seeds if (study.baseline, seed) in done]
-        pairs = [(precision[name, seed], precision[study.baseline, seed]) for seed in both]
-        compared = name != study.baseline and bool(both)
-        differences = {
-            protocol: _differences(pairs, protocol)
-            for protocol in protocols
-            if compared and all(protocol in ap for pair in pairs for ap in pair)
-        }
+        pairs = [(test, tests[study.baseline, seed]) for seed, test in own.items() if (study.baseline, seed) in tests]
+        pairs = pairs if name != study.baseline else []
+        note = next(filter(None, (test.why_not_comparable(baseline) for test, baseline in pairs)), "")
+        if note:
+            logger.warning("variant %s is not compared with %s: %s", name, study.baseline, note)
+        differences = {} if note else {protocol: _differences(pairs, protocol) for protocol in protocols if pairs}
+        found = {protocol: rows for protocol, rows in differences.items() if rows.size}
         results[name] = VariantResult(
-            seeds=seeds,
+            seeds=tuple(own),
             protocols=protocols,
-            within_seeds={protocol: paired_bootstrap(found) for protocol, found in differences.items()},
+            within_seeds={protocol: paired_bootstrap(rows) for protocol, rows in found.items()},
             over_seeds={
-                protocol: paired_bootstrap(found, over_seeds=True)
-                for protocol, found in differences.items()
-                if len(both) >= OVER_SEEDS
+                protocol: paired_bootstrap(rows, over_seeds=True)
+                for protocol, rows in found.items()
+                if len(pairs) >= OVER_SEEDS
             },
-            images_seen=_images_seen(plan, [(name, seed) for seed in seeds]),
-            seconds=_training_seconds(plan, [(name, seed) for seed in seeds]),
+            images_seen=_total(plan, [(name, seed) for seed in own][:1], "images_seen"),
+            seconds=_total(plan, [(name, seed) for seed in own], "training_seconds"),
+            note=note,
         )
     return results
 
 
-def _differences(pairs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]], protocol: str) -> np.ndarray:
-    """(S, Q') average precision of a variant minus that of the baseline, of the queries that have a match.
+class _Test:
+    """The finished test of one variant and seed, in `directory`."""
 
-    Raises:
-        UserError: the two were tested on different queries.
-    """
-    lengths = {len(ap[protocol]) for pair in pairs for ap in pair}
-    if len(lengths) > 1:
-        raise UserError(f"{protocol}: tests with {sorted(lengths)} queries; a variant and its baseline need the same")
-    found = np.stack([variant[protocol] - baseline[protocol] for variant, baseline in pairs])
+    def __init__(self, directory: Path) -> None:
+        content = read_json_object(directory / "results.json", max_bytes=MIB)
+        self.protocols = content["protocols"]
+        self.data = " ".join(filter(None, (content["dataset"], content["dataset_version"])))
+        self.conventions = {key: content["evaluation"][key] for key in ("ap", "cmc")}
+        self.paths, self.precision = read_average_precision(directory)
+
+    def why_not_comparable(self, baseline: "_Test") -> str:
+        """Why a difference to the baseline says nothing about the models; "" where it does."""
+        if self.data != baseline.data:
+            return f"it was tested on {self.data}, the baseline on {baseline.data}"
+        if self.conventions != baseline.conventions:
+            return f"its metrics are {self.conventions}, those of the baseline {baseline.conventions}"
+        if not np.array_equal(self.paths, baseline.paths):
+            return "it was tested with other queries than the baseline"
+        return ""
+
+
+def _differences(pairs: list[tuple[_Test, _Test]], protocol: str) -> np.ndarray:
+    """(S, Q') average precision of a variant minus that of the baseline, of the queries that have a match; (0, 0) where
+    a test lacks the protocol."""
+    if not all(protocol in test.precision for pair in pairs for test in pair):
+        return np.zeros((0, 0))
+    found = np.stack([test.precision[protocol] - baseline.precision[protocol] for test, baseline in pairs])
     return found[:, np.isfinite(found).all(axis=0)]
 
 
-def _images_seen(plan: Plan, runs: list[tuple[str, int]]) -> int | None:
-    """Images seen in training by one seed, as the checkpoints of its stages record."""
-    total = 0
-    for place in plan.stages[runs[0]]:
-        meta = load_checkpoint(plan.jobs[place].result).get("meta", {})
-        if "images_seen" not in meta:
-            return None
-        total += meta["images_seen"]
-    return total
-
-
-def _training_seconds(plan: Plan, runs: list[tuple[str, int]]) -> float | None:
-    seconds = [seconds_of(plan.jobs[place]) for run in runs for place in plan.stages[run]]
-    known = [one for one in seconds if one is not None]
-    return sum(known) / len(runs) if len(known) == len(seconds) else None
+def _total(plan: Plan, runs: list[tuple[str, int]], key: str) -> float | None:
+    """What the checkpoints of the stages of a run record, the mean over the runs; None where one does not."""
+    metas = [load_checkpoint(plan.jobs[place].result).get("meta", {}) for run in runs for place in plan.stages[run]]
+    return sum(meta[key] for meta in metas) / len(runs) if all(key in meta for meta in metas) else None
 
 
 def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) -> str:
@@ -170,7 +181,7 @@ def _table(study: Study, results: Mapping[str, VariantResult]) -> tuple[list[str
         row += [_mean_and_std(result.protocols.get(protocol, {}).get("mAP", [])) for protocol in protocols]
         intervals = result.over_seeds or result.within_seeds
         row += [_interval(intervals.get(protocol)) for protocol in compared]
-        row.append("-" if result.images_seen is None else f"{result.images_seen:,}")
+        row.append("-" if result.images_seen is None else f"{result.images_seen:,.0f}")
         row.append("-" if result.seconds is None else format_seconds(result.seconds))
         rows.append(row)
     return header, rows
@@ -211,6 +222,7 @@ def _as_json(study: Study, results: Mapping[str, VariantResult]) -> dict[str, An
             "difference_over_seeds": {key: value._asdict() for key, value in result.over_seeds.items()},
             "images_seen": result.images_seen,
             "training_seconds": result.seconds,
+            **({"not_compared": result.note} if result.note else {}),
         }
         for name, result in results.items()
     }

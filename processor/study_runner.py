@@ -157,7 +157,7 @@ def _has_ended(one: _Running, errors: dict[Path, str]) -> bool:
     output = one.job.directory / OUTPUT
     lines = read_text(output, max_bytes=64 * MIB).strip().splitlines() or ["it printed nothing"]
     message = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-    errors[one.job.directory] = f"status {status}: {message[:SHOWN]} ({output})"
+    errors[one.job.directory] = f"status {status}: {message[:SHOWN]}{'...' if len(message) > SHOWN else ''} ({output})"
     logger.error("%s: failed, %s", one.job.title, errors[one.job.directory])
     return True
 

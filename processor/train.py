@@ -1,6 +1,7 @@
 """The training loop of every stage."""
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,7 @@ class StageTrainer:
                 f"{self.last}: not the state of this stage (step {state.step} of an epoch of {steps}); delete it to "
                 "train the stage from its first epoch"
             )
+        start = time.perf_counter()
         unchecked: list[dict[str, torch.Tensor]] = []  # values of the steps since the last wait for the device
         log.begin_epoch(steps)
         with loading(self.data.train) as batches:
@@ -212,6 +214,7 @@ class StageTrainer:
                 if due or self.device.type == "cpu":  # on a GPU, reading a loss waits for the device
                     self._check_finite(unchecked)
                 log.step(batch, values if due else None)
+        state.seconds += time.perf_counter() - start
         self._check_finite(unchecked)  # weights of a NaN loss are no state to resume from
         if state.step < steps:
             return
@@ -286,6 +289,7 @@ class StageTrainer:
             "stage": self.state.stage,
             "epoch": self.state.epoch,
             "images_seen": self._images_seen(),
+            "training_seconds": round(self.state.seconds, 1),
             "dataset": self.data.splits.name,
             "dataset_version": self.data.splits.version,
             "num_pictures": len(self.data.splits.train),

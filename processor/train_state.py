@@ -72,7 +72,7 @@ def save_state(
         replace: overwrite an earlier state of this run; otherwise an earlier file is backed up as NAME.1.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
-    names = ("epoch", "step", "updates", "history", "evaluations", "best")
+    names = ("epoch", "step", "updates", "history", "evaluations", "best", "seconds")
     progress = {**{name: getattr(state, name) for name in names}, "sums": sums}
     save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=replace)
 
@@ -112,6 +112,7 @@ def _load_progress(progress: dict[str, Any], state: TrainState, epochs: int) -> 
     state.step = expect_number(progress.get("step"), int, "step", MAX_COUNT)
     state.updates = expect_number(progress.get("updates"), int, "updates", MAX_COUNT)
     state.best = expect_number(progress.get("best"), float, "best", 1.0, low=-1.0)
+    state.seconds = expect_number(progress.get("seconds", 0.0), float, "seconds", MAX_COUNT)
     state.history = expect_rows(progress.get("history"), "history", count=state.epoch)
     state.evaluations = expect_rows(progress.get("evaluations"), "evaluations")
     sums = expect(progress.get("sums"), dict, "sums")

@@ -89,7 +89,7 @@ def test_tables_hold_the_numbers_of_the_tests(finished):
         assert f"{100 * found[0]:.2f}" in output
         assert f"{100 * found[0]:.2f}" in (out / "study.md").read_text()
         assert f"{100 * found[0]:.2f}" in (out / "study.tex").read_text()
-    ap = {name: read_average_precision(out / name / "seed1")["clean"] for name in results}
+    ap = {name: read_average_precision(out / name / "seed1").by_protocol["clean"] for name in results}
     matched = np.isfinite(ap["token"])
     assert ap["token"][matched].mean() == pytest.approx(results["token"]["protocols"]["clean"]["mAP"]["mean"], abs=1e-6)
     expected = paired_bootstrap((ap["neck"] - ap["token"])[None, matched])

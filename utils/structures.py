@@ -343,6 +343,7 @@ class TrainState:
         best: highest mAP of an evaluation; below 0 before the first one.
         history: mean loss terms of every epoch.
         evaluations: mAP of every protocol at the epochs that were evaluated.
+        seconds: wall time of the steps, of all runs of the stage together.
     """
 
     stage: str
@@ -353,3 +354,4 @@ class TrainState:
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0

@@ -59,7 +59,7 @@ def make_plan(path):
         ({"SEEDS": []}, "expected a list of integers"),
         ({"VARIANTS": {}}, "VARIANTS: found {}"),
         ({"VARIANTS": {"a/b": {}}, "BASELINE": "a/b"}, "cannot name a directory"),
-        ({"VARIANTS": {"stages": {}}, "BASELINE": "stages"}, "cannot name a directory"),
+        ({"VARIANTS": {"stages": {}}, "BASELINE": "stages"}, "names the directory of the stages"),
         ({"BASELINE": "cfta"}, "no variant; did you mean cfat"),
         ({"BASE": 3}, "BASE: found 3, expected a text"),
         ({"COMMON": {"SEED": 3}}, "COMMON: SEED is set by the study itself"),
@@ -253,3 +253,22 @@ def processes():
 def test_estimates_of_a_dry_run_are_read():
     log = "12:00 INFO stage clean: at 0.12 s per step, 3 min 05 s\nstage align: at 1.00 s per step, 2 h 03 min\n"
     assert read_estimates(log) == {"clean": 185, "align": 7380}
+
+
+def test_the_ablation_trains_one_teacher_a_seed_and_shows_every_student_as_many_images():
+    plan = make_plan(BASE.parent / "ablation.yml")
+    names = {name for name, _ in plan.tests}
+    assert len(names) == 12
+    assert len({plan.stages[name, 1][0] for name in names}) == 1
+    assert len([job for job in plan.jobs.values() if job.stage == "clean"]) == 5
+    cfg = load_cfg(str(BASE))
+    for name in names:
+        epochs = 0
+        for place in plan.stages[name, 1]:
+            job = plan.jobs[place]
+            given = dict(zip(job.arguments[3::2], job.arguments[4::2], strict=True))
+            key = f"CFAT.{job.stage.upper()}.MAX_EPOCHS"
+            own = int(given.get(key, cfg.CFAT[job.stage.upper()].MAX_EPOCHS))
+            views = 2 if given.get("CFAT.STUDENT_VIEWS", "both") == "both" else 1
+            epochs += {"clean": 0, "corrupted": own, "bridge": 0, "align": views * own}[job.stage]
+        assert epochs == 36, name

@@ -29,10 +29,12 @@ def paired_bootstrap(
 ) -> Interval:
     """Bootstraps the mean difference between two models, each trained with the same seeds.
 
+    Each sample draws queries with replacement, the same ones for every seed, since all seeds are tested on them.
+
     Args:
         differences: (S, Q), for each seed and query one model's value minus the other's, e.g. average precision.
-        over_seeds: also resample the seeds: the interval then says what other seeds may give. Otherwise the queries
-            are resampled within each seed, and it says what other queries may give to these models.
+        over_seeds: each sample draws seeds too: the interval then says what other seeds and queries may give.
+            Otherwise it says what other queries may give to these models.
         samples: bootstrap samples.
         level: of confidence.
         seed: of the samples.
@@ -49,13 +51,13 @@ def paired_bootstrap(
     rng = np.random.default_rng(seed)
     num_seeds, num_queries = differences.shape
     rows = max(BLOCK // num_queries, 1)
-    sums = np.zeros(samples)
-    for position in range(num_seeds):  # each adds the mean over resampled queries of one seed
-        for start in range(0, samples, rows):
-            count = min(rows, samples - start)
-            chosen = rng.integers(num_seeds, size=count) if over_seeds else np.full(count, position)
-            queries = rng.integers(num_queries, size=(count, num_queries))
-            sums[start : start + count] += differences[chosen[:, None], queries].mean(axis=1)
+    means: np.ndarray = np.empty((samples, num_seeds))  # of the drawn queries
+    for start in range(0, samples, rows):
+        queries = rng.integers(num_queries, size=(min(rows, samples - start), num_queries))
+        for position, of_seed in enumerate(differences):
+            means[start : start + rows, position] = of_seed[queries].mean(axis=1)
+    if over_seeds:
+        means = np.take_along_axis(means, rng.integers(num_seeds, size=(samples, num_seeds)), axis=1)
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(sums / num_seeds, [tail, 100 - tail])
+    low, high = np.percentile(means.mean(axis=1), [tail, 100 - tail])
     return Interval(float(differences.mean()), float(low), float(high))

@@ -17,14 +17,16 @@ def test_equals_a_plain_loop(over_seeds):
     differences, samples = make_differences(), 200
     num_seeds, num_queries = differences.shape
     rng = np.random.default_rng(7)
-    means = np.zeros(samples)
-    for position in range(num_seeds):
-        chosen = rng.integers(num_seeds, size=samples) if over_seeds else [position] * samples
-        for sample in range(samples):
-            total = 0.0
-            for query in rng.integers(num_queries, size=num_queries):
-                total += differences[chosen[sample], query]
-            means[sample] += total / num_queries / num_seeds
+    table = [[0.0] * num_seeds for _ in range(samples)]
+    for sample in range(samples):
+        drawn = rng.integers(num_queries, size=num_queries)
+        for position in range(num_seeds):
+            for query in drawn:
+                table[sample][position] += differences[position, query] / num_queries
+    means = []
+    for row in table:
+        chosen = rng.integers(num_seeds, size=num_seeds) if over_seeds else range(num_seeds)
+        means.append(sum(row[position] for position in chosen) / num_seeds)
     found = paired_bootstrap(differences, over_seeds=over_seeds, samples=samples, seed=7)
     assert found.mean == pytest.approx(differences.mean())
     means.sort()
@@ -35,8 +37,15 @@ def test_equals_a_plain_loop(over_seeds):
 def test_the_interval_of_queries_has_the_width_of_the_standard_error():
     differences = make_differences(num_queries=400)
     found = paired_bootstrap(differences, samples=4000)
-    standard_error = np.sqrt((differences.var(axis=1) / differences.shape[1]).sum()) / len(differences)
+    of_queries = differences.mean(axis=0)
+    standard_error = of_queries.std() / np.sqrt(len(of_queries))
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * standard_error, rel=0.06)
+
+
+def test_seeds_that_agree_on_queries_do_not_narrow_the_interval():
+    one = make_differences(num_seeds=1, num_queries=200)
+    alone, repeated = paired_bootstrap(one, samples=2000), paired_bootstrap(np.repeat(one, 5, axis=0), samples=2000)
+    assert repeated.high - repeated.low == pytest.approx(alone.high - alone.low)
 
 
 def test_seeds_that_differ_widen_the_interval():

@@ -16,6 +16,7 @@ _MAX_NAME = 80  # characters; no key is longer
 # Projects whose files have another structure: their name, a pattern of keys that only they have, and why they do not
 # load here.
 _SCHEMAS = (
+    ("a study", r"VARIANTS(\..+)?", "it is run by python -m processor study FILE"),
     (
         "fast-reid",
         r"MODEL\.(META_ARCHITECTURE|(BACKBONE|HEADS|LOSSES)\..+|FREEZE_LAYERS)|INPUT\.REA\..+|DATALOADER\.SAMPLER_TRAIN"

@@ -85,7 +85,15 @@ def test_rules(rule, right, wrong):
     assert [rule.accepts(value) for value in wrong] == [False] * len(wrong)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yml")), ids=lambda path: path.parent.name)
+EXPERIMENTS = sorted(path for path in (ROOT / "configs").rglob("*.yml") if path.name != "ablation.yml")
+
+
+def test_a_study_is_no_experiment():
+    with pytest.raises(ConfigError, match="a file of a study .*: it is run by python -m processor study FILE"):
+        load_cfg(str(ROOT / "configs" / "Synthetic" / "ablation.yml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.parent.name)
 def test_shipped_files_load_without_a_warning(path, caplog):
     load_cfg(str(path))
     assert [record.message for record in caplog.records] == []

@@ -15,7 +15,9 @@ from tests.helpers import REPOSITORY
 from tests.model.weights.test_load_model import MODELS, random_state
 
 EXPERIMENTS = sorted(
-    str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "configs").rglob("*.yml") if path.parent.name != "base"
+    str(path.relative_to(REPOSITORY))
+    for path in (REPOSITORY / "configs").rglob("*.yml")
+    if path.parent.name != "base" and path.name != "ablation.yml"
 )
 COUNTS = {"num_classes": 10, "num_cameras": 6, "num_views": 1}
 DATASETS = {

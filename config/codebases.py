@@ -142,7 +142,9 @@ def tables_for(given: Mapping[str, Any], codebase: Codebase | None) -> tuple[Map
     of_transformers: dict[str, Legacy] = {}
     if codebase and plain(given.get("MODEL.NAME")) == "transformer":
         of_transformers["MODEL.NECK"] = dropped("a vision transformer of that code always has its neck")
-    own = codebase.keys if codebase else {}
+    own = dict(codebase.keys) if codebase else {}
+    if "SOLVER.SCHEDULER_NAME" in given:
+        own["SOLVER.WARMUP_METHOD"] = dropped("SOLVER.SCHEDULER_NAME chooses the schedule where both are given")
     return of_transformers, own, RELATIVE_VALUES, CODEBASE_KEYS, EARLIER_KEYS
 
 

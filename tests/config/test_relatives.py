@@ -327,3 +327,44 @@ def test_what_is_wrong_with_known_keys_stays_an_error(tmp_path, monkeypatch):
     assert line.startswith("a.yml: MODEL.NAME osnet is not built here")
     (line,) = lines(tmp_path, monkeypatch, "UNKNOWN_KEYS: maybe\n")
     assert line == "a.yml: UNKNOWN_KEYS: found 'maybe', expected one of error, warn"
+
+
+@pytest.mark.parametrize(
+    ("opts", "error"),
+    [
+        (
+            ["SOLVER.FP16_ENABLED", "True", "SOLVER.FP16", "False"],
+            "SOLVER.FP16_ENABLED 'True' means SOLVER.AMP 'fp16' and SOLVER.FP16 'False' means 'off'",
+        ),
+        (
+            ["MODEL.WRTRIPLET", "True", "MODEL.METRIC_LOSS_TYPE", "triplet_center"],
+            "MODEL.WRTRIPLET 'True' means MODEL.METRIC_LOSS_TYPE 'wrtriplet' and MODEL.METRIC_LOSS_TYPE "
+            "'triplet_center' means 'triplet'",
+        ),
+        (
+            ["SOLVER.WARMUP_ITERS", "10", "SOLVER.SCHEDULER_NAME", "step"],
+            "SOLVER.WARMUP_ITERS '10' means SOLVER.WARMUP_EPOCHS '10' and SOLVER.SCHEDULER_NAME 'step' means 0",
+        ),
+    ],
+)
+def test_two_old_keys_that_contradict_each_other_are_one_error(opts, error):
+    swapped = [*opts[2:], *opts[:2]]
+    assert errors_of(None, opts) == [f"command line: {error}; leave one of them out"]
+    (line,) = errors_of(None, swapped)
+    assert opts[0] in line
+    assert opts[2] in line
+
+
+def test_two_old_keys_may_say_the_same():
+    assert load_cfg(None, ["SOLVER.FP16_ENABLED", "True", "SOLVER.FP16", "on"]).SOLVER.AMP == "fp16"
+
+
+@pytest.mark.parametrize(
+    "first", ["SCHEDULER_NAME: cos, WARMUP_METHOD: linear", "WARMUP_METHOD: linear, SCHEDULER_NAME: cos"]
+)
+@pytest.mark.parametrize("codebase", ["", "MODEL: {GEM_POOLING: False}\n"])
+def test_the_name_of_a_schedule_wins_over_the_warm_up(first, codebase, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        assert load(tmp_path, f"{codebase}SOLVER: {{{first}}}\n")["SOLVER.SCHEDULER"] == "cosine"
+    (line,) = [record.message for record in caplog.records if "SOLVER.WARMUP_METHOD 'linear'" in record.message]
+    assert line.endswith("-> dropped (SOLVER.SCHEDULER_NAME chooses the schedule where both are given)")

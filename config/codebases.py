@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.legacy import Legacy, Values
-from config.legacy_keys import CODEBASE_KEYS, EARLIER_KEYS, RELATIVE_VALUES, UNREAD_BY_BOT, dropped
+from config.legacy_keys import (
+    CODEBASE_KEYS,
+    EARLIER_KEYS,
+    RELATIVE_VALUES,
+    UNREAD_BY_BOT,
+    UNSET_VALUES,
+    dropped,
+)
 from config.values import plain
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +49,11 @@ _PAPERS_RE_RANKING = {"TEST.RE_RANKING_K1": 20, "TEST.RE_RANKING_K2": 6}
 # The schedule of BoT's WarmupMultiStepLR (solver/lr_scheduler.py): steps, and a warm-up of each group's own lr.
 _MULTISTEP: Values = {"SOLVER.SCHEDULER": "multistep", "SOLVER.WARMUP_FROM": "group_lr"}
 _WARMUP_METHOD_OF_STEPS = Legacy("the warm-up of each group's own lr", drops=("linear",))
+_WARMUP_METHOD_CHOOSES = Legacy(
+    "it chooses the schedule: cosine, or steps after a warm-up of each group's own lr",
+    becomes=(("cosine", {"SOLVER.SCHEDULER": "cosine"}), ("linear", _MULTISTEP)),
+)
+_WARMUP_ITERS_UNREAD = dropped("the schedule of that code reads SOLVER.WARMUP_EPOCHS, not this key")
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,18 @@ class Codebase:
     keys: Mapping[str, Legacy] = field(default_factory=dict)
 
 
-TRANSREID = Codebase("the TransReID codebase", TRANSREID_DEFAULTS)
+TRANSREID = Codebase(
+    "the TransReID codebase",
+    TRANSREID_DEFAULTS,
+    {"SOLVER.WARMUP_ITERS": _WARMUP_ITERS_UNREAD},
+)
 # TransReID-SSL, PASS, SOLIDER and PersonViT share one training code.
 SSL = Codebase(
     "TransReID-SSL and its relatives",
     TRANSREID_DEFAULTS | _PAPERS_RE_RANKING,
     {
-        "SOLVER.WARMUP_METHOD": Legacy(
-            "it chooses the schedule: cosine, or steps after a warm-up of each group's own lr",
-            becomes=(("cosine", {"SOLVER.SCHEDULER": "cosine"}), ("linear", _MULTISTEP)),
-        ),
+        "SOLVER.WARMUP_METHOD": _WARMUP_METHOD_CHOOSES,
+        "SOLVER.WARMUP_ITERS": _WARMUP_ITERS_UNREAD,
         "MODEL.TRANSFORMER_TYPE": Legacy(
             "there it is timm's ViT of that size, 384 wide and 12 blocks deep; in TransReID 768 wide and 8 deep",
             becomes=(
@@ -97,6 +111,13 @@ BOT = Codebase(
     },
     {"SOLVER.WARMUP_METHOD": _WARMUP_METHOD_OF_STEPS},
 )
+# Its sign is the key of track re-ranking. https://github.com/heshuting555/AICITY2020_DMT_VehicleReID and the successor
+# AICITY2021_Track2_DMT, whose train.py has the cosine schedule as well.
+DMT = Codebase(
+    "DMT (vehicles, AI City Challenge)",
+    TRANSREID_DEFAULTS | _MULTISTEP | {"SOLVER.STEPS": [40, 70], "SOLVER.WARMUP_EPOCHS": 10},
+    {"SOLVER.WARMUP_METHOD": _WARMUP_METHOD_CHOOSES, "SOLVER.WARMUP_ITERS": _WARMUP_ITERS_UNREAD},
+)
 CLIP_REID = Codebase(
     "CLIP-ReID",
     # its code fetches OpenAI's file, whatever PRETRAIN_PATH says
@@ -105,6 +126,7 @@ CLIP_REID = Codebase(
 )
 
 _CLIP_NAMES = ("ViT-B-16", "RN50")
+_DMT_SIGN = "TEST.RE_RANKING_TRACK"
 _BOT_SIGNS = {"SOLVER.WARMUP_ITERS", *UNREAD_BY_BOT}
 _SSL_SIGNS = {
     *(f"MODEL.{name}" for name in ("PRETRAIN_HW_RATIO", "STEM_CONV", "GEM_POOLING", "POOLING", "REDUCE_FEAT_DIM")),
@@ -130,17 +152,35 @@ def codebase_of(given: Mapping[str, Any]) -> Codebase | None:
     """The codebase that a file is one of; None for a file of ours."""
     if not codebase_keys(given):
         return None
-    if plain(given.get("MODEL.NAME")) in _CLIP_NAMES:
+    if _plain(given, "MODEL.NAME") in _CLIP_NAMES:
         return CLIP_REID
-    if _SSL_SIGNS & given.keys() or plain(given.get("SOLVER.WARMUP_METHOD")) == "cosine":
+    if _DMT_SIGN in given:
+        return DMT
+    if _SSL_SIGNS & given.keys() or _plain(given, "SOLVER.WARMUP_METHOD") == "cosine":
         return SSL
-    return BOT if _BOT_SIGNS & given.keys() else TRANSREID
+    return BOT if _BOT_SIGNS & given.keys() and not _knows_transformers(given) else TRANSREID
+
+
+def _plain(given: Mapping[str, Any], key: str) -> Any:
+    return plain(given.get(key))
+
+
+def _is_transformer(given: Mapping[str, Any]) -> bool:
+    """Whether a file of a codebase trains a transformer: it says so, or it gives a type of one and no other name."""
+    unset, _ = UNSET_VALUES["MODEL.TRANSFORMER_TYPE"]
+    name = _plain(given, "MODEL.NAME")
+    return name == "transformer" or (name is None and _plain(given, "MODEL.TRANSFORMER_TYPE") not in (None, *unset))
+
+
+def _knows_transformers(given: Mapping[str, Any]) -> bool:
+    """Whether a file is of a codebase that has transformers, which BoT has not: it has a key of theirs."""
+    return _is_transformer(given) or any(f"MODEL.{name}" in given for name in _TRANSFORMER_ONLY)
 
 
 def tables_for(given: Mapping[str, Any], codebase: Codebase | None) -> tuple[Mapping[str, Legacy], ...]:
     """The tables that translate a source's keys and values, the first one first."""
     of_transformers: dict[str, Legacy] = {}
-    if codebase and plain(given.get("MODEL.NAME")) == "transformer":
+    if codebase and _is_transformer(given):
         of_transformers["MODEL.NECK"] = dropped("a vision transformer of that code always has its neck")
     own = dict(codebase.keys) if codebase else {}
     if "SOLVER.SCHEDULER_NAME" in given:
@@ -170,8 +210,14 @@ def codebase_defaults(
             source,
         )
     unset = {key: value for key, value in meant.items() if key not in translated}
+    if translated.get("SOLVER.SCHEDULER", "multistep") != "multistep":
+        unset = {key: value for key, value in unset.items() if key not in ("SOLVER.WARMUP_FROM", "SOLVER.STEPS")}
     if translated.get("MODEL.NAME", meant["MODEL.NAME"]) != "resnet50":
         unset.pop("MODEL.STEM_POOL", None)
+    if "MODEL.NAME" not in translated and _is_transformer(given):
+        unset["MODEL.NAME"] = "transformer"
+        unset.pop("MODEL.STEM_POOL", None)
+        _logger.info("%s: MODEL.NAME is left out -> 'transformer' (MODEL.TRANSFORMER_TYPE is given)", source)
     signs = codebase_keys(given)
     if unset:
         _logger.warning(

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from config import get_defaults, load_cfg
-from config.codebases import BOT, CLIP_REID, SSL, TRANSREID, codebase_of
+from config.codebases import BOT, CLIP_REID, DMT, SSL, TRANSREID, codebase_of
 from config.defaults import SCHEMA
 from config.files import read_sources
 from config.legacy_keys import CODEBASE_KEYS
@@ -58,6 +58,7 @@ def lines(tmp_path, monkeypatch, text, opts=()):
         (f"{SIGN}MODEL: {{GEM_POOLING: False}}\n", SSL),
         (SSL_FILE, SSL),
         (BOT_FILE, BOT),
+        (f"{SIGN}  RE_RANKING_TRACK: False\n".replace("{NECK_FEAT: before}", "\n  NECK_FEAT: before"), DMT),
         (CLIP_FILE, CLIP_REID),
     ],
 )
@@ -368,3 +369,57 @@ def test_the_name_of_a_schedule_wins_over_the_warm_up(first, codebase, tmp_path,
         assert load(tmp_path, f"{codebase}SOLVER: {{{first}}}\n")["SOLVER.SCHEDULER"] == "cosine"
     (line,) = [record.message for record in caplog.records if "SOLVER.WARMUP_METHOD 'linear'" in record.message]
     assert line.endswith("-> dropped (SOLVER.SCHEDULER_NAME chooses the schedule where both are given)")
+
+
+@pytest.mark.parametrize("method", ["linear", "cosine", None])
+def test_a_file_of_dmt_runs_in_steps(method, tmp_path):
+    found = load(
+        tmp_path,
+        f"""\
+MODEL: {{NAME: resnet50, DEVICE_ID: ('0')}}
+SOLVER: {{STEPS: [30, 60], GAMMA: 0.2, WARMUP_EPOCHS: 5{f", WARMUP_METHOD: '{method}'" if method else ""}}}
+TEST: {{NECK_FEAT: after, RE_RANKING_TRACK: False}}
+""",
+    )
+    expected = {
+        "SOLVER.SCHEDULER": "cosine" if method == "cosine" else "multistep",
+        "SOLVER.STEPS": [30, 60],
+        "SOLVER.GAMMA": 0.2,
+        "SOLVER.WARMUP_EPOCHS": 5,
+        "SOLVER.WARMUP_FACTOR": 0.01,
+        "SOLVER.WARMUP_FROM": "base_lr" if method == "cosine" else "group_lr",
+        "TEST.RE_RANKING_K1": 50,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "NAME: transformer",
+        "NAME: resnet50, TRANSFORMER_TYPE: None",
+        "TRANSFORMER_TYPE: vit_base_patch16_224_TransReID",
+        "SIE_CAMERA: True",
+        "STRIDE_SIZE: [16, 16]",
+    ],
+)
+def test_a_file_with_keys_of_a_transformer_is_not_of_bot(keys, tmp_path, caplog):
+    text = f"MODEL: {{{keys}}}\nSOLVER: {{WARMUP_ITERS: 10, CLUSTER_MARGIN: 0.3}}\n"
+    with caplog.at_level(logging.INFO):
+        found = load(tmp_path, text)
+    expected = {"SOLVER.SCHEDULER": "cosine", "SOLVER.WARMUP_EPOCHS": 5, "SOLVER.WARMUP_FROM": "base_lr"}
+    assert {key: found[key] for key in expected} == expected
+    (line,) = [record.message for record in caplog.records if "WARMUP_ITERS 10" in record.message]
+    assert line.endswith("-> dropped (the schedule of that code reads SOLVER.WARMUP_EPOCHS, not this key)")
+
+
+def test_the_type_of_a_transformer_implies_one(tmp_path, caplog):
+    text = f"{SIGN}MODEL: {{TRANSFORMER_TYPE: deit_small_patch16_224_TransReID, SIE_CAMERA: True}}\n"
+    with caplog.at_level(logging.INFO):
+        found = load(tmp_path, text)
+    assert (found["MODEL.NAME"], found["MODEL.SIE_CAMERA"]) == ("transformer", True)
+    assert found["MODEL.TRANSFORMER_TYPE"] == "deit_small_patch16_224_TransReID"
+    (line,) = [record.message for record in caplog.records if "MODEL.NAME is left out" in record.message]
+    assert line.endswith("MODEL.NAME is left out -> 'transformer' (MODEL.TRANSFORMER_TYPE is given)")
+    for none in ("''", "None"):
+        assert load(tmp_path, f"{SIGN}MODEL: {{TRANSFORMER_TYPE: {none}}}\n")["MODEL.NAME"] == "resnet50"

@@ -19,9 +19,10 @@ from config.values import plain
 _logger = logging.getLogger(__name__)
 
 # Defaults of TransReID and CIL-ReID, for keys that their files leave out, where they mean another experiment than our
-# defaults. Not here: devices, workers, paths and periods, which change no result, and TRANSFORMER_TYPE "None".
+# defaults. Not here: devices, workers, directories and periods, which change no result, and TRANSFORMER_TYPE "None".
 TRANSREID_DEFAULTS: Values = {
     "MODEL.NAME": "resnet50",
+    "MODEL.PRETRAIN_PATH": "",
     "MODEL.NO_MARGIN": False,
     "MODEL.IF_LABELSMOOTH": True,
     "MODEL.SIE_CAMERA": False,
@@ -78,7 +79,7 @@ TRANSREID = Codebase(
 )
 # TransReID-SSL, PASS, SOLIDER and PersonViT share one training code.
 SSL = Codebase(
-    "TransReID-SSL and its relatives",
+    "TransReID-SSL, PASS, SOLIDER or PersonViT",
     TRANSREID_DEFAULTS | _PAPERS_RE_RANKING,
     {
         "SOLVER.WARMUP_METHOD": _WARMUP_METHOD_CHOOSES,
@@ -134,6 +135,7 @@ _SSL_SIGNS = {
     *("SOLVER.TRP_L2", "DATALOADER.REMOVE_TAIL", "DATASETS.ROOT_TRAIN_DIR", "DATASETS.ROOT_VAL_DIR"),
 }
 _PASS_SIGNS = {"MODEL.MULTI_NECK", "MODEL.FEAT_FUSION"}
+_NOT_TOLD_APART = "; a file of PersonViT without MODEL.POOLING is not told apart, whose code has K1 50 and K2 15"
 
 # Keys of a vision transformer, which the ResNets of these codebases ignore.
 _TRANSFORMER_ONLY = (
@@ -159,6 +161,11 @@ def codebase_of(given: Mapping[str, Any]) -> Codebase | None:
     if _SSL_SIGNS & given.keys() or _plain(given, "SOLVER.WARMUP_METHOD") == "cosine":
         return SSL
     return BOT if _BOT_SIGNS & given.keys() and not _knows_transformers(given) else TRANSREID
+
+
+def _is_personvit(given: Collection[str]) -> bool:
+    """Whether a file shows that it is of PersonViT; its published files do not."""
+    return "MODEL.POOLING" in given
 
 
 def _plain(given: Mapping[str, Any], key: str) -> Any:
@@ -222,13 +229,14 @@ def codebase_defaults(
     if unset:
         _logger.warning(
             "%s: a file of %s (it has %s%s); keys that it leaves out get that codebase's defaults in place of ours%s: "
-            "%s",
+            "%s%s",
             source,
             codebase.name,
             ", ".join(signs[:3]),
             ", ..." if len(signs) > 3 else "",
             " (and CFAT.STAGES: plain training on clean images)" if "CFAT.STAGES" in unset else "",
             ", ".join(f"{key} {value!r} (ours {defaults[key]!r})" for key, value in unset.items()),
+            _NOT_TOLD_APART if codebase is SSL and "TEST.RE_RANKING_K1" in unset and not _is_personvit(given) else "",
         )
     return unset
 
@@ -242,7 +250,7 @@ def _of_structures(given: Mapping[str, Any], translated: Mapping[str, Any]) -> V
         found["MODEL.STEM_RELU"] = True  # BoT and fast-reid, unlike BoT's resnet50
     if _PASS_SIGNS & given.keys():
         found["MODEL.PART_TOKENS"] = True  # PASS: its code always has them
-    if "MODEL.POOLING" in given:  # PersonViT
+    if _is_personvit(given):
         found |= {key: TRANSREID_DEFAULTS[key] for key in _PAPERS_RE_RANKING}
     return found
 

@@ -423,3 +423,42 @@ def test_the_type_of_a_transformer_implies_one(tmp_path, caplog):
     assert line.endswith("MODEL.NAME is left out -> 'transformer' (MODEL.TRANSFORMER_TYPE is given)")
     for none in ("''", "None"):
         assert load(tmp_path, f"{SIGN}MODEL: {{TRANSFORMER_TYPE: {none}}}\n")["MODEL.NAME"] == "resnet50"
+
+
+def test_only_the_stages_of_prompts_are_refused(tmp_path, monkeypatch, caplog):
+    text = CLIP_FILE.replace("STRIDE_SIZE", "I2T_LOSS_WEIGHT: 1.0, STRIDE_SIZE")
+    with caplog.at_level(logging.INFO):
+        assert load(tmp_path, text)["MODEL.TRANSFORMER_TYPE"] == "ViT-B-16"
+    (line,) = [record.message for record in caplog.records if "keys that change nothing here" in record.message]
+    assert line.endswith(
+        "MODEL.I2T_LOSS_WEIGHT 1.0 (of CLIP-ReID's text prompts, which a file without SOLVER.STAGE1 does not train)"
+    )
+    (line,) = lines(tmp_path, monkeypatch, text.replace("STEPS", "STAGE1: {BASE_LR: 0.1}, STEPS"))
+    assert "a file of CLIP-ReID (SOLVER.STAGE1.BASE_LR): its training with text prompts is not built here" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(SIGN, ""), (BOT_FILE, ""), (CLIP_FILE, "pretrained/ViT-B-16.pt"), ("MODEL: {GEM_POOLING: False}\n", "")],
+)
+def test_initial_weights_that_a_file_leaves_out_are_those_of_its_codebase(text, expected, tmp_path, caplog):
+    assert load(tmp_path, text)["MODEL.PRETRAIN_PATH"] == expected
+    assert any(f"MODEL.PRETRAIN_PATH {expected!r} (ours " in record.message for record in caplog.records)
+    assert load(tmp_path, text, ["MODEL.PRETRAIN_PATH", "a.pth"])["MODEL.PRETRAIN_PATH"] == "a.pth"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("", ""), False),
+        (("STEM_CONV: True", "POOLING: 'None'"), True),
+        (("SOLVER:", "TEST: {RE_RANKING_K1: 50, RE_RANKING_K2: 15}\nSOLVER:"), True),
+    ],
+)
+def test_re_ranking_of_personvit_is_not_told_apart(change, told, tmp_path, caplog):
+    found = load(tmp_path, SSL_FILE.replace(*change))
+    assert (found["TEST.RE_RANKING_K1"], found["TEST.RE_RANKING_K2"]) == ((50, 15) if told else (20, 6))
+    (line,) = [record.message for record in caplog.records if "a file of TransReID-SSL, PASS," in record.message]
+    assert told != line.endswith(
+        "; a file of PersonViT without MODEL.POOLING is not told apart, whose code has K1 50 and K2 15"
+    )

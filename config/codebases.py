@@ -45,6 +45,7 @@ TRANSREID_DEFAULTS: Values = {
     # Plain training on clean images: none of these projects has stages.
     "CFAT.STAGES": ["clean"],
 }
+_PLAIN_CROSS_ENTROPY: Values = {"MODEL.TRIPLET_LOSS_WEIGHT": 0.0, "MODEL.IF_LABELSMOOTH": False}
 _PAPERS_RE_RANKING = {"TEST.RE_RANKING_K1": 20, "TEST.RE_RANKING_K2": 6}
 
 # The schedule of BoT's WarmupMultiStepLR (solver/lr_scheduler.py): steps, and a warm-up of each group's own lr.
@@ -210,12 +211,6 @@ def codebase_defaults(
         codebase: of the file.
     """
     meant = codebase.defaults | _of_structures(given, translated)
-    if translated.get("DATALOADER.SAMPLER", meant["DATALOADER.SAMPLER"]) == "softmax":
-        _logger.warning(
-            "%s: with DATALOADER.SAMPLER softmax the TransReID codebase trains plain cross-entropy alone; here the "
-            "triplet loss and label smoothing stay unless MODEL.TRIPLET_LOSS_WEIGHT is 0 and IF_LABELSMOOTH False",
-            source,
-        )
     unset = {key: value for key, value in meant.items() if key not in translated}
     if translated.get("SOLVER.SCHEDULER", "multistep") != "multistep":
         unset = {key: value for key, value in unset.items() if key not in ("SOLVER.WARMUP_FROM", "SOLVER.STEPS")}
@@ -255,6 +250,34 @@ def _of_structures(given: Mapping[str, Any], translated: Mapping[str, Any]) -> V
     return found
 
 
+def take_plain_cross_entropy(values: Values, given_by: Mapping[str, str], source: str, codebase: Codebase) -> None:
+    """With DATALOADER.SAMPLER softmax the code of every codebase trains cross-entropy alone, without label smoothing.
+
+    BoT's loss with centers does not read the sampler.
+
+    Args:
+        values: the merged configuration; what the sampler means is changed in it, except where it is given.
+        given_by: key -> source that gave it.
+        source: for the log line, which also names what is given and differs from that code.
+        codebase: of the files.
+    """
+    if values["DATALOADER.SAMPLER"] != "softmax" or (codebase is BOT and values["MODEL.IF_WITH_CENTER"]):
+        return
+    values |= {key: value for key, value in _PLAIN_CROSS_ENTROPY.items() if key not in given_by}
+    kept = {key: values[key] for key, value in _PLAIN_CROSS_ENTROPY.items() if values[key] != value}
+    _logger.warning(
+        "%s: DATALOADER.SAMPLER softmax -> %s (the code of %s then trains cross-entropy alone)%s",
+        source,
+        _listed({key: value for key, value in _PLAIN_CROSS_ENTROPY.items() if key not in kept}) or "no change",
+        codebase.name,
+        f"; given, and taken as it is here: {_listed(kept)}" if kept else "",
+    )
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in values.items())
+
+
 def leave_out_for_resnet(values: Values, given_by: dict[str, str], codebase_files: Collection[str]) -> None:
     """Ignores the keys of a vision transformer that a file of the codebase gives with a ResNet, as its code does.
 
@@ -271,7 +294,7 @@ def leave_out_for_resnet(values: Values, given_by: dict[str, str], codebase_file
     _logger.warning(
         "%s: %s: keys of a vision transformer, which the TransReID codebase's ResNet ignores, as this one does",
         given_by[keys[0]],
-        ", ".join(f"{key} {values[key]!r}" for key in keys),
+        _listed({key: values[key] for key in keys}),
     )
     if "MODEL.JPM" in keys:
         values["MODEL.JPM"] = False

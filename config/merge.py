@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.checks import check_value
-from config.codebases import Codebase, codebase_defaults, codebase_of, tables_for
+from config.codebases import Codebase, codebase_defaults, codebase_of, tables_for, take_plain_cross_entropy
 from config.defaults import SCHEMA
 from config.files import Source
 from config.legacy import translate
@@ -78,6 +78,10 @@ def merge(sources: Sequence[Source], errors: Sequence[str]) -> Merged:
             merged.values |= codebase_defaults(given, translated, source.name, DEFAULTS, own)
         for key, value in translated.items():
             _merge_value(merged, key, value, source.name)
+    own_files = {source.name for source in sources if source.is_file} - merged.codebase_files
+    sampler_of = merged.given_by.get("DATALOADER.SAMPLER", next(iter(sorted(merged.codebase_files)), ""))
+    if codebase and sampler_of not in own_files:
+        take_plain_cross_entropy(merged.values, merged.given_by, sampler_of, codebase)
     _leave_out_unknown(merged)
     return merged
 

@@ -462,3 +462,51 @@ def test_re_ranking_of_personvit_is_not_told_apart(change, told, tmp_path, caplo
     assert told != line.endswith(
         "; a file of PersonViT without MODEL.POOLING is not told apart, whose code has K1 50 and K2 15"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "opts", "expected", "line"),
+    [
+        (
+            "SOLVER: {WARMUP_ITERS: 5}\nDATALOADER: {SAMPLER: softmax}\n",
+            [],
+            (0.0, False),
+            "MODEL.TRIPLET_LOSS_WEIGHT 0.0, MODEL.IF_LABELSMOOTH False (the code of BoT then trains cross-entropy "
+            "alone)",
+        ),
+        (SIGN, [], (0.0, False), "alone)"),  # their default
+        (
+            f"{SIGN}MODEL: {{IF_LABELSMOOTH: 'on'}}\n",
+            [],
+            (0.0, True),
+            "alone); given, and taken as it is here: MODEL.IF_LABELSMOOTH True",
+        ),
+        (
+            f"{SIGN}MODEL: {{IF_LABELSMOOTH: 'on', TRIPLET_LOSS_WEIGHT: 0.5}}\n",
+            [],
+            (0.5, True),
+            "-> no change (the code of the TransReID codebase then trains cross-entropy alone); given, and taken as it "
+            "is here: MODEL.TRIPLET_LOSS_WEIGHT 0.5, MODEL.IF_LABELSMOOTH True",
+        ),
+        (SIGN, ["DATALOADER.SAMPLER", "softmax_triplet"], (1.0, True), ""),
+        (
+            f"{SIGN}DATALOADER: {{SAMPLER: softmax_triplet}}\n",
+            ["DATALOADER.SAMPLER", "softmax"],
+            (0.0, False),
+            "alone)",
+        ),
+        (
+            "SOLVER: {WARMUP_ITERS: 5}\nMODEL: {IF_WITH_CENTER: 'yes', METRIC_LOSS_TYPE: triplet_center}\n",
+            [],
+            (1.0, True),
+            "",
+        ),
+        ("DATALOADER: {SAMPLER: softmax}\n", [], (1.0, False), ""),  # a file of ours
+    ],
+)
+def test_the_sampler_softmax_of_a_codebase_is_plain_cross_entropy(text, opts, expected, line, tmp_path, caplog):
+    found = load(tmp_path, text, opts)
+    assert (found["MODEL.TRIPLET_LOSS_WEIGHT"], found["MODEL.IF_LABELSMOOTH"]) == expected
+    logged = [record.message for record in caplog.records if "DATALOADER.SAMPLER softmax ->" in record.message]
+    assert len(logged) == bool(line)
+    assert all(found.endswith(line) for found in logged)

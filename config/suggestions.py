@@ -146,5 +146,10 @@ def _section_similarity(section: str, known: str) -> float:
     return _ratio(section, known)
 
 
+def is_misspelt_section(name: str, section: str) -> bool:
+    """Whether a section of a file is one of ours or a misspelling of it: MODEL, Model, tMODEL."""
+    return len(name) <= _MAX_NAME and _ratio(name.upper(), section) >= _SECTION
+
+
 def _ratio(text: str, known: str) -> float:
     return difflib.SequenceMatcher(None, known, text, autojunk=False).ratio()

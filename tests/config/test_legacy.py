@@ -196,8 +196,7 @@ def test_a_misspelt_section_is_unknown_and_changes_nothing_else(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", TRANSREID_FILE + "tMODEL:\n  NAME: 'transformer'\n  DEVICE_ID: ('3')\n")
     assert errors_of("a.yml") == [
-        "a.yml: tMODEL: NAME, DEVICE_ID are not known keys (2); did you mean MODEL.NAME for tMODEL.NAME, "
-        "MODEL.DEVICE_ID for tMODEL.DEVICE_ID?",
+        "a.yml: tMODEL (2 keys) are not known keys (2); did you mean MODEL for tMODEL?",
     ]
 
 

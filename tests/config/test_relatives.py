@@ -306,7 +306,8 @@ def test_many_unknown_keys_are_counted():
 
 def test_unknown_keys_are_left_out_where_that_is_asked_for(tmp_path, monkeypatch, caplog):
     text = (
-        f"{SIGN}MODEL: {{NEW: 1, BDB_enable: True, BATCH_DROP_RATE: 0.3}}\nPEFT: {{R: 8}}\nSOLVER: {{BASE_LR: 0.1}}\n"
+        f"{SIGN}MODEL: {{JPM: True, NEW: 1, BDB_enable: True, BATCH_DROP_RATE: 0.3}}\nPEFT: {{R: 8}}\n"
+        "SOLVER: {BASE_LR: 0.1}\n"
     )
     assert len(lines(tmp_path, monkeypatch, text)) == 2
     found = load(tmp_path, f"{text}UNKNOWN_KEYS: warn\n", ["MODEL.NAME", "transformer"])
@@ -510,3 +511,37 @@ def test_the_sampler_softmax_of_a_codebase_is_plain_cross_entropy(text, opts, ex
     logged = [record.message for record in caplog.records if "DATALOADER.SAMPLER softmax ->" in record.message]
     assert len(logged) == bool(line)
     assert all(found.endswith(line) for found in logged)
+
+
+def test_an_unknown_section_is_named_once(tmp_path, monkeypatch):
+    (line,) = lines(
+        tmp_path, monkeypatch, f"{SIGN}{SSL_FILE.replace('MODEL:', 'tMODEL:')}X: {{A: 1}}\nNEW: {{A: 1, B: 2}}\n"
+    )
+    assert line == ("a.yml: tMODEL (6 keys); X: A; NEW (2 keys) are not known keys (9); did you mean MODEL for tMODEL?")
+    keys = ", ".join(f"KEY{index}: 1" for index in range(100))
+    (line,) = lines(tmp_path, monkeypatch, f"{SIGN}NEW: {{{keys}}}\nMODEL: {{{keys}}}\n")
+    assert line.startswith("a.yml: NEW (100 keys); MODEL: KEY0, KEY1, ")
+    assert line.endswith("KEY58 and 41 more are not known keys (200)")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("A: 1\nB: {C: 2}\n", "A; B: C is a key"),
+        (f"{SIGN}tMODEL: {{NAME: transformer, JPM: True}}\n", "tMODEL: NAME, JPM is a key of a model"),
+        (f"{SIGN}MODEL: {{NEW: 1}}\n", "MODEL: NEW is a key of a model"),
+        (f"{SIGN}MODEL: {{NEW: 1, BDB_enable: True}}\n", "MODEL: NEW, BDB_enable is a key of a model"),
+        (f"{SIGN}MODEL: {{A: 1, B: 1, C: 1, D: 1, E: 1, F: 1}}\n", "MODEL: A, B, C, D, E, ... is a key of a model"),
+    ],
+)
+def test_a_file_without_known_keys_is_refused_even_with_a_warning(text, named, tmp_path, monkeypatch):
+    assert lines(tmp_path, monkeypatch, f"UNKNOWN_KEYS: warn\n{text}") == [
+        f"a.yml: none of {named} that is known here; UNKNOWN_KEYS warn would run another experiment than the file's"
+    ]
+    assert len(lines(tmp_path, monkeypatch, text, ["UNKNOWN_KEYS", "warn"])) == 1
+
+
+def test_a_misspelt_section_beside_the_right_one_may_be_left_out(tmp_path):
+    text = f"{SIGN}UNKNOWN_KEYS: warn\nMODEL: {{NAME: resnet50}}\ntMODEL: {{NAME: transformer}}\n"
+    found = load(tmp_path, text)
+    assert (found["MODEL.NAME"], found["LEFT_OUT_KEYS"]) == ("resnet50", ["tMODEL.NAME"])

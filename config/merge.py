@@ -154,7 +154,9 @@ def _leave_out_unknown(merged: Merged, sources: Sequence[Source]) -> None:
 def _nothing_left(source: Source, unknown: set[str]) -> str:
     """Why UNKNOWN_KEYS warn cannot leave out the unknown keys of a file; "" where enough of it is known."""
     given = [key for key in source.given if key != "UNKNOWN_KEYS"]
-    of_model = [key for key in given if "." in key and is_misspelt_section(key.partition(".")[0], "MODEL")]
+    sections = {key.partition(".")[0] for key in given if "." in key}
+    models = {f"{name}." for name in sections if is_misspelt_section(name, "MODEL")}
+    of_model = [key for key in given if key.startswith(tuple(models))]
     for keys, what in ((given, "a key"), (of_model, "a key of a model")):
         if keys and unknown.issuperset(keys):
             return (

@@ -6,15 +6,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.legacy import Legacy, Values
-from config.legacy_keys import CODEBASE_KEYS, EARLIER_KEYS, RELATIVE_VALUES, UNREAD_BY_BOT, dropped
+from config.legacy_keys import (
+    CODEBASE_KEYS,
+    EARLIER_KEYS,
+    RELATIVE_VALUES,
+    UNREAD_BY_BOT,
+    UNSET_VALUES,
+    dropped,
+)
 from config.values import plain
 
 _logger = logging.getLogger(__name__)
 
 # Defaults of TransReID and CIL-ReID, for keys that their files leave out, where they mean another experiment than our
-# defaults. Not here: devices, workers, paths and periods, which change no result, and TRANSFORMER_TYPE "None".
+# defaults. Not here: devices, workers, directories and periods, which change no result, and TRANSFORMER_TYPE "None".
 TRANSREID_DEFAULTS: Values = {
     "MODEL.NAME": "resnet50",
+    "MODEL.PRETRAIN_PATH": "",
     "MODEL.NO_MARGIN": False,
     "MODEL.IF_LABELSMOOTH": True,
     "MODEL.SIE_CAMERA": False,
@@ -37,11 +45,17 @@ TRANSREID_DEFAULTS: Values = {
     # Plain training on clean images: none of these projects has stages.
     "CFAT.STAGES": ["clean"],
 }
+_PLAIN_CROSS_ENTROPY: Values = {"MODEL.TRIPLET_LOSS_WEIGHT": 0.0, "MODEL.IF_LABELSMOOTH": False}
 _PAPERS_RE_RANKING = {"TEST.RE_RANKING_K1": 20, "TEST.RE_RANKING_K2": 6}
 
 # The schedule of BoT's WarmupMultiStepLR (solver/lr_scheduler.py): steps, and a warm-up of each group's own lr.
 _MULTISTEP: Values = {"SOLVER.SCHEDULER": "multistep", "SOLVER.WARMUP_FROM": "group_lr"}
 _WARMUP_METHOD_OF_STEPS = Legacy("the warm-up of each group's own lr", drops=("linear",))
+_WARMUP_METHOD_CHOOSES = Legacy(
+    "it chooses the schedule: cosine, or steps after a warm-up of each group's own lr",
+    becomes=(("cosine", {"SOLVER.SCHEDULER": "cosine"}), ("linear", _MULTISTEP)),
+)
+_WARMUP_ITERS_UNREAD = dropped("the schedule of that code reads SOLVER.WARMUP_EPOCHS, not this key")
 
 
 @dataclass(frozen=True)
@@ -59,16 +73,18 @@ class Codebase:
     keys: Mapping[str, Legacy] = field(default_factory=dict)
 
 
-TRANSREID = Codebase("the TransReID codebase", TRANSREID_DEFAULTS)
+TRANSREID = Codebase(
+    "the TransReID codebase",
+    TRANSREID_DEFAULTS,
+    {"SOLVER.WARMUP_ITERS": _WARMUP_ITERS_UNREAD},
+)
 # TransReID-SSL, PASS, SOLIDER and PersonViT share one training code.
 SSL = Codebase(
-    "TransReID-SSL and its relatives",
+    "TransReID-SSL, PASS, SOLIDER or PersonViT",
     TRANSREID_DEFAULTS | _PAPERS_RE_RANKING,
     {
-        "SOLVER.WARMUP_METHOD": Legacy(
-            "it chooses the schedule: cosine, or steps after a warm-up of each group's own lr",
-            becomes=(("cosine", {"SOLVER.SCHEDULER": "cosine"}), ("linear", _MULTISTEP)),
-        ),
+        "SOLVER.WARMUP_METHOD": _WARMUP_METHOD_CHOOSES,
+        "SOLVER.WARMUP_ITERS": _WARMUP_ITERS_UNREAD,
         "MODEL.TRANSFORMER_TYPE": Legacy(
             "there it is timm's ViT of that size, 384 wide and 12 blocks deep; in TransReID 768 wide and 8 deep",
             becomes=(
@@ -97,6 +113,13 @@ BOT = Codebase(
     },
     {"SOLVER.WARMUP_METHOD": _WARMUP_METHOD_OF_STEPS},
 )
+# Its sign is the key of track re-ranking. https://github.com/heshuting555/AICITY2020_DMT_VehicleReID and the successor
+# AICITY2021_Track2_DMT, whose train.py has the cosine schedule as well.
+DMT = Codebase(
+    "DMT (vehicles, AI City Challenge)",
+    TRANSREID_DEFAULTS | _MULTISTEP | {"SOLVER.STEPS": [40, 70], "SOLVER.WARMUP_EPOCHS": 10},
+    {"SOLVER.WARMUP_METHOD": _WARMUP_METHOD_CHOOSES, "SOLVER.WARMUP_ITERS": _WARMUP_ITERS_UNREAD},
+)
 CLIP_REID = Codebase(
     "CLIP-ReID",
     # its code fetches OpenAI's file, whatever PRETRAIN_PATH says
@@ -105,6 +128,7 @@ CLIP_REID = Codebase(
 )
 
 _CLIP_NAMES = ("ViT-B-16", "RN50")
+_DMT_SIGN = "TEST.RE_RANKING_TRACK"
 _BOT_SIGNS = {"SOLVER.WARMUP_ITERS", *UNREAD_BY_BOT}
 _SSL_SIGNS = {
     *(f"MODEL.{name}" for name in ("PRETRAIN_HW_RATIO", "STEM_CONV", "GEM_POOLING", "POOLING", "REDUCE_FEAT_DIM")),
@@ -112,6 +136,7 @@ _SSL_SIGNS = {
     *("SOLVER.TRP_L2", "DATALOADER.REMOVE_TAIL", "DATASETS.ROOT_TRAIN_DIR", "DATASETS.ROOT_VAL_DIR"),
 }
 _PASS_SIGNS = {"MODEL.MULTI_NECK", "MODEL.FEAT_FUSION"}
+_NOT_TOLD_APART = "; a file of PersonViT without MODEL.POOLING is not told apart, whose code has K1 50 and K2 15"
 
 # Keys of a vision transformer, which the ResNets of these codebases ignore.
 _TRANSFORMER_ONLY = (
@@ -130,19 +155,44 @@ def codebase_of(given: Mapping[str, Any]) -> Codebase | None:
     """The codebase that a file is one of; None for a file of ours."""
     if not codebase_keys(given):
         return None
-    if plain(given.get("MODEL.NAME")) in _CLIP_NAMES:
+    if _plain(given, "MODEL.NAME") in _CLIP_NAMES:
         return CLIP_REID
-    if _SSL_SIGNS & given.keys() or plain(given.get("SOLVER.WARMUP_METHOD")) == "cosine":
+    if _DMT_SIGN in given:
+        return DMT
+    if _SSL_SIGNS & given.keys() or _plain(given, "SOLVER.WARMUP_METHOD") == "cosine":
         return SSL
-    return BOT if _BOT_SIGNS & given.keys() else TRANSREID
+    return BOT if _BOT_SIGNS & given.keys() and not _knows_transformers(given) else TRANSREID
+
+
+def _is_personvit(given: Collection[str]) -> bool:
+    """Whether a file shows that it is of PersonViT; its published files do not."""
+    return "MODEL.POOLING" in given
+
+
+def _plain(given: Mapping[str, Any], key: str) -> Any:
+    return plain(given.get(key))
+
+
+def _is_transformer(given: Mapping[str, Any]) -> bool:
+    """Whether a file of a codebase trains a transformer: it says so, or it gives a type of one and no other name."""
+    unset, _ = UNSET_VALUES["MODEL.TRANSFORMER_TYPE"]
+    name = _plain(given, "MODEL.NAME")
+    return name == "transformer" or (name is None and _plain(given, "MODEL.TRANSFORMER_TYPE") not in (None, *unset))
+
+
+def _knows_transformers(given: Mapping[str, Any]) -> bool:
+    """Whether a file is of a codebase that has transformers, which BoT has not: it has a key of theirs."""
+    return _is_transformer(given) or any(f"MODEL.{name}" in given for name in _TRANSFORMER_ONLY)
 
 
 def tables_for(given: Mapping[str, Any], codebase: Codebase | None) -> tuple[Mapping[str, Legacy], ...]:
     """The tables that translate a source's keys and values, the first one first."""
     of_transformers: dict[str, Legacy] = {}
-    if codebase and plain(given.get("MODEL.NAME")) == "transformer":
+    if codebase and _is_transformer(given):
         of_transformers["MODEL.NECK"] = dropped("a vision transformer of that code always has its neck")
-    own = codebase.keys if codebase else {}
+    own = dict(codebase.keys) if codebase else {}
+    if "SOLVER.SCHEDULER_NAME" in given:
+        own["SOLVER.WARMUP_METHOD"] = dropped("SOLVER.SCHEDULER_NAME chooses the schedule where both are given")
     return of_transformers, own, RELATIVE_VALUES, CODEBASE_KEYS, EARLIER_KEYS
 
 
@@ -161,26 +211,27 @@ def codebase_defaults(
         codebase: of the file.
     """
     meant = codebase.defaults | _of_structures(given, translated)
-    if translated.get("DATALOADER.SAMPLER", meant["DATALOADER.SAMPLER"]) == "softmax":
-        _logger.warning(
-            "%s: with DATALOADER.SAMPLER softmax the TransReID codebase trains plain cross-entropy alone; here the "
-            "triplet loss and label smoothing stay unless MODEL.TRIPLET_LOSS_WEIGHT is 0 and IF_LABELSMOOTH False",
-            source,
-        )
     unset = {key: value for key, value in meant.items() if key not in translated}
+    if translated.get("SOLVER.SCHEDULER", "multistep") != "multistep":
+        unset = {key: value for key, value in unset.items() if key not in ("SOLVER.WARMUP_FROM", "SOLVER.STEPS")}
     if translated.get("MODEL.NAME", meant["MODEL.NAME"]) != "resnet50":
         unset.pop("MODEL.STEM_POOL", None)
+    if "MODEL.NAME" not in translated and _is_transformer(given):
+        unset["MODEL.NAME"] = "transformer"
+        unset.pop("MODEL.STEM_POOL", None)
+        _logger.info("%s: MODEL.NAME is left out -> 'transformer' (MODEL.TRANSFORMER_TYPE is given)", source)
     signs = codebase_keys(given)
     if unset:
         _logger.warning(
             "%s: a file of %s (it has %s%s); keys that it leaves out get that codebase's defaults in place of ours%s: "
-            "%s",
+            "%s%s",
             source,
             codebase.name,
             ", ".join(signs[:3]),
             ", ..." if len(signs) > 3 else "",
             " (and CFAT.STAGES: plain training on clean images)" if "CFAT.STAGES" in unset else "",
             ", ".join(f"{key} {value!r} (ours {defaults[key]!r})" for key, value in unset.items()),
+            _NOT_TOLD_APART if codebase is SSL and "TEST.RE_RANKING_K1" in unset and not _is_personvit(given) else "",
         )
     return unset
 
@@ -194,9 +245,37 @@ def _of_structures(given: Mapping[str, Any], translated: Mapping[str, Any]) -> V
         found["MODEL.STEM_RELU"] = True  # BoT and fast-reid, unlike BoT's resnet50
     if _PASS_SIGNS & given.keys():
         found["MODEL.PART_TOKENS"] = True  # PASS: its code always has them
-    if "MODEL.POOLING" in given:  # PersonViT
+    if _is_personvit(given):
         found |= {key: TRANSREID_DEFAULTS[key] for key in _PAPERS_RE_RANKING}
     return found
+
+
+def take_plain_cross_entropy(values: Values, given_by: Mapping[str, str], source: str, codebase: Codebase) -> None:
+    """With DATALOADER.SAMPLER softmax the code of every codebase trains cross-entropy alone, without label smoothing.
+
+    BoT's loss with centers does not read the sampler.
+
+    Args:
+        values: the merged configuration; what the sampler means is changed in it, except where it is given.
+        given_by: key -> source that gave it.
+        source: for the log line, which also names what is given and differs from that code.
+        codebase: of the files.
+    """
+    if values["DATALOADER.SAMPLER"] != "softmax" or (codebase is BOT and values["MODEL.IF_WITH_CENTER"]):
+        return
+    values |= {key: value for key, value in _PLAIN_CROSS_ENTROPY.items() if key not in given_by}
+    kept = {key: values[key] for key, value in _PLAIN_CROSS_ENTROPY.items() if values[key] != value}
+    _logger.warning(
+        "%s: DATALOADER.SAMPLER softmax -> %s (the code of %s then trains cross-entropy alone)%s",
+        source,
+        _listed({key: value for key, value in _PLAIN_CROSS_ENTROPY.items() if key not in kept}) or "no change",
+        codebase.name,
+        f"; given, and taken as it is here: {_listed(kept)}" if kept else "",
+    )
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in values.items())
 
 
 def leave_out_for_resnet(values: Values, given_by: dict[str, str], codebase_files: Collection[str]) -> None:
@@ -215,7 +294,7 @@ def leave_out_for_resnet(values: Values, given_by: dict[str, str], codebase_file
     _logger.warning(
         "%s: %s: keys of a vision transformer, which the TransReID codebase's ResNet ignores, as this one does",
         given_by[keys[0]],
-        ", ".join(f"{key} {values[key]!r}" for key in keys),
+        _listed({key: values[key] for key in keys}),
     )
     if "MODEL.JPM" in keys:
         values["MODEL.JPM"] = False

@@ -93,6 +93,8 @@ def translate(
         if legacy and legacy.is_dropped(value, all_given):
             log_translation(source, key, value, "dropped", legacy.reason)
         elif legacy and (target := legacy.target(value)):
+            if problem := _contradiction(key, value, target, given, chosen, source):
+                problems.append(problem)
             chosen |= {ours: (key, meant, legacy.overrides) for ours, meant in target.items()}
             becomes = ", ".join(f"{ours} {meant!r}" for ours, meant in target.items())
             log_translation(source, key, value, becomes, legacy.reason)
@@ -109,6 +111,26 @@ def translate(
             problems.append(Problem(source, old, text))
         values[key] = value
     return values, problems
+
+
+def _contradiction(
+    key: str,
+    value: Any,
+    target: Values,
+    given: Mapping[str, Any],
+    chosen: Mapping[str, tuple[str, Any, bool]],
+    source: str,
+) -> Problem | None:
+    """What is wrong where an earlier old key of the source means another value of one of our keys in `target`."""
+    for ours, meant in target.items():
+        other, before, _ = chosen.get(ours, (key, meant, False))
+        if plain(before) != plain(meant):
+            text = (
+                f"{other} {given[other]!r} means {ours} {before!r} and {key} {value!r} means {meant!r}; leave one of "
+                "them out"
+            )
+            return Problem(source, key, text)
+    return None
 
 
 def _translate_value(

@@ -102,7 +102,8 @@ def _log_re_ranking(merged: Merged) -> None:
     if merged.values["TEST.RE_RANKING"] and not merged.given_by.keys() & {"TEST.RE_RANKING_K1", "TEST.RE_RANKING_K2"}:
         _logger.info(
             "TEST.RE_RANKING: K1 %d and K2 %d, which are not given; TransReID, PersonViT and CLIP-ReID have 50 and 15, "
-            "the paper, BoT, TransReID-SSL, PASS and SOLIDER 20 and 6",
+            "the paper, BoT, TransReID-SSL, PASS and SOLIDER 20 and 6; a file of PersonViT without MODEL.POOLING is "
+            "not told apart from one of TransReID-SSL and gets 20 and 6",
             merged.values["TEST.RE_RANKING_K1"],
             merged.values["TEST.RE_RANKING_K2"],
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.checks import check_value
-from config.codebases import Codebase, codebase_defaults, codebase_of, tables_for
+from config.codebases import Codebase, codebase_defaults, codebase_of, tables_for, take_plain_cross_entropy
 from config.defaults import SCHEMA
 from config.files import Source
 from config.legacy import translate
@@ -15,12 +15,14 @@ from config.no_effect import without_effect
 from config.problems import Problem, by_section, lines_of
 from config.schema import make_cfg
 from config.structures import SWITCHES, asked_for, unknown_choice
-from config.suggestions import foreign_schema, misplaced_key, nearest_known, unknown_key
+from config.suggestions import foreign_schema, is_misspelt_section, misplaced_key, nearest_known, unknown_key
 from utils.errors import UserError
 
 _logger = logging.getLogger(__name__)
 
+MAX_NAMED = 5  # keys that the line about a file without any known one names
 MAX_COMPARED = 50  # unknown keys for which a similar known one is looked for
+SECTIONS = {name.partition(".")[0] for name in SCHEMA if "." in name}
 DEFAULTS: dict[str, Any] = {name: key.default for name, key in SCHEMA.items()}
 
 
@@ -78,7 +80,11 @@ def merge(sources: Sequence[Source], errors: Sequence[str]) -> Merged:
             merged.values |= codebase_defaults(given, translated, source.name, DEFAULTS, own)
         for key, value in translated.items():
             _merge_value(merged, key, value, source.name)
-    _leave_out_unknown(merged)
+    own_files = {source.name for source in sources if source.is_file} - merged.codebase_files
+    sampler_of = merged.given_by.get("DATALOADER.SAMPLER", next(iter(sorted(merged.codebase_files)), ""))
+    if codebase and sampler_of not in own_files:
+        take_plain_cross_entropy(merged.values, merged.given_by, sampler_of, codebase)
+    _leave_out_unknown(merged, sources)
     return merged
 
 
@@ -105,7 +111,9 @@ def _merge_value(merged: Merged, key: str, value: Any, source: str) -> None:
         if len(merged.problems) < MAX_COMPARED:  # a comparison with every key takes time
             meant = nearest_known(key, SCHEMA)
             text = unknown_key(key, meant, SCHEMA)
-        merged.problems.append(Problem(source, key, text, is_unknown=True, meant=meant))
+        section = key.partition(".")[0] if "." in key else ""
+        section = "" if section in SECTIONS else section
+        merged.problems.append(Problem(source, key, text, is_unknown=True, meant=meant, section=section))
         return
     try:
         merged.values[key] = check_value(key, value, SCHEMA[key])
@@ -115,14 +123,23 @@ def _merge_value(merged: Merged, key: str, value: Any, source: str) -> None:
         merged.problems.append(problem or Problem(source, key, f"{key}: {error}", value))
 
 
-def _leave_out_unknown(merged: Merged) -> None:
-    """With UNKNOWN_KEYS warn, leaves out keys that are not known, and names them in one warning and in the values."""
+def _leave_out_unknown(merged: Merged, sources: Sequence[Source]) -> None:
+    """With UNKNOWN_KEYS warn, leaves out keys that are not known, and names them in one warning and in the values.
+
+    A file of which nothing is known, or whose model is not, would run another experiment; one line refuses it.
+    """
     cfg = make_cfg(merged.values)
     if cfg.UNKNOWN_KEYS != "warn":
         return
     left_out = [problem for problem in merged.problems if problem.is_unknown or problem.key in SWITCHES]
     if not left_out:
         return
+    unknown = {(problem.source, key) for problem in left_out for key in (problem.key, *problem.settings)}
+    for source in sources:
+        if source.is_file and (text := _nothing_left(source, {key for name, key in unknown if name == source.name})):
+            merged.problems = [problem for problem in merged.problems if problem not in left_out]
+            merged.problems.append(Problem(source.name, "", text))
+            return
     keys = list(dict.fromkeys(key for problem in left_out for key in (problem.key, *problem.settings)))
     merged.problems = [problem for problem in merged.problems if problem not in left_out]
     merged.values["LEFT_OUT_KEYS"] = sorted({*cfg.LEFT_OUT_KEYS, *keys})
@@ -132,3 +149,18 @@ def _leave_out_unknown(merged: Merged) -> None:
         len(keys),
         by_section(keys),
     )
+
+
+def _nothing_left(source: Source, unknown: set[str]) -> str:
+    """Why UNKNOWN_KEYS warn cannot leave out the unknown keys of a file; "" where enough of it is known."""
+    given = [key for key in source.given if key != "UNKNOWN_KEYS"]
+    sections = {key.partition(".")[0] for key in given if "." in key}
+    models = {f"{name}." for name in sections if is_misspelt_section(name, "MODEL")}
+    of_model = [key for key in given if key.startswith(tuple(models))]
+    for keys, what in ((given, "a key"), (of_model, "a key of a model")):
+        if keys and unknown.issuperset(keys):
+            return (
+                f"none of {by_section(keys[:MAX_NAMED])}{', ...' if len(keys) > MAX_NAMED else ''} is {what} that is "
+                "known here; UNKNOWN_KEYS warn would run another experiment than the file's"
+            )
+    return ""

@@ -16,6 +16,7 @@ _IGNORED = (
     (r"INDEX|PRINT_FREQ|LOG_DIR", "names of runs and logging"),
     (r"GPUS|CUDNN\..+|DATALOADER\.PIN_MEMORY", "the device and its memory"),
     (r"DATALOADER\.REMOVE_TAIL", "no code reads it"),
+    (r"MODEL\.I2T_LOSS_WEIGHT", "of CLIP-ReID's text prompts, which a file without SOLVER.STAGE1 does not train"),
     (r"DATASETS\.ROOT_(TRAIN|VAL)_DIR", "directories of a data set that is not public"),
 )
 

@@ -22,6 +22,7 @@ class Problem:
         what: the structure in words; "" where the value names it.
         settings: keys that only that structure reads.
         meant: the known key that an unknown one is a misspelling of; "" where there is none.
+        section: the section of an unknown key, where that is not known either; "" otherwise.
     """
 
     source: str
@@ -33,6 +34,7 @@ class Problem:
     what: str = ""
     settings: tuple[str, ...] = ()
     meant: str = ""
+    section: str = ""
 
     @property
     def line(self) -> str:
@@ -73,12 +75,26 @@ def not_built(problems: Sequence[Problem]) -> str:
 
 
 def unknown_keys(problems: Sequence[Problem]) -> str:
-    """ "MODEL: HEAD_KEEP, MIX_DIM; SOLVER: JSD are not known keys (3)", and the spellings that may be meant."""
-    shown, rest = problems[:MAX_KEYS], len(problems) - MAX_KEYS
-    meant = [f"{other.meant} for {other.key}" for other in shown if other.meant]
+    """ "MODEL: HEAD_KEEP, MIX_DIM; SOLVER: JSD are not known keys (3)", and the spellings that may be meant.
+
+    A section that is not known is named once, "tMODEL (14 keys)", with the section that may be meant.
+    """
+    groups: dict[str, list[Problem]] = {}  # a section that is not known, or one key -> its problems
+    for problem in problems:
+        groups.setdefault(problem.section or problem.key, []).append(problem)
+    shown = dict(list(groups.items())[:MAX_KEYS])
+    named, meant = [], []
+    for name, group in shown.items():
+        is_section = len(group) > 1
+        named.append(f"{name[: MAX_LENGTH // 2]} ({len(group)} keys)" if is_section else group[0].key)
+        sections = [other.meant.partition(".")[0] for other in group if other.meant]
+        if sections:
+            likeliest = max(sections, key=sections.count) if is_section else group[0].meant
+            meant.append(f"{likeliest} for {name[:MAX_LENGTH] if is_section else group[0].key}")
+    rest = len(problems) - sum(map(len, shown.values()))
     hint = f"; did you mean {', '.join(meant)}?" if meant else ""
     more = f" and {rest} more" if rest > 0 else ""
-    return f"{by_section(other.key for other in shown)}{more} are not known keys ({len(problems)}){hint}"
+    return f"{by_section(named)}{more} are not known keys ({len(problems)}){hint}"
 
 
 def by_section(keys: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ _SCHEMAS = (
         r"|DATASETS\.TESTS|TEST\.(RERANK|AQE)\..+|SOLVER\.(OPT|SCHED)|KD\..+",
         "its models and keys are different",
     ),
-    ("CLIP-ReID", r"SOLVER\.STAGE[12]\..+|MODEL\.I2T_LOSS_WEIGHT", "its training with text prompts is not built here"),
+    ("CLIP-ReID", r"SOLVER\.STAGE[12]\..+", "its training with text prompts is not built here"),
     (
         "HRNet's pose estimation",
         r"MODEL\.(EXTRA\..+|NUM_JOINTS|HEATMAP_SIZE)|TEST\.OKS_THRE",
@@ -35,6 +35,7 @@ _SCHEMAS = (
 _RELATIVES = {
     "MODEL.WEIGHT": "a trained model goes into TEST.WEIGHT, initial weights into MODEL.PRETRAIN_PATH",
     "MODEL.PRETRAINED": "initial weights go into MODEL.PRETRAIN_PATH",
+    "MODEL.I2T_LOSS_WEIGHT": "the weight of CLIP-ReID's text prompts, which are not built here",
     "SMALL.": "a second model beside MODEL is not built here",
     "SOLVER.AM_S": "the scale of cosines is SOLVER.COSINE_SCALE",
     "SOLVER.AM_M": "the margin on cosines is SOLVER.COSINE_MARGIN",
@@ -144,6 +145,11 @@ def _section_similarity(section: str, known: str) -> float:
     if not section or section == known or known.startswith(f"{section}."):
         return 1.0
     return _ratio(section, known)
+
+
+def is_misspelt_section(name: str, section: str) -> bool:
+    """Whether a section of a file is one of ours or a misspelling of it: MODEL, Model, tMODEL."""
+    return len(name) <= _MAX_NAME and _ratio(name.upper(), section) >= _SECTION
 
 
 def _ratio(text: str, known: str) -> float:

@@ -196,8 +196,7 @@ def test_a_misspelt_section_is_unknown_and_changes_nothing_else(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.yml", TRANSREID_FILE + "tMODEL:\n  NAME: 'transformer'\n  DEVICE_ID: ('3')\n")
     assert errors_of("a.yml") == [
-        "a.yml: tMODEL: NAME, DEVICE_ID are not known keys (2); did you mean MODEL.NAME for tMODEL.NAME, "
-        "MODEL.DEVICE_ID for tMODEL.DEVICE_ID?",
+        "a.yml: tMODEL (2 keys) are not known keys (2); did you mean MODEL for tMODEL?",
     ]
 
 
@@ -205,7 +204,6 @@ def test_codebase_defaults_are_those_of_the_golden_table():
     # Changes no result, or is a path: our default stands.
     elsewhere = {
         "MODEL.DEVICE",
-        "MODEL.PRETRAIN_PATH",
         "MODEL.TRANSFORMER_TYPE",
         "DATASETS.ROOT_DIR",
         "DATALOADER.NUM_WORKERS",
@@ -347,7 +345,7 @@ def test_re_ranking_of_a_file_of_the_codebase(given, opts, expected, num_lines, 
         ("{PRETRAIN_CHOICE: self, PRETRAIN_PATH: a.pth}", [], "a.pth"),
         ("{PRETRAIN_CHOICE: self, PRETRAIN_PATH: ''}", [], ""),
         ("{PRETRAIN_CHOICE: self}", ["MODEL.PRETRAIN_PATH", "b.pth"], "b.pth"),
-        ("{PRETRAIN_CHOICE: self}", ["TEST.WEIGHT", "b.pth"], get_defaults().MODEL.PRETRAIN_PATH),
+        ("{PRETRAIN_CHOICE: self}", ["TEST.WEIGHT", "b.pth"], ""),
         ("{PRETRAIN_CHOICE: finetune, PRETRAIN_PATH: a.pth}", [], "a.pth"),
         ("{PRETRAIN_CHOICE: 'no', PRETRAIN_PATH: a.pth}", [], ""),
         ("{PRETRAIN_CHOICE: imagenet, PRETRAIN_PATH: a.pth}", [], "a.pth"),

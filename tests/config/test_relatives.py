@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from config import get_defaults, load_cfg
-from config.codebases import BOT, CLIP_REID, SSL, TRANSREID, codebase_of
+from config.codebases import BOT, CLIP_REID, DMT, SSL, TRANSREID, codebase_of
 from config.defaults import SCHEMA
 from config.files import read_sources
 from config.legacy_keys import CODEBASE_KEYS
@@ -58,6 +58,7 @@ def lines(tmp_path, monkeypatch, text, opts=()):
         (f"{SIGN}MODEL: {{GEM_POOLING: False}}\n", SSL),
         (SSL_FILE, SSL),
         (BOT_FILE, BOT),
+        (f"{SIGN}  RE_RANKING_TRACK: False\n".replace("{NECK_FEAT: before}", "\n  NECK_FEAT: before"), DMT),
         (CLIP_FILE, CLIP_REID),
     ],
 )
@@ -305,7 +306,8 @@ def test_many_unknown_keys_are_counted():
 
 def test_unknown_keys_are_left_out_where_that_is_asked_for(tmp_path, monkeypatch, caplog):
     text = (
-        f"{SIGN}MODEL: {{NEW: 1, BDB_enable: True, BATCH_DROP_RATE: 0.3}}\nPEFT: {{R: 8}}\nSOLVER: {{BASE_LR: 0.1}}\n"
+        f"{SIGN}MODEL: {{JPM: True, NEW: 1, BDB_enable: True, BATCH_DROP_RATE: 0.3}}\nPEFT: {{R: 8}}\n"
+        "SOLVER: {BASE_LR: 0.1}\n"
     )
     assert len(lines(tmp_path, monkeypatch, text)) == 2
     found = load(tmp_path, f"{text}UNKNOWN_KEYS: warn\n", ["MODEL.NAME", "transformer"])
@@ -327,3 +329,219 @@ def test_what_is_wrong_with_known_keys_stays_an_error(tmp_path, monkeypatch):
     assert line.startswith("a.yml: MODEL.NAME osnet is not built here")
     (line,) = lines(tmp_path, monkeypatch, "UNKNOWN_KEYS: maybe\n")
     assert line == "a.yml: UNKNOWN_KEYS: found 'maybe', expected one of error, warn"
+
+
+@pytest.mark.parametrize(
+    ("opts", "error"),
+    [
+        (
+            ["SOLVER.FP16_ENABLED", "True", "SOLVER.FP16", "False"],
+            "SOLVER.FP16_ENABLED 'True' means SOLVER.AMP 'fp16' and SOLVER.FP16 'False' means 'off'",
+        ),
+        (
+            ["MODEL.WRTRIPLET", "True", "MODEL.METRIC_LOSS_TYPE", "triplet_center"],
+            "MODEL.WRTRIPLET 'True' means MODEL.METRIC_LOSS_TYPE 'wrtriplet' and MODEL.METRIC_LOSS_TYPE "
+            "'triplet_center' means 'triplet'",
+        ),
+        (
+            ["SOLVER.WARMUP_ITERS", "10", "SOLVER.SCHEDULER_NAME", "step"],
+            "SOLVER.WARMUP_ITERS '10' means SOLVER.WARMUP_EPOCHS '10' and SOLVER.SCHEDULER_NAME 'step' means 0",
+        ),
+    ],
+)
+def test_two_old_keys_that_contradict_each_other_are_one_error(opts, error):
+    swapped = [*opts[2:], *opts[:2]]
+    assert errors_of(None, opts) == [f"command line: {error}; leave one of them out"]
+    (line,) = errors_of(None, swapped)
+    assert opts[0] in line
+    assert opts[2] in line
+
+
+def test_two_old_keys_may_say_the_same():
+    assert load_cfg(None, ["SOLVER.FP16_ENABLED", "True", "SOLVER.FP16", "on"]).SOLVER.AMP == "fp16"
+
+
+@pytest.mark.parametrize(
+    "first", ["SCHEDULER_NAME: cos, WARMUP_METHOD: linear", "WARMUP_METHOD: linear, SCHEDULER_NAME: cos"]
+)
+@pytest.mark.parametrize("codebase", ["", "MODEL: {GEM_POOLING: False}\n"])
+def test_the_name_of_a_schedule_wins_over_the_warm_up(first, codebase, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        assert load(tmp_path, f"{codebase}SOLVER: {{{first}}}\n")["SOLVER.SCHEDULER"] == "cosine"
+    (line,) = [record.message for record in caplog.records if "SOLVER.WARMUP_METHOD 'linear'" in record.message]
+    assert line.endswith("-> dropped (SOLVER.SCHEDULER_NAME chooses the schedule where both are given)")
+
+
+@pytest.mark.parametrize("method", ["linear", "cosine", None])
+def test_a_file_of_dmt_runs_in_steps(method, tmp_path):
+    found = load(
+        tmp_path,
+        f"""\
+MODEL: {{NAME: resnet50, DEVICE_ID: ('0')}}
+SOLVER: {{STEPS: [30, 60], GAMMA: 0.2, WARMUP_EPOCHS: 5{f", WARMUP_METHOD: '{method}'" if method else ""}}}
+TEST: {{NECK_FEAT: after, RE_RANKING_TRACK: False}}
+""",
+    )
+    expected = {
+        "SOLVER.SCHEDULER": "cosine" if method == "cosine" else "multistep",
+        "SOLVER.STEPS": [30, 60],
+        "SOLVER.GAMMA": 0.2,
+        "SOLVER.WARMUP_EPOCHS": 5,
+        "SOLVER.WARMUP_FACTOR": 0.01,
+        "SOLVER.WARMUP_FROM": "base_lr" if method == "cosine" else "group_lr",
+        "TEST.RE_RANKING_K1": 50,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "NAME: transformer",
+        "NAME: resnet50, TRANSFORMER_TYPE: None",
+        "TRANSFORMER_TYPE: vit_base_patch16_224_TransReID",
+        "SIE_CAMERA: True",
+        "STRIDE_SIZE: [16, 16]",
+    ],
+)
+def test_a_file_with_keys_of_a_transformer_is_not_of_bot(keys, tmp_path, caplog):
+    text = f"MODEL: {{{keys}}}\nSOLVER: {{WARMUP_ITERS: 10, CLUSTER_MARGIN: 0.3}}\n"
+    with caplog.at_level(logging.INFO):
+        found = load(tmp_path, text)
+    expected = {"SOLVER.SCHEDULER": "cosine", "SOLVER.WARMUP_EPOCHS": 5, "SOLVER.WARMUP_FROM": "base_lr"}
+    assert {key: found[key] for key in expected} == expected
+    (line,) = [record.message for record in caplog.records if "WARMUP_ITERS 10" in record.message]
+    assert line.endswith("-> dropped (the schedule of that code reads SOLVER.WARMUP_EPOCHS, not this key)")
+
+
+def test_the_type_of_a_transformer_implies_one(tmp_path, caplog):
+    text = f"{SIGN}MODEL: {{TRANSFORMER_TYPE: deit_small_patch16_224_TransReID, SIE_CAMERA: True}}\n"
+    with caplog.at_level(logging.INFO):
+        found = load(tmp_path, text)
+    assert (found["MODEL.NAME"], found["MODEL.SIE_CAMERA"]) == ("transformer", True)
+    assert found["MODEL.TRANSFORMER_TYPE"] == "deit_small_patch16_224_TransReID"
+    (line,) = [record.message for record in caplog.records if "MODEL.NAME is left out" in record.message]
+    assert line.endswith("MODEL.NAME is left out -> 'transformer' (MODEL.TRANSFORMER_TYPE is given)")
+    for none in ("''", "None"):
+        assert load(tmp_path, f"{SIGN}MODEL: {{TRANSFORMER_TYPE: {none}}}\n")["MODEL.NAME"] == "resnet50"
+
+
+def test_only_the_stages_of_prompts_are_refused(tmp_path, monkeypatch, caplog):
+    text = CLIP_FILE.replace("STRIDE_SIZE", "I2T_LOSS_WEIGHT: 1.0, STRIDE_SIZE")
+    with caplog.at_level(logging.INFO):
+        assert load(tmp_path, text)["MODEL.TRANSFORMER_TYPE"] == "ViT-B-16"
+    (line,) = [record.message for record in caplog.records if "keys that change nothing here" in record.message]
+    assert line.endswith(
+        "MODEL.I2T_LOSS_WEIGHT 1.0 (of CLIP-ReID's text prompts, which a file without SOLVER.STAGE1 does not train)"
+    )
+    (line,) = lines(tmp_path, monkeypatch, text.replace("STEPS", "STAGE1: {BASE_LR: 0.1}, STEPS"))
+    assert "a file of CLIP-ReID (SOLVER.STAGE1.BASE_LR): its training with text prompts is not built here" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(SIGN, ""), (BOT_FILE, ""), (CLIP_FILE, "pretrained/ViT-B-16.pt"), ("MODEL: {GEM_POOLING: False}\n", "")],
+)
+def test_initial_weights_that_a_file_leaves_out_are_those_of_its_codebase(text, expected, tmp_path, caplog):
+    assert load(tmp_path, text)["MODEL.PRETRAIN_PATH"] == expected
+    assert any(f"MODEL.PRETRAIN_PATH {expected!r} (ours " in record.message for record in caplog.records)
+    assert load(tmp_path, text, ["MODEL.PRETRAIN_PATH", "a.pth"])["MODEL.PRETRAIN_PATH"] == "a.pth"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("", ""), False),
+        (("STEM_CONV: True", "POOLING: 'None'"), True),
+        (("SOLVER:", "TEST: {RE_RANKING_K1: 50, RE_RANKING_K2: 15}\nSOLVER:"), True),
+    ],
+)
+def test_re_ranking_of_personvit_is_not_told_apart(change, told, tmp_path, caplog):
+    found = load(tmp_path, SSL_FILE.replace(*change))
+    assert (found["TEST.RE_RANKING_K1"], found["TEST.RE_RANKING_K2"]) == ((50, 15) if told else (20, 6))
+    (line,) = [record.message for record in caplog.records if "a file of TransReID-SSL, PASS," in record.message]
+    assert told != line.endswith(
+        "; a file of PersonViT without MODEL.POOLING is not told apart, whose code has K1 50 and K2 15"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "opts", "expected", "line"),
+    [
+        (
+            "SOLVER: {WARMUP_ITERS: 5}\nDATALOADER: {SAMPLER: softmax}\n",
+            [],
+            (0.0, False),
+            "MODEL.TRIPLET_LOSS_WEIGHT 0.0, MODEL.IF_LABELSMOOTH False (the code of BoT then trains cross-entropy "
+            "alone)",
+        ),
+        (SIGN, [], (0.0, False), "alone)"),  # their default
+        (
+            f"{SIGN}MODEL: {{IF_LABELSMOOTH: 'on'}}\n",
+            [],
+            (0.0, True),
+            "alone); given, and taken as it is here: MODEL.IF_LABELSMOOTH True",
+        ),
+        (
+            f"{SIGN}MODEL: {{IF_LABELSMOOTH: 'on', TRIPLET_LOSS_WEIGHT: 0.5}}\n",
+            [],
+            (0.5, True),
+            "-> no change (the code of the TransReID codebase then trains cross-entropy alone); given, and taken as it "
+            "is here: MODEL.TRIPLET_LOSS_WEIGHT 0.5, MODEL.IF_LABELSMOOTH True",
+        ),
+        (SIGN, ["DATALOADER.SAMPLER", "softmax_triplet"], (1.0, True), ""),
+        (
+            f"{SIGN}DATALOADER: {{SAMPLER: softmax_triplet}}\n",
+            ["DATALOADER.SAMPLER", "softmax"],
+            (0.0, False),
+            "alone)",
+        ),
+        (
+            "SOLVER: {WARMUP_ITERS: 5}\nMODEL: {IF_WITH_CENTER: 'yes', METRIC_LOSS_TYPE: triplet_center}\n",
+            [],
+            (1.0, True),
+            "",
+        ),
+        ("DATALOADER: {SAMPLER: softmax}\n", [], (1.0, False), ""),  # a file of ours
+    ],
+)
+def test_the_sampler_softmax_of_a_codebase_is_plain_cross_entropy(text, opts, expected, line, tmp_path, caplog):
+    found = load(tmp_path, text, opts)
+    assert (found["MODEL.TRIPLET_LOSS_WEIGHT"], found["MODEL.IF_LABELSMOOTH"]) == expected
+    logged = [record.message for record in caplog.records if "DATALOADER.SAMPLER softmax ->" in record.message]
+    assert len(logged) == bool(line)
+    assert all(found.endswith(line) for found in logged)
+
+
+def test_an_unknown_section_is_named_once(tmp_path, monkeypatch):
+    (line,) = lines(
+        tmp_path, monkeypatch, f"{SIGN}{SSL_FILE.replace('MODEL:', 'tMODEL:')}X: {{A: 1}}\nNEW: {{A: 1, B: 2}}\n"
+    )
+    assert line == ("a.yml: tMODEL (6 keys); X: A; NEW (2 keys) are not known keys (9); did you mean MODEL for tMODEL?")
+    keys = ", ".join(f"KEY{index}: 1" for index in range(100))
+    (line,) = lines(tmp_path, monkeypatch, f"{SIGN}NEW: {{{keys}}}\nMODEL: {{{keys}}}\n")
+    assert line.startswith("a.yml: NEW (100 keys); MODEL: KEY0, KEY1, ")
+    assert line.endswith("KEY58 and 41 more are not known keys (200)")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("A: 1\nB: {C: 2}\n", "A; B: C is a key"),
+        (f"{SIGN}tMODEL: {{NAME: transformer, JPM: True}}\n", "tMODEL: NAME, JPM is a key of a model"),
+        (f"{SIGN}MODEL: {{NEW: 1}}\n", "MODEL: NEW is a key of a model"),
+        (f"{SIGN}MODEL: {{NEW: 1, BDB_enable: True}}\n", "MODEL: NEW, BDB_enable is a key of a model"),
+        (f"{SIGN}MODEL: {{A: 1, B: 1, C: 1, D: 1, E: 1, F: 1}}\n", "MODEL: A, B, C, D, E, ... is a key of a model"),
+    ],
+)
+def test_a_file_without_known_keys_is_refused_even_with_a_warning(text, named, tmp_path, monkeypatch):
+    assert lines(tmp_path, monkeypatch, f"UNKNOWN_KEYS: warn\n{text}") == [
+        f"a.yml: none of {named} that is known here; UNKNOWN_KEYS warn would run another experiment than the file's"
+    ]
+    assert len(lines(tmp_path, monkeypatch, text, ["UNKNOWN_KEYS", "warn"])) == 1
+
+
+def test_a_misspelt_section_beside_the_right_one_may_be_left_out(tmp_path):
+    text = f"{SIGN}UNKNOWN_KEYS: warn\nMODEL: {{NAME: resnet50}}\ntMODEL: {{NAME: transformer}}\n"
+    found = load(tmp_path, text)
+    assert (found["MODEL.NAME"], found["LEFT_OUT_KEYS"]) == ("resnet50", ["tMODEL.NAME"])

@@ -88,6 +88,25 @@ def find_reader(given: str, key: str = "DATASETS.NAMES") -> Reader:
     )
 
 
+def check_spellings(cfg: CfgNode) -> None:
+    """Makes sure that no data set has two names in cfg.DATASETS, such as occ_duke and Occluded_Duke.
+
+    Raises:
+        UserError: names every such set with all its names.
+    """
+    spellings: dict[tuple[object, str], list[str]] = {}
+    for given in dict.fromkeys([*cfg.DATASETS.NAMES, *cfg.DATASETS.TEST]):
+        name, _, directory = given.partition(":")
+        reader = READERS.get(reader_name(given), name)  # a corrupted copy is known by its name
+        place = os.path.normpath(os.path.join(cfg.DATASETS.ROOT_DIR, os.path.expanduser(directory)))
+        spellings.setdefault((reader, place), []).append(given)
+    if same := [", ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]:
+        raise UserError(
+            f"DATASETS.NAMES and TEST: {' and '.join(same)} are each the same data set; expected one name for a set, in "
+            "a list once"
+        )
+
+
 def read_unchecked(cfg: CfgNode, given: str, errors: FileErrors) -> DatasetSplits:
     """Reads a data set from its file names and lists; no image is opened.
 

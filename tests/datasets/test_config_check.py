@@ -51,6 +51,14 @@ def test_names_as_files_of_the_transreid_codebase_write_them(tmp_path, name):
             "BALANCE sets: SOLVER.IMS_PER_BATCH 64 = 8 identities x 8 images; each of 3 training sets gives as many; "
             "expected SOLVER.IMS_PER_BATCH a multiple of 24",
         ),
+        (
+            {"DATASETS__TEST": ["occ_duke", "OCC_Duke", "cuhk03", "occluded_duke", "cuhk03:a"]},
+            "^DATASETS.NAMES and TEST: 'occ_duke', 'OCC_Duke', 'occluded_duke' are each the same data set; expected one",
+        ),
+        (
+            {"DATASETS__NAMES": ["folder:a/"], "DATASETS__TEST": ["Folder:/nowhere/a", "folder:b"]},
+            "'folder:a/', 'Folder:/nowhere/a' are each the same data set",
+        ),
         ({"SOLVER__IMS_PER_BATCH": 12}, r"IMS_PER_BATCH 12 = 1.5 identities x 8 images .*a multiple of 8"),
         ({"DATALOADER__NUM_INSTANCE": 1}, "DATALOADER.NUM_INSTANCE 1: the triplet loss .*expected at least 2"),
         ({"DATASETS__ON_BAD_IMAGE": "skip", "DATASETS__CHECK_IMAGES": False}, "ON_BAD_IMAGE skip: DATASETS.CHECK_IMAG"),

@@ -102,8 +102,8 @@ def check_spellings(cfg: CfgNode) -> None:
         spellings.setdefault((reader, place), []).append(given)
     if same := [", ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]:
         raise UserError(
-            f"DATASETS.NAMES and TEST: {' and '.join(same)} are each the same data set; expected one name for a set, in "
-            "a list once"
+            f"DATASETS.NAMES and TEST: {' and '.join(same)} are each the same data set; expected one name for "
+            "a set, in a list once"
         )
 
 

@@ -53,7 +53,7 @@ def test_names_as_files_of_the_transreid_codebase_write_them(tmp_path, name):
         ),
         (
             {"DATASETS__TEST": ["occ_duke", "OCC_Duke", "cuhk03", "occluded_duke", "cuhk03:a"]},
-            "^DATASETS.NAMES and TEST: 'occ_duke', 'OCC_Duke', 'occluded_duke' are each the same data set; expected one",
+            "^DATASETS.NAMES and TEST: 'occ_duke', 'OCC_Duke', 'occluded_duke' are each the same data set; expected",
         ),
         (
             {"DATASETS__NAMES": ["folder:a/"], "DATASETS__TEST": ["Folder:/nowhere/a", "folder:b"]},

@@ -59,6 +59,12 @@ READERS: dict[str, Reader] = {
     "synthetic": synthetic.read,
 }
 
+# Data sets without a reader of their own -> a configuration that reads them as a folder.
+CONFIGURED = {
+    "viper": "configs/Own/viper.yml",
+    **dict.fromkeys(("prid2011", "prid_2011", "prid"), "configs/Own/prid2011.yml"),
+}
+
 
 def reader_name(given: str) -> str:
     """The NAME of NAME:DIRECTORY in lower case: VehicleID, as the TransReID codebase writes it, is vehicleid."""
@@ -79,12 +85,14 @@ def find_reader(given: str, key: str = "DATASETS.NAMES") -> Reader:
         return partial(read_corrupted_copy, name=copy)
     copies = [f"{original}-C" for original in COPIED]
     if re.fullmatch(r"\w+( *[,+ ] *\w+)+", given):
-        several = f"; several are a list: {re.findall('[^,+ ]+', given)}"
+        advice = f"; several are a list: {re.findall('[^,+ ]+', given)}"
+    elif name in CONFIGURED:
+        advice = f"; this one is read as folder, as in --config_file {CONFIGURED[name]}"
     else:
-        several = did_you_mean(name, [*READERS, *copies])
+        advice = did_you_mean(name, [*READERS, *copies])
     raise UserError(
         f"{key} {given!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
-        f"{', '.join(copies)} (or another suffix){several}"
+        f"{', '.join(copies)} (or another suffix){advice}"
     )
 
 

@@ -108,11 +108,9 @@ def check_spellings(cfg: CfgNode) -> None:
         reader = READERS.get(reader_name(given), name)  # a corrupted copy is known by its name
         place = os.path.normpath(os.path.join(cfg.DATASETS.ROOT_DIR, os.path.expanduser(directory)))
         spellings.setdefault((reader, place), []).append(given)
-    if same := [", ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]:
-        raise UserError(
-            f"DATASETS.NAMES and TEST: {' and '.join(same)} are each the same data set; expected one name for "
-            "a set, in a list once"
-        )
+    same = [f"{', '.join(map(repr, names))} name the same data set" for names in spellings.values() if len(names) > 1]
+    if same:
+        raise UserError(f"DATASETS.NAMES and TEST: {'; '.join(same)}; expected one name for a set, in a list once")
 
 
 def read_unchecked(cfg: CfgNode, given: str, errors: FileErrors) -> DatasetSplits:

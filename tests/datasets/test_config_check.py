@@ -60,11 +60,11 @@ def test_names_as_files_of_the_transreid_codebase_write_them(tmp_path, name):
         ({"DATASETS__NAMES": ["prid"]}, "read as folder, as in --config_file configs/Own/prid2011.yml$"),
         (
             {"DATASETS__TEST": ["occ_duke", "OCC_Duke", "cuhk03", "occluded_duke", "cuhk03:a"]},
-            "^DATASETS.NAMES and TEST: 'occ_duke', 'OCC_Duke', 'occluded_duke' are each the same data set; expected",
+            "^DATASETS.NAMES and TEST: 'occ_duke', 'OCC_Duke', 'occluded_duke' name the same data set; expected",
         ),
         (
             {"DATASETS__NAMES": ["folder:a/"], "DATASETS__TEST": ["Folder:/nowhere/a", "folder:b"]},
-            "'folder:a/', 'Folder:/nowhere/a' are each the same data set",
+            "'folder:a/', 'Folder:/nowhere/a' name the same data set",
         ),
         ({"SOLVER__IMS_PER_BATCH": 12}, r"IMS_PER_BATCH 12 = 1.5 identities x 8 images .*a multiple of 8"),
         ({"DATALOADER__NUM_INSTANCE": 1}, "DATALOADER.NUM_INSTANCE 1: the triplet loss .*expected at least 2"),

@@ -77,7 +77,7 @@ def search(args: argparse.Namespace) -> None:
     """Extracts features of any images and, with --query, ranks them."""
     from config import load_cfg
     from datasets import make_image_loader
-    from model import load_model
+    from model import load_tested_model
     from processor import do_search
     from utils.devices import pick_device
     from utils.locks import lock_output_dir
@@ -88,7 +88,7 @@ def search(args: argparse.Namespace) -> None:
         opts += ["MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]  # these images have no camera
     cfg = load_cfg(args.config_file, opts)
     device = pick_device(cfg.MODEL.DEVICE)
-    model = load_model(cfg, cfg.TEST.WEIGHT, num_cameras=1, num_views=1)
+    model, _ = load_tested_model(cfg, cfg.TEST.WEIGHT, ())
     images = make_image_loader(cfg, args.images, query=args.query)
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         setup_logging(output_dir)

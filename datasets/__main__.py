@@ -53,11 +53,12 @@ def check(config_file: str | None, opts: list[str], *, fast: bool, deep: "DeepCh
     """Prints a report on each data set, and on several together; returns 1 where there is an error."""
     from config import load_cfg
     from datasets.readers.file_errors import FileErrors
-    from datasets.readers.registry import read_unchecked
+    from datasets.readers.registry import check_spellings, read_unchecked
     from datasets.report import Level, Report, format_report
     from datasets.validate import check_across, validate
 
     cfg = load_cfg(config_file, opts)
+    check_spellings(cfg)
     names, tests = cfg.DATASETS.NAMES, cfg.DATASETS.TEST or cfg.DATASETS.NAMES
     if len({*names, *tests}) > 1 and deep is not None and deep.file is not None:
         raise UserError("--digests FILE is for one data set; leave it out, and each keeps its own in its directory")

@@ -6,7 +6,7 @@ from functools import partial
 from yacs.config import CfgNode
 
 from datasets.readers.folder import compile_pattern
-from datasets.readers.registry import find_reader, reader_name
+from datasets.readers.registry import check_spellings, find_reader, reader_name
 from datasets.readers.validation import labels_of
 from datasets.samplers import check_balance, check_batch_size, make_batch_sampler
 from datasets.several_sets import set_of_images
@@ -29,6 +29,7 @@ def check(cfg: CfgNode, splits: DatasetSplits | None = None) -> None:
     checks: list[Callable[[], object]] = [
         *(partial(find_reader, name) for name in cfg.DATASETS.NAMES),
         *(partial(find_reader, name, "DATASETS.TEST") for name in cfg.DATASETS.TEST),
+        lambda: check_spellings(cfg),
         lambda: _check_batch(cfg),
         lambda: _check_bad_images(cfg),
         lambda: "folder" in map(reader_name, given) and compile_pattern(cfg.DATASETS.FOLDER.PATTERN),

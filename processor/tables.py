@@ -64,11 +64,15 @@ def _line(start: list[str], widths: list[int], cells: list[str], repeats: object
 def format_matrix(content: dict, families: Mapping[str, tuple[str, ...]]) -> str:
     """The corruption matrix, mAP in percent: types in rows by family, severities in columns; below, its summary."""
     matrix, summary = content["matrix"], content["summary"]["matrix"]
-    header = f"{'family':<7}  {'type':<17}" + "".join(f"{s:>7}" for s in matrix["severities"]) + f"{'mean':>8}"
+    width = max(map(len, ("type", "mean", *(name for names in families.values() for name in names))))
+    first = max(map(len, ("family", *families)))
+    header = (
+        f"{'family':<{first}}  {'type':<{width}}" + "".join(f"{s:>7}" for s in matrix["severities"]) + f"{'mean':>8}"
+    )
     rule = "-" * len(header)
 
     def line(family: str, name: str, values: list[float], mean: float) -> str:
-        return f"{family:<7}  {name:<17}" + "".join(f"{100 * v:7.2f}" for v in values) + f"{100 * mean:8.2f}"
+        return f"{family:<{first}}  {name:<{width}}" + "".join(f"{100 * v:7.2f}" for v in values) + f"{100 * mean:8.2f}"
 
     lines = [header, rule]
     for family, names in families.items():

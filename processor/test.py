@@ -108,6 +108,7 @@ def do_test(
     for one, directory in zip(data.test_sets, directories, strict=True):
         make_output_dir(directory)
         name, cache = one.splits.name, FeatureCache(model, one, device=device)
+        _warn_of_small_gallery(cache, evaluation.query_expansion)
         metrics = evaluate_protocols(cache, protocols, cfg.TEST.REPEATS, evaluation)
         add_rows(cache, protocols, metrics)
         content = write()
@@ -124,6 +125,15 @@ def do_test(
     found = "\n".join(filter(None, map(format_files, dict.fromkeys([output_dir, *directories]))))
     logger.info("all in %s:\n%s", output_dir, found)
     return content
+
+
+def _warn_of_small_gallery(cache: FeatureCache, neighbours: int) -> None:
+    images = len(cache.indices("gallery", 0))
+    if neighbours > images:
+        logger.warning(
+            "TEST.QUERY_EXPANSION %d: the gallery of %s has %d images; all of them are joined with every query",
+            *(neighbours, cache.data.splits.title, images),
+        )
 
 
 def set_directories(output_dir: Path, data: DataBundle) -> list[Path]:

@@ -82,7 +82,7 @@ class StageTrainer:
         self.parts = {"model": self.model, "loss": self.loss_fn, "optimizer": optimizer, "scheduler": scheduler}
         if ema is not None:
             self.parts["ema"] = ema.module.to(device)
-        self.state = TrainState(stage=current_stage(cfg).name)
+        self.state = TrainState(stage=current_stage(cfg).name, test_sets=[one.splits.name for one in data.test_sets])
         self.identity = identity or StageIdentity(self.state.stage, settings_of_stage(cfg), self._facts())
         self.step = TrainStep(
             self._parallel(self.model),
@@ -156,6 +156,7 @@ class StageTrainer:
             self.last_is_ours = True
             done = f"{state.epoch} epochs and {state.step} steps"
             logger.info("stage %s: resumed from %s, after %s", state.stage, self.last, done)
+            self._drop_best_of_other_sets()
             return
         advice = "" if cfg.SOLVER.RESUME else " (SOLVER.RESUME auto would have resumed from it)"
         logger.warning(
@@ -164,6 +165,20 @@ class StageTrainer:
             self.last,
             advice,
         )
+
+    def _drop_best_of_other_sets(self) -> None:
+        """Forgets the best epoch where the earlier run tested on other data sets; its file stays until a best of these.
+
+        mAPs of different sets do not compare.
+        """
+        state, names = self.state, [one.splits.name for one in self.data.test_sets]
+        if state.best >= 0 and sorted(state.test_sets) != sorted(names):
+            logger.info(
+                "stage %s: the best epoch so far was that on %s; from here on it is the best on %s",
+                *(state.stage, ", ".join(state.test_sets), ", ".join(names)),
+            )
+            state.best = -1.0
+        state.test_sets = names
 
     def _save_lr_preview(self) -> None:
         path = Path(self.cfg.OUTPUT_DIR) / f"schedule_{self.state.stage}.png"

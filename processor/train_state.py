@@ -72,7 +72,7 @@ def save_state(
         replace: overwrite an earlier state of this run; otherwise an earlier file is backed up as NAME.1.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
-    names = ("epoch", "step", "updates", "history", "evaluations", "best", "seconds")
+    names = ("epoch", "step", "updates", "history", "evaluations", "best", "seconds", "test_sets")
     progress = {**{name: getattr(state, name) for name in names}, "sums": sums}
     save_checkpoint(path, {"training": {**states, "progress": progress}}, meta, replace=replace)
 
@@ -99,7 +99,10 @@ def load_state(path: Path, parts: dict[str, Any], state: TrainState, *, epochs: 
             part.load_state_dict(found)
         if "optimizer" in parts:
             check_optimizer_state(parts["optimizer"])
-        return _load_progress(expect(training.get("progress"), dict, "progress"), state, epochs)
+        sums = _load_progress(expect(training.get("progress"), dict, "progress"), state, epochs)
+        if "test_sets" not in training["progress"]:  # earlier versions tested on the training set
+            state.test_sets = [str(expect(content.get("meta"), dict, "meta").get("dataset"))]
+        return sums
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: not the state of this stage ({' '.join(str(error).split()):.300}); delete it to train the stage "
@@ -115,6 +118,9 @@ def _load_progress(progress: dict[str, Any], state: TrainState, epochs: int) -> 
     state.seconds = expect_number(progress.get("seconds", 0.0), float, "seconds", MAX_COUNT)
     state.history = expect_rows(progress.get("history"), "history", count=state.epoch)
     state.evaluations = expect_rows(progress.get("evaluations"), "evaluations")
+    state.test_sets = [
+        expect(name, str, "test_sets") for name in expect(progress.get("test_sets", []), list, "test_sets")
+    ]
     sums = expect(progress.get("sums"), dict, "sums")
     for name, value in sums.items():
         if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.dim() == 0):

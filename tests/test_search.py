@@ -60,7 +60,7 @@ def test_features_of_a_directory(root, tmp_path):
             alone = model.extract(torch.tensor(image[None]).float(), torch.zeros(1).long(), torch.zeros(1).long())
         np.testing.assert_allclose(feature, alone[0].numpy(), atol=1e-6)
     log = (tmp_path / "log.txt").read_text()
-    assert "gets the mean of the file's 3 side vectors" in log
+    assert "model.pth: images without cameras get the mean of the file's 3 side vectors\n" in log
     assert f"features of {len(paths)} images below {root / 'images'}: {tmp_path / 'features.npz'}" in log
     assert {path.name for path in tmp_path.iterdir()} == {"features.npz", "log.txt", ".lock"}
 

@@ -33,13 +33,13 @@ SETTINGS = {
     "TEST.REPEATS": "2",
     "CORRUPTION.TEST": "[noise, fog]",
 }
-GATE, STREET, PHOTOS = "market1501:gate", "market1501:street", "folder:photos"
+GATE, STREET, PHOTOS = "market1501:gate", "synthetic:street", "folder:photos"
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
-    for number, (place, cameras) in enumerate({"gate/market1501": 3, "street/market1501": 3, "photos": 2}.items()):
+    for number, (place, cameras) in enumerate({"gate/market1501": 3, "street/synthetic": 3, "photos": 2}.items()):
         settings = SyntheticSettings(num_identities=8, num_cameras=cameras, images_per_camera=2, seed=number)
         synthesize(root / "data" / place, settings, workers=1)
     return root

@@ -13,10 +13,14 @@ class Found(NamedTuple):
     sides: Sides
 
 
-def find_sides(name: str, sets: Iterable[SetNumbers]) -> Found | None:
-    """Finds the data set `name` among several, or the one that it is a corrupted copy of; None where it is not there.
+# Readers of anyone's images: another directory has other cameras.
+_OWN = ("folder", "csv")
 
-    A copy, market1501-C, has the cameras of its original, market1501, wherever that lies.
+
+def find_sides(name: str, sets: Iterable[SetNumbers]) -> Found | None:
+    """Finds the data set `name` among several, or the only one with its cameras; None where it is not there.
+
+    market1501, market1501:DIR, market1501_500k and copies of either, market1501-C, have the same cameras.
     """
     first_camera = first_view = 0
     found = {}
@@ -25,6 +29,11 @@ def find_sides(name: str, sets: Iterable[SetNumbers]) -> Found | None:
         first_camera, first_view = first_camera + numbers.num_cameras, first_view + numbers.num_views
     if name in found:
         return found[name]
-    original, hyphen, _ = name.partition(":")[0].partition("-")
-    copied = [one for other, one in found.items() if other.partition(":")[0] == original]
-    return copied[0] if hyphen and len(copied) == 1 else None
+    alike = [one for other, one in found.items() if _base(other) == _base(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _base(name: str) -> str:
+    """The data set whose cameras `name` has: market1501 for market1501_500k-C:DIR; folder:DIR is one of its own."""
+    reader = name.partition(":")[0].lower()
+    return name if reader in _OWN else reader.partition("-")[0].removesuffix("_500k")

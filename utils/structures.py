@@ -340,10 +340,11 @@ class TrainState:
         step: steps completed of the next epoch.
         updates: steps completed in all; epochs may differ in length.
         checkpoint: the last file written for testing.
-        best: highest mAP of an evaluation; below 0 before the first one.
+        best: highest mAP of an evaluation, the mean over `test_sets`; below 0 before the first one.
         history: mean loss terms of every epoch.
         evaluations: mAP of every protocol at the epochs that were evaluated.
         seconds: wall time of the steps, of all runs of the stage together.
+        test_sets: names of the data sets that evaluations test on.
     """
 
     stage: str
@@ -355,3 +356,4 @@ class TrainState:
     history: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    test_sets: list[str] = field(default_factory=list)

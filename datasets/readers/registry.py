@@ -59,6 +59,12 @@ READERS: dict[str, Reader] = {
     "synthetic": synthetic.read,
 }
 
+# Data sets without a reader of their own -> a configuration that reads them as a folder.
+CONFIGURED = {
+    "viper": "configs/Own/viper.yml",
+    **dict.fromkeys(("prid2011", "prid_2011", "prid"), "configs/Own/prid2011.yml"),
+}
+
 
 def reader_name(given: str) -> str:
     """The NAME of NAME:DIRECTORY in lower case: VehicleID, as the TransReID codebase writes it, is vehicleid."""
@@ -79,13 +85,32 @@ def find_reader(given: str, key: str = "DATASETS.NAMES") -> Reader:
         return partial(read_corrupted_copy, name=copy)
     copies = [f"{original}-C" for original in COPIED]
     if re.fullmatch(r"\w+( *[,+ ] *\w+)+", given):
-        several = f"; several are a list: {re.findall('[^,+ ]+', given)}"
+        advice = f"; several are a list: {re.findall('[^,+ ]+', given)}"
+    elif name in CONFIGURED:
+        advice = f"; this one is read as folder, as in --config_file {CONFIGURED[name]}"
     else:
-        several = did_you_mean(name, [*READERS, *copies])
+        advice = did_you_mean(name, [*READERS, *copies])
     raise UserError(
         f"{key} {given!r}: unknown data set; known are {', '.join(READERS)}, and corrupted copies: "
-        f"{', '.join(copies)} (or another suffix){several}"
+        f"{', '.join(copies)} (or another suffix){advice}"
     )
+
+
+def check_spellings(cfg: CfgNode) -> None:
+    """Makes sure that no data set has two names in cfg.DATASETS, such as occ_duke and Occluded_Duke.
+
+    Raises:
+        UserError: names every such set with all its names.
+    """
+    spellings: dict[tuple[object, str], list[str]] = {}
+    for given in dict.fromkeys([*cfg.DATASETS.NAMES, *cfg.DATASETS.TEST]):
+        name, _, directory = given.partition(":")
+        reader = READERS.get(reader_name(given), name)  # a corrupted copy is known by its name
+        place = os.path.normpath(os.path.join(cfg.DATASETS.ROOT_DIR, os.path.expanduser(directory)))
+        spellings.setdefault((reader, place), []).append(given)
+    same = [f"{', '.join(map(repr, names))} name the same data set" for names in spellings.values() if len(names) > 1]
+    if same:
+        raise UserError(f"DATASETS.NAMES and TEST: {'; '.join(same)}; expected one name for a set, in a list once")
 
 
 def read_unchecked(cfg: CfgNode, given: str, errors: FileErrors) -> DatasetSplits:

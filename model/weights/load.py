@@ -68,7 +68,7 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
     Args:
         cfg: configuration.
         path: the checkpoint.
-        sets: the test sets.
+        sets: the test sets; () for images without cameras, with MODEL.SIE_CAMERA and SIE_VIEW False.
 
     Returns:
         The model in eval mode, on the CPU, and where the cameras and viewpoints of each set are in its table.
@@ -85,15 +85,18 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
     side = state.get("base.sie_embed")  # (R, 1, D)
     if side is not None and not num_rows(side):
         raise UserError(f"checkpoint {path}: base.sie_embed has no rows; the file is broken, fetch it anew")
-    table = SideTable(sets[0].num_cameras, sets[0].num_views, (Sides(),) * len(sets))
+    first = sets[0] if sets else SetNumbers("", 1, 1)
+    table = SideTable(first.num_cameras, first.num_views, (Sides(),) * len(sets))
     if side is not None and (file_cfg.MODEL.SIE_CAMERA or file_cfg.MODEL.SIE_VIEW):
         table = match_sides(file_cfg, file, len(side), sets)
     elif side is not None:
         state["base.sie_embed"] = side.mean(dim=0, keepdim=True)  # (1, 1, D)
         logger.warning(
-            "checkpoint %s: MODEL.SIE_CAMERA and SIE_VIEW are False, so every image gets the mean of the file's %d "
-            "side vectors%s",
-            *(path, len(side), matching_keys(len(side), sets[0]) if len(sets) == 1 else ""),
+            "checkpoint %s: %s the mean of the file's %d side vectors%s",
+            path,
+            "MODEL.SIE_CAMERA and SIE_VIEW are False, so every image gets" if sets else "images without cameras get",
+            len(side),
+            matching_keys(len(side), first) if len(sets) == 1 else "",
         )
     model = make_reid(
         file_cfg,

@@ -28,8 +28,8 @@ def match_sides(cfg: CfgNode, file: ModelFile, rows: int, sets: Sequence[SetNumb
     """Finds the cameras and viewpoints of test sets in the table of a file.
 
     A file that was trained on several data sets tells which rows are whose. The table of any other file is that of the
-    one test set that must fit it by number. A test set that DATASETS.TEST alone names may be in none; a warning says
-    so.
+    one test set that must fit it by number; a warning says where the file names another one. A test set that
+    DATASETS.TEST alone names may be in none; a warning says so.
 
     Args:
         cfg: configuration of the model in the file, with SIE.
@@ -54,6 +54,13 @@ def match_sides(cfg: CfgNode, file: ModelFile, rows: int, sets: Sequence[SetNumb
     if len(file.sets) < 2:
         for numbers in known:
             _check_rows(cfg, file.path, rows, numbers)
+        claimed = [numbers.name for numbers, one in zip(sets, found, strict=True) if one is None and numbers in known]
+        if claimed and file.sets:
+            logger.warning(
+                "checkpoint %s: trained on %s, not on %s, whose images get the side vectors of %s by the numbers of "
+                "their cameras; if they are not the same cameras, %s",
+                *(file.path, file.sets[0].name, ", ".join(claimed), file.sets[0].name, MEAN),
+            )
         of_table = known[0] if known else _shape_of_table(cfg, file, rows)
         sides = tuple(None if numbers.name in unknown else Sides() for numbers in sets)
         return SideTable(of_table.num_cameras, of_table.num_views, sides)

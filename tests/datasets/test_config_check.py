@@ -4,6 +4,7 @@ import pytest
 
 from config import load_cfg
 from datasets import check
+from datasets.readers.registry import CONFIGURED
 from utils.errors import UserError
 from utils.structures import DatasetSplits, ImageRecord
 
@@ -51,6 +52,20 @@ def test_names_as_files_of_the_transreid_codebase_write_them(tmp_path, name):
             "BALANCE sets: SOLVER.IMS_PER_BATCH 64 = 8 identities x 8 images; each of 3 training sets gives as many; "
             "expected SOLVER.IMS_PER_BATCH a multiple of 24",
         ),
+        (
+            {"DATASETS__NAMES": ["VIPeR"]},
+            r"\(or another suffix\); this one is read as folder, .*_file configs/Own/viper.yml$",
+        ),
+        ({"DATASETS__TEST": ["prid2011:a"]}, "read as folder, as in --config_file configs/Own/prid2011.yml$"),
+        ({"DATASETS__NAMES": ["prid"]}, "read as folder, as in --config_file configs/Own/prid2011.yml$"),
+        (
+            {"DATASETS__TEST": ["occ_duke", "OCC_Duke", "cuhk03", "occluded_duke", "cuhk03:a"]},
+            "^DATASETS.NAMES and TEST: 'occ_duke', 'OCC_Duke', 'occluded_duke' name the same data set; expected",
+        ),
+        (
+            {"DATASETS__NAMES": ["folder:a/"], "DATASETS__TEST": ["Folder:/nowhere/a", "folder:b"]},
+            "'folder:a/', 'Folder:/nowhere/a' name the same data set",
+        ),
         ({"SOLVER__IMS_PER_BATCH": 12}, r"IMS_PER_BATCH 12 = 1.5 identities x 8 images .*a multiple of 8"),
         ({"DATALOADER__NUM_INSTANCE": 1}, "DATALOADER.NUM_INSTANCE 1: the triplet loss .*expected at least 2"),
         ({"DATASETS__ON_BAD_IMAGE": "skip", "DATASETS__CHECK_IMAGES": False}, "ON_BAD_IMAGE skip: DATASETS.CHECK_IMAG"),
@@ -82,3 +97,8 @@ def test_a_training_set_without_a_batch():
     check(make_cfg(SOLVER__IMS_PER_BATCH=56), splits)
     with pytest.raises(UserError, match="has 7 identities, a batch of 64 = 8 identities x 8 images needs 8"):
         check(make_cfg(SOLVER__IMS_PER_BATCH=64), splits)
+
+
+def test_configurations_of_data_sets_without_a_reader_exist():
+    for path in CONFIGURED.values():
+        assert load_cfg(path).DATASETS.NAMES == ["folder"]

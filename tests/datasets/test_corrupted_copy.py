@@ -100,6 +100,16 @@ def test_testing_the_copy_is_testing_on_the_fly(data_root, copy, repeat, opts):
     assert on_the_copy.mAP != test(original, "clean")["clean"].mAP
 
 
+def test_a_copy_in_another_directory_keeps_its_name(root):
+    (root / "copies").mkdir()
+    (root / "market1501-C").rename(root / "copies" / "market1501-C")
+    splits = read_dataset(configure(root, "market1501-C:copies"))
+    assert (splits.name, splits.root) == ("market1501-C:copies", str(root / "copies" / "market1501-C"))
+    (root / "copies" / "market1501-C").rename(root / "m-bar")
+    with pytest.raises(UserError, match="no .*m-bar/market1501-C or .*make it with"):
+        read_dataset(configure(root, "market1501-C:m-bar"))
+
+
 def test_both_directory_names_and_the_published_counts(root):
     (root / "market1501-C").rename(root / "Market-1501-v15.09.15-C")
     assert read_dataset(configure(root, "market1501-C")).root == str(root / "Market-1501-v15.09.15-C")

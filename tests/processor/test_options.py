@@ -38,6 +38,17 @@ def test_query_expansion_reaches_the_numbers_and_the_record(tmp_path, caplog):
     assert "'query_expansion': 3" in caplog.text
 
 
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_query_expansion_beyond_the_gallery(tmp_path, caplog, beyond):
+    data, _ = make_data()
+    images = len(data.splits.gallery)
+    cfg = make_cfg(tmp_path, "TEST.QUERY_EXPANSION", str(images + beyond))
+    do_test(cfg, data, MeanColour(), (CLEAN, GALLERY), device=CPU, weight="a.pth")
+    message = f"TEST.QUERY_EXPANSION {images + 1}: the gallery of {data.splits.title} has {images} images; all of them"
+    assert caplog.text.count(message) == beyond
+    assert caplog.text.count("the gallery of") == beyond
+
+
 def test_flip_is_recorded(tmp_path, caplog):
     data, _ = make_data()
     flipped = make_cfg(tmp_path / "flipped", "TEST.FLIP", "True")

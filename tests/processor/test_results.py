@@ -136,6 +136,16 @@ def test_nothing_is_relative_to_zero():
     assert line.split()[-1] == "-"
 
 
+def test_the_columns_of_the_matrix_are_as_wide_as_the_longest_name():
+    content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
+    long = "single_frequency_greyscale"
+    content["matrix"]["mAP"][long] = content["matrix"]["mAP"]["fog"]
+    lines = format_matrix(content, {**CORRUPTIONS.families, "surveillance": (long,)}).splitlines()
+    table = lines[: lines.index("")]
+    assert f"surveillance  {long}  21.00" in "\n".join(table)
+    assert len({len(line) for line in table}) == 1
+
+
 def test_seen_and_unseen_need_both():
     corruptions = dataclasses.replace(CORRUPTIONS, seen=NAMES)
     matrix = make_results(matrix_rows(), weight="a.pth", corruptions=corruptions, evaluation=EVALUATION)["summary"][

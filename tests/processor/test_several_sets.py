@@ -12,6 +12,7 @@ from processor import do_dry_run, do_test, do_train
 from processor.comparisons import read_comparable, read_results
 from processor.results import join_results, results_by_set
 from processor.tables import format_table
+from processor.train import StageTrainer
 from tests.processor.small_run import CPU, MeanColour, build, make_cfg, make_data
 from utils.errors import UserError
 from utils.structures import Sides
@@ -135,3 +136,29 @@ def test_evaluations_during_training_and_the_dry_run(tmp_path, caplog):
     assert (tmp_path / "checkpoints" / "clean_best.pth").exists()
     do_dry_run(cfg, data, *build(cfg, data), device=CPU)
     assert "testing msmt17, gallery, random: features" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [(["cuhk03"], ["msmt17"], False), (["cuhk03", "msmt17"], ["msmt17", "cuhk03"], True), (None, ["rendered"], True)],
+)
+def test_the_best_epoch_after_a_resume_with_other_test_sets(tmp_path, caplog, before, now, kept):
+    caplog.set_level("INFO")
+    opts = ["SOLVER.EVAL_PERIOD", "1", "SOLVER.MAX_EPOCHS", "1", "MODEL.SIE_CAMERA", "False", "SOLVER.RESUME", "auto"]
+    cfg, protocols = make_cfg(tmp_path, *opts), (PROTOCOLS["clean"],)
+    data = make_sets(*(before or ["rendered"]))
+    trainer = StageTrainer(cfg, data, *build(cfg, data), device=CPU, protocols=protocols)
+    trainer.state.best = 1.0  # no epoch is better
+    trainer._save_state()
+    if before is None:  # as earlier versions wrote it
+        content = torch.load(trainer.last, weights_only=True)
+        del content["training"]["progress"]["test_sets"]
+        torch.save(content, trainer.last)
+    best = tmp_path / "checkpoints" / "clean_best.pth"
+    best.write_bytes(b"earlier")
+    data = make_sets(*now)
+    state = do_train(cfg, data, *build(cfg, data), device=CPU, protocols=protocols)
+    assert (state.best == 1, best.read_bytes() == b"earlier", best.with_name("clean_best.1.pth").exists()) == (
+        *(kept, kept, not kept),
+    )
+    assert ("the best epoch so far was that on cuhk03; from here on it is the best on msmt17" in caplog.text) != kept

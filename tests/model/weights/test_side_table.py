@@ -86,11 +86,34 @@ def test_an_entry_that_no_version_writes(tmp_path, datasets):
         load(path, GATE)
 
 
+@pytest.mark.parametrize("meta", ONE)
+def test_another_set_with_as_many_cameras_as_the_one_of_the_checkpoint(tmp_path, caplog, meta):
+    path, three = save(tmp_path, **meta), CUHK03._replace(num_cameras=3)
+    for name in ("cuhk03", "cuhk03:elsewhere", "cuhk03-C", "CUHK03:b"):
+        assert load(path, three._replace(name=name)).sides == (Sides(),)
+        assert load(path, three._replace(name=name, is_training=False)).sides == ((Sides(),) if meta else (None,))
+    assert "not on" not in caplog.text
+    assert load(path, three._replace(name="dukemtmc")).sides == (Sides(),)
+    warnings = [record.message for record in caplog.records if "not on dukemtmc" in record.message]
+    assert len(warnings) == bool(meta)
+    assert all("trained on cuhk03, not on dukemtmc, whose images get the side vectors of cuhk03" in w for w in warnings)
+
+
 def test_names_of_sets_and_of_their_copies():
     sets = [SetNumbers("market1501", 6, 1), SetNumbers("folder:a-b", 4, 3), SetNumbers("cuhk03:x", 2, 1)]
     assert find_sides("folder:a-b", sets).sides == Sides(6, 1)
-    assert find_sides("market1501-C:elsewhere", sets).sides == Sides(0, 0)
-    assert find_sides("cuhk03-C", sets).sides == Sides(10, 4)
     assert find_sides("cuhk03-C", [*sets, SetNumbers("cuhk03:y", 2, 1)]) is None  # of which of the two?
-    assert find_sides("folder:a", sets) is None
-    assert find_sides("cuhk03", sets) is None
+    assert find_sides("cuhk03:y", [*sets, SetNumbers("cuhk03:y", 2, 1)]).sides == Sides(12, 5)
+    for name in ("cuhk03", "CUHK03:y", "cuhk03-C:y"):
+        assert find_sides(name, sets).sides == Sides(10, 4)
+    for name in ("folder:a", "folder", "folder:c", "csv:x", "csv", "msmt17", "dukemtmc-C"):
+        assert find_sides(name, [*sets, SetNumbers("csv:y", 1, 1)]) is None
+
+
+MARKET = ["market1501", "market1501_500k", "market1501:a-b", "market1501-C", "market1501_500k-C:c", "Market1501:d"]
+
+
+@pytest.mark.parametrize("trained", MARKET)
+@pytest.mark.parametrize("tested", MARKET)
+def test_names_with_the_same_cameras(trained, tested):
+    assert find_sides(tested, [SetNumbers("msmt17", 15, 1), SetNumbers(trained, 6, 1)]).sides == Sides(15, 1)

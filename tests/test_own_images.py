@@ -15,7 +15,10 @@ from train import main as run_train
 
 STAGES = ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")
 PATTERN = r"person (?P<pid>\d+)/(?P<camid>\d)_.+\.png"
-pytestmark = pytest.mark.usefixtures("restored_logging")
+pytestmark = [
+    pytest.mark.usefixtures("restored_logging"),
+    pytest.mark.xdist_group("own images"),
+]  # the second needs the first
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,7 @@ from train import main as run_train
 
 STAGES = ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")
 PATTERN = r"person (?P<pid>\d+)/(?P<camid>\d)_.+\.png"
-pytestmark = [
-    pytest.mark.usefixtures("restored_logging"),
-    pytest.mark.xdist_group("own images"),
-]  # the second needs the first
+pytestmark = [pytest.mark.usefixtures("restored_logging"), pytest.mark.xdist_group("own_images")]  # trained once
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +47,19 @@ def config(tmp_path_factory):
     return root / "photos.yml"
 
 
-def test_images_train_and_test_by_a_yaml_file_alone(config):
-    assert run_datasets(["check", "--config_file", str(config)]) == 0
+@pytest.fixture(scope="module")
+def weight(config):
+    """The checkpoint that training on the images leaves."""
     run_train(["--config_file", str(config)])
+    return str(config.parent / "run" / "checkpoints" / "align.pth")
+
+
+def test_images_train_and_test_by_a_yaml_file_alone(config, weight):
+    assert run_datasets(["check", "--config_file", str(config)]) == 0
     root = config.parent
     results = json.loads((root / "run" / "results.json").read_text())
     assert (results["dataset"], results["dataset_version"]) == ("folder", "photos")
     assert set(results["protocols"]) == {"clean", "corrupted", "corrupted_query", "corrupted_gallery"}
-    weight = str(root / "run" / "checkpoints" / "align.pth")
     again = str(root / "again")
     # another SEED: the split stays
     run_test(["--config_file", str(config), "TEST.WEIGHT", weight, "OUTPUT_DIR", again, "SEED", "5"])
@@ -66,9 +68,9 @@ def test_images_train_and_test_by_a_yaml_file_alone(config):
     assert repeated["corrupted"] != results["protocols"]["corrupted"]
 
 
-def test_without_cameras(config):
+def test_without_cameras(config, weight):
     root = config.parent
-    weight, out = str(root / "run" / "checkpoints" / "align.pth"), str(root / "no_cameras")
+    out = str(root / "no_cameras")
     opts = ["DATASETS.FOLDER.PATTERN", r"person (?P<pid>\d+)/.+", "MODEL.SIE_CAMERA", "False"]
     run_test(
         ["--config_file", str(config), "TEST.WEIGHT", weight, "OUTPUT_DIR", out, "TEST.SAVE_FEATURES", "True", *opts]

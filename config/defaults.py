@@ -298,7 +298,8 @@ _C.SOLVER.GRAD_CHECKPOINT = False
 _C.SOLVER.EMA_DECAY = key(0.0, BELOW_ONE)
 # Several processes: losses see the batch of all processes; False: each sees its own shard, and gradients are averaged.
 _C.SOLVER.GLOBAL_LOSS = True
-# Bit-identical weights from the same seed on a GPU too, slower. On a CPU they always are.
+# Bit-identical weights from the same seed on a GPU too, slower. On a CPU they always are, with the same number of
+# threads (OMP_NUM_THREADS).
 _C.SOLVER.DETERMINISTIC = False
 # auto: resume the run in OUTPUT_DIR where it stopped, if everything that determines its weights is the same
 # (utils/stage_identity.py); "": train from the beginning.

@@ -44,32 +44,64 @@ def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
 
 
 def read_dukemtmc(root: str | Path, errors: FileErrors) -> DatasetSplits:
-    """Reads DukeMTMC-reID below `root`, the directory that holds the data set's own; `errors` are of single files.
+    """Reads DukeMTMC-reID below `root`; see `read_duke`."""
+    return read_duke(
+        root,
+        errors,
+        name="dukemtmc",
+        title="DukeMTMC-reID",
+        directories=DIRECTORIES,
+        published=PUBLISHED,
+        download=f"Unpack DukeMTMC-reID.zip into {root}/ (or point DATASETS.ROOT_DIR to where it is). Its authors "
+        "withdrew it in 2019 and offer no download",
+        occluded=False,
+    )
+
+
+def read_duke(
+    root: str | Path,
+    errors: FileErrors,
+    *,
+    name: str,
+    title: str,
+    directories: tuple[str, ...],
+    published: dict[str, Counts],
+    download: str,
+    occluded: bool,
+) -> DatasetSplits:
+    """Reads DukeMTMC-reID, or Occluded-Duke, which has its layout, file names and cameras.
+
+    Args:
+        root: directory that holds the data set's own.
+        errors: collects errors of single files.
+        name: as in DATASETS.NAMES.
+        title, directories, download: see find_directory.
+        published: counts by split.
+        occluded: it is Occluded-Duke.
 
     Raises:
         UserError: the data set is missing, or incomplete.
     """
     directory = find_directory(
         root,
-        DIRECTORIES,
+        directories,
         tuple(SPLIT_DIRECTORIES.values()),
-        title="DukeMTMC-reID",
-        download=f"Unpack DukeMTMC-reID.zip into {root}/ (or point DATASETS.ROOT_DIR to where it is). Its authors "
-        "withdrew it in 2019 and offer no download",
-        fits=partial(is_original, root=Path(root), occluded=False),
+        title=title,
+        download=download,
+        fits=partial(_is_original, root=Path(root), occluded=occluded),
     )
     return read_market_layout(
         directory,
         errors,
-        name="dukemtmc",
+        name=name,
         names=FILE_NAMES,
         has_distractors=False,
-        published=PUBLISHED,
+        published=published,
         cameras=NUM_CAMERAS,
     )
 
 
-def is_original(directory: Path, *, root: Path, occluded: bool) -> bool:
+def _is_original(directory: Path, *, root: Path, occluded: bool) -> bool:
     """Whether a directory in Market-1501's layout holds images named as DukeMTMC-reID's and is no corrupted copy.
 
     Occluded-Duke has the same layout and names. The names of the directory and of those above it below `root` tell them

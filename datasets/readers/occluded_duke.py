@@ -14,15 +14,12 @@ a directory above it.
 Names and cameras are those of DukeMTMC-reID (dukemtmc.py).
 """
 
-from functools import partial
 from pathlib import Path
 
 from yacs.config import CfgNode
 
-from datasets.readers.dukemtmc import FILE_NAMES, NUM_CAMERAS, is_original
+from datasets.readers.dukemtmc import read_duke
 from datasets.readers.file_errors import FileErrors
-from datasets.readers.locate import find_directory
-from datasets.readers.market_layout import SPLIT_DIRECTORIES, read_market_layout
 from utils.structures import Counts, DatasetSplits
 
 DIRECTORIES = ("Occluded_Duke", "occluded_duke", "Occluded-Duke", "Occluded-DukeMTMC")
@@ -34,26 +31,15 @@ def read(cfg: CfgNode, root: Path, errors: FileErrors) -> DatasetSplits:
 
 
 def read_occluded_duke(root: str | Path, errors: FileErrors) -> DatasetSplits:
-    """Reads Occluded-Duke below `root`, the directory that holds the data set's own; `errors` are of single files.
-
-    Raises:
-        UserError: the data set is missing, or incomplete.
-    """
-    directory = find_directory(
+    """Reads Occluded-Duke below `root`; see `read_duke`."""
+    return read_duke(
         root,
-        DIRECTORIES,
-        tuple(SPLIT_DIRECTORIES.values()),
-        title="Occluded-Duke",
-        download="Make it from DukeMTMC-reID with the script of https://github.com/lightas/Occluded-DukeMTMC-Dataset, "
-        f"and put it into {Path(root) / DIRECTORIES[0]} (or point DATASETS.ROOT_DIR to where it is)",
-        fits=partial(is_original, root=Path(root), occluded=True),
-    )
-    return read_market_layout(
-        directory,
         errors,
         name="occluded_duke",
-        names=FILE_NAMES,
-        has_distractors=False,
+        title="Occluded-Duke",
+        directories=DIRECTORIES,
         published=PUBLISHED,
-        cameras=NUM_CAMERAS,
+        download="Make it from DukeMTMC-reID with the script of https://github.com/lightas/Occluded-DukeMTMC-Dataset, "
+        f"and put it into {Path(root) / DIRECTORIES[0]} (or point DATASETS.ROOT_DIR to where it is)",
+        occluded=True,
     )

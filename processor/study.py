@@ -196,7 +196,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
     own = (*study.variants[name], "SEED", str(seed))
     checkpoints: dict[str, Path] = {}  # as the variant alone would have them -> of the job
     plan.stages[name, seed] = []
-    last = ""
+    last, tested = "", ""
     for cfg in stages_of((*own, "OUTPUT_DIR", str(directory))):
         if len(tests := cfg.DATASETS.TEST or cfg.DATASETS.NAMES) > 1:
             raise UserError(
@@ -209,7 +209,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         inputs |= {key: path for key, path in files.items() if key not in before}
         digest, kind = _digests(cfg, inputs, {key: plan.jobs[path.parent.parent].kind for key, path in before.items()})
         place = study.output_dir / STAGES / f"{stage}-seed{seed}-{digest[:DIGITS]}"
-        result = Path(stage_checkpoint(cfg).replace(str(directory), str(place), 1))
+        result = place / Path(stage_checkpoint(cfg)).relative_to(directory)
         weights = [text for key, path in before.items() for text in (key, str(path))]
         opts = (*own, "CFAT.STAGES", f"['{stage}']", *weights, "TEST.PROTOCOLS", "['clean']", "TEST.MATRIX", "")
         opts = (*opts, "TEST.RANKED_QUERIES", "0", "TEST.ATTENTION_QUERIES", "0", "OUTPUT_DIR", str(place))
@@ -228,7 +228,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         )
         checkpoints[stage_checkpoint(cfg)] = result
         plan.stages[name, seed].append(place)
-        last = str(result)
+        last, tested = str(result), cfg.dump()  # what the test reads too, with every _BASE_
     if not last:
         raise UserError("it trains no stage: CFAT.STAGES is empty, or every stage of it has a WEIGHT")
     opts = (*own, "TEST.WEIGHT", last, "OUTPUT_DIR", str(directory))
@@ -236,7 +236,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         title=f"test of {name}, seed {seed}",
         directory=directory,
         arguments=("test.py", "--config_file", str(study.base), *opts),
-        digest=_sha256([plan.jobs[plan.stages[name, seed][-1]].digest, study.base.read_text(), own]),
+        digest=_sha256([plan.jobs[plan.stages[name, seed][-1]].digest, tested]),
         result=directory / "results.json",
         kind=_sha256(["test", study.variants[name]]),
         needs=(plan.stages[name, seed][-1],),

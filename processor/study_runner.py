@@ -86,6 +86,7 @@ def run_jobs(plan: Plan, *, at_once: int = 1) -> dict[Path, str]:
     logger.info("%d jobs, %d of them done by an earlier run; %d at a time", total, skipped, at_once)
     running: list[_Running] = []
     errors: dict[Path, str] = {}
+    held: set[Path] = set()  # directories to which a process of an earlier run still writes
     handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while waiting or running:
@@ -96,7 +97,12 @@ def run_jobs(plan: Plan, *, at_once: int = 1) -> dict[Path, str]:
                 if failed is not None:
                     errors[job.directory] = f"needs {failed}, which failed"
                     waiting.remove(job)
-                elif len(running) < at_once and not pending & set(job.needs) and not _is_held(job):
+                elif len(running) < at_once and not pending & set(job.needs):
+                    if _is_held(job):
+                        if job.directory not in held:
+                            logger.info("%s: waiting for another process that writes to %s", job.title, job.directory)
+                            held.add(job.directory)
+                        continue
                     waiting.remove(job)
                     running.append(_start(job, at_once))
             time.sleep(POLL)

@@ -1,6 +1,7 @@
 """Study files, plans that share stages, and the runner, whose jobs here are small scripts in real processes."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -122,6 +123,21 @@ def test_what_changes_weights_makes_another_stage(tmp_path):
     assert not set(data) & set(base)
 
 
+def test_a_change_of_a_base_of_the_base_makes_another_test(tmp_path):
+    """TEST.METRIC trains no stage anew, and the test runs again though the study and its BASE are as before."""
+    grandparent, parent = tmp_path / "grandparent.yml", tmp_path / "parent.yml"
+    parent.write_text(f"_BASE_: {grandparent}\n")
+    path = write_study(tmp_path / "study.yml", BASE=str(parent), SEEDS=[1])
+    digests = []
+    for metric in ("euclidean", "cosine"):
+        grandparent.write_text(f"_BASE_: {BASE}\nTEST: {{METRIC: {metric}}}\n")
+        plan = make_plan(path)
+        digests.append([plan.jobs[place].digest for place in (plan.stages["cfat", 1][-1], plan.tests["cfat", 1])])
+    (stage, test), (stage_after, test_after) = digests
+    assert stage == stage_after
+    assert test != test_after
+
+
 def test_a_plan_names_the_weights_of_its_own_jobs(tmp_path):
     plan = make_plan(write_study(tmp_path / "study.yml", SEEDS=[1]))
     clean, _, bridge, align = (plan.jobs[place] for place in plan.stages["cfat", 1])
@@ -196,7 +212,7 @@ def test_a_job_that_fails_stops_only_what_needs_it(tmp_path):
     assert set(run_jobs(Plan({job.directory: job for job in jobs[:3]}))) == set()
 
 
-def test_a_killed_study_waits_for_the_job_that_it_left_and_runs_nothing_twice(tmp_path):
+def test_a_killed_study_waits_for_the_job_that_it_left_and_runs_nothing_twice(tmp_path, caplog):
     """The runner is killed while a job holds the lock of its directory, as a training does."""
     hold = (
         f"sys.path.insert(0, {str(REPOSITORY)!r})\nfrom utils.locks import lock_output_dir\n"
@@ -212,7 +228,9 @@ def test_a_killed_study_waits_for_the_job_that_it_left_and_runs_nothing_twice(tm
     runner.wait()
     assert not job.result.exists()
     before = time.time()
-    assert run_jobs(Plan({job.directory: job})) == {}
+    with caplog.at_level(logging.INFO):
+        assert run_jobs(Plan({job.directory: job})) == {}
+    assert caplog.text.count(f"waiting for another process that writes to {job.directory}") == 1
     assert job.result.exists()
     assert time.time() - before > 0.5
     assert starts(tmp_path) == ["long", "long"]  # the second one finds the result

@@ -64,13 +64,15 @@ def test(args: argparse.Namespace) -> None:
     set_global_seeds(cfg.SEED, "test")
     protocols, matrix = corruption.make_protocols(cfg), corruption.make_matrix(cfg)
     data = datasets.make_dataloader(cfg, with_train=False)
+    baseline = processor.read_baseline(cfg, data, protocols, matrix)
     model, sides = load_tested_model(cfg, cfg.TEST.WEIGHT, [one.numbers for one in data.test_sets])
     data = data.with_sides(sides)
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())
-        processor.do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
+        weight = cfg.TEST.WEIGHT
+        processor.do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix, baseline=baseline)
 
 
 def search(args: argparse.Namespace) -> None:

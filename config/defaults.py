@@ -369,6 +369,9 @@ _C.TEST.EXPORT = path(
 )
 # Directories with a results.json to show beside these results in the final table.
 _C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
+# A results.json, or its directory, whose errors (1 - mAP, ...) those of this test are divided by; with a corruption
+# matrix in both, to mCE and relative mCE. "" for none.
+_C.TEST.BASELINE = path("")
 
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = Section()

@@ -98,6 +98,21 @@ def _format_summary(summary: dict) -> list[str]:
     return lines
 
 
+def format_baseline(content: dict) -> str:
+    """Errors of a results.json in percent of those of its baseline: of each protocol, mCE and relative mCE."""
+    baseline = content["baseline"]
+    seed = "" if baseline["seed"] is None else f", seed {baseline['seed']}"
+    weight, dataset, file = (printable(baseline[key]) for key in ("weight", "dataset", "file"))
+    caption = f"errors in percent of those of the baseline {weight} on {dataset}{seed} ({file})"
+    caption += "; lower is better, 100 is the baseline:"
+    rows = {**baseline["errors"], **{name: baseline[name] for name in ("mCE", "relative_mCE") if name in baseline}}
+    lines = ["".join([f"{'':<17}", *(f"{f'1 - {title}':>12}" for title in COLUMNS.values())])]
+    for title, ratios in rows.items():
+        cells = ("-" if ratios[metric] is None else f"{100 * ratios[metric]:.2f}" for metric in COLUMNS)
+        lines.append(f"{printable(title).replace('_mCE', ' mCE'):<17}" + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join([caption, *lines])
+
+
 def format_files(output_dir: str | Path) -> str:
     """One line for every file of FILES that is in `output_dir`."""
     return "\n".join(

@@ -454,7 +454,7 @@ def test_path_keys():
         *("OUTPUT_DIR", "MODEL.PRETRAIN_PATH", "DATASETS.ROOT_DIR", "DATASETS.CSV.FILE"),
         *("DATASETS.NAMES", "DATASETS.TEST"),
         *(f"DATASETS.FOLDER.{split}" for split in ("TRAIN", "QUERY", "GALLERY")),
-        *(f"TEST.{name}" for name in ("WEIGHT", "EXPORT", "COMPARE")),
+        *(f"TEST.{name}" for name in ("WEIGHT", "EXPORT", "COMPARE", "BASELINE")),
         *(f"CFAT.{stage}.WEIGHT" for stage in ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")),
     }
 

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 def train(args: argparse.Namespace) -> None:
     """Checks the configuration, reads the data set, trains the stages, tests and exports the result."""
     from config import load_cfg, stage_cfg, stages_to_run
-    from corruption import make_matrix, make_protocols
+    from corruption import make_matrix, make_protocols, trained_types
     from datasets import make_dataloader, read_training_set
     from model import check_stages, export_if_asked, initial_weight_files, load_tested_model, match_pretrained
     from processor import RunPlan, do_test, read_baseline
@@ -81,7 +81,7 @@ def train(args: argparse.Namespace) -> None:
         training_set.warn_of_changes()
         weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or checkpoints[-1]
         tested = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
-        data = data.with_sides(tested.sides)
+        data = data.with_sides(tested.sides).with_trained(trained_types(tested.trained_on))
         do_test(cfg, data, tested.model, protocols, device=device, weight=weight, matrix=matrix, baseline=baseline)
         export_if_asked(cfg, tested.model, weight=weight)
 

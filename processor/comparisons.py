@@ -40,6 +40,11 @@ class _Protocol(Record):
     repeats: Annotated[int, Field(ge=1, le=10**9)]
 
 
+class _Seen(Record):
+    seen: Annotated[int, Field(ge=0, le=1000)]
+    of: Annotated[int, Field(ge=1, le=1000)]
+
+
 class Results(Record):
     """What the comparison reads of a results.json; see processor.results.make_results."""
 
@@ -47,6 +52,7 @@ class Results(Record):
     protocols: dict[Word, _Protocol]
     dataset: Name = ""
     dataset_version: Name = ""
+    seen_in_training: Annotated[dict[Word, _Seen], Field(max_length=100)] = Field(default_factory=dict)
     evaluation: (
         Annotated[dict[Word, Word | bool | int | dict[Word, int | float] | None], Field(max_length=20)] | None
     ) = None

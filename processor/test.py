@@ -77,6 +77,7 @@ def do_test(
     evaluation = make_evaluation(cfg)
     described = describe_evaluation(cfg, evaluation)
     compared = read_comparable(cfg.TEST.COMPARE, tested=[one.splits for one in data.test_sets], evaluation=described)
+    _warn_of_seen_types(data)
     several, directories = len(data.test_sets) > 1, set_directories(output_dir, data)
 
     def add_rows(cache: FeatureCache, tested: tuple[Protocol, ...], metrics: dict[str, RetrievalMetrics]) -> None:
@@ -132,6 +133,13 @@ def do_test(
     found = "\n".join(filter(None, map(format_files, dict.fromkeys([output_dir, *directories]))))
     logger.info("all in %s:\n%s", output_dir, found)
     return content
+
+
+def _warn_of_seen_types(data: DataBundle) -> None:
+    """Protocol unseen is named for what training leaves out; the configuration of a test may not know of it."""
+    seen = [name for name in data.corruptions.protocol_unseen if name in (data.corruptions.trained or ())]
+    if seen:
+        logger.warning("protocol unseen: the checkpoint was trained on %s, which are not unseen", ", ".join(seen))
 
 
 def _warn_of_small_gallery(cache: FeatureCache, neighbours: int) -> None:

@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def study(args: argparse.Namespace) -> int:
     """Runs a study; returns 1 where a job failed."""
-    from processor.study import read_study, select
+    from processor.study import read_study
+    from processor.study_parts import select
     from processor.study_results import collect, write_study
     from processor.study_runner import run_jobs
     from utils.locks import lock_output_dir
@@ -110,7 +111,7 @@ def warn_of_unread_keys(study: "Study") -> None:
     import logging
 
     from config import find_unread
-    from processor.study import unread_overrides
+    from processor.study_parts import unread_overrides
 
     def unread(opts: "Sequence[str]") -> dict[str, str]:
         return {key: purpose for key, (_, purpose) in find_unread(str(study.base), opts).items()}

@@ -127,11 +127,12 @@ def find_missing_data(study: "Study", plan: "Plan") -> list[str]:
     from config import load_cfg
     from datasets import read_dataset
 
+    unchecked = ("DATASETS.CHECK_IMAGES", "False", "DATASETS.ON_BAD_IMAGE", "error")
     errors: dict[str, str] = {}  # by the DATASETS section
     logging.disable(logging.WARNING)
     try:
         for name in dict.fromkeys(name for name, _ in plan.tests):
-            cfg = load_cfg(str(study.base), (*study.variants[name], "DATASETS.CHECK_IMAGES", "False"))
+            cfg = load_cfg(str(study.base), (*study.variants[name], *unchecked))
             if (section := cfg.DATASETS.dump()) not in errors:
                 errors[section] = ""
                 try:

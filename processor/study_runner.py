@@ -54,7 +54,7 @@ def measure(study: Study, plan: Plan) -> dict[str, float]:
     batches of each of its stages."""
     done = {job.kind for job in plan.jobs.values() if is_done(job)}
     known: dict[str, float] = {}
-    for name, seed in plan.tests:
+    for name, seed in dict(list(plan.tests)).items():  # one seed of each variant
         opts, jobs = study.variants[name], [plan.jobs[place] for place in plan.stages[name, seed]]
         stages = {job.stage: job.kind for job in jobs}
         if not set(stages.values()) - done - known.keys():

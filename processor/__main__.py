@@ -121,11 +121,11 @@ def warn_of_unread_keys(study: "Study") -> None:
 
 
 def find_missing_data(study: "Study", plan: "Plan") -> list[str]:
-    """What of the data sets that the variants of a plan name cannot be read, each once; images are not opened."""
+    """What of the data sets that the variants of a plan name is missing, each once."""
     import logging
 
     from config import load_cfg
-    from datasets import read_dataset
+    from datasets import find_missing
 
     unchecked = ("DATASETS.CHECK_IMAGES", "False", "DATASETS.ON_BAD_IMAGE", "error")
     errors: dict[str, str] = {}  # by the DATASETS section
@@ -134,11 +134,8 @@ def find_missing_data(study: "Study", plan: "Plan") -> list[str]:
         for name in dict.fromkeys(name for name, _ in plan.tests):
             cfg = load_cfg(str(study.base), (*study.variants[name], *unchecked))
             if (section := cfg.DATASETS.dump()) not in errors:
-                errors[section] = ""
-                try:
-                    read_dataset(cfg)
-                except UserError as error:
-                    errors[section] = f"data of variant {name}: {error}"
+                error = find_missing(cfg)
+                errors[section] = error and f"data of variant {name}: {error}"
     finally:
         logging.disable(logging.NOTSET)
     return [error for error in errors.values() if error]

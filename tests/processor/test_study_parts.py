@@ -54,13 +54,16 @@ def test_keys_that_are_newer_than_a_study_leave_its_tests_finished():
     assert _tested_settings(cfg) != _tested_settings(load_cfg(str(BASE), ["TEST.METRIC", "cosine"]))
 
 
-def test_a_dry_run_says_once_what_data_are_missing(tmp_path, capsys):
-    path = write_study(tmp_path / "study.yml", COMMON={"DATASETS.ROOT_DIR": str(tmp_path / "nowhere")})
+@pytest.mark.parametrize("names", ["synthetic", "market1501"])
+def test_a_dry_run_says_once_what_data_are_missing(tmp_path, capsys, names):
+    common = {"DATASETS.ROOT_DIR": str(tmp_path / "nowhere"), "DATASETS.NAMES": names}
+    path = write_study(tmp_path / "study.yml", COMMON=common)
     assert main(["study", str(path), "--dry-run", "--variants", "corrupted,neck", "--seeds", "2"]) == 1
     output = capsys.readouterr().out
     assert output.count("not found") == 1
     assert output.startswith("data of variant corrupted: ")
     assert str(tmp_path / "nowhere") in output
+    assert not (tmp_path / "nowhere").exists()  # the synthetic set is not rendered
     assert "2 runs of 2 variants" in output
     assert "seed 1" not in output
     assert output.count("not known") >= 6  # no time is measured without data

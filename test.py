@@ -64,13 +64,16 @@ def test(args: argparse.Namespace) -> None:
     set_global_seeds(cfg.SEED, "test")
     protocols, matrix = corruption.make_protocols(cfg), corruption.make_matrix(cfg)
     data = datasets.make_dataloader(cfg, with_train=False)
-    model, sides = load_tested_model(cfg, cfg.TEST.WEIGHT, [one.numbers for one in data.test_sets])
-    data = data.with_sides(sides)
+    baseline = processor.read_baseline(cfg, data, protocols, matrix)
+    tested = load_tested_model(cfg, cfg.TEST.WEIGHT, [one.numbers for one in data.test_sets])
+    model, data = tested.model, data.with_sides(tested.sides)
+    data = data.with_trained(corruption.trained_types(tested.trained_on))
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())
-        processor.do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
+        weight = cfg.TEST.WEIGHT
+        processor.do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix, baseline=baseline)
 
 
 def search(args: argparse.Namespace) -> None:
@@ -88,7 +91,7 @@ def search(args: argparse.Namespace) -> None:
         opts += ["MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]  # these images have no camera
     cfg = load_cfg(args.config_file, opts)
     device = pick_device(cfg.MODEL.DEVICE)
-    model, _ = load_tested_model(cfg, cfg.TEST.WEIGHT, ())
+    model = load_tested_model(cfg, cfg.TEST.WEIGHT, ()).model
     images = make_image_loader(cfg, args.images, query=args.query)
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         setup_logging(output_dir)

@@ -53,6 +53,9 @@ _C.UNKNOWN_KEYS = key("error", one_of("error", "warn"))
 # The keys that were left out; UNKNOWN_KEYS warn sets it.
 _C.LEFT_OUT_KEYS = key([], list_of("names of keys", bool))
 
+# Keys that are given and that nothing in the run reads: warn, or ignore (in each job of a study, which warns itself).
+_C.UNREAD_KEYS = key("warn", one_of("warn", "ignore"))
+
 # ---------------------------------------------------------------- MODEL
 _C.MODEL = Section()
 # auto is cuda where there is a GPU, else cpu.
@@ -369,6 +372,9 @@ _C.TEST.EXPORT = path(
 )
 # Directories with a results.json to show beside these results in the final table.
 _C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
+# A results.json, or its directory, whose errors (1 - mAP, ...) those of this test are divided by; with a corruption
+# matrix in both, to mCE and relative mCE. "" for none.
+_C.TEST.BASELINE = path("")
 
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = Section()

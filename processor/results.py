@@ -80,12 +80,15 @@ def make_results(
     dataset, weight, seed    what was tested; weight is the checkpoint
     dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
     corruption               what the corrupted sets sample from: "backend", "names", "severities"; "seen": those of the
-                             names that CORRUPTION.TRAIN stands for; where protocol unseen was tested,
-                             "protocol_unseen": its names
+                             names that the checkpoint was trained on, or, where the checkpoint does not tell, that
+                             CORRUPTION.TRAIN stands for; where protocol unseen was tested, "protocol_unseen": its
+                             names; "trained": the corruptions that the checkpoint was trained on, where it tells
     evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics; "flip" (TEST.FLIP) and
                              "query_expansion" (its k) only where they are used
     protocols                by protocol: {"mAP", "mINP", "rank1", "rank5", "rank10": {"mean", "std"}, "repeats"}; std
                              is the sample standard deviation over the repeats, 0 for one repeat
+    seen_in_training         where the checkpoint tells, by corrupted protocol: {"seen", "of"}, how many of its
+                             corruptions the checkpoint was trained on
     matrix                   with TEST.MATRIX only: "setting" (the protocol), "repeats", "severities", and "mAP",
                              "mINP", "rank1": by type, the mean over the repeats at each severity
     summary                  see make_summary
@@ -103,10 +106,17 @@ def make_results(
             "severities": list(corruptions.severities),
             "seen": list(corruptions.seen),
             **({"protocol_unseen": list(corruptions.protocol_unseen)} if corruptions.protocol_unseen else {}),
+            **({} if corruptions.trained is None else {"trained": list(corruptions.trained)}),
         },
         "evaluation": evaluation,
         "protocols": {name: _mean_and_std(repeats) for name, repeats in _group(random, "protocol").items()},
     }
+    if corruptions.trained is not None:
+        content["seen_in_training"] = {
+            protocol: {"seen": sum(name in corruptions.trained for name in tested), "of": len(tested)}
+            for protocol in content["protocols"]
+            if protocol != "clean" and (tested := corruptions.tested_by(protocol))
+        }
     if cells:
         content["matrix"] = _make_matrix(cells)
     if unknown_keys:

@@ -33,6 +33,8 @@ REQUIRED = ("BASE", "OUTPUT_DIR", "SEEDS", "VARIANTS", "BASELINE")
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "SOLVER.RESUME", "TEST.WEIGHT")  # a study sets these itself
 STAGES = "stages"  # directory of the trainings
 DIGITS = 10  # of a digest, in names of directories
+QUIET = ("UNREAD_KEYS", "ignore")  # a job is a part of its variant: the study looks at the whole
+NEWER = (("", "UNREAD_KEYS", "warn"), ("TEST", "BASELINE", ""))  # section, key and the value that changes nothing
 UNSAFE = set('/\\:*?"<>|\0')  # characters that a directory's name must not have
 
 
@@ -46,6 +48,7 @@ class Study:
         seeds: in order.
         variants: name -> overrides, KEY VALUE KEY VALUE ... as on a command line, those of COMMON first.
         baseline: name of a variant.
+        own_keys: name of a variant -> keys of its own overrides, without those of COMMON.
     """
 
     base: Path
@@ -53,6 +56,7 @@ class Study:
     seeds: tuple[int, ...]
     variants: dict[str, tuple[str, ...]]
     baseline: str
+    own_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,13 +128,14 @@ def read_study(path: str | Path) -> Study:
     if not isinstance(variants, dict) or not variants:
         raise fail(f"VARIANTS: found {variants!r:.80}, expected names with their overrides, e.g. 'cfat: {{}}'")
     common = _overrides(content.get("COMMON"), f"{path}: COMMON")
-    found = {}
+    found, own_keys = {}, {}
     for name, value in variants.items():
         if not name or UNSAFE & set(name) or name in (".", ".."):
             raise fail(f"VARIANTS: {name!r:.80} cannot name a directory; choose letters, digits, - and _")
         if name == STAGES:
             raise fail(f"VARIANTS: {name!r} names the directory of the stages; choose another name")
-        found[name] = (*common, *_overrides(value, f"{path}: VARIANTS: {name:.80}"))
+        own = _overrides(value, f"{path}: VARIANTS: {name:.80}")
+        found[name], own_keys[name] = (*common, *own), own[::2]
     if content["BASELINE"] not in found:
         raise fail(
             f"BASELINE {content['BASELINE']!r:.80}: no variant{did_you_mean(content['BASELINE'], found)}; expected one "
@@ -142,6 +147,7 @@ def read_study(path: str | Path) -> Study:
         seeds=tuple(seeds),
         variants=found,
         baseline=content["BASELINE"],
+        own_keys=own_keys,
     )
 
 
@@ -212,7 +218,8 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         result = place / Path(stage_checkpoint(cfg)).relative_to(directory)
         weights = [text for key, path in before.items() for text in (key, str(path))]
         opts = (*own, "CFAT.STAGES", f"['{stage}']", *weights, "TEST.PROTOCOLS", "['clean']", "TEST.MATRIX", "")
-        opts = (*opts, "TEST.RANKED_QUERIES", "0", "TEST.ATTENTION_QUERIES", "0", "OUTPUT_DIR", str(place))
+        opts = (*opts, "TEST.RANKED_QUERIES", "0", "TEST.ATTENTION_QUERIES", "0", "TEST.BASELINE", "")
+        opts = (*opts, *QUIET, "OUTPUT_DIR", str(place))
         plan.jobs.setdefault(
             place,
             Job(
@@ -228,10 +235,10 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         )
         checkpoints[stage_checkpoint(cfg)] = result
         plan.stages[name, seed].append(place)
-        last, tested = str(result), cfg.dump()  # what the test reads too, with every _BASE_
+        last, tested = str(result), _tested_settings(cfg)
     if not last:
         raise UserError("it trains no stage: CFAT.STAGES is empty, or every stage of it has a WEIGHT")
-    opts = (*own, "TEST.WEIGHT", last, "OUTPUT_DIR", str(directory))
+    opts = (*own, "TEST.WEIGHT", last, *QUIET, "OUTPUT_DIR", str(directory))
     plan.jobs[directory] = Job(
         title=f"test of {name}, seed {seed}",
         directory=directory,
@@ -242,6 +249,18 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         needs=(plan.stages[name, seed][-1],),
     )
     plan.tests[name, seed] = directory
+
+
+def _tested_settings(cfg: CfgNode) -> str:
+    """What a test reads, with every _BASE_. Keys that are newer than studies are left out where they change nothing:
+    what was finished before them stays finished."""
+    settings = cfg.clone()
+    settings.defrost()
+    for section, name, value in NEWER:
+        node = settings[section] if section else settings
+        if node[name] == value:
+            del node[name]
+    return settings.dump()
 
 
 def _digests(cfg: CfgNode, inputs: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[str, str]:

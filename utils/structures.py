@@ -179,7 +179,8 @@ class CorruptionSet:
         names: corruptions.
         severities: 1 to 5.
         families: family -> those of `names` in it; families without any are left out.
-        seen: those of `names` that CORRUPTION.TRAIN of this configuration (not of the checkpoint) includes.
+        seen: those of `names` in `trained`, or, where that is not known, in CORRUPTION.TRAIN of this configuration.
+        trained: corruptions that the tested checkpoint was trained on; None: not known.
         protocol_unseen: corruptions of the protocol `unseen`; () where it is not tested.
     """
 
@@ -189,6 +190,11 @@ class CorruptionSet:
     families: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seen: tuple[str, ...] = ()
     protocol_unseen: tuple[str, ...] = ()
+    trained: tuple[str, ...] | None = None
+
+    def tested_by(self, protocol: str) -> tuple[str, ...]:
+        """The corruptions of a corrupted protocol, by name."""
+        return self.protocol_unseen if protocol == "unseen" else self.names
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -249,6 +255,14 @@ class DataBundle:
         if not self.tests:
             return replace(self, sides=sides[0])
         return replace(self, tests=tuple(replace(data, sides=one) for data, one in zip(self.tests, sides, strict=True)))
+
+    def with_trained(self, trained: tuple[str, ...] | None) -> DataBundle:
+        """The bundle for a checkpoint that was trained on these corruptions; None, not known, changes nothing."""
+        if trained is None:
+            return self
+        seen = tuple(name for name in self.corruptions.names if name in trained)
+        tests = tuple(data.with_trained(trained) for data in self.tests)
+        return replace(self, corruptions=replace(self.corruptions, trained=trained, seen=seen), tests=tests)
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,11 @@ def check_weight(path: str) -> None:
 
 
 class TestedModel(NamedTuple):
-    """A model for several test sets: `sides` of each, see DataBundle."""
+    """A model for several test sets: `sides` of each, see DataBundle; `trained_on`, see ModelFile."""
 
     model: ReIDModel
     sides: tuple[Sides | None, ...]
+    trained_on: tuple[str, ...] | None = None
 
 
 def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
@@ -108,7 +109,7 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
     load_strictly(
         model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers + file.left_out
     )
-    return TestedModel(model.eval(), table.sides)
+    return TestedModel(model.eval(), table.sides, file.trained_on)
 
 
 def initial_weight_files(cfg: CfgNode) -> dict[str, str]:

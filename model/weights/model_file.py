@@ -13,6 +13,7 @@ from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.stages import STAGES
 from utils.structures import SetNumbers
 from utils.yaml_reader import NotYamlError, load_yaml
 
@@ -42,6 +43,7 @@ class ModelFile:
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
         left_out: names of the file that nothing uses and that `state` lacks, for the log.
         sets: the data sets that it was trained on, in the order of their cameras; () where it does not tell.
+        trained_on: see `stored_corruptions`.
     """
 
     path: str
@@ -49,6 +51,7 @@ class ModelFile:
     config: dict[str, Any]
     left_out: tuple[str, ...] = ()
     sets: tuple[SetNumbers, ...] = ()
+    trained_on: tuple[str, ...] | None = None
 
 
 def read_model_file(
@@ -71,7 +74,10 @@ def read_model_file(
         logger.info("checkpoint %s: %s", path, note)
     state, left_out = named_for(state, names)
     sets = stored_sets(content, path)
-    return ModelFile(str(path), state, stored_config(content, path), left_out=left_out, sets=sets)
+    config = stored_config(content, path)
+    return ModelFile(
+        str(path), state, config, left_out=left_out, sets=sets, trained_on=stored_corruptions(content, path)
+    )
 
 
 def named_for(state: State, names: Collection[str]) -> tuple[State, tuple[str, ...]]:
@@ -197,6 +203,23 @@ def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
             "and viewpoints of every training set; the file is damaged or was changed, fetch it anew"
         )
     return tuple(SetNumbers(row["name"], *(row[name] for name in SET_NUMBERS)) for row in rows)
+
+
+def stored_corruptions(content: dict, path: str | Path) -> tuple[str, ...] | None:
+    """The corruptions that the stage of a checkpoint of this project was trained on, as CORRUPTION.TRAIN has them.
+
+    Returns:
+        Names and families; () for a stage that sees no corrupted images; None where the file does not tell.
+    """
+    meta = content.get("meta")
+    stage = STAGES.get(str(meta.get("stage"))) if isinstance(meta, dict) else None
+    if stage is None or not isinstance(text := meta.get("config"), str):
+        return None
+    tree = _parse(text, path, ours=True)
+    names = _value_of(tree, "CORRUPTION.TRAIN")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names) if stage.sees_corrupted and _value_of(tree, "CORRUPTION.CLEAN_PROB") != 1 else ()
 
 
 def _is_set(row: Any) -> bool:

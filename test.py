@@ -60,17 +60,28 @@ def test(args: argparse.Namespace) -> None:
     for package in (corruption, datasets, processor):
         package.check(cfg)
     check_weight(cfg.TEST.WEIGHT)
+    cfg = datasets.match_validation(cfg, cfg.TEST.WEIGHT)
     device = pick_device(cfg.MODEL.DEVICE)
     set_global_seeds(cfg.SEED, "test")
     protocols, matrix = corruption.make_protocols(cfg), corruption.make_matrix(cfg)
-    data = datasets.make_dataloader(cfg, with_train=False)
-    model, sides = load_tested_model(cfg, cfg.TEST.WEIGHT, [one.numbers for one in data.test_sets])
-    data = data.with_sides(sides)
+    data = datasets.make_dataloader(cfg, with_train=False).on(cfg.TEST.SPLIT)
+    datasets.check_validation(data.splits.validation, {"TEST.WEIGHT": cfg.TEST.WEIGHT})
+    tested = load_tested_model(cfg, cfg.TEST.WEIGHT, [one.numbers for one in data.test_sets])
+    data, model = data.with_sides(tested.sides), tested.model
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())
-        processor.do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
+        processor.do_test(
+            cfg,
+            data,
+            model,
+            protocols,
+            device=device,
+            weight=cfg.TEST.WEIGHT,
+            matrix=matrix,
+            selected_on=tested.selected_on,
+        )
 
 
 def search(args: argparse.Namespace) -> None:
@@ -88,7 +99,7 @@ def search(args: argparse.Namespace) -> None:
         opts += ["MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]  # these images have no camera
     cfg = load_cfg(args.config_file, opts)
     device = pick_device(cfg.MODEL.DEVICE)
-    model, _ = load_tested_model(cfg, cfg.TEST.WEIGHT, ())
+    model = load_tested_model(cfg, cfg.TEST.WEIGHT, ()).model
     images = make_image_loader(cfg, args.images, query=args.query)
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         setup_logging(output_dir)

@@ -47,6 +47,7 @@ class _Results(_Record):
     protocols: dict[Word, _Protocol]
     dataset: Name = ""
     dataset_version: Name = ""
+    split: Word = "test"
     evaluation: (
         Annotated[dict[Word, Word | bool | int | dict[Word, int | float] | None], Field(max_length=20)] | None
     ) = None
@@ -92,7 +93,7 @@ def read_comparable(
         evaluation: how it evaluates, as in results.json.
     """
     compared = {}
-    here = [(splits.name, splits.version) for splits in tested]
+    here = [(splits.tested_name, splits.version) for splits in tested]
     for directory in directories:
         try:
             content = read_results(directory)
@@ -118,7 +119,9 @@ def read_comparable(
 
 
 def _tested_on(content: dict) -> tuple[str, str]:
-    return content.get("dataset", ""), content.get("dataset_version", "")
+    split = content.get("split", "test")
+    name = content.get("dataset", "")
+    return (name if split == "test" else f"{name} {split}"), content.get("dataset_version", "")
 
 
 def _describe(error: ValidationError) -> str:

@@ -33,6 +33,13 @@ REQUIRED = ("BASE", "OUTPUT_DIR", "SEEDS", "VARIANTS", "BASELINE")
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "SOLVER.RESUME", "TEST.WEIGHT")  # a study sets these itself
 STAGES = "stages"  # directory of the trainings
 DIGITS = 10  # of a digest, in names of directories
+# Keys that came after studies, and their values before: with these values, what is finished stays finished.
+VALUES_BEFORE_KEY = {
+    "DATASETS.VALIDATION_SHARE": 0.0,
+    "DATASETS.VALIDATION_SEED": 0,
+    "SOLVER.EVAL_ON": "test",
+    "TEST.SPLIT": "test",
+}
 UNSAFE = set('/\\:*?"<>|\0')  # characters that a directory's name must not have
 
 
@@ -88,11 +95,13 @@ class Plan:
         jobs: by directory, each after those that it needs.
         tests: (variant, seed) -> directory of its test.
         stages: (variant, seed) -> directories of the stages that it trains, in order.
+        splits: (variant, seed) -> what it is tested on, for messages.
     """
 
     jobs: dict[Path, Job] = field(default_factory=dict)
     tests: dict[tuple[str, int], Path] = field(default_factory=dict)
     stages: dict[tuple[str, int], list[Path]] = field(default_factory=dict)
+    splits: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
 def read_study(path: str | Path) -> Study:
@@ -178,7 +187,8 @@ def plan_study(
         initial_weight_files: maps a stage's configuration to its initial weight files, by the key that names each.
 
     Raises:
-        UserError: the configuration of a variant is wrong; the message names the variant.
+        UserError: the configuration of a variant is wrong, and the message names the variant; or variants are tested on
+            different splits.
     """
     plan = Plan()
     for seed in study.seeds:
@@ -187,7 +197,28 @@ def plan_study(
                 _add_variant(plan, study, name, seed, stages_of, initial_weight_files)
             except UserError as error:
                 raise UserError(f"variant {name}: {error}") from error
+    _check_splits(plan)
     return plan
+
+
+def _check_splits(plan: Plan) -> None:
+    """Makes sure that all variants are tested on the same split: test sets, or the same held-back identities."""
+    names: dict[str, list[str]] = {}
+    for (name, _), split in plan.splits.items():
+        names.setdefault(split, []).append(name)
+    if len(names) > 1:
+        found = "; ".join(f"{', '.join(dict.fromkeys(own))} on {split}" for split, own in names.items())
+        raise UserError(
+            f"a study compares variants on one split: found {found}; set TEST.SPLIT (and for validation "
+            "DATASETS.VALIDATION_SHARE and VALIDATION_SEED) in COMMON"
+        )
+
+
+def _tested_split(cfg: CfgNode) -> str:
+    if cfg.TEST.SPLIT == "test":
+        return "the test set"
+    share, seed = cfg.DATASETS.VALIDATION_SHARE, cfg.DATASETS.VALIDATION_SEED
+    return f"validation (VALIDATION_SHARE {share:g}, VALIDATION_SEED {seed})"
 
 
 def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Callable, weight_files: Callable) -> None:
@@ -198,10 +229,14 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
     plan.stages[name, seed] = []
     last, tested = "", ""
     for cfg in stages_of((*own, "OUTPUT_DIR", str(directory))):
-        if len(tests := cfg.DATASETS.TEST or cfg.DATASETS.NAMES) > 1:
+        on_validation = cfg.TEST.SPLIT == "validation"
+        tests = cfg.DATASETS.NAMES if on_validation else cfg.DATASETS.TEST or cfg.DATASETS.NAMES
+        if len(tests) > 1:
+            advice = "train on one" if on_validation else "name it in DATASETS.TEST"
             raise UserError(
-                f"it tests on {', '.join(tests)}; a study compares variants on one test set: name it in DATASETS.TEST"
+                f"it tests on {', '.join(tests)}; a study compares variants on one {cfg.TEST.SPLIT} set: {advice}"
             )
+        plan.splits[name, seed] = _tested_split(cfg)
         stage = current_stage(cfg).name
         files = weight_files(cfg)
         before = {key: checkpoints[path] for key, path in files.items() if path in checkpoints}
@@ -228,7 +263,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         )
         checkpoints[stage_checkpoint(cfg)] = result
         plan.stages[name, seed].append(place)
-        last, tested = str(result), cfg.dump()  # what the test reads too, with every _BASE_
+        last, tested = str(result), _without_later_keys(cfg).dump()  # what the test reads too, with every _BASE_
     if not last:
         raise UserError("it trains no stage: CFAT.STAGES is empty, or every stage of it has a WEIGHT")
     opts = (*own, "TEST.WEIGHT", last, "OUTPUT_DIR", str(directory))
@@ -247,9 +282,21 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
 def _digests(cfg: CfgNode, inputs: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[str, str]:
     """Digest of a stage, from what determines its weights, and its kind, which does not depend on the seed."""
     settings = {"stage": current_stage(cfg).name, "format": FORMAT, **settings_of_stage(cfg)}
-    data = {"datasets": {name: value for name, value in cfg.DATASETS.items() if name != "TEST"}}
+    known = _without_later_keys(cfg).DATASETS
+    data = {"datasets": {name: value for name, value in known.items() if name != "TEST"}}
     without_seed = {key: value for key, value in settings.items() if key != "SEED"}
     return _sha256([settings, data, inputs]), _sha256([without_seed, data, {**inputs, **kinds}])
+
+
+def _without_later_keys(cfg: CfgNode) -> CfgNode:
+    """A clone without the keys of VALUES_BEFORE_KEY that have the value there."""
+    known = cfg.clone()
+    known.defrost()
+    for key, value in VALUES_BEFORE_KEY.items():
+        section, name = key.rsplit(".", 1)
+        if known[section][name] == value:
+            del known[section][name]
+    return known
 
 
 def _sha256(value: Any) -> str:

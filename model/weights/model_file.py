@@ -42,6 +42,7 @@ class ModelFile:
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
         left_out: names of the file that nothing uses and that `state` lacks, for the log.
         sets: the data sets that it was trained on, in the order of their cameras; () where it does not tell.
+        selected_on: names of the test or validation sets on which it was the best epoch; () where it does not tell.
     """
 
     path: str
@@ -49,6 +50,7 @@ class ModelFile:
     config: dict[str, Any]
     left_out: tuple[str, ...] = ()
     sets: tuple[SetNumbers, ...] = ()
+    selected_on: tuple[str, ...] = ()
 
 
 def read_model_file(
@@ -70,8 +72,9 @@ def read_model_file(
     if note and not quiet:
         logger.info("checkpoint %s: %s", path, note)
     state, left_out = named_for(state, names)
-    sets = stored_sets(content, path)
-    return ModelFile(str(path), state, stored_config(content, path), left_out=left_out, sets=sets)
+    sets, selected_on = stored_sets(content, path), stored_selection(content, path)
+    config = stored_config(content, path)
+    return ModelFile(str(path), state, config, left_out=left_out, sets=sets, selected_on=selected_on)
 
 
 def named_for(state: State, names: Collection[str]) -> tuple[State, tuple[str, ...]]:
@@ -197,6 +200,24 @@ def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
             "and viewpoints of every training set; the file is damaged or was changed, fetch it anew"
         )
     return tuple(SetNumbers(row["name"], *(row[name] for name in SET_NUMBERS)) for row in rows)
+
+
+def stored_selection(content: dict, path: str | Path) -> tuple[str, ...]:
+    """Reads on which sets a checkpoint of this project was the best of the evaluated epochs.
+
+    Raises:
+        UserError: the file is of this project, and the entry is not as it writes it.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or "stage" not in meta:
+        return ()
+    names = meta.get("selected_on", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"checkpoint {path}: its entry selected_on is {str(names)[:200]}, expected names of data sets; the file is "
+            "damaged or was changed, fetch it anew"
+        )
+    return tuple(names)
 
 
 def _is_set(row: Any) -> bool:

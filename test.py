@@ -60,20 +60,31 @@ def test(args: argparse.Namespace) -> None:
     for package in (corruption, datasets, processor):
         package.check(cfg)
     check_weight(cfg.TEST.WEIGHT)
+    cfg = datasets.match_validation(cfg, cfg.TEST.WEIGHT)
     device = pick_device(cfg.MODEL.DEVICE)
     set_global_seeds(cfg.SEED, "test")
     protocols, matrix = corruption.make_protocols(cfg), corruption.make_matrix(cfg)
-    data = datasets.make_dataloader(cfg, with_train=False)
+    data = datasets.make_dataloader(cfg, with_train=False).on(cfg.TEST.SPLIT)
+    datasets.check_validation(data.splits.validation, {"TEST.WEIGHT": cfg.TEST.WEIGHT})
     baseline = processor.read_baseline(cfg, data, protocols, matrix)
     tested = load_tested_model(cfg, cfg.TEST.WEIGHT, [one.numbers for one in data.test_sets])
-    model, data = tested.model, data.with_sides(tested.sides)
-    data = data.with_trained(corruption.trained_types(tested.trained_on))
+    model = tested.model
+    data = data.with_sides(tested.sides).with_trained(corruption.trained_types(tested.trained_on))
     with lock_output_dir(cfg.OUTPUT_DIR) as output_dir:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())
-        weight = cfg.TEST.WEIGHT
-        processor.do_test(cfg, data, model, protocols, device=device, weight=weight, matrix=matrix, baseline=baseline)
+        processor.do_test(
+            cfg,
+            data,
+            model,
+            protocols,
+            device=device,
+            weight=cfg.TEST.WEIGHT,
+            matrix=matrix,
+            baseline=baseline,
+            selected_on=tested.selected_on,
+        )
 
 
 def search(args: argparse.Namespace) -> None:

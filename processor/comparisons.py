@@ -53,6 +53,7 @@ class Results(Record):
     dataset: Name = ""
     dataset_version: Name = ""
     seen_in_training: Annotated[dict[Word, _Seen], Field(max_length=100)] = Field(default_factory=dict)
+    split: Word = "test"
     evaluation: (
         Annotated[dict[Word, Word | bool | int | dict[Word, int | float] | None], Field(max_length=20)] | None
     ) = None
@@ -111,7 +112,7 @@ def read_comparable(
         evaluation: how it evaluates, as in results.json.
     """
     compared = {}
-    here = [(splits.name, splits.version) for splits in tested]
+    here = [(splits.tested_name, splits.version) for splits in tested]
     for directory in directories:
         try:
             content = read_results(directory)
@@ -137,7 +138,9 @@ def read_comparable(
 
 
 def _tested_on(content: dict) -> tuple[str, str]:
-    return content.get("dataset", ""), content.get("dataset_version", "")
+    split = content.get("split", "test")
+    name = content.get("dataset", "")
+    return (name if split == "test" else f"{name} {split}"), content.get("dataset_version", "")
 
 
 def _describe(error: ValidationError) -> str:

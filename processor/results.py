@@ -31,11 +31,13 @@ def make_rows(
     dataset_version: str = "",
     seed: int,
     evaluation: dict,
+    split: str = "test",
 ) -> list[dict]:
     """The rows of results.csv, a dict of COLUMNS for every repeat of every protocol; metrics are fractions in [0, 1].
 
     In the protocols, `corruption` is "clean", or "random" (in protocol unseen "unseen") with severity "random". In a
-    cell of the corruption matrix they are its type and severity, and `protocol` says which sides are corrupted.
+    cell of the corruption matrix they are its type and severity, and `protocol` says which sides are corrupted. Where
+    `split` is validation, `evaluation` says so.
     """
     rows = []
     for protocol in protocols:
@@ -54,7 +56,7 @@ def make_rows(
                 **{f"rank{k}": single.rank(k) for k in (1, 5, 10)},
                 "num_queries": single.num_queries,
                 "num_valid_queries": single.num_valid_queries,
-                "evaluation": format_evaluation(evaluation),
+                "evaluation": format_evaluation(evaluation) + ("" if split == "test" else f", on {split} identities"),
             }
             for repeat, single in enumerate(metrics.repeats or (metrics,))
         ]
@@ -73,12 +75,21 @@ def format_evaluation(evaluation: dict) -> str:
 
 
 def make_results(
-    rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict, unknown_keys: Sequence[str] = ()
+    rows: list[dict],
+    *,
+    weight: str,
+    corruptions: CorruptionSet,
+    evaluation: dict,
+    unknown_keys: Sequence[str] = (),
+    split: str = "test",
+    selected_on: Sequence[str] = (),
 ) -> dict:
     """The content of results.json, from the rows of results.csv; metrics are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
     dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
+    split                    "validation" where held-back identities of the training set were tested (TEST.SPLIT)
+    selected_on              where the checkpoint is the best of the evaluated epochs: the sets that say so
     corruption               what the corrupted sets sample from: "backend", "names", "severities"; "seen": those of the
                              names that the checkpoint was trained on, or, where the checkpoint does not tell, that
                              CORRUPTION.TRAIN stands for; where protocol unseen was tested, "protocol_unseen": its
@@ -98,7 +109,9 @@ def make_results(
     content: dict[str, Any] = {
         "dataset": rows[0]["dataset"],
         "dataset_version": rows[0]["dataset_version"],
+        **({} if split == "test" else {"split": split}),
         "weight": weight,
+        **({"selected_on": list(selected_on)} if selected_on else {}),
         "seed": rows[0]["seed"],
         "corruption": {
             "backend": corruptions.backend,

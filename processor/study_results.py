@@ -103,7 +103,7 @@ class _Test:
     def __init__(self, directory: Path) -> None:
         content = read_json_object(directory / "results.json", max_bytes=MIB)
         self.content, self.protocols = content, content["protocols"]
-        self.data = " ".join(filter(None, (content["dataset"], content["dataset_version"])))
+        self.data = " ".join(filter(None, (content["dataset"], content.get("split"), content["dataset_version"])))
         self.conventions = {key: content["evaluation"][key] for key in ("ap", "cmc")}
         self.paths, self.precision = read_average_precision(directory)
 

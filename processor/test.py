@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def do_test(
     weight: str,
     matrix: tuple[Protocol, ...] = (),
     baseline: Baseline | None = None,
+    selected_on: Sequence[str] = (),
 ) -> dict:
     """Tests `model` and writes results.json and results.csv.
 
@@ -65,6 +66,7 @@ def do_test(
         weight: the checkpoint of the model, for the record.
         matrix: cells of the corruption matrix; clean, which they are compared with, is then tested in any case.
         baseline: what read_baseline returned; errors are then given relative to its errors too.
+        selected_on: names of the sets on which `weight` was the best epoch, for the record.
 
     Returns:
         The content of results.json.
@@ -72,12 +74,15 @@ def do_test(
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
         protocols = (Protocol("clean"), *protocols)
+    if selected_on:
+        logger.info("%s is the best of the evaluated epochs on %s", weight, ", ".join(selected_on))
     files = ResultFiles(output_dir)
     rows: dict[str, list[dict]] = {}  # of results.csv, by data set
     evaluation = make_evaluation(cfg)
     described = describe_evaluation(cfg, evaluation)
     compared = read_comparable(cfg.TEST.COMPARE, tested=[one.splits for one in data.test_sets], evaluation=described)
     _warn_of_seen_types(data)
+    kind = "data" if cfg.TEST.SPLIT == "test" else cfg.TEST.SPLIT
     several, directories = len(data.test_sets) > 1, set_directories(output_dir, data)
 
     def add_rows(cache: FeatureCache, tested: tuple[Protocol, ...], metrics: dict[str, RetrievalMetrics]) -> None:
@@ -90,6 +95,7 @@ def do_test(
                 dataset_version=splits.version,
                 seed=cfg.SEED,
                 evaluation=described,
+                split=cfg.TEST.SPLIT,
             )
         )
 
@@ -101,6 +107,8 @@ def do_test(
                 corruptions=data.corruptions,
                 evaluation=described,
                 unknown_keys=cfg.LEFT_OUT_KEYS,
+                split=cfg.TEST.SPLIT,
+                selected_on=selected_on,
             )
             for own in rows.values()
         ]
@@ -129,7 +137,7 @@ def do_test(
         if baseline is not None:
             logger.info("%s on %s, %s", weight, one.splits.title, format_baseline(results_by_set(content)[name]))
     if several:
-        _log_table({str(output_dir): content, **compared}, cfg, f"{weight} on {len(rows)} data sets")
+        _log_table({str(output_dir): content, **compared}, cfg, f"{weight} on {len(rows)} {kind} sets")
     found = "\n".join(filter(None, map(format_files, dict.fromkeys([output_dir, *directories]))))
     logger.info("all in %s:\n%s", output_dir, found)
     return content

@@ -46,11 +46,19 @@ def check_weight(path: str) -> None:
 
 
 class TestedModel(NamedTuple):
-    """A model for several test sets: `sides` of each, see DataBundle; `trained_on`, see ModelFile."""
+    """A model for several test sets.
+
+    Attributes:
+        model: in eval mode.
+        sides: of each test set, see DataBundle.
+        trained_on: see ModelFile.
+        selected_on: names of the test or validation sets on which the file was the best epoch; () for any other file.
+    """
 
     model: ReIDModel
     sides: tuple[Sides | None, ...]
     trained_on: tuple[str, ...] | None = None
+    selected_on: tuple[str, ...] = ()
 
 
 def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
@@ -109,7 +117,7 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
     load_strictly(
         model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers + file.left_out
     )
-    return TestedModel(model.eval(), table.sides, file.trained_on)
+    return TestedModel(model.eval(), table.sides, file.trained_on, file.selected_on)
 
 
 def initial_weight_files(cfg: CfgNode) -> dict[str, str]:

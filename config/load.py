@@ -64,10 +64,10 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
         raise ConfigError(_list_errors(errors))
     leave_out_for_resnet(merged.values, merged.given_by, merged.codebase_files)
     _log_re_ranking(merged)
-    if merged.values["UNREAD_KEYS"] == "warn":
+    cfg = make_cfg(merged.values)
+    if cfg.UNREAD_KEYS == "warn":
         for key, (source, purpose) in _unread_given(sources, merged).items():
             _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, purpose)
-    cfg = make_cfg(merged.values)
     cfg.freeze()
     return cfg
 

@@ -40,7 +40,7 @@ class VariantResult:
         over_seeds: the same with the interval that other seeds may give; {} for fewer than OVER_SEEDS seeds.
         images_seen: images that the trained network saw, forward, in all stages of one seed; None: not known.
         seconds: wall time of the training steps of one seed, the mean over the seeds; None: not known.
-        seen: protocol -> how many of its corruption types were seen in training, in words.
+        seen: corrupted protocol -> how many of its corruption types were seen in training, in words.
         note: why it is not compared with the baseline; "" where it is.
     """
 
@@ -92,7 +92,11 @@ def collect(study: Study, plan: Plan) -> dict[str, VariantResult]:
             images_seen=_total(plan, [(name, seed) for seed in own][:1], "images_seen"),
             seconds=_total(plan, [(name, seed) for seed in own], "training_seconds"),
             note=note,
-            seen={protocol: _seen([test.content for test in own.values()], protocol) for protocol in protocols},
+            seen={
+                protocol: _seen([test.content for test in own.values()], protocol)
+                for protocol in protocols
+                if protocol != "clean"
+            },
         )
     return results
 
@@ -192,15 +196,14 @@ def _table(study: Study, results: Mapping[str, VariantResult]) -> tuple[list[str
     several = any(result.over_seeds for result in results.values())
     header = ["variant", "seeds", *(f"mAP {name}" for name in protocols)]
     header += [f"{name}, difference [95 % over {'seeds' if several else 'queries'}]" for name in compared]
-    corrupted = [name for name in protocols if name != "clean"]
-    header += [f"{name}, types seen in training" for name in corrupted] + ["images seen", "training time"]
+    header += ["types seen in training", "images seen", "training time"]
     rows = []
     for name, result in results.items():
         row = [f"{name} (baseline)" if name == study.baseline else name, str(len(result.seeds))]
         row += [_mean_and_std(result.protocols.get(protocol, {}).get("mAP", [])) for protocol in protocols]
         intervals = result.over_seeds or result.within_seeds
         row += [_interval(intervals.get(protocol)) for protocol in compared]
-        row += [result.seen.get(protocol, "-") for protocol in corrupted]
+        row.append(", ".join(f"{protocol} {seen}" for protocol, seen in result.seen.items()) or "-")
         row.append("-" if result.images_seen is None else f"{result.images_seen:,.0f}")
         row.append("-" if result.seconds is None else format_seconds(result.seconds))
         rows.append(row)

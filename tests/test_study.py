@@ -134,5 +134,5 @@ def test_a_part_of_a_study_and_what_is_not_done(finished):
     assert "not done: token, seed 2; neck, seed 2" in (out / "study.md").read_text()
     found = json.loads((out / "study.json").read_text())
     assert found["not_done"] == {"token": [2], "neck": [2]}
-    assert found["variants"]["neck"]["types_seen_in_training"] == {"clean": "-", "corrupted": "none of 20"}
+    assert found["variants"]["neck"]["types_seen_in_training"] == {"corrupted": "none of 20"}
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("log.txt")}

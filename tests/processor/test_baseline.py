@@ -145,7 +145,7 @@ def test_no_ratio_to_an_error_or_a_drop_of_zero(tmp_path, caplog):
         ({"corruption": None}, "corruptions: not recorded in the baseline"),
         ({"matrix.setting": "corrupted"}, "TEST.MATRIX: corrupted_query, in the baseline corrupted"),
         ({"matrix.mAP": {"fog": [0.5]}}, "the matrix lacks cells"),
-        ({"matrix.mAP": 3}, "matrix.mAP: Input should be a valid dictionary"),
+        ({"matrix.mAP": 3}, "matrix.mAP: Input should be an object"),
         ({"protocols": {}}, "none is in both"),
         ({"weight": 3}, "weight: Input should be a valid string"),
     ],

@@ -12,9 +12,8 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ from model.weights.model_file import model_in, own_config
 from utils.checkpoints import load_checkpoint
 from utils.devices import pick_device
 from utils.errors import UserError
-from utils.image_inputs import Images, Input, iterate_images
+from utils.image_inputs import Images, Input, is_several, iterate_images
 from utils.image_listing import image_paths
 from utils.images import read_image
 from utils.metrics.nearest import nearest
@@ -128,9 +127,7 @@ class FeatureExtractor:
                 features = self._extract(torch.stack(tensors))
                 broken = ~np.isfinite(features).all(axis=1)
                 if broken.any():
-                    raise UserError(
-                        f"{names[int(broken.argmax())]}: its feature is not finite; the checkpoint is broken"
-                    )
+                    raise UserError(f"{names[int(broken.argmax())]}: its feature is not finite; the weights are broken")
                 bar.update(len(batch))
                 yield features
 
@@ -185,8 +182,7 @@ class FeatureExtractor:
         return self._transform(read_image(path))
 
     def _bar(self, images: Images) -> tqdm:
-        is_one = isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim != 4)
-        total = 1 if is_one else len(images) if hasattr(images, "__len__") else None
+        total = 1 if not is_several(images) else len(images) if isinstance(images, Sized) else None
         return tqdm(desc="features", total=total, unit="images", leave=False, disable=None if self.progress else True)
 
 

@@ -22,6 +22,13 @@ class Input(NamedTuple):
     name: str
 
 
+def is_several(images: Any) -> bool:
+    """Whether this is an iterable of images, not one path, PIL image or array (H, W, 3)."""
+    if isinstance(images, np.ndarray):
+        return images.ndim == 4
+    return isinstance(images, Iterable) and not isinstance(images, str | bytes | os.PathLike | Image.Image)
+
+
 def iterate_images(images: Images) -> Iterator[Input]:
     """Yields single images, in their order.
 
@@ -34,9 +41,7 @@ def iterate_images(images: Images) -> Iterator[Input]:
     Raises:
         UserError: something else, or a directory without images. Files are not read here.
     """
-    if isinstance(images, str | os.PathLike | Image.Image) or not isinstance(images, Iterable):
-        yield from _images_of(images, "the image")
-    elif isinstance(images, np.ndarray) and images.ndim != 4:
+    if not is_several(images):
         yield from _images_of(images, "the image")
     elif isinstance(images, dict | set | frozenset):
         raise UserError(f"the images are in a {type(images).__name__}, which has no order; {EXPECTED}, or a list")

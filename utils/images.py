@@ -37,7 +37,7 @@ _TRANSPOSES = {  # EXIF orientation -> what turns the image upright
     8: Image.Transpose.ROTATE_90,
 }
 # Modes of PIL with values of 8 bits, or of one.
-_EIGHT_BITS = frozenset("1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr LAB HSV".split())
+_EIGHT_BITS = frozenset(["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"])
 _RAW_EXIF = "Raw profile type exif"  # text chunk with hexadecimal EXIF data, which ImageMagick writes into PNGs
 # What PIL raises for broken files: documented exceptions first, then those of its parsers.
 _PIL_ERRORS = (

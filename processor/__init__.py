@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dry_run": ["do_dry_run"],
         "evaluate": ["do_inference"],
         "resume": ["RunPlan"],
+        "gallery": ["SearchOptions", "do_gallery_search"],
         "search": ["do_search"],
         "test": ["check", "do_test"],
         "train": ["do_train"],

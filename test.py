@@ -10,9 +10,9 @@ python test.py --images DIR --query IMAGE --config_file FILE TEST.WEIGHT checkpo
 python test.py --gallery out/features.npz --query IMAGE --config_file FILE TEST.WEIGHT checkpoint.pth OUTPUT_DIR out2
 
 --query takes several images. --gallery ranks features that were written before; --index searches them approximately.
-Of the keys, --images and --gallery use MODEL, INPUT.SIZE_TEST, DATASETS.ON_BAD_IMAGE and CHECK_IMAGES, DATALOADER.NUM_WORKERS and
-TEST.WEIGHT, FEATURE, FLIP, FEAT_NORM, FEATURE_DTYPE, IMS_PER_BATCH and METRIC; every image gets the mean of a model's
-camera vectors.
+Of the keys, --images and --gallery use MODEL, INPUT.SIZE_TEST, DATASETS.ON_BAD_IMAGE and CHECK_IMAGES,
+DATALOADER.NUM_WORKERS and TEST.WEIGHT, FEATURE, FLIP, FEAT_NORM, FEATURE_DTYPE, IMS_PER_BATCH and METRIC; every image
+gets the mean of a model's camera vectors.
 """
 
 import argparse

@@ -78,9 +78,8 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
     rankings = []
     for query_path, gallery, row in zip(images.queries, galleries, np.concatenate(distances, axis=1), strict=True):
         ranking = gallery[np.argsort(row[gallery], kind="stable")][:top_k]
-        rankings.append(
-            QueryRanking(query_path, [images.paths[index] for index in ranking], row[ranking], len(gallery))
-        )
+        paths = [images.paths[index] for index in ranking]
+        rankings.append(QueryRanking(query_path, paths, row[ranking], len(gallery)))
     report_rankings(rankings, output_dir, root=images.directory, metric=cfg.TEST.METRIC)
 
 

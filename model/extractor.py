@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Generator, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -164,7 +164,7 @@ class FeatureExtractor:
             features = self.model.extract(as_float(images.to(self.device)))
         return features.float().cpu().numpy()
 
-    def _prepared(self, inputs: Iterator[Input]) -> Iterator[tuple[str, torch.Tensor]]:
+    def _prepared(self, inputs: Iterator[Input]) -> Generator[tuple[str, torch.Tensor], None, None]:
         """Yields the name of each image and what the model takes of it, (3, height, width) uint8, in their order.
 
         Threads read files ahead. Arrays are resized at once: the caller may write the next image to the same memory.
@@ -177,7 +177,7 @@ class FeatureExtractor:
                 if isinstance(image, str):
                     waiting.append((name, pool.submit(self._read, image)))
                 else:
-                    waiting.append((name, self._transform(image).clone()))
+                    waiting.append((name, self._transform(image)))
                 if len(waiting) > PREFETCHED * self.batch_size:
                     yield _finished(*waiting.popleft())
             while waiting:

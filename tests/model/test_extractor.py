@@ -1,6 +1,7 @@
 """FeatureExtractor: the numbers of test.py for every kind of checkpoint and of image, and one message for bad input."""
 
 import logging
+import re
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from config import load_cfg
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from model import FeatureExtractor, make_model
 from test import main as run_test
+from tests.helpers import REPOSITORY
 from tests.model.weights.test_load_model import random_state
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
@@ -21,6 +23,7 @@ from utils.image_listing import image_paths
 pytestmark = pytest.mark.usefixtures("restored_logging")
 
 SIZE = ["INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]"]
+TINY = "vit_tiny_patch16_128_TransReID"
 SMALL = [*SIZE, "MODEL.TRANSFORMER_TYPE", "test_vit", "MODEL.PRETRAIN_PATH", ""]
 # name -> what the configuration of the checkpoint says beside SMALL
 KINDS = {
@@ -102,11 +105,11 @@ class TestTheNumbersOfTest:
 
     def test_a_foreign_file_is_read_by_the_defaults_or_by_its_configuration(self, root, tmp_path):
         torch.manual_seed(0)
-        opts = [*SMALL, "MODEL.SIE_CAMERA", "False"]
+        opts = [*SIZE, "MODEL.TRANSFORMER_TYPE", TINY, "MODEL.SIE_CAMERA", "False"]
         made = make_model(load_cfg(opts=[*opts, "CFAT.STAGE", "clean"]), num_classes=4, num_cameras=3, num_views=1)
         torch.save({f"module.{name}": value for name, value in made.state_dict().items()}, tmp_path / "foreign.pth")
         (tmp_path / "transreid.yml").write_text(
-            "MODEL:\n  NAME: transformer\n  TRANSFORMER_TYPE: test_vit\n  PRETRAIN_PATH: ''\n"
+            f"MODEL:\n  NAME: transformer\n  TRANSFORMER_TYPE: {TINY}\n  PRETRAIN_PATH: ''\n"
             "INPUT:\n  SIZE_TRAIN: [64, 32]\n  SIZE_TEST: [64, 32]\nTEST:\n  NECK_FEAT: after\n  FEAT_NORM: 'yes'\n"
         )
         weight = ["TEST.WEIGHT", str(tmp_path / "foreign.pth")]
@@ -241,3 +244,19 @@ class TestArguments:
 
     def test_opts_decide_over_the_file(self, root):
         assert FeatureExtractor(root / "vit.pth", opts=["TEST.FEATURE", "neck"]).model.test_feature == "neck"
+
+
+def test_the_example_of_the_page(root, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "synthetic").symlink_to(root / "data")
+    (tmp_path / "logs" / "demo" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "logs" / "demo" / "checkpoints" / "align.pth").symlink_to(root / "vit.pth")
+    monkeypatch.chdir(tmp_path)
+    page = (REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    exec(example[1], names)
+    queries, gallery = (len(image_paths(f"data/synthetic/{name}")) for name in ("query", "bounding_box_test"))
+    assert names["features"].shape == (queries, 64)
+    assert names["indices"].shape == names["distances"].shape == (queries, 5)
+    assert names["indices"].max() < gallery

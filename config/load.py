@@ -24,7 +24,7 @@ from utils.yaml_reader import load_yaml
 _logger = logging.getLogger(__name__)
 
 _COMMAND_LINE = "command line"
-_OF_TEST = ("MODEL.", "INPUT.", "TEST.")  # sections of a checkpoint's configuration that its test reads
+_OF_TEST = ("SEED", "MODEL.", "INPUT.", "TEST.")  # keys of a checkpoint's configuration that its test reads
 MAX_ERRORS = 50  # listed; the rest is counted
 # A file with more than this share of all keys is a merged configuration (config.yml), not a hand-written one.
 _MERGED_SHARE = 0.75

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from config import load_cfg, load_stored_cfg
@@ -93,7 +93,7 @@ class FeatureExtractor:
         half: bool = False,
         progress: bool = True,
     ) -> None:
-        for name, number in (("batch_size", batch_size), ("num_workers", num_workers or 1)):
+        for name, number in (("batch_size", batch_size), ("num_workers", 1 if num_workers is None else num_workers)):
             if type(number) is not int or number < 1:
                 raise UserError(f"FeatureExtractor: {name} is {number!r}, expected a whole number of at least 1")
         self.batch_size, self.progress = batch_size, progress

@@ -93,8 +93,13 @@ def extract_chunks(model: nn.Module, loader: Any, *, device: torch.device) -> It
 
 def _without_queries(images: Any) -> list[np.ndarray]:
     """For each query, the indices of the images that are other files."""
-    files = np.array([os.path.realpath(os.path.join(images.directory, path)) for path in images.paths])
-    galleries = [np.flatnonzero(files != os.path.realpath(query)) for query in images.queries]
+    own: dict[str, list[int]] = {os.path.realpath(query): [] for query in images.queries}
+    for index, path in enumerate(images.paths if own else ()):
+        rows = own.get(os.path.realpath(os.path.join(images.directory, path)))
+        if rows is not None:
+            rows.append(index)
+    everything = np.arange(len(images.paths))
+    galleries = [np.delete(everything, own[os.path.realpath(query)]) for query in images.queries]
     if not all(map(len, galleries)):
         raise UserError(f"{images.directory}: no image below it but the query itself; expected some to rank")
     return galleries

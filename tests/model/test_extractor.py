@@ -231,7 +231,7 @@ class TestArguments:
             (root / "vit.pth", {"config_file": tmp_path / "none.yml"}, "none.yml: no such file"),
             (root / "vit.pth", {"opts": ["TEST.FLIPS", "True"]}, "TEST.FLIPS is not a known key"),
             (root / "vit.pth", {"batch_size": 0}, "batch_size is 0, expected a whole number of at least 1"),
-            (root / "vit.pth", {"num_workers": 1.5}, "num_workers is 1.5"),
+            (root / "vit.pth", {"num_workers": 0}, "num_workers is 0"),
         ):
             with pytest.raises(UserError, match=message):
                 FeatureExtractor(weight, **options)

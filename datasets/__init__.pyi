@@ -1,6 +1,6 @@
 from .config_check import check
 from .fingerprint import read_training_set
-from .image_loader import make_image_loader
+from .image_loader import make_image_loader, make_query_loader
 from .make_dataloader import make_dataloader
 from .missing import find_missing
 from .readers.registry import read_dataset
@@ -12,6 +12,7 @@ __all__ = [
     "find_missing",
     "make_dataloader",
     "make_image_loader",
+    "make_query_loader",
     "match_validation",
     "read_dataset",
     "read_training_set",

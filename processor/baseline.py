@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from yacs.config import CfgNode
 
-from processor.comparisons import Fraction, Record, Results, Word, read_results_file
+from processor.comparisons import Fraction, Record, Results, Word, read_results_file, tested_on
 from processor.evaluate import describe_evaluation, make_evaluation
 from processor.results import SUMMARY_METRICS, results_by_set
 from utils.errors import UserError
@@ -94,11 +94,11 @@ def read_baseline(
     if os.path.realpath(path) == os.path.realpath(Path(cfg.OUTPUT_DIR) / "results.json"):
         raise UserError(f"TEST.BASELINE {path}: this test writes this file; choose another OUTPUT_DIR")
     found = results_by_set(read_results_file(path, _Baseline, key="TEST.BASELINE"))
-    by_title = {(name, result.get("dataset_version", "")): result for name, result in found.items()}
+    by_title = {tested_on(result | {"dataset": name}): result for name, result in found.items()}
     evaluation = describe_evaluation(cfg, make_evaluation(cfg))
     results = {}
     for one in data.test_sets:
-        result = by_title.get((one.splits.name, one.splits.version))
+        result = by_title.get((one.splits.tested_name, one.splits.version))
         where = f"TEST.BASELINE {path}"
         if result is None:
             there = ", ".join(" ".join(filter(None, title)) or "an unnamed data set" for title in by_title)

@@ -120,7 +120,7 @@ def read_comparable(
             logger.warning("TEST.COMPARE: %s. It is left out of the table", error)
             continue
         results = results_by_set(content)
-        comparable = {name: other for name, other in results.items() if _tested_on(other) in here}
+        comparable = {name: other for name, other in results.items() if tested_on(other) in here}
         shown = comparable or results
         compared[directory] = content | {"datasets": shown} if "datasets" in content else content
         advice = "do not compare their metrics"
@@ -132,12 +132,13 @@ def read_comparable(
                     *(other["weight"], found, evaluation, advice),
                 )
             if not comparable:
-                name, titles = " ".join(_tested_on(other)).strip(), " or ".join(splits.title for splits in tested)
+                name, titles = " ".join(tested_on(other)).strip(), " or ".join(splits.title for splits in tested)
                 logger.warning("%s was tested on %s, not on %s: %s", other["weight"], name, titles, advice)
     return compared
 
 
-def _tested_on(content: dict) -> tuple[str, str]:
+def tested_on(content: dict) -> tuple[str, str]:
+    """What a result tells that it is on: name, with " validation" where it is that, and version."""
     split = content.get("split", "test")
     name = content.get("dataset", "")
     return (name if split == "test" else f"{name} {split}"), content.get("dataset_version", "")

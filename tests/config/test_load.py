@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from yacs.config import CfgNode
 
-from config import ConfigError, get_defaults, load_cfg
+from config import ConfigError, get_defaults, load_cfg, load_stored_cfg
 from config.defaults import SCHEMA
 from config.schema import ANYTHING, BELOW_ONE, POSITIVE, PROBABILITY, at_least, in_order, list_of, one_of, some_of
 from tests.helpers import REPOSITORY
@@ -463,3 +463,21 @@ def test_many_errors_are_counted():
         load_cfg(None, [part for index in range(100) for part in (f"SOLVER.BASE_LR={index}", "SEED")][::2])
     headline, *lines, last = str(caught.value).split("\n  ")
     assert (headline, len(lines), last) == ("100 errors in the configuration:", 50, "... and 50 more")
+
+
+class TestTheConfigurationInACheckpoint:
+    def test_model_and_test_are_read_and_paths_are_not(self):
+        opts = ["MODEL.POOLING", "gem", "TEST.FLIP", "True", "SOLVER.BASE_LR", "0.5", "TEST.WEIGHT", "there.pth"]
+        cfg = load_stored_cfg(load_cfg(opts=opts).dump(), "checkpoint a.pth", ["TEST.METRIC", "cosine"])
+        found = (cfg.MODEL.POOLING, cfg.TEST.FLIP, cfg.SOLVER.BASE_LR, cfg.TEST.WEIGHT, cfg.TEST.METRIC)
+        assert found == ("gem", True, 0.05, "", "cosine")
+        assert cfg.is_frozen()
+
+    def test_errors_name_the_checkpoint(self):
+        for text, message in (
+            ("MODEL: {POOLING: mean}", "checkpoint a.pth: MODEL.POOLING: found 'mean', expected one of class_token"),
+            ("MODEL: {POOLINGS: gem}", "MODEL.POOLINGS is not a known key"),
+            ("5", "checkpoint a.pth: the configuration in it is '5', expected sections of keys"),
+        ):
+            with pytest.raises(ConfigError, match=message):
+                load_stored_cfg(text, "checkpoint a.pth")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from config import load_cfg
-from corruption import corrupt, make_test_policy
+from corruption import apply_condition, make_test_policy, test_generator
 from datasets import check_validation, make_dataloader, match_validation, read_dataset, read_training_set
 from datasets.readers.validation import count_sides, labels_of, queries_without_match, seed_label
 from datasets.several_sets import join, set_of_images
@@ -17,7 +17,7 @@ from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 from utils.held_back import make_held_back, read_held_back
 from utils.images import read_image
-from utils.seeds import derive_generator, derive_seed
+from utils.seeds import derive_seed
 from utils.structures import Condition, DatasetSplits, ImageRecord, SetNumbers, Sides
 
 
@@ -185,13 +185,17 @@ def test_corruptions_have_labels_of_their_own(root):
     cfg = configure(root, *HALF)
     (validation,) = make_dataloader(cfg).validation
     record = validation.splits.gallery[1]
-    found = validation.read_test_image("gallery", 1, Condition("random"), 2)
     label = seed_label(record.path, validation.splits.root)
-    rng = derive_generator(cfg.SEED, "validation gallery", label, 2)
-    assert np.array_equal(found, make_test_policy(cfg).apply(read_image(record.path), rng))
-    fog = validation.read_test_image("gallery", 1, Condition("fog", 3), 2)
-    rng = derive_generator(cfg.SEED, "validation gallery", label, 2)
-    assert np.array_equal(fog, corrupt(read_image(record.path), "fog", 3, rng))
+    for condition in (Condition("random"), Condition("fog", 3)):
+        found = validation.read_test_image("gallery", 1, condition, 2)
+        expected, other = (
+            apply_condition(
+                read_image(record.path), condition, make_test_policy(cfg), test_generator(cfg.SEED, split, label, 2)
+            )
+            for split in ("validation gallery", "gallery")
+        )
+        assert np.array_equal(found, expected)
+        assert not np.array_equal(found, other)
 
 
 def test_a_split_that_nothing_holds_back(root):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from config import load_cfg
-from corruption import apply_condition, make_test_policy, test_generator
+from corruption import apply_condition, make_test_policy
+from corruption import test_generator as corruption_generator
 from datasets import check_validation, make_dataloader, match_validation, read_dataset, read_training_set
 from datasets.readers.validation import count_sides, labels_of, queries_without_match, seed_label
 from datasets.several_sets import join, set_of_images
@@ -190,7 +191,10 @@ def test_corruptions_have_labels_of_their_own(root):
         found = validation.read_test_image("gallery", 1, condition, 2)
         expected, other = (
             apply_condition(
-                read_image(record.path), condition, make_test_policy(cfg), test_generator(cfg.SEED, split, label, 2)
+                read_image(record.path),
+                condition,
+                make_test_policy(cfg),
+                corruption_generator(cfg.SEED, split, label, 2),
             )
             for split in ("validation gallery", "gallery")
         )

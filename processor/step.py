@@ -26,7 +26,8 @@ def resolve_amp(amp: str, device: torch.device) -> str:
 class TrainStep:
     """Forward, loss, backward and update on a batch that is on the model's device.
 
-    With `amp` the backbone computes in half precision; heads and losses are float32. No step waits for the device.
+    With `amp` the backbone computes in half precision; heads, losses and, on a CPU, what processor.cpu_precision lists
+    are float32. No step waits for the device.
 
     Args:
         model: called with a batch; a DistributedDataParallel where there are several processes.

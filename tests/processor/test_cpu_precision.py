@@ -1,12 +1,14 @@
 """What autocast leaves in float32 on a CPU."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from processor.batches import to_device
-from processor.cpu_precision import SlowInHalfPrecision
+from processor.cpu_precision import keep_slow_in_float32
 from processor.step import TrainStep
 from tests.processor.small_run import CPU, build, make_cfg, make_data
 
@@ -22,24 +24,26 @@ def tokens():
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention(tokens, masked):
+    keep_slow_in_float32()
     mask = tokens[3][..., :5] if masked else None
-    with SlowInHalfPrecision():
-        expected = attend(*tokens[:3], mask)
-        assert expected.dtype is torch.float32  # without autocast, nothing changes
-        assert attend(*tokens[:3].bfloat16(), None if mask is None else mask.bfloat16()).dtype is torch.bfloat16
-        with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(attend(*tokens[:3], mask), expected)
-            half = attend(*tokens[:3].bfloat16(), mask)
-            assert half.dtype is torch.float32
-            assert torch.is_autocast_enabled("cpu")
+    half_mask = None if mask is None else mask.bfloat16()
+    expected = attend(*tokens[:3], mask)
+    assert attend(*tokens[:3].bfloat16(), half_mask).dtype is torch.bfloat16  # without autocast, nothing changes
     with torch.autocast("cpu", torch.bfloat16):
-        assert attend(*tokens[:3], mask).dtype is torch.bfloat16
-    assert torch.allclose(half, expected, atol=0.02)
-    allowed = tokens[3][..., :5] > 0
-    with SlowInHalfPrecision(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(
-            attend(*tokens[:3], allowed), attend(*tokens[:3], torch.zeros(2, 3, 5, 5).masked_fill(~allowed, -torch.inf))
-        )
+        assert torch.equal(attend(*tokens[:3], mask), expected)
+        half = attend(*tokens[:3].bfloat16(), half_mask)
+        assert half.dtype is torch.float32
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.allclose(half, expected, atol=0.05)
+
+
+def test_attention_with_options(tokens):
+    keep_slow_in_float32()
+    allowed = tokens[3][..., :5] > -1
+    for options in ({"attn_mask": allowed}, {"is_causal": True, "scale": 0.5}):
+        expected = F.scaled_dot_product_attention(*tokens[:3], **options)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(F.scaled_dot_product_attention(*tokens[:3], **options), expected)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +58,22 @@ def test_attention(tokens, masked):
     ],
 )
 def test_patches(channels, kernel, stride, expected):
+    keep_slow_in_float32()
     convolution = nn.Conv2d(channels, 4, kernel, stride)
-    with SlowInHalfPrecision(), torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         assert convolution(torch.rand(2, channels, 32, 16)).dtype is expected
+        assert nn.functional.linear(torch.rand(2, 3), torch.rand(4, 3)).dtype is torch.bfloat16  # as before
+
+
+def test_other_convolutions_are_those_of_autocast():
+    """Compared with a convolution of tensors that are converted by hand."""
+    keep_slow_in_float32()
+    images, convolution = torch.rand(2, 8, 6, 5), nn.Conv2d(8, 4, 3, stride=2, padding=1, dilation=2, groups=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolution(images)
+    found.float().sum().backward()
+    assert convolution.weight.grad.dtype is torch.float32
+    assert torch.equal(found, copy.deepcopy(convolution).bfloat16()(images.bfloat16()))
 
 
 @pytest.mark.parametrize("amp", ["off", "bf16"])

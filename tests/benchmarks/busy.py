@@ -92,6 +92,7 @@ class Commands:
         weight = self.out / "checkpoints" / "clean.pth"
         if not weight.exists():
             self.train(environment)
+        shutil.rmtree(self.out / "test", ignore_errors=True)
         return per_minute(
             ["test.py", *self.opts, "TEST.WEIGHT", str(weight), "OUTPUT_DIR", str(self.out / "test")], environment
         )

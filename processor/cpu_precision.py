@@ -54,8 +54,8 @@ def _convolve(
         return F.conv2d(*(_cast(tensor, dtype) for tensor in (images, weight, bias)), *args, **kwargs)
 
 
-def _cast(tensor: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """A tensor as autocast converts it: float64 and what is not floating point stay."""
+def _cast(tensor: Any, dtype: torch.dtype) -> Any:
+    """A tensor or None as autocast converts it: float64 and what is not floating point stay."""
     if tensor is None or not tensor.is_floating_point() or tensor.dtype is torch.float64:
         return tensor
     return tensor.to(dtype)

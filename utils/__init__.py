@@ -16,6 +16,8 @@ Programs      errors       UserError, did_you_mean            command_line     a
 Metrics       metrics      CMC, mAP, mINP, re-ranking, verification
 """
 
-from utils.environment import complete_environment
+from utils.environment import complete_environment, let_threads_sleep
 
-complete_environment()  # before torchvision or matplotlib is imported; every package imports utils first
+# Before torch, torchvision or matplotlib is imported; every package imports utils first.
+let_threads_sleep()
+complete_environment()

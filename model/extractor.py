@@ -98,8 +98,10 @@ class FeatureExtractor:
                 raise UserError(f"FeatureExtractor: {name} is {number!r}, expected a whole number of at least 1")
         self.batch_size, self.progress = batch_size, progress
         self.num_workers = num_workers or min(os.cpu_count() or 1, MAX_WORKERS)
-        # These images have no camera.
-        opts = [*map(str, opts), "MODEL.DEVICE", str(device), "MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]
+        opts = list(map(str, opts))
+        if len(opts) % 2 == 0:  # otherwise a value is missing, and reading the configuration says so
+            opts += ["MODEL.DEVICE", str(device)]
+            opts += ["MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]  # these images have no camera
         self.cfg, model = _load(os.fspath(weight), config_file, opts)
         self.device = pick_device(self.cfg.MODEL.DEVICE)
         self.model: ReIDModel = model.to(self.device)

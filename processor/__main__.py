@@ -90,10 +90,9 @@ def make_plan(study: "Study") -> "Plan":
 
 def describe_plan(study: "Study", plan: "Plan") -> str:
     """The jobs of a study, which are done, and how long the others take."""
-    from tabulate import tabulate
-
     from processor.study_runner import measure, seconds_of
     from utils.logging import format_seconds
+    from utils.tables import make_table
 
     known = measure(study, plan)
     known |= {job.kind: seconds for job in plan.jobs.values() if (seconds := seconds_of(job)) is not None}
@@ -107,7 +106,7 @@ def describe_plan(study: "Study", plan: "Plan") -> str:
             left, unknown = left + (estimate or 0.0), unknown + (estimate is None)
         time = "not known" if estimate is None else format_seconds(done if done is not None else estimate)
         rows.append([job.title, ", ".join(users), state, time])
-    table = tabulate(rows, ["job", "variants", "state", "time"], tablefmt="simple", disable_numparse=True)
+    table = make_table(["job", "variants", "state", "time"], rows, "lllr")
     runs = len(study.variants) * len(study.seeds)
     alone = sum(map(len, plan.stages.values()))
     shared = f"{runs} runs of {len(study.variants)} variants: {len(plan.jobs) - runs} stages to train, {alone} if none "

@@ -24,6 +24,7 @@ from utils.escaping import format_csv, printable
 from utils.files import make_output_dir, write_files
 from utils.images import read_image
 from utils.metrics.evaluate import distance_rows
+from utils.tables import make_table
 
 logger = logging.getLogger(__name__)
 
@@ -145,9 +146,9 @@ def _report_ranking(images: Any, ranking: np.ndarray, distances: np.ndarray, out
     )
     title = f"top-{len(top)} of {len(paths)} images, {metric} distance"
     save_ranked_lists(figure, [row], title=f"{printable(os.path.basename(images.query))}\n{title}")
-    lines = [f"{rank:>4} {distance:>9.4f}  {printable(path)}" for rank, (path, distance) in enumerate(top, start=1)]
-    header = f"{'rank':>4} {'distance':>9}  path"
-    logger.info("query %s, %s:\n%s", images.query, title, "\n".join([header, *lines]))
+    rows = [(rank, f"{distance:.4f}", printable(path)) for rank, (path, distance) in enumerate(top, start=1)]
+    found = make_table(["rank", "distance", "path"], rows, "rrl")
+    logger.info("query %s, %s:\n%s", images.query, title, found)
     logger.info("ranked gallery: %s; its top-%d: %s", table, len(top), figure)
 
 

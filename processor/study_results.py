@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from processor.per_query import read_average_precision
 from processor.plots import save_study
@@ -21,6 +20,7 @@ from utils.escaping import format_csv
 from utils.files import MIB, read_json_object, read_text, write_files
 from utils.logging import format_seconds
 from utils.metrics.bootstrap import Interval, paired_bootstrap
+from utils.tables import make_table, make_tables
 
 logger = logging.getLogger(__name__)
 
@@ -134,19 +134,16 @@ def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) 
     """Writes study.csv, study.json, study.md, study.tex and study.png into the directory of the study.
 
     Returns:
-        The table for the terminal.
+        The same table for the terminal, its columns spread over several where it is wide.
     """
     directory = study.output_dir
     header, rows = _table(study, results)
     texts = {
         "study.csv": _csv(plan),
         "study.json": json.dumps(_as_json(study, results), indent=2) + "\n",
-        "study.md": tabulate(rows, header, tablefmt="github", disable_numparse=True) + "\n",
-        "study.tex": tabulate(
-            [[cell.replace("±", "$\\pm$") for cell in row] for row in rows],
-            header,
-            tablefmt="latex_booktabs",
-            disable_numparse=True,
+        "study.md": make_table(header, rows, "lr") + "\n",
+        "study.tex": make_table(
+            header, [[cell.replace("±", "$\\pm$") for cell in row] for row in rows], "lr", layout="latex_booktabs"
         ).replace("\\$\\textbackslash{}pm\\$", "$\\pm$")
         + "\n",
     }
@@ -162,7 +159,7 @@ def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) 
     }
     if points:
         save_study(directory / "study.png", points, baseline=study.baseline)
-    return tabulate(rows, header, tablefmt="simple", disable_numparse=True)
+    return make_tables(header, rows, "lr")
 
 
 def _table(study: Study, results: Mapping[str, VariantResult]) -> tuple[list[str], list[list[str]]]:

@@ -16,6 +16,7 @@ FILES = {
     "per_query.npz": "average precision of every query",
     "checkpoints": "checkpoints of the stages",
     "tensorboard": "training curves: tensorboard --logdir {path}",
+    "history.json": "mean values of every epoch",
     "schedule_*.png": "learning rates",
     "ranked_list.png": "queries and their ranked galleries",
     "attention.png": "where the model looks",

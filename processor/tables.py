@@ -17,6 +17,7 @@ FILES = {
     "checkpoints": "checkpoints of the stages",
     "tensorboard": "training curves: tensorboard --logdir {path}",
     "history.json": "mean values of every epoch",
+    "curves.png": "learning curves of every stage",
     "schedule_*.png": "learning rates",
     "ranked_list.png": "queries and their ranked galleries",
     "attention.png": "where the model looks",

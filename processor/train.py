@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from processor.batches import LostWorker, loading, to_device
+from processor.curves import Curves
 from processor.evaluate import do_inference, make_evaluation
 from processor.failures import check_finite
 from processor.history import write_history
@@ -100,6 +101,7 @@ class StageTrainer:
         self.last_is_ours = False  # a state on disk is an earlier run's
         self.sums: dict[str, torch.Tensor] = {}  # of the running epoch's logged values
         self.schedule: tuple[Any, Any] = ((), ())  # see write_history
+        self.curves = Curves(cfg.OUTPUT_DIR)
 
     def _parallel(self, model: nn.Module) -> nn.Module:
         """The model, wrapped where several processes train it."""
@@ -288,6 +290,8 @@ class StageTrainer:
         save_state(self.last, self.parts, self.state, self.sums, self._meta(), replace=self.last_is_ours)
         self.last_is_ours = True
         write_history(self.cfg.OUTPUT_DIR, self.state, self.schedule)
+        if self.state.epoch:
+            self.curves.renew(last=self.state.epoch >= self.cfg.SOLVER.MAX_EPOCHS)
 
     def _save_model(self, path: Path, *, replace: bool = False) -> None:
         save_checkpoint(path, self.tested.export_state(), self._meta(), replace=replace)

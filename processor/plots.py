@@ -250,8 +250,8 @@ def save_lr_preview(path: str | Path, epochs: np.ndarray, curves: list[LRCurve],
 
 @figure_style()
 def save_curves(path: str | Path, history: Mapping[str, Mapping[str, Any]]) -> None:
-    """Plots a row of panels for each stage, over its epochs: loss terms, learning rate, gradient norm, and accuracy of the
-    identity classifier with the mAP of the evaluations in percent.
+    """Plots a row of panels for each stage, over its epochs: loss terms, learning rate, gradient norm, and the
+    accuracy of the identity classifier with the mAP of the evaluations in percent.
 
     Args:
         path: of the PNG.
@@ -269,7 +269,7 @@ def save_curves(path: str | Path, history: Mapping[str, Mapping[str, Any]]) -> N
         _plot_values(row[0], epochs, {name: name.removesuffix("_loss") or name for name in losses})
         _plot_values(row[1], epochs, {"lr": "lr"})
         _plot_values(row[2], epochs, {"grad_norm": "norm"})
-        _plot_values(row[3], epochs, {"accuracy": "accuracy"}, scale=100)
+        _plot_values(row[3], epochs, {"accuracy": "accuracy of the classifier"}, scale=100)
         protocols = dict.fromkeys(name for found in evaluations for name in found if name != "epoch")
         _plot_values(row[3], evaluations, {name: f"mAP {name}" for name in protocols}, scale=100, first=1)
         for axis, title in zip(row, ("loss terms", "learning rate", "gradient norm", "percent"), strict=True):
@@ -280,10 +280,11 @@ def save_curves(path: str | Path, history: Mapping[str, Mapping[str, Any]]) -> N
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
-            if axis.lines:
-                axis.legend(fontsize=7, frameon=False, loc="best" if len(epochs) < 2 else "upper right")
-            else:
-                axis.axis("off")
+            if len(axis.lines) > 1:
+                style = {"fontsize": 7, "framealpha": 0.7, "edgecolor": "none", "ncols": 1 + (len(axis.lines) > 5)}
+                axis.legend(**style, loc="lower right" if axis is row[3] else "upper right")
+            elif not axis.lines:
+                axis.set_visible(False)
     for axis in panels[-1]:
         axis.set_xlabel("epoch", fontsize=8)
     _save(path, figure, dpi=100)

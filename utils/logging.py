@@ -32,8 +32,8 @@ def on_console(text: str | None) -> dict[str, str | None]:
 
 
 class _ConsoleFormatter(_Formatter):
-    """Time and message, with the level where it is not INFO. INFO lines are wrapped between words to `columns()`, others
-    by the terminal; tables stay as they are."""
+    """Time and message, with the level where it is not INFO. INFO lines are wrapped between words to `columns()`; the
+    terminal wraps others, and tables stay as they are."""
 
     def __init__(self, columns: Callable[[], int]) -> None:
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")

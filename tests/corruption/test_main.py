@@ -1,5 +1,6 @@
 """The command line, and what an import of the package loads."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def test_list(capsys):
     assert {family: set(members) for family, members in names.items()} == {
         family: set(members) for family, members in ALL_FAMILIES.items()
     }
-    assert sorted(sum(names.values(), [])) == sorted([*CORRUPTIONS, *UNSEEN, *SURVEILLANCE])
+    assert sorted(itertools.chain(*names.values())) == sorted([*CORRUPTIONS, *UNSEEN, *SURVEILLANCE])
 
 
 def test_grid(tmp_path):

@@ -141,7 +141,7 @@ def test_the_longest_names_fit_80_columns():
     content["matrix"]["severities"] = [1, 2, 3, 4, 5]
     long, unit = "single_frequency_greyscale", {"mAP": 0.9999}
     content["matrix"]["mAP"] = {name: [0.9999] * 5 for name in (*NAMES, long)}
-    content["summary"]["matrix"]["severity"] = {severity: unit for severity in range(1, 6)}
+    content["summary"]["matrix"]["severity"] = dict.fromkeys(range(1, 6), unit)
     lines = format_matrix(content, {**CORRUPTIONS.families, "surveillance": (long,)}).splitlines()
     table = lines[: lines.index("")]
     assert f"| {long} | 99.99 | 99.99 | 99.99 | 99.99 | 99.99 | 99.99 |" in table

@@ -30,7 +30,8 @@ def test_a_wide_table_becomes_several():
     assert all(len(line) <= WIDTH for line in found.splitlines())
     tables = [table.splitlines() for table in found.split("\n\n")]
     cells = [[[cell.strip() for cell in line.split("|")[1:-1]] for line in (table[0], *table[2:])] for table in tables]
-    assert [sum((table[row][1:] for table in cells), []) for row in range(3)] == [header[1:], rows[0][1:], rows[1][1:]]
+    joined = [[cell for table in cells for cell in table[row][1:]] for row in range(3)]
+    assert joined == [header[1:], rows[0][1:], rows[1][1:]]
     assert all([row[0] for row in table] == ["variant", "base", "better"] for table in cells)
 
 

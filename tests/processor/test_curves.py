@@ -5,7 +5,6 @@ import time
 
 import matplotlib.image
 import numpy as np
-import pytest
 
 import processor.curves
 import processor.plots
@@ -53,14 +52,14 @@ def test_short_epochs_share_a_drawing_and_the_end_is_always_drawn(tmp_path, monk
 
     def save(path, history):
         drawings.append(now[0])
-        now[0] += 0.2
+        now[0] += 0.25
 
     monkeypatch.setattr(processor.curves, "save_curves", save)
     curves = Curves(tmp_path)
-    for _ in range(25):
+    for _ in range(30):
         curves.renew()
         now[0] += 1.0
-    assert drawings == pytest.approx([100.0, 110.2, 120.4])  # 0.2 s are 2 % of 10 s
+    assert drawings == [100.0, 113.25, 126.5]  # 0.25 s are 2 % of 12.5 s
     curves.renew(last=True)
     assert len(drawings) == 4
 

@@ -4,7 +4,8 @@ Hands out do_train, do_dry_run, do_inference, do_test, do_search, RunPlan and ch
 
     train, step, batches                     the training loop, one update, loaders whose workers may be killed
     train_state, state_checks, resume        a stage on disk: written, checked, and whether a run may resume it
-    train_log, lr_preview, failures, signals what a user sees of training; NaN losses; SIGTERM and Ctrl-C
+    train_log, curves, lr_preview            what a user sees of training
+    failures, signals                        NaN losses; SIGTERM and Ctrl-C
     evaluate, test, search                   features and metrics; a whole test; any images
     results, comparisons, tables, plots      results.json and results.csv, those of other runs, tables, figures
     attention, dry_run                       attention maps; the plan and two batches of a stage

@@ -51,8 +51,8 @@ def extract_features(
     model.eval()
     features, pids, camids, paths = [], [], [], []
     total = len(loader) if hasattr(loader, "__len__") else None
-    own = ProgressBar(title, total) if bar is None else contextlib.nullcontext()
-    with own, loading(loader) as batches:
+    shown = ProgressBar(title, total) if bar is None else bar
+    with contextlib.closing(shown) if bar is None else contextlib.nullcontext(), loading(loader) as batches:
         for batch in batches:
             moved = to_device(batch, device)
             extracted = model.extract(moved["images"], *side_inputs(moved, sides)).float().cpu()
@@ -67,10 +67,7 @@ def extract_features(
             pids.append(batch["pids"].numpy().copy())
             camids.append(batch["camids"].numpy().copy())
             paths.extend(batch["paths"])
-            if bar is None:
-                own.update()
-            else:
-                bar.update(len(batch["paths"]) * distributed.world_size())
+            shown.update(1 if bar is None else len(batch["paths"]) * distributed.world_size())
     model.train(was_training)
     if not features:  # fewer images than processes
         return FeatureSet(torch.zeros(0, 0), np.zeros(0, np.int64), np.zeros(0, np.int64), ())

@@ -34,6 +34,9 @@ def format_table(contents: Mapping[str, dict]) -> str:
     """Tables, one for each data set: mINP, mAP and Rank-1 in percent by model and protocol, with the standard deviation
     over the repeats where there are several. Models are numbered where there are several, and named above.
 
+    Where a checkpoint tells what it was trained on, the last column says how many of the protocol's corruption types were
+    seen in training.
+
     Args:
         contents: output directory -> content of its results.json; directories tell apart results of one checkpoint.
     """
@@ -45,17 +48,32 @@ def format_table(contents: Mapping[str, dict]) -> str:
     ]
     several = len(labels) > 1
     blocks = ["\n".join(f"model {number}: {label}" for number, label in enumerate(labels, start=1))] if several else []
+    with_seen = any("seen_in_training" in result for results in by_set.values() for result in results.values())
     titled = any("datasets" in content for content in contents.values())
     for name in dict.fromkeys(name for results in by_set.values() for name in results):
         rows: list[list[object]] = []
         for number, results in enumerate(by_set.values(), start=1):
             for protocol, row in results[name]["protocols"].items() if name in results else ():
                 cells = [_mean_and_std(row[metric], row["repeats"]) for metric in COLUMNS]
-                rows.append([*([number] if several else []), printable(protocol), *cells])
-        header = [*(["model"] if several else []), "protocol", *COLUMNS.values()]
+                seen = [describe_seen(results[name], protocol)] if with_seen else []
+                rows.append([*([number] if several else []), printable(protocol), *cells, row["repeats"], *seen])
+        header = [*(["model"] if several else []), "protocol", *COLUMNS.values(), "repeats"]
+        header += ["types seen in training"] if with_seen else []
         table = make_tables(header, rows, "rlr" if several else "lr", keys=1 + several)
         blocks.append(f"{printable(name)}:\n\n{table}" if titled else table)
     return "\n\n".join(blocks)
+
+
+def describe_seen(content: dict, protocol: str) -> str:
+    """How many of the corruptions of a protocol the checkpoint was trained on: "all 20", "9 of 20", "none of 10"; "-"
+    for clean."""
+    if protocol == "clean":
+        return "-"
+    found = content.get("seen_in_training", {}).get(protocol)
+    if found is None:
+        return "not known"
+    seen, total = found["seen"], found["of"]
+    return f"all {total}" if seen == total else f"{seen or 'none'} of {total}"
 
 
 def _mean_and_std(values: Mapping[str, float], repeats: int) -> str:
@@ -93,6 +111,25 @@ def _format_summary(summary: dict) -> str:
         for title, row in means.items()
     ]
     return make_table(["over the matrix", *COLUMNS.values()], rows, "lr")
+
+
+def format_baseline(content: dict) -> str:
+    """Errors of a results.json in percent of those of its baseline: of each protocol, mCE and relative mCE."""
+    baseline = content["baseline"]
+    seed = "" if baseline["seed"] is None else f", seed {baseline['seed']}"
+    weight, dataset, file = (printable(baseline[key]) for key in ("weight", "dataset", "file"))
+    caption = f"errors in percent of those of the baseline {weight} on {dataset}{seed} ({file})"
+    caption += "; lower is better, 100 is the baseline:"
+    rows = {**baseline["errors"], **{name: baseline[name] for name in ("mCE", "relative_mCE") if name in baseline}}
+    cells = [
+        [
+            printable(title).replace("_mCE", " mCE"),
+            *("-" if ratios[metric] is None else f"{100 * ratios[metric]:.2f}" for metric in COLUMNS),
+        ]
+        for title, ratios in rows.items()
+    ]
+    table = make_table(["errors", *(f"1 - {title}" for title in COLUMNS.values())], cells, "lr")
+    return f"{caption}\n\n{table}"
 
 
 def format_files(output_dir: str | Path) -> str:

@@ -103,14 +103,15 @@ class TrainLog:
             extra=on_console(None if self.bar.is_drawn else line),
         )
 
-    def evaluation(self, results: Mapping[str, RetrievalMetrics]) -> None:
-        """Logs the metrics of the last epoch, by protocol."""
+    def evaluation(self, results: Mapping[str, RetrievalMetrics], *, split: str = "test") -> None:
+        """Logs the metrics of the last epoch on the test or the validation sets, by protocol."""
+        where = "" if split == "test" else f"{split}, "
         for protocol, metrics in results.items():
             values = {"mAP": metrics.mAP, "mINP": metrics.mINP, "rank1": metrics.rank(1)}
-            self._write({f"test/{name}_{protocol}": value for name, value in values.items()}, self.state.epoch)
-            place = f"stage {self.state.stage} epoch {self.state.epoch}, {protocol}"
-            short = f"{self.state.stage} {self.state.epoch}/{self.epochs}, {protocol}: mAP {100 * metrics.mAP:.1f}"
-            extra = on_console(f"{short}, Rank-1 {100 * metrics.rank(1):.1f}")
+            self._write({f"{split}/{name}_{protocol}": value for name, value in values.items()}, self.state.epoch)
+            place = f"stage {self.state.stage} epoch {self.state.epoch}, {where}{protocol}"
+            short = f"{self.state.stage} {self.state.epoch}/{self.epochs}, {where}{protocol}"
+            extra = on_console(f"{short}: mAP {100 * metrics.mAP:.1f}, Rank-1 {100 * metrics.rank(1):.1f}")
             logger.info("%s: mAP %.4f, mINP %.4f, Rank-1 %.4f", place, *values.values(), extra=extra)
 
     def _title(self, epoch: int) -> str:

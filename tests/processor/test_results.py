@@ -233,14 +233,14 @@ def test_files_and_table(tmp_path):
     ]
     assert [float(row["mAP"]) for row in rows] == [0.8, 0.4, 0.5]
     assert format_table({"logs/a": content}).splitlines() == [
-        "| protocol          |         mINP |          mAP |       Rank-1 |",
-        "|:------------------|-------------:|-------------:|-------------:|",
-        "| clean             |        40.00 |        80.00 |        80.00 |",
-        "| corrupted_gallery | 22.50 ± 3.54 | 45.00 ± 7.07 | 45.00 ± 7.07 |",
+        "| protocol          |         mINP |          mAP |       Rank-1 | repeats |",
+        "|:------------------|-------------:|-------------:|-------------:|--------:|",
+        "| clean             |        40.00 |        80.00 |        80.00 |       1 |",
+        "| corrupted_gallery | 22.50 ± 3.54 | 45.00 ± 7.07 | 45.00 ± 7.07 |       2 |",
     ]
     twice = format_table({"logs/a": content, "logs/b": content}).splitlines()
     assert twice[:2] == ["model 1: a.pth in logs/a", "model 2: a.pth in logs/b"]
-    assert [line.split()[1:4] for line in twice[5:]] == [
+    assert [line.split()[1:4] for line in twice[5:9]] == [
         ["1", "|", "clean"],
         ["1", "|", "corrupted_gallery"],
         ["2", "|", "clean"],

@@ -34,8 +34,8 @@ def format_table(contents: Mapping[str, dict]) -> str:
     """Tables, one for each data set: mINP, mAP and Rank-1 in percent by model and protocol, with the standard deviation
     over the repeats where there are several. Models are numbered where there are several, and named above.
 
-    Where a checkpoint tells what it was trained on, the last column says how many of the protocol's corruption types were
-    seen in training.
+    Where a checkpoint tells what it was trained on, the last column says how many of the protocol's corruption types
+    were seen in training.
 
     Args:
         contents: output directory -> content of its results.json; directories tell apart results of one checkpoint.

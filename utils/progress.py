@@ -38,6 +38,7 @@ class ProgressBar(tqdm):
         iterable: what is worked on; without it, call `update`.
         initial: work done before.
         leave: whether the line stays at the end.
+        hidden: do not draw it.
     """
 
     monitor_interval = 0  # no thread beside the process: loaders fork
@@ -50,11 +51,12 @@ class ProgressBar(tqdm):
         *,
         initial: float = 0,
         leave: bool = False,
+        hidden: bool = False,
     ) -> None:
         self.title = title
         self.fields: tuple[str, ...] = ()
         self.handler_is_ours = False
-        hidden = not is_main() or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+        hidden = hidden or not is_main() or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
         super().__init__(
             iterable,
             total=total,

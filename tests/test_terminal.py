@@ -44,11 +44,10 @@ def test_one_line_for_each_stage_and_none_wider_than_the_terminal(root, tmp_path
         assert all(field in bar for field in ("acc ", "lr ", " img/s")) == (columns == 80)
     assert not any(line.startswith("test |") for line in lines)  # cleared
     assert sum("mAP" in line and "1/1, corrupted: " in line for line in lines) == len(STAGES) or columns == 40
-    unbroken = [line for line in lines if max(map(len, line.split()), default=0) <= columns - 9]  # no long paths
-    texts = [line for line in unbroken if "WARNING" not in line]
+    texts = [line for line in lines if str(root.parent) not in line and "WARNING" not in line]  # paths may be long
     assert max(len(line) for line in texts if not line.startswith("  ")) <= columns
     assert max(map(len, texts)) <= 80
-    assert sum(line.startswith("  | corrupted ") for line in lines) == 1
+    assert any(line.startswith("  | corrupted | ") for line in lines)
     log = (tmp_path / "o" / "log.txt").read_text()
     assert "\r" not in log
     assert "% of the time waiting for data" in log

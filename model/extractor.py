@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from config import load_cfg, load_stored_cfg
@@ -35,6 +34,7 @@ from utils.image_listing import image_paths
 from utils.images import read_image
 from utils.metrics.nearest import nearest
 from utils.preprocessing import TestTransform, as_float
+from utils.progress import ProgressBar
 
 MAX_WORKERS = 8  # threads by default, at most
 PREFETCHED = 2  # batches of images that are read ahead
@@ -190,9 +190,9 @@ class FeatureExtractor:
     def _read(self, path: str) -> torch.Tensor:
         return self._transform(read_image(path))
 
-    def _bar(self, images: Images) -> tqdm:
+    def _bar(self, images: Images) -> ProgressBar:
         total = 1 if not is_several(images) else len(images) if isinstance(images, Sized) else None
-        return tqdm(desc="features", total=total, unit="images", leave=False, disable=None if self.progress else True)
+        return ProgressBar("features", total, hidden=not self.progress)
 
 
 def _finished(name: str, sample: torch.Tensor | Future) -> tuple[str, torch.Tensor]:

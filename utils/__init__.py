@@ -11,7 +11,8 @@ Files         files        open, read, write atomically       locks            o
 Processes     distributed  ranks, small collectives           sharding         how processes share a batch
               devices      pick_device                        lost_processes   which process ended
 Programs      errors       UserError, did_you_mean            command_line     argument parser, exit status
-              logging      handlers                           seeds            RNGs derived from one SEED
+              logging      handlers                           progress         bars on a terminal
+              tables       aligned, Markdown                  seeds            RNGs derived from one SEED
               extensions   compiled code that may be missing  environment      users without a home directory
 Metrics       metrics      CMC, mAP, mINP, re-ranking, verification
 """

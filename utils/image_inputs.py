@@ -24,7 +24,7 @@ class Input(NamedTuple):
 
 def is_several(images: Any) -> bool:
     """Whether this is an iterable of images, not one path, PIL image or array (H, W, 3)."""
-    if isinstance(images, np.ndarray):
+    if hasattr(images, "ndim"):  # an array, or a tensor, which is none
         return images.ndim == 4
     return isinstance(images, Iterable) and not isinstance(images, str | bytes | os.PathLike | Image.Image)
 

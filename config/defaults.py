@@ -432,6 +432,9 @@ _C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
 _C.CFAT.STUDENT_INIT = key("corrupted", one_of("corrupted", "teacher"))
 # Views that the student's identity terms see.
 _C.CFAT.STUDENT_VIEWS = key("corrupted", one_of("corrupted", "both"))
+# The teacher follows the student: each step makes it this times itself plus the rest of the student; 1: frozen, as
+# published. A short schedule wants a decay such as 0.99, a long one 0.999.
+_C.CFAT.TEACHER_DECAY = key(1.0, PROBABILITY)
 # What is aligned: class_token (before the neck, as published) or neck (the neck's output, whose cosines spread).
 _C.CFAT.ALIGN_ON = key("class_token", one_of("class_token", "neck"))
 
@@ -466,6 +469,14 @@ _C.CFAT.COSINE = Section()
 # Weights of 1 - cosine between teacher and student, on class tokens and (mean over positions) on patch tokens.
 _C.CFAT.COSINE.CLASS_WEIGHT = key(0.0, at_least(0))
 _C.CFAT.COSINE.PATCH_WEIGHT = key(0.0, at_least(0))
+
+# Distillation: weight of the divergence of the student's class distribution from the teacher's, at this temperature.
+_C.CFAT.LOGITS = Section()
+_C.CFAT.LOGITS.WEIGHT = key(0.0, at_least(0))
+_C.CFAT.LOGITS.TEMPERATURE = key(4.0, POSITIVE)
+# Weight of the smooth L1 distance of the student's patch tokens to the teacher's, each channel standardised.
+_C.CFAT.TOKENS = Section()
+_C.CFAT.TOKENS.WEIGHT = key(0.0, at_least(0))
 
 # Dotted name -> key, in the order above.
 SCHEMA = flatten(_C)

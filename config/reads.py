@@ -261,6 +261,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "it is for stage align with CFAT.COARSE.WEIGHT above 0",
         _above_zero("CFAT.COARSE.WEIGHT"),
     ),
+    **_needs(
+        "CFAT.LOGITS",
+        "TEMPERATURE",
+        "it is for stage align with CFAT.LOGITS.WEIGHT above 0",
+        _above_zero("CFAT.LOGITS.WEIGHT"),
+    ),
 }
 # Keys of the stages that the test reads too, whichever stages there are.
 READ_BY_TEST: dict[str, Condition] = {

@@ -351,8 +351,10 @@ class ModelOutput(NamedTuple):
     logits: torch.Tensor | None  # (N, C)
     patch_tokens: torch.Tensor | None = None  # (N, P, D)
     clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z: what is aligned
+    clean_logits: torch.Tensor | None = None  # (B, C) the teacher's
     clean_patch_tokens: torch.Tensor | None = None  # (B, P, D) the teacher's
     corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~, likewise
+    corrupted_logits: torch.Tensor | None = None  # (B, C) the student's
     corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
     bridge: BridgeOutput | None = None
     local_embeddings: tuple[torch.Tensor, ...] = ()  # of the jigsaw patch module's parts, (N, D) each, before the necks

@@ -50,11 +50,11 @@ def read_sources(config_file: str, text_keys: Collection[str], errors: list[str]
     return reader.sources
 
 
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of nested sections; an empty section is a value."""
     for name, value in node.items():
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -95,7 +95,7 @@ class _FileReader:
         for base in bases:
             self.read(here.parent / expand_path(base, f"{_show(path)}: _BASE_"), (*chain, here))
         given: dict[str, Any] = {}
-        for key, value in _flatten(content):
+        for key, value in flatten(content):
             if key in given:  # SOLVER: {MARGIN: 1} beside SOLVER.MARGIN: 2
                 self.errors.append(f"{_show(path)}: {key} is given twice; leave one of them out")
             given[key] = value

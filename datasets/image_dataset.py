@@ -11,8 +11,9 @@ from corruption import CorruptionPolicy, apply_condition, test_generator
 from datasets.augment import augmix
 from datasets.readers.validation import seed_label
 from datasets.samplers import SampleKey
-from datasets.transforms import TestTransform, TrainTransform
+from datasets.transforms import TrainTransform
 from utils.images import read_image
+from utils.preprocessing import TestTransform
 from utils.seeds import derive_generator
 from utils.structures import Condition, ImageRecord
 

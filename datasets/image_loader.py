@@ -10,7 +10,7 @@ from datasets.decoding import find_unreadable
 from datasets.loaders import make_test_loaders
 from datasets.readers.file_errors import FileErrors
 from utils.errors import UserError
-from utils.image_listing import SUFFIXES, list_images
+from utils.image_listing import check_directory, list_images, no_image_below
 from utils.images import read_image
 from utils.structures import Condition, DatasetSplits, ImageRecord
 
@@ -53,7 +53,7 @@ def make_image_loader(cfg: CfgNode, directory: str, *, query: str | None = None)
     errors.raise_if_errors(cfg.DATASETS.ON_BAD_IMAGE)
     if not paths:
         damaged = f" that can be read ({len(errors.messages)} are damaged)" if errors.messages else ""
-        raise UserError(f"{directory}: no image below it{damaged}; expected files that end in {', '.join(SUFFIXES)}")
+        raise UserError(no_image_below(directory, damaged))
     splits = DatasetSplits(
         train=(),
         query=() if query is None else (ImageRecord(query, 0, 0),),
@@ -73,9 +73,7 @@ def make_image_loader(cfg: CfgNode, directory: str, *, query: str | None = None)
 
 def _list_readable(directory: str, errors: FileErrors, *, check: bool) -> tuple[str, ...]:
     """Sorted paths of the images below `directory`; with `check`, of those that can be decoded."""
-    if not os.path.isdir(directory):
-        found = "is a file" if os.path.exists(directory) else "does not exist"
-        raise UserError(f"{directory!r} {found}; expected a directory with images")
+    check_directory(directory)
     paths = {os.path.join(directory, path): path for path in sorted(list_images(directory, errors.add))}
     unreadable = find_unreadable(paths) if check else {}
     errors.messages += unreadable.values()

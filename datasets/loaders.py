@@ -13,8 +13,8 @@ from yacs.config import CfgNode
 
 from corruption import CorruptionPolicy, make_test_policy
 from datasets.image_dataset import TestImages
-from datasets.transforms import TestTransform
 from utils.images import read_image
+from utils.preprocessing import TestTransform
 from utils.sharding import shard
 from utils.structures import Condition, DatasetSplits
 

@@ -17,7 +17,7 @@ from model.timm_reid import TimmReID
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.hub import is_hub_name
-from model.weights.model_file import read_model_file
+from model.weights.model_file import ModelFile, read_model_file
 from model.weights.pixel_stats import with_pixel_stats
 from model.weights.pretrained import load_pretrained
 from model.weights.side_table import SideTable, match_sides, matching_keys
@@ -77,7 +77,12 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
         UserError: no file given or found, no re-identification model in it, or side information of another data set.
     """
     check_weight(path)
-    file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+    return tested_model(cfg, read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY), sets)
+
+
+def tested_model(cfg: CfgNode, file: ModelFile, sets: Sequence[SetNumbers]) -> TestedModel:
+    """The model in a checkpoint file that has been read; see `load_tested_model`."""
+    path = file.path
     file_cfg = config_of_file(cfg, file)
     state = with_pixel_stats(cfg, file.state, path)
     classifiers = tuple(name for name in state if name.startswith("classifier"))

@@ -65,7 +65,13 @@ def read_model_file(
     Raises:
         UserError: the file cannot be read, holds no tensors, or keeps a configuration that makes no sense.
     """
-    content = load_checkpoint(path)
+    return model_in(load_checkpoint(path), path, entry=entry, names=names, quiet=quiet)
+
+
+def model_in(
+    content: dict, path: str | Path, *, entry: str = "", names: Collection[str] = (), quiet: bool = False
+) -> ModelFile:
+    """The model in the content of a checkpoint file, as `load_checkpoint` returns it; see `read_model_file`."""
     state, note = find_model(content, path, entry=entry, names=names)
     if note and not quiet:
         logger.info("checkpoint %s: %s", path, note)
@@ -150,13 +156,7 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the configuration of a file of this project has a value that none can have.
     """
-    meta = content.get("meta")
-    if not isinstance(meta, dict) or not isinstance(text := meta.get("config"), str):
-        return {}
-    tree = _parse(text, path, ours="stage" in meta)
-    if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
-        return {}
-    ours = "stage" in meta or "CFAT" in tree
+    tree, ours = _config_tree(content, path)
     values = {key: value for key in CHECKS if (value := _value_of(tree, key)) is not None}
     errors = {
         key: f"{key} {str(value)[:60]!r}, expected {expected}"
@@ -171,6 +171,23 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
         logger.warning("%s; the values of this run's configuration are used instead", found)
         return {key: value for key, value in values.items() if key not in errors}
     return VALUES_BEFORE_KEY | values if ours else values
+
+
+def own_config(content: dict, path: str | Path) -> str:
+    """The configuration, as YAML, in a checkpoint of this project; "" where there is none, or another project's."""
+    _, ours = _config_tree(content, path)
+    return content["meta"]["config"] if ours else ""
+
+
+def _config_tree(content: dict, path: str | Path) -> tuple[dict, bool]:
+    """The configuration in a checkpoint, {} where there is none, and whether it is one of this project."""
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or not isinstance(text := meta.get("config"), str):
+        return {}, False
+    tree = _parse(text, path, ours="stage" in meta)
+    if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
+        return {}, False
+    return tree, "stage" in meta or "CFAT" in tree
 
 
 def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:

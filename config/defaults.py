@@ -53,6 +53,9 @@ _C.UNKNOWN_KEYS = key("error", one_of("error", "warn"))
 # The keys that were left out; UNKNOWN_KEYS warn sets it.
 _C.LEFT_OUT_KEYS = key([], list_of("names of keys", bool))
 
+# Keys that are given and that nothing in the run reads: warn, or ignore (in each job of a study, which warns itself).
+_C.UNREAD_KEYS = key("warn", one_of("warn", "ignore"))
+
 # ---------------------------------------------------------------- MODEL
 _C.MODEL = Section()
 # auto is cuda where there is a GPU, else cpu.
@@ -185,6 +188,11 @@ _C.DATASETS.CHECK_COUNTS = True
 _C.DATASETS.CHECK_IMAGES = True
 # Damaged images, names that do not parse and list entries without an image: error, or skip (leave out, count and log).
 _C.DATASETS.ON_BAD_IMAGE = key("error", one_of("error", "skip"))
+# Share of the identities of each training set that is held back for validation: they are not trained on, and are query
+# and gallery of their own, for SOLVER.EVAL_ON and TEST.SPLIT validation; 0: none. docs/training.md
+_C.DATASETS.VALIDATION_SHARE = key(0.0, BELOW_ONE)
+# Seed of which identities and queries these are: its own, so that runs with different SEEDs share them.
+_C.DATASETS.VALIDATION_SEED = key(0, at_least(0))
 _C.DATASETS.CUHK03 = Section()
 # How the boxes were made.
 _C.DATASETS.CUHK03.BOXES = key("detected", one_of("detected", "labeled"))
@@ -310,11 +318,17 @@ _C.SOLVER.LOG_PERIOD = key(50, at_least(1))
 # features) and between two checkpoints; 0: at the end only.
 _C.SOLVER.EVAL_PERIOD = key(0, at_least(0))
 _C.SOLVER.CHECKPOINT_PERIOD = key(0, at_least(0))
+# What these evaluations, and so the best checkpoint, use: test (the test sets) or validation (the identities that
+# DATASETS.VALIDATION_SHARE holds back).
+_C.SOLVER.EVAL_ON = key("test", one_of("test", "validation"))
 
 # ---------------------------------------------------------------- TEST
 _C.TEST = Section()
 # Checkpoint that test.py evaluates.
 _C.TEST.WEIGHT = path("")
+# What is tested on: test (the test sets) or validation (the identities that DATASETS.VALIDATION_SHARE holds back; where
+# it is 0, test.py takes it from the checkpoint). For tuning: results say it.
+_C.TEST.SPLIT = key("test", one_of("test", "validation"))
 # Images in a test batch.
 _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 # Test feature: patch_mean (mean of the patch tokens), class_token (input of the neck: the class token, or a ResNet's
@@ -369,6 +383,9 @@ _C.TEST.EXPORT = path(
 )
 # Directories with a results.json to show beside these results in the final table.
 _C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
+# A results.json, or its directory, whose errors (1 - mAP, ...) those of this test are divided by; with a corruption
+# matrix in both, to mCE and relative mCE. "" for none.
+_C.TEST.BASELINE = path("")
 
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = Section()

@@ -12,6 +12,7 @@ from utils.yaml_reader import MAX_CHARACTERS, load_yaml
 
 _ROOT = Path(__file__).resolve().parent.parent
 MAX_FILES = 32
+NEAREST = 3  # configurations named where a file is missing
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,9 @@ class _FileReader:
 
 def _missing_file(path: Path, why: str) -> str:
     known = sorted(str(file.relative_to(_ROOT)) for file in (_ROOT / "configs").rglob("*.yml"))
-    hint = did_you_mean(path, known, cutoff=0.85)
-    return f"{_show(path)}: no such file{why}{hint}; {_ROOT} has {', '.join(known) or 'none in configs/'}"
+    tail = Path(*Path(os.path.realpath(path)).parts[-3:])  # as long as configs/Market/cfat.yml
+    near = did_you_mean(tail, known, count=NEAREST, cutoff=0.7) or f"; configurations are in {_ROOT / 'configs'}"
+    return f"{_show(path)}: no such file{why}{near}"
 
 
 def _show(path: Path) -> str:

@@ -24,7 +24,7 @@ from utils.yaml_reader import load_yaml
 _logger = logging.getLogger(__name__)
 
 _COMMAND_LINE = "command line"
-_OF_TEST = ("MODEL.", "INPUT.", "TEST.")  # sections of a checkpoint's configuration that its test reads
+_OF_TEST = ("SEED", "MODEL.", "INPUT.", "TEST.")  # keys of a checkpoint's configuration that its test reads
 MAX_ERRORS = 50  # listed; the rest is counted
 # A file with more than this share of all keys is a merged configuration (config.yml), not a hand-written one.
 _MERGED_SHARE = 0.75
@@ -62,8 +62,11 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
     sources.append(Source(_COMMAND_LINE, _read_pairs(opts, errors), is_file=False))
     merged = _merge_checked(sources, errors)
     _log_re_ranking(merged)
-    _warn_of_unread_keys(sources, merged)
-    return _frozen(merged)
+    cfg = _frozen(merged)
+    if cfg.UNREAD_KEYS == "warn":
+        for key, (source, purpose) in _unread_given(sources, merged).items():
+            _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, purpose)
+    return cfg
 
 
 def load_stored_cfg(text: str, where: str, opts: Sequence[str] = ()) -> CfgNode:
@@ -154,13 +157,27 @@ def _log_re_ranking(merged: Merged) -> None:
         )
 
 
-def _warn_of_unread_keys(sources: Sequence[Source], merged: Merged) -> None:
-    """Warns of keys that the last file or the command line gives in vain; a base file may serve other experiments."""
+def find_unread(config_file: str | None, opts: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Keys that the file or the command line gives in vain, key -> (source, what it is for); see `load_cfg`.
+
+    A configuration with errors has none: `load_cfg` reports the errors.
+    """
+    errors: list[str] = []
+    sources = [] if config_file is None else read_sources(config_file, text_keys(SCHEMA), errors)
+    sources.append(Source(_COMMAND_LINE, _read_pairs(opts, errors), is_file=False))
+    merged = merge(sources, errors)
+    return {} if errors or merged.errors else _unread_given(sources, merged)
+
+
+def _unread_given(sources: Sequence[Source], merged: Merged) -> dict[str, tuple[str, str]]:
+    """Keys that the last file or the command line gives in vain; a base file may serve other experiments."""
     own = {source.name for source in sources[-2:]}
     # A merged configuration gives every key; only another value than the default says something.
     complete = {source.name for source in sources if len(source.given) > _MERGED_SHARE * len(SCHEMA)}
+    found = {}
     for key, purpose in unread_keys(merged.values).items():
         source = merged.given_by.get(key)
         is_default = source in complete and merged.values[key] == DEFAULTS[key]
         if source in own and not is_default:
-            _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, purpose)
+            found[key] = (str(source), purpose)
+    return found

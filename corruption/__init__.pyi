@@ -11,6 +11,7 @@ from .protocols import (
     make_test_policy,
     make_train_policy,
     test_generator,
+    trained_types,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "make_test_policy",
     "make_train_policy",
     "test_generator",
+    "trained_types",
 ]

@@ -251,6 +251,14 @@ def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None
     return tuple(name for name in ALL_DESCRIPTIONS if name in chosen)
 
 
+def trained_types(selection: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The corruptions of a checkpoint's CORRUPTION.TRAIN; None where it is None or has names that are not known."""
+    try:
+        return None if selection is None else resolve_names(selection)
+    except UserError:
+        return None
+
+
 def _train_names(cfg: Any) -> tuple[str, ...]:
     try:
         return resolve_names(cfg.CORRUPTION.TRAIN)

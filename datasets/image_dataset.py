@@ -79,7 +79,8 @@ class TestImages(Dataset):
             alike.
         transform: resizes the images.
         policy: which corruptions condition "random" samples from.
-        split: "query" or "gallery".
+        split: label that corruptions are seeded with: "query" or "gallery", with "validation " before those of a
+            validation set.
         condition: clean, or which corruption.
         repeat: index of the repeat, from 0.
         seed, read: see TrainImages.

@@ -1,6 +1,7 @@
 """A loader of any images below a directory, for features without a data set (`test.py --images`)."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch.utils.data import DataLoader
@@ -17,37 +18,49 @@ from utils.structures import Condition, DatasetSplits, ImageRecord
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """Images below a directory and, optionally, a query image.
+    """Images below a directory and, optionally, query images.
 
     Attributes:
         directory: as given.
         paths: of the images, relative to it, with forward slashes, sorted.
         loader: their clean batches in this order, as the test loaders of a DataBundle yield them; pids, camids and
             viewids are all 0.
-        query: path of the query image, None without one.
-        query_loader: one batch with the query alone, None without one.
+        queries: paths of the query images.
+        query_loader: their batches, None without any.
     """
 
     directory: str
     paths: tuple[str, ...]
     loader: DataLoader
-    query: str | None = None
+    queries: tuple[str, ...] = ()
     query_loader: DataLoader | None = None
 
 
-def make_image_loader(cfg: CfgNode, directory: str, *, query: str | None = None) -> ImageLoader:
+def make_query_loader(cfg: CfgNode, queries: Sequence[str]) -> DataLoader:
+    """The clean batches of query images, in their order, read by this process.
+
+    Raises:
+        UserError: one of them is no image.
+    """
+    for query in queries:
+        if not os.path.exists(query):
+            raise UserError(f"query image {query!r}: no such file; expected the path of an image")
+        read_image(query)
+    records = tuple(ImageRecord(query, 0, 0) for query in queries)
+    loaders = make_test_loaders(cfg, DatasetSplits(train=(), query=records, gallery=()))
+    return replace(loaders, num_workers=0)("query", Condition(), 0)
+
+
+def make_image_loader(cfg: CfgNode, directory: str, *, queries: Sequence[str] = ()) -> ImageLoader:
     """Lists the images below `directory`, of any size and mode, and makes their loader.
 
     Unless DATASETS.CHECK_IMAGES is False each is decoded first; a damaged one is an error or is left out, as
     DATASETS.ON_BAD_IMAGE says.
 
     Raises:
-        UserError: the directory does not exist or has no image, an image is damaged, or `query` is no image.
+        UserError: the directory does not exist or has no image, an image is damaged, or a query is no image.
     """
-    if query is not None:
-        if not os.path.exists(query):
-            raise UserError(f"query image {query!r}: no such file; expected the path of an image")
-        read_image(query)
+    query_loader = make_query_loader(cfg, queries) if queries else None
     errors = FileErrors()
     paths = _list_readable(directory, errors, check=cfg.DATASETS.CHECK_IMAGES)
     errors.raise_if_errors(cfg.DATASETS.ON_BAD_IMAGE)
@@ -56,18 +69,17 @@ def make_image_loader(cfg: CfgNode, directory: str, *, query: str | None = None)
         raise UserError(no_image_below(directory, damaged))
     splits = DatasetSplits(
         train=(),
-        query=() if query is None else (ImageRecord(query, 0, 0),),
+        query=(),
         gallery=tuple(ImageRecord(os.path.join(directory, path), 0, 0) for path in paths),
         root=directory,
     )
     loaders = make_test_loaders(cfg, splits)
-    in_this_process = replace(loaders, num_workers=0)
     return ImageLoader(
         directory=directory,
         paths=paths,
         loader=loaders("gallery", Condition(), 0),
-        query=query,
-        query_loader=None if query is None else in_this_process("query", Condition(), 0),
+        queries=tuple(queries),
+        query_loader=query_loader,
     )
 
 

@@ -12,14 +12,14 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Generator, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from config import load_cfg, load_stored_cfg
@@ -29,6 +29,7 @@ from model.weights.model_file import model_in, own_config
 from utils.checkpoints import load_checkpoint
 from utils.devices import pick_device
 from utils.errors import UserError
+from utils.feature_files import StoredArray, is_feature_file, open_features
 from utils.image_inputs import Images, Input, is_several, iterate_images
 from utils.image_listing import image_paths
 from utils.images import read_image
@@ -92,7 +93,7 @@ class FeatureExtractor:
         half: bool = False,
         progress: bool = True,
     ) -> None:
-        for name, number in (("batch_size", batch_size), ("num_workers", num_workers or 1)):
+        for name, number in (("batch_size", batch_size), ("num_workers", 1 if num_workers is None else num_workers)):
             if type(number) is not int or number < 1:
                 raise UserError(f"FeatureExtractor: {name} is {number!r}, expected a whole number of at least 1")
         self.batch_size, self.progress = batch_size, progress
@@ -135,15 +136,21 @@ class FeatureExtractor:
         """The `k` gallery images nearest to each query.
 
         Args:
-            query, gallery: images; or features (N, D) of floats, which this extractor has computed before.
+            query, gallery: images; or features (N, D) of floats that this extractor computed before, as an array or as
+                a .npz or .npy file, which is read by blocks and may be larger than the memory.
             k: as many for each query, at most all of the gallery.
 
         Raises:
             UserError: see `__call__`; or `k` is larger than the gallery.
         """
-        sides = [side if _is_features(side) else self(side) for side in (query, gallery)]
-        found = nearest(*sides, k, metric=self.metric)
-        return Ranking(found.indices, found.distances)
+        found = nearest(np.asarray(self._features(query)[:]), self._features(gallery), k, metric=self.metric)
+        return Ranking(found.indices, found.distances.astype(np.float32))
+
+    def _features(self, side: Any) -> np.ndarray | StoredArray:
+        if is_feature_file(side):
+            return open_features(side).features
+        is_features = isinstance(side, np.ndarray) and side.ndim == 2 and side.dtype.kind == "f"
+        return side if is_features else self(side)
 
     @property
     def feature_dim(self) -> int:
@@ -157,7 +164,7 @@ class FeatureExtractor:
             features = self.model.extract(as_float(images.to(self.device)))
         return features.float().cpu().numpy()
 
-    def _prepared(self, inputs: Iterator[Input]) -> Iterator[tuple[str, torch.Tensor]]:
+    def _prepared(self, inputs: Iterator[Input]) -> Generator[tuple[str, torch.Tensor], None, None]:
         """Yields the name of each image and what the model takes of it, (3, height, width) uint8, in their order.
 
         Threads read files ahead. Arrays are resized at once: the caller may write the next image to the same memory.
@@ -170,7 +177,7 @@ class FeatureExtractor:
                 if isinstance(image, str):
                     waiting.append((name, pool.submit(self._read, image)))
                 else:
-                    waiting.append((name, self._transform(image).clone()))
+                    waiting.append((name, self._transform(image)))
                 if len(waiting) > PREFETCHED * self.batch_size:
                     yield _finished(*waiting.popleft())
             while waiting:
@@ -205,8 +212,3 @@ def _load(weight: str, config_file: str | os.PathLike | None, opts: list[str]) -
 
 def _half_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _is_features(images: Any) -> bool:
-    """Whether these are features (N, D), not images: a two-dimensional array of floats."""
-    return isinstance(images, np.ndarray) and images.ndim == 2 and images.dtype.kind == "f"

@@ -268,7 +268,7 @@ def save_study(
             x, y = 100 * np.asarray(clean), 100 * np.asarray(corrupted)
             y_std, x_std = (float(values.std(ddof=1)) if len(values) > 1 else 0.0 for values in (y, x))
             colour, marker = f"C{number % 10}", "s" if name == baseline else "ov^D<>pd"[number % 8]
-            label = printable(name)
+            label = printable(name) + (" (baseline)" if name == baseline else "")
             axes.errorbar(
                 x.mean(), y.mean(), y_std, x_std, color=colour, marker=marker, capsize=3, linestyle="none", label=label
             )

@@ -1,11 +1,13 @@
 """One update of the weights, in full or half precision, on one process or as one of several."""
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from processor.cpu_precision import SlowInHalfPrecision
 from utils import distributed, sharding
 from utils.collapse import collapse_statistics
 
@@ -65,12 +67,13 @@ class TrainStep:
             is one, and utils.collapse's statistics of the embeddings, and `neck_...` after the neck; 0-dim tensors on
             the device.
         """
-        with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
-            output = self.model(batch)
         labels = sharding.all_gather_rows(batch["pids"]) if self.global_loss else batch["pids"]
-        losses = self.loss_fn(output, {**batch, "pids": labels})
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses["loss"]).backward()
+        with self._kernels():
+            with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
+                output = self.model(batch)
+            losses = self.loss_fn(output, {**batch, "pids": labels})
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(losses["loss"]).backward()
         _average(self.loss_fn.parameters())
         self.scaler.unscale_(self.optimizer)
         if self.scaler.is_enabled():
@@ -86,6 +89,11 @@ class TrainStep:
         return values | {
             f"neck_{name}": value for name, value in collapse_statistics(output.features, repeated).items()
         }
+
+    def _kernels(self) -> contextlib.AbstractContextManager:
+        """A context of forward and backward, which may recompute a part of forward."""
+        slow_in_half = self.device.type == "cpu" and self.amp != "off"
+        return SlowInHalfPrecision() if slow_in_half else contextlib.nullcontext()
 
     def _overflowed(self) -> torch.Tensor:
         """Whether a gradient is infinite or NaN: the scaler skips the step. Its get_scale() would wait for the GPU."""

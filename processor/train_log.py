@@ -93,12 +93,13 @@ class TrainLog:
             f", {overflows} steps skipped for overflow" if overflows else "",
         )
 
-    def evaluation(self, results: Mapping[str, RetrievalMetrics]) -> None:
-        """Logs the metrics of the last epoch, by protocol."""
+    def evaluation(self, results: Mapping[str, RetrievalMetrics], *, split: str = "test") -> None:
+        """Logs the metrics of the last epoch on the test or the validation sets, by protocol."""
+        where = "" if split == "test" else f"{split}, "
         for protocol, metrics in results.items():
             values = {"mAP": metrics.mAP, "mINP": metrics.mINP, "rank1": metrics.rank(1)}
-            self._write({f"test/{name}_{protocol}": value for name, value in values.items()}, self.state.epoch)
-            place = f"stage {self.state.stage} epoch {self.state.epoch}, {protocol}"
+            self._write({f"{split}/{name}_{protocol}": value for name, value in values.items()}, self.state.epoch)
+            place = f"stage {self.state.stage} epoch {self.state.epoch}, {where}{protocol}"
             logger.info("%s: mAP %.4f, mINP %.4f, Rank-1 %.4f", place, *values.values())
 
     def _lr(self) -> float:

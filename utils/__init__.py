@@ -5,6 +5,8 @@ Types         structures   the records, batches and metrics that packages exchan
 Files         files        open, read, write atomically       locks            one run at a time in a directory
               checkpoints  load and save                      checkpoint_integrity, state_dicts   what a file holds
               images       read_image                         image_integrity, image_depth, image_listing
+              image_inputs images from Python                 preprocessing    from an image to what a model takes
+              feature_files   features, by rows
               yaml_reader  YAML within bounds                 escaping         printable text, CSV cells
 Processes     distributed  ranks, small collectives           sharding         how processes share a batch
               devices      pick_device                        lost_processes   which process ended

@@ -126,6 +126,7 @@ def rgb_of(image: Image.Image, where: str) -> np.ndarray:
             'is read, or convert it to mode "RGB"'
         )
     try:
+        image.load()  # PIL turns a TIFF here
         turned = _turn(image, _orientation(image))
         if turned.mode == "P" and "transparency" in turned.info:
             turned = turned.convert("RGBA")  # without this step PIL warns of each image

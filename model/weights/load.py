@@ -46,10 +46,19 @@ def check_weight(path: str) -> None:
 
 
 class TestedModel(NamedTuple):
-    """A model for several test sets: `sides` of each, see DataBundle."""
+    """A model for several test sets.
+
+    Attributes:
+        model: in eval mode.
+        sides: of each test set, see DataBundle.
+        trained_on: see ModelFile.
+        selected_on: names of the test or validation sets on which the file was the best epoch; () for any other file.
+    """
 
     model: ReIDModel
     sides: tuple[Sides | None, ...]
+    trained_on: tuple[str, ...] | None = None
+    selected_on: tuple[str, ...] = ()
 
 
 def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
@@ -113,7 +122,7 @@ def tested_model(cfg: CfgNode, file: ModelFile, sets: Sequence[SetNumbers]) -> T
     load_strictly(
         model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers + file.left_out
     )
-    return TestedModel(model.eval(), table.sides)
+    return TestedModel(model.eval(), table.sides, file.trained_on, file.selected_on)
 
 
 def initial_weight_files(cfg: CfgNode) -> dict[str, str]:

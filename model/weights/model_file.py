@@ -13,6 +13,7 @@ from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.stages import STAGES
 from utils.structures import SetNumbers
 from utils.yaml_reader import NotYamlError, load_yaml
 
@@ -42,6 +43,8 @@ class ModelFile:
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
         left_out: names of the file that nothing uses and that `state` lacks, for the log.
         sets: the data sets that it was trained on, in the order of their cameras; () where it does not tell.
+        trained_on: see `stored_corruptions`.
+        selected_on: names of the test or validation sets on which it was the best epoch; () where it does not tell.
     """
 
     path: str
@@ -49,6 +52,8 @@ class ModelFile:
     config: dict[str, Any]
     left_out: tuple[str, ...] = ()
     sets: tuple[SetNumbers, ...] = ()
+    trained_on: tuple[str, ...] | None = None
+    selected_on: tuple[str, ...] = ()
 
 
 def read_model_file(
@@ -76,8 +81,15 @@ def model_in(
     if note and not quiet:
         logger.info("checkpoint %s: %s", path, note)
     state, left_out = named_for(state, names)
-    sets = stored_sets(content, path)
-    return ModelFile(str(path), state, stored_config(content, path), left_out=left_out, sets=sets)
+    return ModelFile(
+        str(path),
+        state,
+        stored_config(content, path),
+        left_out=left_out,
+        sets=stored_sets(content, path),
+        trained_on=stored_corruptions(content, path),
+        selected_on=stored_selection(content, path),
+    )
 
 
 def named_for(state: State, names: Collection[str]) -> tuple[State, tuple[str, ...]]:
@@ -214,6 +226,43 @@ def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
             "and viewpoints of every training set; the file is damaged or was changed, fetch it anew"
         )
     return tuple(SetNumbers(row["name"], *(row[name] for name in SET_NUMBERS)) for row in rows)
+
+
+def stored_corruptions(content: dict, path: str | Path) -> tuple[str, ...] | None:
+    """The corruptions that the stage of a checkpoint of this project was trained on, as CORRUPTION.TRAIN has them.
+
+    Returns:
+        Names and families; () for a stage that sees no corrupted images; None where the file does not tell.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict):
+        return None
+    stage, text = STAGES.get(str(meta.get("stage"))), meta.get("config")
+    if stage is None or not isinstance(text, str):
+        return None
+    tree = _parse(text, path, ours=True)
+    names = _value_of(tree, "CORRUPTION.TRAIN")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names) if stage.sees_corrupted and _value_of(tree, "CORRUPTION.CLEAN_PROB") != 1 else ()
+
+
+def stored_selection(content: dict, path: str | Path) -> tuple[str, ...]:
+    """Reads on which sets a checkpoint of this project was the best of the evaluated epochs.
+
+    Raises:
+        UserError: the file is of this project, and the entry is not as it writes it.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or "stage" not in meta:
+        return ()
+    names = meta.get("selected_on", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"checkpoint {path}: its entry selected_on is {str(names)[:200]}, expected names of data sets; the file is "
+            "damaged or was changed, fetch it anew"
+        )
+    return tuple(names)
 
 
 def _is_set(row: Any) -> bool:

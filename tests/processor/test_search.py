@@ -67,7 +67,7 @@ def search(directory, output, *opts, query=None, model=None):
             *opts,
         ]
     )
-    images = make_image_loader(cfg, str(directory), query=None if query is None else str(query))
+    images = make_image_loader(cfg, str(directory), queries=() if query is None else [str(query)])
     do_search(cfg, images, model or MeanColours(), device=CPU)
 
 

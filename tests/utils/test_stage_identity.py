@@ -251,6 +251,7 @@ def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
     assert other == NO_WEIGHTS - {key for key in NO_WEIGHTS if key.startswith("TEST.")} | {
         "CFAT.STAGES",
         "UNKNOWN_KEYS",
+        "UNREAD_KEYS",
         "LEFT_OUT_KEYS",
         "CORRUPTION.TEST",
         "DATALOADER.CACHE",

@@ -70,8 +70,8 @@ def rank(directory: Path) -> Ranked:
     cfg = load_cfg(str(directory / "config.yml"), [])
     weight = json.loads((directory / "results.json").read_text(encoding="utf-8"))["weight"]
     data = make_dataloader(cfg, with_train=False)
-    model, sides = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
-    cache = FeatureCache(model, data.with_sides(sides), device=pick_device(cfg.MODEL.DEVICE))
+    tested = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
+    cache = FeatureCache(tested.model, data.with_sides(tested.sides), device=pick_device(cfg.MODEL.DEVICE))
     query, gallery = cache.get("query", Condition("random"), 0), cache.get("gallery", Condition(), 0)
     metrics = make_evaluation(cfg)(query, gallery)
     orders = []

@@ -20,7 +20,7 @@ from statistics import mean, stdev
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from utils.errors import UserError
-from utils.files import MIB, read_json_object, read_text, write_text
+from utils.files import MIB, read_json_object, read_text
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -180,9 +180,9 @@ def main(argv: list[str] | None = None) -> None:
     for item in parser.parse_args(argv).take:
         name, _, source = item.partition("=")
         path = RESULTS / f"{name}.json"
-        write_text(path, json.dumps(take(Path(source)), indent=1, ensure_ascii=False) + "\n")
-    write_text(HERE / "results.md", make_page())
-    write_text(README, make_readme())
+        path.write_text(json.dumps(take(Path(source)), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (HERE / "results.md").write_text(make_page(), encoding="utf-8")
+    README.write_text(make_readme(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -293,7 +293,7 @@ _C.SOLVER.CENTER_LR = key(0.5, at_least(0))
 # Images in a training batch.
 _C.SOLVER.IMS_PER_BATCH = key(64, at_least(1))
 # Mixed precision of the backbone: auto (bf16 on a GPU that has it, else fp16 on a GPU, off on a CPU), bf16, fp16 (with
-# a loss scale) or off. Heads, losses and distances are always in float32.
+# a loss scale) or off. Heads, losses and distances are always in float32, and attention on a CPU.
 _C.SOLVER.AMP = key("auto", one_of("auto", "bf16", "fp16", "off"))
 # torch.compile the backbone.
 _C.SOLVER.COMPILE = False

@@ -18,6 +18,7 @@ from corruption.names import ALL_DESCRIPTIONS, BACKENDS, SEVERITIES, family_of
 from utils.command_line import ArgumentParser, at_least, expand_arguments, run_main
 from utils.errors import UserError
 from utils.escaping import printable
+from utils.tables import make_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +31,11 @@ _LABEL_WIDTH, _MIN_CELL_HEIGHT = 84, 40  # "compression", the longest line of a 
 
 
 def print_list() -> None:
-    """Prints a line for each corruption: name, family, description."""
-    for name, description in ALL_DESCRIPTIONS.items():
-        print(f"{name:<26} {family_of(name):<12} {description}")
+    """Prints a table for each family: names and descriptions."""
+    families = dict.fromkeys(map(family_of, ALL_DESCRIPTIONS))
+    for family in families:
+        rows = [(name, text) for name, text in ALL_DESCRIPTIONS.items() if family_of(name) == family]
+        print(make_table([family, "what it is"], rows, "l"), end="\n\n")
 
 
 def write_grid(image_file: str | None, types: Sequence[str], seed: int, out: Path) -> None:

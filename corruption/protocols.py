@@ -90,7 +90,7 @@ def test_generator(seed: int, split: str, relative_path: str, repeat: int) -> np
 
     Args:
         seed: SEED of the configuration.
-        split: "query" or "gallery".
+        split: "query" or "gallery"; of a validation set "validation query" or "validation gallery".
         relative_path: path of the image relative to the data root, with forward slashes.
         repeat: number of the repeat, from 0.
     """

@@ -40,7 +40,7 @@ def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSpl
         UserError: images are missing or damaged, or the training set is too small for a batch.
     """
     splits = splits or read_dataset(cfg, with_train=with_train)
-    tests = splits.tests or (splits,)
+    tests = splits.tests or ((splits,) if splits.query else ())  # none where validation alone was read
     for tested in tests:
         _warn_of_corrupted_copy(cfg, tested.name)
     read: Reader = read_image
@@ -53,14 +53,13 @@ def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSpl
     bundle = _make_bundle(cfg, splits, read)
     if splits.tests:
         bundle = replace(bundle, tests=tuple(_make_bundle(cfg, tested, read) for tested in tests))
-    bundle = replace(bundle, validation=tuple(_make_bundle(cfg, one, read) for one in splits.validation))
+    validation = zip(splits.validation, _sides_of(splits.validation, splits), strict=True)
+    bundle = replace(
+        bundle, validation=tuple(replace(_make_bundle(cfg, one, read), sides=sides) for one, sides in validation)
+    )
     if not with_train:
         return bundle
     bundle = bundle.with_sides(_sides_of(tests, splits))
-    if splits.validation:
-        bundle = replace(
-            bundle, validation=bundle.on("validation").with_sides(_sides_of(splits.validation, splits)).tests
-        )
     return replace(bundle, train=_make_train_loader(cfg, splits, read))
 
 

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from config import load_cfg, load_stored_cfg
@@ -35,6 +34,7 @@ from utils.image_listing import image_paths
 from utils.images import read_image
 from utils.metrics.nearest import nearest
 from utils.preprocessing import TestTransform, as_float
+from utils.progress import ProgressBar
 
 MAX_WORKERS = 8  # threads by default, at most
 PREFETCHED = 2  # batches of images that are read ahead
@@ -98,8 +98,10 @@ class FeatureExtractor:
                 raise UserError(f"FeatureExtractor: {name} is {number!r}, expected a whole number of at least 1")
         self.batch_size, self.progress = batch_size, progress
         self.num_workers = num_workers or min(os.cpu_count() or 1, MAX_WORKERS)
-        # These images have no camera.
-        opts = [*map(str, opts), "MODEL.DEVICE", str(device), "MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]
+        opts = list(map(str, opts))
+        if len(opts) % 2 == 0:  # otherwise a value is missing, and reading the configuration says so
+            opts += ["MODEL.DEVICE", str(device)]
+            opts += ["MODEL.SIE_CAMERA", "False", "MODEL.SIE_VIEW", "False"]  # these images have no camera
         self.cfg, model = _load(os.fspath(weight), config_file, opts)
         self.device = pick_device(self.cfg.MODEL.DEVICE)
         self.model: ReIDModel = model.to(self.device)
@@ -188,9 +190,9 @@ class FeatureExtractor:
     def _read(self, path: str) -> torch.Tensor:
         return self._transform(read_image(path))
 
-    def _bar(self, images: Images) -> tqdm:
+    def _bar(self, images: Images) -> ProgressBar:
         total = 1 if not is_several(images) else len(images) if isinstance(images, Sized) else None
-        return tqdm(desc="features", total=total, unit="images", leave=False, disable=None if self.progress else True)
+        return ProgressBar("features", total, hidden=not self.progress)
 
 
 def _finished(name: str, sample: torch.Tensor | Future) -> tuple[str, torch.Tensor]:

@@ -5,7 +5,8 @@ read_baseline, RunPlan and check(cfg), each imported on first use.
 
     train, step, batches                     the training loop, one update, loaders whose workers may be killed
     train_state, state_checks, resume        a stage on disk: written, checked, and whether a run may resume it
-    train_log, lr_preview, failures, signals what a user sees of training; NaN losses; SIGTERM and Ctrl-C
+    train_log, curves, lr_preview            what a user sees of training
+    failures, signals                        NaN losses; SIGTERM and Ctrl-C
     evaluate, test                           features and metrics; a whole test
     search, gallery, ranked_lists            features of any images, features saved before; what is nearest to queries
     results, comparisons, tables, plots      results.json and results.csv, those of other runs, tables, figures

@@ -149,10 +149,9 @@ def describe_plan(study: "Study", plan: "Plan", *, measured: bool = True) -> str
         plan: its jobs, or a part of them.
         measured: estimate the time of stages that no seed has finished, from two batches of each.
     """
-    from tabulate import tabulate
-
     from processor.study_runner import measure, seconds_of
     from utils.logging import format_seconds
+    from utils.tables import make_table
 
     known = measure(study, plan) if measured else {}
     known |= {job.kind: seconds for job in plan.jobs.values() if (seconds := seconds_of(job)) is not None}
@@ -166,7 +165,7 @@ def describe_plan(study: "Study", plan: "Plan", *, measured: bool = True) -> str
             left, unknown = left + (estimate or 0.0), unknown + (estimate is None)
         time = "not known" if estimate is None else format_seconds(done if done is not None else estimate)
         rows.append([job.title, ", ".join(users), state, time])
-    table = tabulate(rows, ["job", "variants", "state", "time"], tablefmt="simple", disable_numparse=True)
+    table = make_table(["job", "variants", "state", "time"], rows, "lllr")
     runs, variants = len(plan.tests), len({name for name, _ in plan.tests})
     alone = sum(map(len, plan.stages.values()))
     shared = f"{runs} runs of {variants} variants: {len(plan.jobs) - runs} stages to train, {alone} if none "

@@ -15,6 +15,7 @@ from utils.errors import UserError
 from utils.escaping import format_csv, printable
 from utils.files import write_files
 from utils.images import read_image
+from utils.tables import make_table
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,9 @@ def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root:
     write_files({table: partial(_write_table, rankings=rankings)})
     for ranking in rankings:
         top = list(zip(ranking.paths[:TOP_K], ranking.distances[:TOP_K], strict=True))
-        lines = [f"{rank:>4} {distance:>9.4f}  {printable(path)}" for rank, (path, distance) in enumerate(top, start=1)]
-        header = f"{'rank':>4} {'distance':>9}  path"
-        logger.info("query %s, %s:\n%s", ranking.query, _title(ranking, metric), "\n".join([header, *lines]))
+        rows = [(rank, f"{distance:.4f}", printable(path)) for rank, (path, distance) in enumerate(top, start=1)]
+        table = make_table(["rank", "distance", "path"], rows, "rrl")
+        logger.info("query %s, %s:\n%s", ranking.query, _title(ranking, metric), table)
     try:
         rows = [_row(ranking, root, several=len(rankings) > 1) for ranking in rankings[:SHOWN_QUERIES]]
     except UserError as error:

@@ -21,6 +21,7 @@ from utils.distributed import is_main
 from utils.errors import UserError
 from utils.files import make_output_dir, write_files
 from utils.metrics.evaluate import distance_rows
+from utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +87,9 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
 def extract_chunks(model: nn.Module, loader: Any, *, device: torch.device) -> Iterator[torch.Tensor]:
     """Test features of every image that `loader` yields, in its order, in chunks (rows, D)."""
     batches = iter(loader)
-    for start in range(0, len(loader), CHUNK):
-        title = f"features, batches {start + 1} to {min(start + CHUNK, len(loader))} of {len(loader)}"
-        yield extract_features(model, islice(batches, CHUNK), device=device, title=title).features
+    with ProgressBar("features", len(loader.dataset)) as bar:
+        for _ in range(0, len(loader), CHUNK):
+            yield extract_features(model, islice(batches, CHUNK), device=device, bar=bar).features
 
 
 def _without_queries(images: Any) -> list[np.ndarray]:

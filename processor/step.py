@@ -1,13 +1,12 @@
 """One update of the weights, in full or half precision, on one process or as one of several."""
 
-import contextlib
 import itertools
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from processor.cpu_precision import SlowInHalfPrecision
+from processor.cpu_precision import keep_slow_in_float32
 from utils import distributed, sharding
 from utils.collapse import collapse_statistics
 
@@ -26,7 +25,8 @@ def resolve_amp(amp: str, device: torch.device) -> str:
 class TrainStep:
     """Forward, loss, backward and update on a batch that is on the model's device.
 
-    With `amp` the backbone computes in half precision; heads and losses are float32. No step waits for the device.
+    With `amp` the backbone computes in half precision; heads, losses and, on a CPU, what processor.cpu_precision lists
+    are float32. No step waits for the device.
 
     Args:
         model: called with a batch; a DistributedDataParallel where there are several processes.
@@ -58,6 +58,8 @@ class TrainStep:
         self.global_loss = global_loss and distributed.world_size() > 1
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
         self.overflows = torch.zeros((), device=device)
+        if device.type == "cpu" and amp != "off":
+            keep_slow_in_float32()
 
     def __call__(self, batch: dict) -> dict[str, torch.Tensor]:
         """One update.
@@ -67,13 +69,12 @@ class TrainStep:
             is one, and utils.collapse's statistics of the embeddings, and `neck_...` after the neck; 0-dim tensors on
             the device.
         """
+        with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
+            output = self.model(batch)
         labels = sharding.all_gather_rows(batch["pids"]) if self.global_loss else batch["pids"]
-        with self._kernels():
-            with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
-                output = self.model(batch)
-            losses = self.loss_fn(output, {**batch, "pids": labels})
-            self.optimizer.zero_grad(set_to_none=True)
-            self.scaler.scale(losses["loss"]).backward()
+        losses = self.loss_fn(output, {**batch, "pids": labels})
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses["loss"]).backward()
         _average(self.loss_fn.parameters())
         self.scaler.unscale_(self.optimizer)
         if self.scaler.is_enabled():
@@ -89,11 +90,6 @@ class TrainStep:
         return values | {
             f"neck_{name}": value for name, value in collapse_statistics(output.features, repeated).items()
         }
-
-    def _kernels(self) -> contextlib.AbstractContextManager:
-        """A context of forward and backward, which may recompute a part of forward."""
-        slow_in_half = self.device.type == "cpu" and self.amp != "off"
-        return SlowInHalfPrecision() if slow_in_half else contextlib.nullcontext()
 
     def _overflowed(self) -> torch.Tensor:
         """Whether a gradient is infinite or NaN: the scaler skips the step. Its get_scale() would wait for the GPU."""

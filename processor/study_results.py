@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from processor.per_query import read_average_precision
 from processor.plots import save_study
@@ -22,6 +21,7 @@ from utils.escaping import format_csv
 from utils.files import MIB, read_json_object, read_text, write_files
 from utils.logging import format_seconds
 from utils.metrics.bootstrap import Interval, paired_bootstrap
+from utils.tables import make_table, make_tables
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) 
     """Writes study.csv, study.json, study.md, study.tex and study.png into the directory of the study.
 
     Returns:
-        The table for the terminal.
+        The same table for the terminal, its columns spread over several where it is wide.
     """
     directory = study.output_dir
     header, rows = _table(study, results)
@@ -156,12 +156,9 @@ def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) 
     texts = {
         "study.csv": _csv(plan),
         "study.json": json.dumps(_as_json(study, results), indent=2) + "\n",
-        "study.md": "\n\n".join([tabulate(rows, header, tablefmt="github", disable_numparse=True), *notes]) + "\n",
-        "study.tex": tabulate(
-            [[cell.replace("±", "$\\pm$") for cell in row] for row in rows],
-            header,
-            tablefmt="latex_booktabs",
-            disable_numparse=True,
+        "study.md": "\n\n".join([make_table(header, rows, "lr"), *notes]) + "\n",
+        "study.tex": make_table(
+            header, [[cell.replace("±", "$\\pm$") for cell in row] for row in rows], "lr", layout="latex_booktabs"
         ).replace("\\$\\textbackslash{}pm\\$", "$\\pm$")
         + "\n",
     }
@@ -177,7 +174,7 @@ def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) 
     }
     if points:
         save_study(directory / "study.png", points, baseline=study.baseline)
-    return "\n".join([tabulate(rows, header, tablefmt="simple", disable_numparse=True), *notes])
+    return "\n\n".join([make_tables(header, rows, "lr"), *notes])
 
 
 def missing_tests(study: Study, results: Mapping[str, VariantResult]) -> dict[str, list[int]]:

@@ -12,8 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from processor.batches import LostWorker, loading, to_device
+from processor.curves import Curves
 from processor.evaluate import do_inference, make_evaluation
 from processor.failures import check_finite
+from processor.history import write_history
 from processor.lr_preview import preview
 from processor.plots import save_lr_preview
 from processor.resume import can_resume, library_versions
@@ -101,6 +103,8 @@ class StageTrainer:
         self.last = last_checkpoint(stage_checkpoint(cfg))
         self.last_is_ours = False  # a state on disk is an earlier run's
         self.sums: dict[str, torch.Tensor] = {}  # of the running epoch's logged values
+        self.schedule: tuple[Any, Any] = ((), ())  # see write_history
+        self.curves = Curves(cfg.OUTPUT_DIR)
 
     def _parallel(self, model: nn.Module) -> nn.Module:
         """The model, wrapped where several processes train it."""
@@ -190,6 +194,7 @@ class StageTrainer:
         path = Path(self.cfg.OUTPUT_DIR) / f"schedule_{self.state.stage}.png"
         epochs, curves = preview(self.optimizer, self.scheduler, self.cfg.SOLVER.MAX_EPOCHS, len(self.data.train))
         save_lr_preview(path, epochs, curves, f"stage {self.state.stage}: learning rates")
+        self.schedule = (epochs, curves[0].lrs)
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         state = self.state
@@ -240,7 +245,7 @@ class StageTrainer:
         if state.step < steps:
             return
         means = {name: (value / steps).item() for name, value in self.sums.items()}
-        state.history.append(means)
+        state.history.append({"lr": self.optimizer.param_groups[0]["lr"], **means})
         log.end_epoch(means, overflows=int(self.step.overflows.item()))
         state.epoch, state.step, self.sums = state.epoch + 1, 0, {}
 
@@ -292,6 +297,9 @@ class StageTrainer:
     def _save_state(self) -> None:
         save_state(self.last, self.parts, self.state, self.sums, self._meta(), replace=self.last_is_ours)
         self.last_is_ours = True
+        write_history(self.cfg.OUTPUT_DIR, self.state, self.schedule)
+        if self.state.epoch:
+            self.curves.renew(last=self.state.epoch >= self.cfg.SOLVER.MAX_EPOCHS)
 
     def _save_model(self, path: Path) -> None:
         save_checkpoint(path, self.tested.export_state(), self._meta())

@@ -11,11 +11,14 @@ Files         files        open, read, write atomically       locks            o
 Processes     distributed  ranks, small collectives           sharding         how processes share a batch
               devices      pick_device                        lost_processes   which process ended
 Programs      errors       UserError, did_you_mean            command_line     argument parser, exit status
-              logging      handlers                           seeds            RNGs derived from one SEED
+              logging      handlers                           progress         bars on a terminal
+              tables       aligned, Markdown                  seeds            RNGs derived from one SEED
               extensions   compiled code that may be missing  environment      users without a home directory
 Metrics       metrics      CMC, mAP, mINP, re-ranking, verification
 """
 
-from utils.environment import complete_environment
+from utils.environment import complete_environment, let_threads_sleep
 
-complete_environment()  # before torchvision or matplotlib is imported; every package imports utils first
+# Before torch, torchvision or matplotlib is imported; every package imports utils first.
+let_threads_sleep()
+complete_environment()

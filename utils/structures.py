@@ -372,7 +372,7 @@ class TrainState:
         updates: steps completed in all; epochs may differ in length.
         checkpoint: the last file written for testing.
         best: highest mAP of an evaluation, the mean over `test_sets`; below 0 before the first one.
-        history: mean loss terms of every epoch.
+        history: lr at the end and mean loss terms of every epoch.
         evaluations: mAP of every protocol at the epochs that were evaluated.
         seconds: wall time of the steps, of all runs of the stage together.
         test_sets: names of what evaluations test on, see DatasetSplits.tested_name.

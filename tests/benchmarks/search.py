@@ -20,6 +20,7 @@ from tests.benchmarks.measure import measure
 from utils.feature_files import open_features
 from utils.metrics.approximate import KINDS, build_index, recall
 from utils.metrics.nearest import BLOCK_ROWS, nearest
+from utils.tables import make_table
 
 CLUSTERS = 100_000
 BLOCK = 2**16
@@ -63,17 +64,17 @@ def main() -> None:
 
         nearest(query[:1], gallery[:BLOCK_ROWS], args.k)  # the first call also pays for memory that later ones find
         bare = measure(read)
-        print("| side | seconds | of the bare read | MiB |\n|---|---|---|---|")
-        print(f"| bare read, to float32, sum of squares | {bare.seconds:.1f} | 1 | {bare.mebibytes:.0f} |", flush=True)
+        title = "bare read, to float32, sum of squares"
+        rows = [(title, f"{bare.seconds:.1f}", "1", f"{bare.mebibytes:.0f}")]
         for count in dict.fromkeys((1, args.query)):
             found = measure(lambda count=count: nearest(query[:count], gallery, args.k))
             name = f"nearest, {count} queries, top-{args.k}"
             ratio = found.seconds / bare.seconds
-            print(f"| {name} | {found.seconds:.1f} | {ratio:.2f} | {found.mebibytes:.0f} |", flush=True)
+            rows.append((name, f"{found.seconds:.1f}", f"{ratio:.2f}", f"{found.mebibytes:.0f}"))
         if args.index:
             indices = []
             built = measure(lambda: indices.append(build_index(gallery, args.index, metric="euclidean", seed=0)))
-            print(f"| {args.index}: build | {built.seconds:.1f} | | {built.mebibytes:.0f} |", flush=True)
+            rows.append((f"{args.index}: build", f"{built.seconds:.1f}", "", f"{built.mebibytes:.0f}"))
             for nprobe in (8, 32, 128):
                 results = []
                 searched = measure(
@@ -83,7 +84,8 @@ def main() -> None:
                 )
                 share = recall(results[0], query, gallery, args.k, metric="euclidean")
                 name = f"{args.index}: {args.query} queries, nprobe {nprobe}, recall {share:.3f}"
-                print(f"| {name} | {searched.seconds:.2f} | | {searched.mebibytes:.0f} |", flush=True)
+                rows.append((name, f"{searched.seconds:.2f}", "", f"{searched.mebibytes:.0f}"))
+        print(make_table(["side", "seconds", "of the bare read", "MiB"], rows, "lr"))
 
 
 if __name__ == "__main__":

@@ -230,6 +230,7 @@ class TestArguments:
             (root / "vit.pth", {"device": "gpu"}, "MODEL.DEVICE: found 'gpu', expected auto, cpu, cuda"),
             (root / "vit.pth", {"config_file": tmp_path / "none.yml"}, "none.yml: no such file"),
             (root / "vit.pth", {"opts": ["TEST.FLIPS", "True"]}, "TEST.FLIPS is not a known key"),
+            (root / "vit.pth", {"opts": ["TEST.FLIP"]}, "TEST.FLIP has no value"),
             (root / "vit.pth", {"batch_size": 0}, "batch_size is 0, expected a whole number of at least 1"),
             (root / "vit.pth", {"num_workers": 0}, "num_workers is 0"),
         ):

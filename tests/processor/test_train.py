@@ -9,6 +9,7 @@ from corruption import PROTOCOLS
 from datasets.samplers import RandomBatchSampler
 from processor import do_train
 from processor.batches import to_device
+from processor.history import read_history
 from processor.step import TrainStep
 from tests.processor.small_run import CPU, build, make_cfg, make_data
 from utils.checkpoints import load_checkpoint
@@ -46,7 +47,10 @@ def test_training_writes_checkpoints_history_and_tensorboard(tmp_path):
         *collapse,
         *(f"neck_{key}" for key in collapse),
     }
-    assert [set(row) for row in state.history] == [logged] * 3
+    assert [set(row) for row in state.history] == [{"lr", *logged}] * 3
+    (history,) = read_history(tmp_path).values()
+    assert history["epochs"] == [{"epoch": epoch, **row} for epoch, row in enumerate(state.history, start=1)]
+    assert history["evaluations"] == state.evaluations
     assert [row["epoch"] for row in state.evaluations] == [3]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
         "clean.pth",

@@ -1,6 +1,6 @@
 """A directory in which the blocks of documents run as a user would type them, by bash.
 
-`python`, `torchrun`, `make`, `pip` and `git` are scripts there that ask this process what to do with their arguments:
+`python`, `torchrun`, `make` and `pip` are scripts there that ask this process what to do with their arguments:
 it records or runs them. All other programs are those of PROGRAMS; any other name is "command not found".
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.helpers import REPOSITORY
 
-ASKING = ("python", "torchrun", "make", "pip", "git")
+ASKING = ("python", "torchrun", "make", "pip")
 PROGRAMS = ("cp", "mkdir", "ls", "head", "touch", "bash", "rm", "cat")
 LINKED = ("corruption", "datasets", "model", "loss", "solver", "processor", "utils", "config", "tests")
 COPIED = ("configs", "docs", "Makefile", "README.md", "requirements.txt", "setup.py")

@@ -22,6 +22,7 @@ SHORTENED = (
         f"{TINY_INPUT} {TINY_TEST} {TINY_MODEL} {TINY_TRAINING} CFAT.STAGES \"['clean']\" TEST.PROTOCOLS \"['clean']\"",
     ),
     (r"^(python|torchrun .*) train\.py", f"{TINY_INPUT} {TINY_TEST} {TINY_MODEL} {TINY_TRAINING}"),
+    (r"^python test\.py .*TEST\.MATRIX", f"{TINY_INPUT} {TINY_TEST} CORRUPTION.TEST \"['fog', 'rain']\""),
     (r"^python test\.py", f"{TINY_INPUT} {TINY_TEST}"),
     (r"^python -m datasets check", "DATASETS.CHECK_COUNTS False"),
 )
@@ -30,12 +31,12 @@ NOT_RUN = {
     "python -m venv": "the environment is that of the tests",
     "pip ": "downloads packages",
     "python setup.py": "compiles the extensions, which CI does",
-    "git clone": "needs the network",
     "make test": "runs the tests, of which this is one",
     "make lint": "CI runs it",
     "make bench": "takes minutes; prints times and asserts nothing",
     "python -m pytest": "runs the tests, of which this is one",
     "torchrun --nnodes": "needs two machines",
+    "python test.py --gallery logs/any/features.npz --query A.jpg --index": "needs faiss, which is not a requirement",
 }
 # Files that commands name and that no other command makes: copies of the demo's checkpoint.
 CHECKPOINTS = (
@@ -43,6 +44,14 @@ CHECKPOINTS = (
     "vit_transreid_market.pth",
     "logs/market1501/cfat/checkpoints/align.pth",
 )
+
+
+# What commands call FILE, DIR and the like, as files: name -> what it is a copy of.
+PLACEHOLDERS = {
+    "FILE": "configs/Synthetic/cfat.yml",
+    "DIR": "data/synthetic/query",
+    **dict.fromkeys(("IMAGE", "A.jpg", "B.jpg"), "data/synthetic/query/0009_c1s1_005409_01.jpg"),
+}
 
 
 def is_run(command: str) -> bool:

@@ -33,7 +33,7 @@ from model import load_tested_model
 from processor.evaluate import FeatureCache, make_evaluation
 from processor.plots import FRAMES, figure_style
 from utils.devices import pick_device
-from utils.files import make_output_dir, write_files
+from utils.files import make_output_dir
 from utils.metrics.evaluate import distance_rows
 from utils.metrics.reference import rank_gallery
 from utils.seeds import derive_generator
@@ -116,7 +116,7 @@ class Canvas:
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png", dpi=DPI)
         image = Image.open(buffer).convert("RGB")
-        write_files({path: lambda partial: image.save(partial, "JPEG", quality=QUALITY, optimize=True)})
+        image.save(path, "JPEG", quality=QUALITY, optimize=True)
 
 
 def render_corruptions(path: Path) -> None:

@@ -15,7 +15,7 @@ SHORTENED = (
     # Full-size models: two batches of each stage.
     (
         r"^(python|torchrun .*) train\.py .*(resnet|MODEL\.NAME timm)",
-        f'--dry-run {TINY_TEST} {TINY_TRAINING} DATASETS.CHECK_COUNTS False MODEL.PRETRAIN_PATH ""',
+        f'{TINY_TEST} {TINY_TRAINING} DATASETS.CHECK_COUNTS False MODEL.PRETRAIN_PATH "" --dry-run',
     ),
     (
         r"^python train\.py .*viper",

@@ -64,7 +64,8 @@ _C.MODEL.DEVICE = key("auto", _DEVICE)
 # says which. resnet50_ibn_a: a ResNet-50 with instance normalisation beside batch normalisation.
 _C.MODEL.NAME = key("transformer", one_of("transformer", "resnet50", "resnet50_ibn_a", "timm"))
 # Vision transformer: vit_base_patch16_224_TransReID (width 768, depth 12), deit_small_patch16_224_TransReID (384, 12),
-# vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), or the timm name of any
+# vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), vit_tiny_conv_patch16_128
+# (the same behind early convolutions, which learn faster from random weights), or the timm name of any
 # vision transformer with the same structure, e.g. vit_large_patch16_224 or the vit_small_patch16_224 (384, 12) of
 # TransReID-SSL, PASS and PersonViT; swin_tiny|small|base_patch4_window7_224 (SOLIDER); ViT-B-16 (CLIP-ReID's image
 # encoder). With MODEL.NAME timm, the name of any timm model.

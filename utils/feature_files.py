@@ -55,7 +55,7 @@ class StoredArray:
 
     def _read(self, handle: Any, start: int, count: int) -> np.ndarray:
         array = np.empty((count, *self.shape[1:]), self.dtype)
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view = array.reshape(-1).view(np.uint8).data
         handle.seek(self.offset + start * (array.nbytes // count if count else 0))
         while len(view):
             read = handle.readinto(view)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -22,9 +22,9 @@ class Input(NamedTuple):
     name: str
 
 
-def is_several(images: Any) -> bool:
+def is_several(images: Any) -> TypeGuard[Iterable[Any]]:
     """Whether this is an iterable of images, not one path, PIL image or array (H, W, 3)."""
-    if isinstance(images, np.ndarray):
+    if hasattr(images, "ndim"):  # an array, or a tensor, which is none
         return images.ndim == 4
     return isinstance(images, Iterable) and not isinstance(images, str | bytes | os.PathLike | Image.Image)
 
@@ -41,13 +41,13 @@ def iterate_images(images: Images) -> Iterator[Input]:
     Raises:
         UserError: something else, or a directory without images. Files are not read here.
     """
-    if not is_several(images):
-        yield from _images_of(images, "the image")
-    elif isinstance(images, dict | set | frozenset):
-        raise UserError(f"the images are in a {type(images).__name__}, which has no order; {EXPECTED}, or a list")
-    else:
+    if is_several(images):
+        if isinstance(images, dict | set | frozenset):
+            raise UserError(f"the images are in a {type(images).__name__}, which has no order; {EXPECTED}, or a list")
         for index, image in enumerate(images):
             yield from _images_of(image, f"image {index}")
+    else:
+        yield from _images_of(images, "the image")
 
 
 def _images_of(image: Any, name: str) -> Iterator[Input]:

@@ -240,7 +240,7 @@ def test_a_test_records_and_shows_its_errors_relative_to_the_baseline(tmp_path, 
 def test_the_table_says_which_types_were_seen_in_training(tmp_path):
     cfg = configure(tmp_path)
     _, content = make_content(cfg, 1)
-    assert "seen" not in format_table({"a": content})
+    assert "types seen" not in format_table({"a": content})
     told = {**content, "seen_in_training": {"corrupted": {"seen": 2, "of": 2}, "unseen": {"seen": 0, "of": 10}}}
     some = {**content, "seen_in_training": {"corrupted": {"seen": 1, "of": 2}, "unseen": {"seen": 10, "of": 10}}}
     *_, table = format_table({"a": told, "b": some, "c": content}).split("\n\n")

@@ -68,7 +68,7 @@ def rank_candidates(query: np.ndarray, gallery: Any, candidates: np.ndarray, *, 
         features = np.asarray(gallery[candidates[rows].ravel()], dtype=np.float64)
         features = features.reshape(*candidates[rows].shape, -1)  # (rows, C, D)
         for row, (one, others) in enumerate(zip(query[rows], features, strict=True), start):
-            distances[row] = _distances(one[None], others, metric)[0]
+            distances[row] = _distances(one[None], others, metric)[0].numpy()
     order = np.argsort(distances, axis=1, kind="stable")
     return Nearest(np.take_along_axis(candidates, order, 1), np.take_along_axis(distances, order, 1))
 

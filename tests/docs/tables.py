@@ -15,8 +15,8 @@ SHORTENED = (
     # Full-size models: two batches of each stage.
     (
         r"^(python|torchrun .*) train\.py .*(resnet|MODEL\.NAME timm)",
-        f'INPUT.SIZE_TRAIN "[56, 28]" INPUT.SIZE_TEST "[56, 28]" DATASETS.CHECK_COUNTS False {TINY_TEST} {TINY_TRAINING} '
-        'MODEL.PRETRAIN_PATH "" --dry-run',
+        f'INPUT.SIZE_TRAIN "[56, 28]" INPUT.SIZE_TEST "[56, 28]" DATASETS.CHECK_COUNTS False {TINY_TEST} '
+        f'{TINY_TRAINING} MODEL.PRETRAIN_PATH "" --dry-run',
     ),
     (
         r"^python train\.py .*viper",

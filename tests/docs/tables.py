@@ -14,15 +14,16 @@ TINY_TRAINING = (
 SHORTENED = (
     # Full-size models: two batches of each stage.
     (
-        r"^(python|torchrun .*) train\.py .*(resnet|MODEL\.NAME timm)",
+        r"^python train\.py .*(resnet|MODEL\.NAME timm)",
         f'INPUT.SIZE_TRAIN "[56, 28]" INPUT.SIZE_TEST "[56, 28]" DATASETS.CHECK_COUNTS False {TINY_TEST} '
         f'{TINY_TRAINING} MODEL.PRETRAIN_PATH "" --dry-run',
     ),
     (
-        r"^python train\.py .*viper",
+        # Ten splits of VIPeR; processes that import everything anew: one stage, one protocol.
+        r"^python train\.py .*viper|^torchrun",
         f"{TINY_INPUT} {TINY_TEST} {TINY_MODEL} {TINY_TRAINING} CFAT.STAGES \"['clean']\" TEST.PROTOCOLS \"['clean']\"",
     ),
-    (r"^(python|torchrun .*) train\.py", f"{TINY_INPUT} {TINY_TEST} {TINY_MODEL} {TINY_TRAINING}"),
+    (r"^python train\.py", f"{TINY_INPUT} {TINY_TEST} {TINY_MODEL} {TINY_TRAINING}"),
     (r"^python test\.py .*TEST\.MATRIX", f"{TINY_INPUT} {TINY_TEST} CORRUPTION.TEST \"['fog', 'rain']\""),
     (r"^python test\.py", f"{TINY_INPUT} {TINY_TEST}"),
     (r"^python -m datasets check", "DATASETS.CHECK_COUNTS False"),

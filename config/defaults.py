@@ -175,9 +175,9 @@ _C.INPUT.AUGMIX = False
 # ---------------------------------------------------------------- DATASETS
 _C.DATASETS = Section()
 # Training sets, one or several: market1501, market1501_500k, cuhk03, msmt17, dukemtmc, occluded_duke, occluded_reid,
-# veri, vehicleid (docs/data-sets.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted
+# veri, vehicleid (docs/data.md), synthetic; folder or csv for your own images (docs/own-data.md); or a corrupted
 # copy (python -m corruption export): market1501-C, cuhk03-C, dukemtmc-C, occluded_duke-C, veri-C, synthetic-C.
-# NAME:DIRECTORY reads a set below ROOT_DIR/DIRECTORY, e.g. folder:photos. docs/several-sets.md
+# NAME:DIRECTORY reads a set below ROOT_DIR/DIRECTORY, e.g. folder:photos. docs/data.md#several-data-sets
 _C.DATASETS.NAMES = path(["market1501"], each_once("one or more data sets, each once", bool))
 # Test sets; []: those of NAMES.
 _C.DATASETS.TEST = path([], each_once("data sets, each once", bool, optional=True))

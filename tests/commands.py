@@ -24,19 +24,27 @@ class Command:
     """A running `python script arguments`, in the repository.
 
     Args:
-        script: file to run.
+        script: file to run, or -m, with the module as first argument.
         arguments: converted to str.
         stdout, stderr: files that its output is appended to.
         environment: variables beside this process's own.
+        directory: where it runs.
         max_file_bytes: writing fails where a file would become larger, as on a full disk; None: no limit.
     """
 
     def __init__(
-        self, script, *arguments, stdout: Path, stderr: Path, environment=None, max_file_bytes: int | None = None
+        self,
+        script,
+        *arguments,
+        stdout: Path,
+        stderr: Path,
+        environment=None,
+        directory: Path = REPOSITORY,
+        max_file_bytes: int | None = None,
     ) -> None:
         self.command = [str(script), *map(str, arguments)]
         variables = {**os.environ, **ENVIRONMENT, **(environment or {})}
-        options = (self.command, (stdout, stderr), variables, max_file_bytes)
+        options = (self.command, (stdout, stderr), variables, directory, max_file_bytes)
         self._process = _context.Process(target=_become, args=options)
         with mock.patch.dict(os.environ, ENVIRONMENT):
             self._process.start()
@@ -68,7 +76,9 @@ def run(script, *arguments) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(command.command, status, **texts)
 
 
-def _become(command: list[str], outputs: tuple[Path, Path], environment: dict[str, str], max_file_bytes) -> None:
+def _become(
+    command: list[str], outputs: tuple[Path, Path], environment: dict[str, str], directory: Path, max_file_bytes
+) -> None:
     """Turns this process into the command."""
     for descriptor, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
@@ -76,8 +86,12 @@ def _become(command: list[str], outputs: tuple[Path, Path], environment: dict[st
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     multiprocessing.set_start_method(None, force=True)  # the default again, for workers of loaders
-    os.chdir(REPOSITORY)
+    os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = command
-    runpy.run_path(command[0], run_name="__main__")
+    if command[0] == "-m":
+        sys.argv = command[1:]
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = command
+        runpy.run_path(command[0], run_name="__main__")

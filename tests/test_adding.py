@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import pytest
 from PIL import Image
 
 from corruption import CORRUPTIONS
+from tests.docs.data_sets import write_synthetic
+from tests.docs.sandbox import Sandbox
+from tests.docs.tables import appended
 from tests.helpers import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "adding.md"
@@ -128,15 +132,16 @@ def copy(tmp_path_factory):
     root = tmp_path_factory.mktemp("adding") / "copy"
     shutil.copytree(REPOSITORY, root, ignore=NOT_COPIED)
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert {language for language, _ in blocks} == {"python", "diff"}
+    assert {language for language, _ in blocks} == {"python", "diff", "bash"}
     for language, text in blocks:
-        apply_block(language, text, root)
+        if language != "bash":
+            apply_block(language, text, root)
     return root
 
 
 @pytest.fixture(scope="module")
-def found(copy, tmp_path_factory):
-    """What the reader, the loss and the backbone gave on 8 identities, 2 cameras, 2 images by each."""
+def data(tmp_path_factory):
+    """Corridor: 8 identities, 2 cameras, 2 images by each."""
     root = tmp_path_factory.mktemp("data")
     for pid in range(1, 9):
         for camera in (0, 1):
@@ -145,7 +150,13 @@ def found(copy, tmp_path_factory):
                 image = Image.new("RGB", (32, 64), (30 * pid, 100 * camera, 60 * number))
                 image.save(root / "corridor" / f"cam{camera}" / f"{pid:04}_{number:02}.png")
     (root / "corridor" / "train.txt").write_text("0001\n0002\n0003\n0004\n")
-    return json.loads(run(copy, "-c", USE, root))
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(copy, data):
+    """What the reader, the loss and the backbone gave on Corridor."""
+    return json.loads(run(copy, "-c", USE, data))
 
 
 def test_the_reader(found):
@@ -195,6 +206,26 @@ for backend in ("fast", "imagecorruptions"):
         assert lost + kept == 80
         assert 4 <= lost <= 22  # 12 expected
     assert Image.open(grid).width > 0
+
+
+@pytest.mark.slow
+def test_commands(copy, data, tmp_path):
+    """The commands of the page, in their order; the demo's checkpoint is that of the first training."""
+    write_synthetic(copy / "data" / "synthetic")
+    (copy / "data" / "corridor").symlink_to(data / "corridor")
+    commands, sandbox = [], Sandbox(tmp_path / "sandbox")
+    for language, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+        if language == "bash":
+            sandbox.run(text, lambda command: commands.append(command) or 0)
+    assert len(commands) == 6
+    demo = copy / "logs" / "demo" / "checkpoints"
+    demo.mkdir(parents=True)
+    for _, *arguments in commands:
+        run(copy, *arguments, *shlex.split(appended(" ".join(["python", *arguments]))))
+        if "logs/uniformity" in arguments:
+            shutil.copy(copy / "logs" / "uniformity" / "checkpoints" / "align.pth", demo)
+    for name in ("lost_rows.png", "lost_rows/results.json", "uniformity/results.json"):
+        assert (copy / "logs" / name).is_file()
 
 
 def test_the_backbone(found):

@@ -48,8 +48,10 @@ def test(args: argparse.Namespace) -> None:
     import corruption
     import datasets
     import processor
-    from config import load_cfg
+    from config import get_defaults, load_cfg
     from model import check_weight, export_if_asked, load_tested_model
+    from processor.report import About
+    from utils.command_line import make_command
     from utils.devices import pick_device
     from utils.files import write_text
     from utils.locks import lock_output_dir
@@ -70,7 +72,9 @@ def test(args: argparse.Namespace) -> None:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())
-        processor.do_test(cfg, data, model, protocols, device=device, weight=cfg.TEST.WEIGHT, matrix=matrix)
+        about = About(make_command("test.py", args.config_file, args.opts), get_defaults().dump())
+        options = {"device": device, "weight": cfg.TEST.WEIGHT, "matrix": matrix, "about": about}
+        processor.do_test(cfg, data, model, protocols, **options)
 
 
 def search(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from .protocols import (
     make_protocols,
     make_test_policy,
     make_train_policy,
+    sample_condition,
     test_generator,
 )
 
@@ -30,5 +31,6 @@ __all__ = [
     "make_protocols",
     "make_test_policy",
     "make_train_policy",
+    "sample_condition",
     "test_generator",
 ]

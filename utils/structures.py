@@ -217,6 +217,8 @@ class DataBundle:
         tests: of each test set, where they are others than `query` and `gallery` of `splits`; else ().
         sample_gallery: where `splits` samples its gallery: (repeat) -> (N,) bool, which of the N test images are the
             gallery of that repeat; the others are its queries. None where query and gallery are fixed.
+        test_corruptions: (split, condition, repeat) -> name and severity of every test image's corruption, None for a
+            clean one; None where they are not known.
     """
 
     splits: DatasetSplits
@@ -230,6 +232,7 @@ class DataBundle:
     sides: Sides | None = Sides()
     tests: tuple[DataBundle, ...] = ()
     sample_gallery: Callable[[int], np.ndarray] | None = None
+    test_corruptions: Callable[[str, Condition, int], list[tuple[str, int] | None]] | None = None
 
     @property
     def test_sets(self) -> tuple[DataBundle, ...]:

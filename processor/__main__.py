@@ -37,15 +37,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     study.add_argument("--jobs", type=int, default=1, help="processes at a time (default: %(default)s)")
     study.add_argument("--dry-run", action="store_true", help="show the plan, and stop")
     report = commands.add_parser("report", help="write report.html of finished runs, or a model card")
-    report.add_argument(
-        "directories", nargs="+", metavar="DIR", help="OUTPUT_DIR of a test, and others to compare"
-    )
-    report.add_argument(
-        "--card", action="store_true", help="write a model card of an OUTPUT_DIR or a checkpoint"
-    )
-    report.add_argument(
-        "--out", metavar="FILE", help="file (default: report.html in DIR, comparison.html of several)"
-    )
+    report.add_argument("directories", nargs="+", metavar="DIR", help="OUTPUT_DIR of a test, and others to compare")
+    report.add_argument("--card", action="store_true", help="write a model card of an OUTPUT_DIR or a checkpoint")
+    report.add_argument("--out", metavar="FILE", help="file (default: report.html in DIR, comparison.html of several)")
     return parser.parse_args(argv)
 
 

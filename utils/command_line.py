@@ -37,7 +37,12 @@ def make_command(script: str, config_file: str | None, opts: Sequence[str]) -> s
     processes = world_size()
     start = ["python"] if processes == 1 else ["torchrun", "--nproc_per_node", str(processes)]
     config = [] if config_file is None else ["--config_file", config_file]
-    return shlex.join([*start, script, *config, *map(str, opts)])
+    return " ".join(map(_quote, [*start, script, *config, *map(str, opts)]))
+
+
+def _quote(word: str) -> str:
+    """As shlex.quote, but a word with single quotes alone, as "['clean']", is put between double ones."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!\n') else shlex.quote(word)
 
 
 def run_main(main: Callable[[], int | None], *errors: type[Exception]) -> int:

@@ -66,9 +66,10 @@ class Matrix:
     metrics: tuple[str, ...]
 
     def mean(self, cells: Sequence[MatrixCell | None], metric: str) -> float | None:
-        """The mean over the cells that are known, each counted alike."""
-        values = [cell.values[metric] for cell in cells if cell is not None]
-        return float(np.mean(values)) if values else None
+        """The mean over the queries of the cells that are known; of measured cells, all have the same number."""
+        known = [cell for cell in cells if cell is not None]
+        values, weights = [cell.values[metric] for cell in known], [cell.queries or 1 for cell in known]
+        return float(np.average(values, weights=weights)) if values else None
 
     def family(self, family: str, metric: str) -> float | None:
         return self.mean([cell for row in self.families[family].values() for cell in row], metric)
@@ -102,8 +103,8 @@ def matrices(results: dict, record: SetRecord | None) -> list[Matrix]:
         for cell in cells:
             values = {"mAP": cell.mAP, "rank1": cell.rank1}
             by_name[cell.corruption][severities.index(cell.severity)] = MatrixCell(values, cell.queries)
-        least = min((cell.queries for cell in cells), default=0)
-        title = f"{protocol}: queries grouped by the corruption each one sampled, {least} or more to a cell"
+        counts = [cell.queries for cell in cells] or [0]
+        title = f"{protocol}: queries by the corruption that each one sampled, {min(counts)} to {max(counts)} a cell"
         found.append(Matrix(title, severities, _by_family(by_name, record), clean_of(results), ("mAP", "rank1")))
     return found
 

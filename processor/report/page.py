@@ -98,7 +98,7 @@ def render(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
         run=first,
         sets=sets,
         sections=sections,
-        title=f"{first.label}: {', '.join(one.title for one in sets)}",
+        title=f"{first.label} on {', '.join(one.title for one in sets)}",
         metrics=METRICS,
         describe=describe,
         script=Markup(script),

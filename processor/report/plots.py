@@ -99,8 +99,9 @@ def bar_plot(name: str, description: str, groups: Mapping[str, Sequence[Bar]], *
             axes.bar(places, values, 0.92 * width, label=_label(label), **style)
             if any(bar.std for _, bar in found):
                 axes.errorbar(places, values, [bar.std for _, bar in found], fmt="none", ecolor=INK, capsize=2, lw=1)
-            for place, value in zip(places, values, strict=True):
-                axes.annotate(f"{value:.1f}", (place, 0), (0, 3), textcoords="offset points", ha="center", fontsize=8)
+            for place, (_, bar) in zip(places, found, strict=True):
+                at = (place, bar.value + bar.std)
+                axes.annotate(f"{bar.value:.1f}", at, (0, 2), textcoords="offset points", ha="center", fontsize=8)
         axes.set_xticks(range(len(groups)), [_label(group.replace("_", "\n")) for group in groups])
         _finish(figure, axes, "", ylabel, legend=len(labels) > 1)
         return _svg(figure, name, description)

@@ -64,6 +64,9 @@ def test_the_output_directory_of_a_run(trained):
         "results.csv",
         "per_query.npz",
         "ranked_list.png",
+        "history.json",
+        "report.html",
+        "report_data.json",
         *(f"schedule_{stage}.png" for stage in STAGES),
     }
     assert sorted(path.stem for path in (output / "checkpoints").iterdir()) == sorted(STAGES)

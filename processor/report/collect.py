@@ -76,8 +76,8 @@ class Recorder:
         splits, corruptions = cache.data.splits, cache.data.corruptions
         record = SetRecord(
             title=splits.title,
-            queries=len(splits.query),
-            gallery=len(splits.gallery),
+            queries=len(cache.indices("query", 0)),
+            gallery=len(cache.indices("gallery", 0)),
             identities=len({one.pid for one in splits.query}),
             families={family: list(names) for family, names in corruptions.families.items()},
             cmc={name: [float(value) for value in found.cmc] for name, found in metrics.items()},

@@ -19,7 +19,7 @@ OTHERS = "other"  # family of corruptions whose family is not known
 
 @dataclass(frozen=True)
 class Weakest:
-    """The family whose corruptions hurt most: its mAP and, where clean was tested, the drop; fractions."""
+    """A family whose corruptions hurt most: its mAP and, where clean was tested, the drop; fractions."""
 
     family: str
     mAP: float
@@ -135,7 +135,7 @@ def _by_family(
 
 
 def weakest_family(found: Sequence[Matrix], results: dict) -> Weakest | None:
-    """The family with the lowest mAP, of the first matrix; where there is none, of the summary of results.json."""
+    """A family with the lowest mAP, of the first matrix; where there is none, of the summary of results.json."""
     clean = clean_of(results).get("mAP")
     means = {name: found[0].family(name, "mAP") for name in found[0].families} if found else {}
     known = {name: mean for name, mean in means.items() if mean is not None}

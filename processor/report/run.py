@@ -119,7 +119,8 @@ def _config(text: str) -> dict[str, Any]:
 
 def _history(path: Path, weight: str) -> tuple[dict[str, dict], str]:
     """The history of the run, or of the one in whose checkpoints/ the tested checkpoint lies."""
-    for directory in (path, Path(weight).parent.parent):
+    of_weight = Path(weight).parent
+    for directory in (path, *([of_weight.parent] if of_weight.name == "checkpoints" else [])):
         if history := read_history(directory):
             return history, printable(directory)
     return {}, ""

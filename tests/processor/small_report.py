@@ -15,7 +15,14 @@ from utils.structures import TrainState
 
 OPTS = (
     *("TEST.MATRIX", "corrupted_query", "TEST.REPEATS", "2"),
-    *("CORRUPTION.TRAIN", "['fog']", "CORRUPTION.TEST", "['fog', 'rain', 'pixelate']", "CORRUPTION.SEVERITIES", "[1, 4]"),
+    *(
+        "CORRUPTION.TRAIN",
+        "['fog']",
+        "CORRUPTION.TEST",
+        "['fog', 'rain', 'pixelate']",
+        "CORRUPTION.SEVERITIES",
+        "[1, 4]",
+    ),
 )
 COMMAND = """python train.py --config_file configs/a.yml TEST.PROTOCOLS "['clean']" OUTPUT_DIR 'a & <b>'"""
 SAMPLED = (("fog", 1), ("pixelate", 4), ("rain", 4), ("fog", 4))

@@ -99,7 +99,7 @@ class StageTrainer:
         self.last = last_checkpoint(stage_checkpoint(cfg))
         self.last_is_ours = False  # a state on disk is an earlier run's
         self.sums: dict[str, torch.Tensor] = {}  # of the running epoch's logged values
-        self.schedule: tuple[Any, Any] = ((), ())  # see write_history
+        self.schedule = ((), ())  # see write_history
 
     def _parallel(self, model: nn.Module) -> nn.Module:
         """The model, wrapped where several processes train it."""

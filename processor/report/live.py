@@ -60,7 +60,7 @@ class LiveReport:
         if (recorder := self.recorder) is None:
             return
         self._try(lambda: recorder.write(self.output_dir, content))
-        directories = [self.output_dir, *self.compared]
+        directories: list[str | Path] = [self.output_dir, *self.compared]
         self._try(lambda: write_report(directories, defaults=self.about.defaults, out=self.output_dir / FILE))
 
     @staticmethod

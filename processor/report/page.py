@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from markupsafe import Markup
 from processor.report import charts
 from processor.report.findings import METRICS, PROTOCOLS, describe, matrices, weakest_family, worst_query
 from processor.report.record import SetRecord
-from processor.report.run import PLACES, Run, read_run
+from processor.report.run import PLACES, Run, read_runs
 from processor.report.text import MINUS, MISSING
 from processor.results import format_evaluation
 from processor.state_checks import flat_config
@@ -63,7 +63,7 @@ def write_report(directories: Sequence[str | Path], *, defaults: str, out: str |
     Raises:
         UserError: the results.json of a directory cannot be read, or the file cannot be written.
     """
-    runs = [read_run(directory) for directory in dict.fromkeys(map(str, directories))]
+    runs = read_runs(list(dict.fromkeys(map(str, directories))))
     path = Path(out) if out is not None else Path(directories[0]) / (FILE if len(runs) == 1 else COMPARISON)
     text = render(runs, flat_config(defaults) if defaults else {})
     write_files({path: lambda partial: partial.write_text(text, encoding="utf-8")}, replace=True)
@@ -116,6 +116,12 @@ def _points(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:+.1f}".replace("-", MINUS)
 
 
+def _best(values: Iterable[float]) -> float | None:
+    """The highest value; None where all are the same."""
+    found = list(values)
+    return max(found) if len(set(found)) > 1 else None
+
+
 class _Set:
     """What the page says of the test on one data set; `number` tells several apart, 0 for the only one."""
 
@@ -141,35 +147,20 @@ class _Set:
         the best of the compared runs."""
         rows = []
         names = dict.fromkeys(protocol for results in self.compared.values() for protocol in results["protocols"])
-        ordered = sorted(names, key=lambda name: PROTOCOLS.index(name) if name in PROTOCOLS else len(PROTOCOLS))
-        for protocol in ordered:
-            own = [
-                (label, results["protocols"][protocol])
+        for protocol in sorted(names, key=lambda name: PROTOCOLS.index(name) if name in PROTOCOLS else len(PROTOCOLS)):
+            own = {
+                label: results["protocols"][protocol]
                 for label, results in self.compared.items()
                 if protocol in results["protocols"]
-            ]
-            best = {
-                metric: max(row[metric]["mean"] for _, row in own if metric in row)
-                for metric in metrics
-                if any(metric in row for _, row in own)
             }
-            for label, row in own:
+            best = {metric: _best(row[metric]["mean"] for row in own.values() if metric in row) for metric in metrics}
+            for number, (label, row) in enumerate(own.items()):
                 cells = [
-                    {**row[metric], "best": len(own) > 1 and row[metric]["mean"] == best[metric]}
-                    if metric in row
-                    else None
+                    {**row[metric], "best": row[metric]["mean"] == best[metric]} if metric in row else None
                     for metric in metrics
                 ]
-                rows.append(
-                    {
-                        "protocol": printable(protocol),
-                        "run": label,
-                        "cells": cells,
-                        "repeats": row["repeats"],
-                        "first": label == own[0][0],
-                        "span": len(own),
-                    }
-                )
+                described = {"protocol": printable(protocol), "run": label, "cells": cells, "repeats": row["repeats"]}
+                rows.append({**described, "first": number == 0, "span": len(own)})
         return rows
 
     def sections(self) -> list[Section]:

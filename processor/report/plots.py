@@ -4,11 +4,13 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from processor.plots import HEAT_OPACITY, figure_style, fit_text
@@ -76,6 +78,7 @@ def line_plot(
                 linewidth=1.6,
                 label=_label(line.label),
             )
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         if log:
             axes.set_yscale("log")
         elif zero:
@@ -95,7 +98,12 @@ def bar_plot(name: str, description: str, groups: Mapping[str, Sequence[Bar]], *
             places = [at + (number - (len(labels) - 1) / 2) * width for at, _ in found]
             values = [bar.value for _, bar in found]
             colour = SERIES[number % len(SERIES)]
-            style = {"color": colour, "hatch": HATCHES[number % len(HATCHES)], "edgecolor": FAINT, "linewidth": 0}
+            style: dict[str, Any] = {
+                "color": colour,
+                "hatch": HATCHES[number % len(HATCHES)],
+                "edgecolor": FAINT,
+                "linewidth": 0,
+            }
             axes.bar(places, values, 0.92 * width, label=_label(label), **style)
             if any(bar.std for _, bar in found):
                 axes.errorbar(places, values, [bar.std for _, bar in found], fmt="none", ecolor=INK, capsize=2, lw=1)

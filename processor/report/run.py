@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Run:
 
     Attributes:
         directory: its OUTPUT_DIR, printable.
+        label: a short name of the run: the end of its directory.
         results: data set -> its part of results.json.
         record: see processor.report.record; None, with `reason`, where there is none.
         history: stage -> epochs, see processor.history; of the run that trained the checkpoint.
@@ -42,6 +43,7 @@ class Run:
     """
 
     directory: str
+    label: str
     results: dict[str, dict]
     record: Record | None
     reason: str
@@ -51,11 +53,6 @@ class Run:
     config_text: str
     warnings: dict[str, int]
     warnings_of: str
-
-    @property
-    def label(self) -> str:
-        """A short name of the run: the last two parts of its directory."""
-        return "/".join(Path(self.directory).parts[-2:]) or self.directory
 
     @property
     def weight(self) -> str:
@@ -75,7 +72,20 @@ class Run:
         }
 
 
-def read_run(directory: str | Path) -> Run:
+def read_runs(directories: Sequence[str]) -> list[Run]:
+    """Reads finished OUTPUT_DIRs. Their labels are the last two parts of the path, or as many as tell them apart.
+
+    Raises:
+        UserError: see `read_run`.
+    """
+    for count in range(2, 100):
+        labels = ["/".join(Path(directory).parts[-count:]) or directory for directory in directories]
+        if len(set(labels)) == len(labels):
+            break
+    return [read_run(directory, printable(label)) for directory, label in zip(directories, labels, strict=True)]
+
+
+def read_run(directory: str | Path, label: str) -> Run:
     """Reads a finished OUTPUT_DIR.
 
     Raises:
@@ -89,6 +99,7 @@ def read_run(directory: str | Path) -> Run:
     warnings, warnings_of = (dict(record.warnings), "this run") if record else _logged_warnings(path)
     return Run(
         directory=printable(directory),
+        label=label,
         results=results_by_set(content),
         record=record,
         reason=reason,

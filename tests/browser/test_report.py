@@ -1,9 +1,12 @@
 """report.html in a real browser: nothing is fetched, tables, heat map, filters, colour schemes, widths, print."""
 
 import contextlib
+import shutil
 
 import pytest
 
+from config import get_defaults
+from processor.report import write_report
 from tests.processor.small_report import COMMAND
 
 pytestmark = pytest.mark.browser
@@ -23,7 +26,7 @@ CONTRAST = """([selector, on]) => {
 
 
 @contextlib.contextmanager
-def opened(browser, report, *, width=1400, scheme="light", javascript=True):
+def opened(browser, report, *, width=1400, scheme="light", javascript=True, name="report.html"):
     """The page; at the end, nothing may have been fetched and no error may be in the console."""
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=javascript
@@ -32,7 +35,7 @@ def opened(browser, report, *, width=1400, scheme="light", javascript=True):
     page.on("request", lambda request: errors.append(request.url))
     page.on("console", lambda message: errors.append(message.text))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    address = (report[0] / "report.html").as_uri()
+    address = (report[0] / name).as_uri()
     page.goto(address)
     yield page
     context.close()
@@ -60,6 +63,17 @@ def test_both_schemes_and_widths(browser, report, width, scheme):
         ink = page.locator("svg.plot text").first.evaluate("element => getComputedStyle(element).fill")
         assert ink == page.evaluate("getComputedStyle(document.body).color")
         assert page.locator("svg.plot").first.bounding_box()["width"] <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_comparison_fits_too(browser, report, width, tmp_path):
+    other = shutil.copytree(report[0], tmp_path / "another_run_with_a_long_name")
+    write_report([report[0], other], defaults=get_defaults().dump(), out=report[0] / "comparison.html")
+    with opened(browser, report, width=width, name="comparison.html") as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("#headline tbody tr").count() == 2 * len(report[1]["protocols"])
+        run = page.locator("#headline td.text").first.bounding_box()
+        assert run["width"] > 80
 
 
 def test_tables_hold_the_numbers_of_results_json(browser, report):

@@ -90,6 +90,7 @@ def test_a_market_sized_report_has_less_than_5_mb():
     stage = {"epochs": epochs, "evaluations": [], "schedule": {"epoch": list(range(300)), "lr": [0.1] * 300}}
     run = Run(
         directory="logs/market1501/cfat",
+        label="market1501/cfat",
         results={"market1501": results},
         record=Record(results="", sets={"market1501": record}, facts=library_versions()),
         reason="",

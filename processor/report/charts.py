@@ -135,7 +135,7 @@ def cmc(one: Any) -> list[Chart]:
         other = run.set_record(one.name)
         curves |= {(run.label, name): values for name, values in (other.cmc.items() if other else ())}
     names = _ordered(dict.fromkeys(name for _, name in curves))
-    if len(one.runs) == 1:
+    if len({label for label, _ in curves}) == 1:
         groups = {"": [(name, curves[one.run.label, name]) for name in names]}
     else:
         groups = {

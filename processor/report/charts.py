@@ -14,6 +14,7 @@ from utils.errors import UserError
 from utils.escaping import printable
 
 # Values of an epoch -> charts that show them; anything else ending in _loss is a loss term.
+COSINES = ("cosine_same", "cosine_different", "mean_direction")
 NORM, ACCURACY, LR = "grad_norm", "accuracy", "lr"
 RANKS = (1, 5, 10, 20, 50)
 
@@ -220,6 +221,8 @@ def _stage(name: str, own: dict) -> list[Chart]:
         charts.append(("accuracy", "accuracy of the identity classifier", "share", lines([ACCURACY]), False))
     if NORM in keys:
         charts.append(("norm", "gradient norm before clipping", "norm", lines([NORM]), False))
+    if cosines := [key for key in keys if key in COSINES]:
+        charts.append(("cosines", "cosines of embeddings: all near 1 is a collapse", "cosine", lines(cosines), False))
     schedule = own.get("schedule")
     rates = lines([LR]) if LR in keys else []
     if isinstance(schedule, dict) and schedule.get("epoch") and len(schedule["epoch"]) == len(schedule.get("lr", ())):

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from processor.plots import HEAT_OPACITY, figure_style, fit_text
@@ -81,8 +81,11 @@ def line_plot(
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         if log:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_locator(NullLocator())
         elif zero:
             axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
         _finish(figure, axes, xlabel, ylabel, legend=len(lines) > 1)
         return _svg(figure, name, description)
 

@@ -47,10 +47,10 @@ def main(argv: list[str] | None = None) -> None:
 def train(args: argparse.Namespace) -> None:
     """Checks the configuration, reads the data set, trains the stages, tests and exports the result."""
     from config import get_defaults, load_cfg, stage_cfg, stages_to_run
-    from corruption import make_matrix, make_protocols
-    from datasets import make_dataloader, read_training_set
+    from corruption import make_matrix, make_protocols, trained_types
+    from datasets import check_validation, make_dataloader, read_training_set
     from model import check_stages, export_if_asked, initial_weight_files, load_tested_model, match_pretrained
-    from processor import RunPlan, do_test
+    from processor import RunPlan, do_test, read_baseline
     from processor.report import About
     from utils.command_line import make_command
     from utils.devices import pick_device
@@ -62,9 +62,11 @@ def train(args: argparse.Namespace) -> None:
     cfg = match_pretrained(cfg, [stage_cfg(cfg, name) for name in stages_to_run(cfg)])
     stages = [stage_cfg(cfg, name) for name in stages_to_run(cfg)]
     check(cfg, stages)
-    device, protocols = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg)
+    device, protocols, matrix = pick_device(cfg.MODEL.DEVICE), make_protocols(cfg), make_matrix(cfg)
     data = make_dataloader(cfg)  # the stages use its splits: the data sets are read once
+    baseline = read_baseline(cfg, data.on(cfg.TEST.SPLIT), protocols, matrix)
     check_stages(stages)
+    check_validation(data.splits.validation, outside_weights(cfg, stages))
     if args.dry_run:
         for stage in stages:
             train_stage(stage, data.splits, device=device, dry_run=True)
@@ -81,10 +83,22 @@ def train(args: argparse.Namespace) -> None:
         ]
         training_set.warn_of_changes()
         weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or checkpoints[-1]
+        data = data.on(cfg.TEST.SPLIT)
         tested = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
-        data = data.with_sides(tested.sides)
+        data = data.with_sides(tested.sides).with_trained(trained_types(tested.trained_on))
         about = About(make_command("train.py", args.config_file, args.opts), get_defaults().dump())
-        do_test(cfg, data, tested.model, protocols, device=device, weight=weight, matrix=make_matrix(cfg), about=about)
+        do_test(
+            cfg,
+            data,
+            tested.model,
+            protocols,
+            device=device,
+            weight=weight,
+            matrix=matrix,
+            baseline=baseline,
+            selected_on=tested.selected_on,
+            about=about,
+        )
         export_if_asked(cfg, tested.model, weight=weight)
 
 
@@ -102,6 +116,18 @@ def check(cfg: CfgNode, stages: list[CfgNode]) -> None:
     for stage in stages:
         for package in (model, loss, solver):
             package.check(stage)
+
+
+def outside_weights(cfg: CfgNode, stages: list[CfgNode]) -> dict[str, str]:
+    """Checkpoints that the run starts from or tests and that none of its stages makes, by the key that names each."""
+    from model import initial_weight_files
+    from utils.stages import stage_checkpoint
+
+    files = {key: path for stage in stages for key, path in initial_weight_files(stage).items()}
+    last = f"CFAT.{cfg.CFAT.STAGES[-1].upper()}.WEIGHT"
+    files[last] = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or files.get(last, "")
+    made = {stage_checkpoint(stage) for stage in stages}
+    return {key: path for key, path in files.items() if path and path not in made}
 
 
 def train_stage(

@@ -71,6 +71,11 @@ def check_together(values: Mapping[str, Any]) -> list[str]:
             "DATASETS.ON_BAD_IMAGE: found skip, but DATASETS.CHECK_IMAGES False looks for no damaged images; "
             "expected CHECK_IMAGES True, or ON_BAD_IMAGE error"
         )
+    if values["SOLVER.EVAL_ON"] == "validation" and not values["DATASETS.VALIDATION_SHARE"]:
+        errors.append(
+            "SOLVER.EVAL_ON: found validation, but DATASETS.VALIDATION_SHARE 0 holds no identities back; set it, e.g. "
+            "0.2"
+        )
     steps = values["SOLVER.STEPS"]
     if sorted(steps) != steps:
         errors.append(f"SOLVER.STEPS: found {steps}, expected rising epochs: {sorted(steps)}")

@@ -53,6 +53,9 @@ _C.UNKNOWN_KEYS = key("error", one_of("error", "warn"))
 # The keys that were left out; UNKNOWN_KEYS warn sets it.
 _C.LEFT_OUT_KEYS = key([], list_of("names of keys", bool))
 
+# Keys that are given and that nothing in the run reads: warn, or ignore (in each job of a study, which warns itself).
+_C.UNREAD_KEYS = key("warn", one_of("warn", "ignore"))
+
 # ---------------------------------------------------------------- MODEL
 _C.MODEL = Section()
 # auto is cuda where there is a GPU, else cpu.
@@ -61,7 +64,8 @@ _C.MODEL.DEVICE = key("auto", _DEVICE)
 # says which. resnet50_ibn_a: a ResNet-50 with instance normalisation beside batch normalisation.
 _C.MODEL.NAME = key("transformer", one_of("transformer", "resnet50", "resnet50_ibn_a", "timm"))
 # Vision transformer: vit_base_patch16_224_TransReID (width 768, depth 12), deit_small_patch16_224_TransReID (384, 12),
-# vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), or the timm name of any
+# vit_small_patch16_224_TransReID (768, 8), vit_tiny_patch16_128_TransReID (192, 6; for CPUs), vit_tiny_conv_patch16_128
+# (the same behind early convolutions, which learn faster from random weights), or the timm name of any
 # vision transformer with the same structure, e.g. vit_large_patch16_224 or the vit_small_patch16_224 (384, 12) of
 # TransReID-SSL, PASS and PersonViT; swin_tiny|small|base_patch4_window7_224 (SOLIDER); ViT-B-16 (CLIP-ReID's image
 # encoder). With MODEL.NAME timm, the name of any timm model.
@@ -185,6 +189,11 @@ _C.DATASETS.CHECK_COUNTS = True
 _C.DATASETS.CHECK_IMAGES = True
 # Damaged images, names that do not parse and list entries without an image: error, or skip (leave out, count and log).
 _C.DATASETS.ON_BAD_IMAGE = key("error", one_of("error", "skip"))
+# Share of the identities of each training set that is held back for validation: they are not trained on, and are query
+# and gallery of their own, for SOLVER.EVAL_ON and TEST.SPLIT validation; 0: none. docs/training.md
+_C.DATASETS.VALIDATION_SHARE = key(0.0, BELOW_ONE)
+# Seed of which identities and queries these are: its own, so that runs with different SEEDs share them.
+_C.DATASETS.VALIDATION_SEED = key(0, at_least(0))
 _C.DATASETS.CUHK03 = Section()
 # How the boxes were made.
 _C.DATASETS.CUHK03.BOXES = key("detected", one_of("detected", "labeled"))
@@ -285,7 +294,7 @@ _C.SOLVER.CENTER_LR = key(0.5, at_least(0))
 # Images in a training batch.
 _C.SOLVER.IMS_PER_BATCH = key(64, at_least(1))
 # Mixed precision of the backbone: auto (bf16 on a GPU that has it, else fp16 on a GPU, off on a CPU), bf16, fp16 (with
-# a loss scale) or off. Heads, losses and distances are always in float32.
+# a loss scale) or off. Heads, losses and distances are always in float32, and attention on a CPU.
 _C.SOLVER.AMP = key("auto", one_of("auto", "bf16", "fp16", "off"))
 # torch.compile the backbone.
 _C.SOLVER.COMPILE = False
@@ -310,11 +319,17 @@ _C.SOLVER.LOG_PERIOD = key(50, at_least(1))
 # features) and between two checkpoints; 0: at the end only.
 _C.SOLVER.EVAL_PERIOD = key(0, at_least(0))
 _C.SOLVER.CHECKPOINT_PERIOD = key(0, at_least(0))
+# What these evaluations, and so the best checkpoint, use: test (the test sets) or validation (the identities that
+# DATASETS.VALIDATION_SHARE holds back).
+_C.SOLVER.EVAL_ON = key("test", one_of("test", "validation"))
 
 # ---------------------------------------------------------------- TEST
 _C.TEST = Section()
 # Checkpoint that test.py evaluates.
 _C.TEST.WEIGHT = path("")
+# What is tested on: test (the test sets) or validation (the identities that DATASETS.VALIDATION_SHARE holds back; where
+# it is 0, test.py takes it from the checkpoint). For tuning: results say it.
+_C.TEST.SPLIT = key("test", one_of("test", "validation"))
 # Images in a test batch.
 _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 # Test feature: patch_mean (mean of the patch tokens), class_token (input of the neck: the class token, or a ResNet's
@@ -371,6 +386,9 @@ _C.TEST.EXPORT = path(
 )
 # Directories with a results.json to show beside these results in the final table.
 _C.TEST.COMPARE = path([], list_of("directories, none of them empty", bool))
+# A results.json, or its directory, whose errors (1 - mAP, ...) those of this test are divided by; with a corruption
+# matrix in both, to mCE and relative mCE. "" for none.
+_C.TEST.BASELINE = path("")
 
 # ---------------------------------------------------------------- CORRUPTION
 _C.CORRUPTION = Section()
@@ -416,6 +434,9 @@ _C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
 _C.CFAT.STUDENT_INIT = key("corrupted", one_of("corrupted", "teacher"))
 # Views that the student's identity terms see.
 _C.CFAT.STUDENT_VIEWS = key("corrupted", one_of("corrupted", "both"))
+# The teacher follows the student: each step makes it this times itself plus the rest of the student; 1: frozen, as
+# published. A short schedule wants a decay such as 0.99, a long one 0.999.
+_C.CFAT.TEACHER_DECAY = key(1.0, PROBABILITY)
 # What is aligned: class_token (before the neck, as published) or neck (the neck's output, whose cosines spread).
 _C.CFAT.ALIGN_ON = key("class_token", one_of("class_token", "neck"))
 
@@ -450,6 +471,14 @@ _C.CFAT.COSINE = Section()
 # Weights of 1 - cosine between teacher and student, on class tokens and (mean over positions) on patch tokens.
 _C.CFAT.COSINE.CLASS_WEIGHT = key(0.0, at_least(0))
 _C.CFAT.COSINE.PATCH_WEIGHT = key(0.0, at_least(0))
+
+# Distillation: weight of the divergence of the student's class distribution from the teacher's, at this temperature.
+_C.CFAT.LOGITS = Section()
+_C.CFAT.LOGITS.WEIGHT = key(0.0, at_least(0))
+_C.CFAT.LOGITS.TEMPERATURE = key(4.0, POSITIVE)
+# Weight of the smooth L1 distance of the student's patch tokens to the teacher's, each channel standardised.
+_C.CFAT.TOKENS = Section()
+_C.CFAT.TOKENS.WEIGHT = key(0.0, at_least(0))
 
 # Dotted name -> key, in the order above.
 SCHEMA = flatten(_C)

@@ -12,6 +12,7 @@ from utils.yaml_reader import MAX_CHARACTERS, load_yaml
 
 _ROOT = Path(__file__).resolve().parent.parent
 MAX_FILES = 32
+NEAREST = 3  # configurations named where a file is missing
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def read_sources(config_file: str, text_keys: Collection[str], errors: list[str]
     return reader.sources
 
 
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of nested sections; an empty section is a value."""
     for name, value in node.items():
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -95,7 +96,7 @@ class _FileReader:
         for base in bases:
             self.read(here.parent / expand_path(base, f"{_show(path)}: _BASE_"), (*chain, here))
         given: dict[str, Any] = {}
-        for key, value in _flatten(content):
+        for key, value in flatten(content):
             if key in given:  # SOLVER: {MARGIN: 1} beside SOLVER.MARGIN: 2
                 self.errors.append(f"{_show(path)}: {key} is given twice; leave one of them out")
             given[key] = value
@@ -125,8 +126,9 @@ class _FileReader:
 
 def _missing_file(path: Path, why: str) -> str:
     known = sorted(str(file.relative_to(_ROOT)) for file in (_ROOT / "configs").rglob("*.yml"))
-    hint = did_you_mean(path, known, cutoff=0.85)
-    return f"{_show(path)}: no such file{why}{hint}; {_ROOT} has {', '.join(known) or 'none in configs/'}"
+    tail = Path(*Path(os.path.realpath(path)).parts[-3:])  # as long as configs/Market/cfat.yml
+    near = did_you_mean(tail, known, count=NEAREST, cutoff=0.7) or f"; configurations are in {_ROOT / 'configs'}"
+    return f"{_show(path)}: no such file{why}{near}"
 
 
 def _show(path: Path) -> str:

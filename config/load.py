@@ -13,16 +13,18 @@ from yacs.config import CfgNode
 from config.checks import check_together
 from config.codebases import leave_out_for_resnet
 from config.defaults import SCHEMA
-from config.files import Source, read_sources
+from config.files import Source, flatten, read_sources
 from config.merge import DEFAULTS, Merged, merge
 from config.reads import unread_keys
 from config.schema import make_cfg
 from config.values import text_keys
 from utils.errors import UserError
+from utils.yaml_reader import load_yaml
 
 _logger = logging.getLogger(__name__)
 
 _COMMAND_LINE = "command line"
+_OF_TEST = ("SEED", "MODEL.", "INPUT.", "TEST.")  # keys of a checkpoint's configuration that its test reads
 MAX_ERRORS = 50  # listed; the rest is counted
 # A file with more than this share of all keys is a merged configuration (config.yml), not a hand-written one.
 _MERGED_SHARE = 0.75
@@ -58,13 +60,59 @@ def load_cfg(config_file: str | None = None, opts: Sequence[str] = ()) -> CfgNod
     errors: list[str] = []
     sources = [] if config_file is None else read_sources(config_file, text_keys(SCHEMA), errors)
     sources.append(Source(_COMMAND_LINE, _read_pairs(opts, errors), is_file=False))
+    merged = _merge_checked(sources, errors)
+    _log_re_ranking(merged)
+    cfg = _frozen(merged)
+    if cfg.UNREAD_KEYS == "warn":
+        for key, (source, purpose) in _unread_given(sources, merged).items():
+            _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, purpose)
+    return cfg
+
+
+def load_stored_cfg(text: str, where: str, opts: Sequence[str] = ()) -> CfgNode:
+    """Merges what the configuration in a checkpoint says about the model and its test over the defaults, and pairs
+    over both.
+
+    Its other sections are about the training, and its paths about the machine that trained: they stay at the defaults.
+
+    Args:
+        text: YAML, as a checkpoint of this project keeps it.
+        where: the checkpoint, for messages.
+        opts: KEY VALUE KEY VALUE ..., as of `load_cfg`.
+
+    Returns:
+        The configuration, frozen.
+
+    Raises:
+        ConfigError: the text is no configuration, or a key or a value is wrong; every error is listed.
+    """
+    errors: list[str] = []
+    content = load_yaml(text, where, as_text=text_keys(SCHEMA))
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: the configuration in it is {text!r:.60}, expected sections of keys")
+    given = {
+        key: value
+        for key, value in flatten(content)
+        if key.startswith(_OF_TEST) and not (key in SCHEMA and SCHEMA[key].is_path)
+    }
+    sources = [
+        Source(where, given, is_file=False),
+        Source(_COMMAND_LINE, _read_pairs(opts, errors), is_file=False),
+    ]
+    return _frozen(_merge_checked(sources, errors))
+
+
+def _merge_checked(sources: Sequence[Source], errors: list[str]) -> Merged:
+    """The values of all sources; `errors` are those of reading them."""
     merged = merge(sources, errors)
     errors = merged.errors or check_together(merged.values)
     if errors:
         raise ConfigError(_list_errors(errors))
     leave_out_for_resnet(merged.values, merged.given_by, merged.codebase_files)
-    _log_re_ranking(merged)
-    _warn_of_unread_keys(sources, merged)
+    return merged
+
+
+def _frozen(merged: Merged) -> CfgNode:
     cfg = make_cfg(merged.values)
     cfg.freeze()
     return cfg
@@ -109,13 +157,27 @@ def _log_re_ranking(merged: Merged) -> None:
         )
 
 
-def _warn_of_unread_keys(sources: Sequence[Source], merged: Merged) -> None:
-    """Warns of keys that the last file or the command line gives in vain; a base file may serve other experiments."""
+def find_unread(config_file: str | None, opts: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Keys that the file or the command line gives in vain, key -> (source, what it is for); see `load_cfg`.
+
+    A configuration with errors has none: `load_cfg` reports the errors.
+    """
+    errors: list[str] = []
+    sources = [] if config_file is None else read_sources(config_file, text_keys(SCHEMA), errors)
+    sources.append(Source(_COMMAND_LINE, _read_pairs(opts, errors), is_file=False))
+    merged = merge(sources, errors)
+    return {} if errors or merged.errors else _unread_given(sources, merged)
+
+
+def _unread_given(sources: Sequence[Source], merged: Merged) -> dict[str, tuple[str, str]]:
+    """Keys that the last file or the command line gives in vain; a base file may serve other experiments."""
     own = {source.name for source in sources[-2:]}
     # A merged configuration gives every key; only another value than the default says something.
     complete = {source.name for source in sources if len(source.given) > _MERGED_SHARE * len(SCHEMA)}
+    found = {}
     for key, purpose in unread_keys(merged.values).items():
         source = merged.given_by.get(key)
         is_default = source in complete and merged.values[key] == DEFAULTS[key]
         if source in own and not is_default:
-            _logger.warning("%s: %s is given, and nothing in this run reads it: %s", source, key, purpose)
+            found[key] = (str(source), purpose)
+    return found

@@ -184,6 +184,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **_needs(
         "DATASETS.SPLIT", "SEED TRAIN_SHARE", "it is for DATASETS.NAMES folder and csv", _is_dataset("folder", "csv")
     ),
+    **_needs(
+        "DATASETS",
+        "VALIDATION_SEED",
+        "it is for DATASETS.VALIDATION_SHARE above 0",
+        _above_zero("DATASETS.VALIDATION_SHARE"),
+    ),
     **_needs("DATALOADER", "NUM_INSTANCE", "it is for DATALOADER.SAMPLER softmax_triplet"),
     **_needs("DATALOADER", "BALANCE", "it is for several DATASETS.NAMES"),
     **_needs("SOLVER", "MAX_EPOCHS", _OWN.format("MAX_EPOCHS"), _lacks_own("MAX_EPOCHS")),
@@ -207,6 +213,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "it is for SOLVER.WARMUP_EPOCHS above 0",
         _above_zero("SOLVER.WARMUP_EPOCHS"),
     ),
+    **_needs("SOLVER", "EVAL_ON", "it is for SOLVER.EVAL_PERIOD above 0", _above_zero("SOLVER.EVAL_PERIOD")),
     **_needs("SOLVER", "MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with NO_MARGIN False", _metric_loss),
     **_needs("SOLVER", "HARD_FACTOR", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs(
@@ -253,6 +260,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "TEMPERATURE DETACH_WEIGHT EXCLUDE_SAME_IDENTITY",
         "it is for stage align with CFAT.COARSE.WEIGHT above 0",
         _above_zero("CFAT.COARSE.WEIGHT"),
+    ),
+    **_needs(
+        "CFAT.LOGITS",
+        "TEMPERATURE",
+        "it is for stage align with CFAT.LOGITS.WEIGHT above 0",
+        _above_zero("CFAT.LOGITS.WEIGHT"),
     ),
 }
 # Keys of the stages that the test reads too, whichever stages there are.

@@ -12,6 +12,7 @@ from .protocols import (
     make_train_policy,
     sample_condition,
     test_generator,
+    trained_types,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "make_train_policy",
     "sample_condition",
     "test_generator",
+    "trained_types",
 ]

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corruption.names import ALL_DESCRIPTIONS, BACKENDS, SEVERITIES, family_of
-from utils.command_line import ArgumentParser, expand_arguments, run_main
+from utils.command_line import ArgumentParser, at_least, expand_arguments, run_main
 from utils.errors import UserError
 from utils.escaping import printable
+from utils.tables import make_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +31,11 @@ _LABEL_WIDTH, _MIN_CELL_HEIGHT = 84, 40  # "compression", the longest line of a 
 
 
 def print_list() -> None:
-    """Prints a line for each corruption: name, family, description."""
-    for name, description in ALL_DESCRIPTIONS.items():
-        print(f"{name:<26} {family_of(name):<12} {description}")
+    """Prints a table for each family: names and descriptions."""
+    families = dict.fromkeys(map(family_of, ALL_DESCRIPTIONS))
+    for family in families:
+        rows = [(name, text) for name, text in ALL_DESCRIPTIONS.items() if family_of(name) == family]
+        print(make_table([family, "what it is"], rows, "l"), end="\n\n")
 
 
 def write_grid(image_file: str | None, types: Sequence[str], seed: int, out: Path) -> None:
@@ -160,26 +163,15 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     )
     copy.add_argument("--data", metavar="DIR", required=True, type=Path, help="data set in Market-1501's layout")
     copy.add_argument("--out", metavar="DIR", required=True, type=Path, help="the copy, e.g. data/market1501-C")
-    copy.add_argument("--seed", type=_at_least(0), default=0, help="SEED of the configuration (default: %(default)s)")
+    copy.add_argument("--seed", type=at_least(0), default=0, help="SEED of the configuration (default: %(default)s)")
     repeat = "repeat to export, from 0 to TEST.REPEATS - 1 (default: %(default)s)"
-    copy.add_argument("--repeat", type=_at_least(0), default=0, help=repeat)
+    copy.add_argument("--repeat", type=at_least(0), default=0, help=repeat)
     selection = "corruption or family to sample from; may be repeated (default: all, the 20)"
     copy.add_argument("--type", metavar="NAME", action="append", dest="types", help=selection)
     severity = "of every image, or sampled for each (default: %(default)s)"
     copy.add_argument("--severity", choices=("random", *map(str, SEVERITIES)), default="random", help=severity)
     copy.add_argument("--backend", choices=BACKENDS, default="fast", help="implementation (default: %(default)s)")
-    copy.add_argument("--workers", type=_at_least(1), metavar="N", help="processes (default: one per processor)")
-
-
-def _at_least(minimum: int) -> Callable[[str], int]:
-    """An argument type: an integer of at least `minimum`."""
-
-    def convert(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {minimum}")
-        return int(text)
-
-    return convert
+    copy.add_argument("--workers", type=at_least(1), metavar="N", help="processes (default: one per processor)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,7 +45,7 @@ FAMILIES = {
 
 # In the order of the published list.
 UNSEEN_DESCRIPTIONS = {
-    "blue_noise_sample": "pixels set to black by a threshold on blue noise",
+    "blue_noise_sample": "pixels set black by a threshold on blue noise",
     "brownish_noise": "noise of low frequencies added to every channel",
     "caustic_refraction": "refraction and light as at the bottom of a pool",
     "checkerboard_cutout": "fields of a turned checkerboard set to grey",

@@ -90,7 +90,7 @@ def test_generator(seed: int, split: str, relative_path: str, repeat: int) -> np
 
     Args:
         seed: SEED of the configuration.
-        split: "query" or "gallery".
+        split: "query" or "gallery"; of a validation set "validation query" or "validation gallery".
         relative_path: path of the image relative to the data root, with forward slashes.
         repeat: number of the repeat, from 0.
     """
@@ -257,6 +257,14 @@ def resolve_names(selection: Sequence[str], *, seen: Sequence[str] | None = None
             )
         chosen.update(groups[entry])
     return tuple(name for name in ALL_DESCRIPTIONS if name in chosen)
+
+
+def trained_types(selection: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The corruptions of a checkpoint's CORRUPTION.TRAIN; None where it is None or has names that are not known."""
+    try:
+        return None if selection is None else resolve_names(selection)
+    except UserError:
+        return None
 
 
 def _train_names(cfg: Any) -> tuple[str, ...]:

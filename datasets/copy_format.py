@@ -13,13 +13,12 @@ import hashlib
 import re
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datasets.readers.market_layout import IMAGE_SUFFIXES, SPLIT_DIRECTORIES, VERI_DIRECTORIES
 from utils.errors import UserError
 from utils.files import MIB, read_bytes, read_json_object
 from utils.image_listing import is_machine_made, list_images
 from utils.images import MAX_BYTES
+from utils.progress import ProgressBar
 
 SETTINGS, MANIFEST = "export.json", "manifest.json"
 SPLIT_OF = {directory: split for layout in (SPLIT_DIRECTORIES, VERI_DIRECTORIES) for split, directory in layout.items()}
@@ -101,7 +100,7 @@ def check_files(directory: Path) -> None:
 
 def find_damaged(directory: Path) -> list[str]:
     """Files of the copy in `directory` that are missing, or have another sha256 sum than its manifest says."""
-    progress = tqdm(read_manifest(directory)["files"].items(), "sha256", leave=False, disable=None)
+    progress = ProgressBar("sha256", iterable=read_manifest(directory)["files"].items())
     return [name for name, expected in progress if sha256(read_if_exists(directory / name)) != expected]
 
 

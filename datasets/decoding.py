@@ -11,11 +11,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from utils.distributed import local_world_size
 from utils.errors import UserError
 from utils.images import image_size, read_image
+from utils.progress import ProgressBar
 from utils.structures import DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def map_images(function: Callable[[str], T], paths: Iterable[str], title: str) -
     Image.init()  # PIL fills its list of formats on first use, which is not safe in threads
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(tqdm(pool.map(function, unique), title, len(unique), leave=False, disable=None))
+        results = list(ProgressBar(title, len(unique), pool.map(function, unique)))
     return dict(zip(unique, results, strict=True))
 
 

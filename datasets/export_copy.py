@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import cv2
 from PIL import Image
-from tqdm import tqdm
 
 from corruption import CorruptionPolicy, apply_condition, test_generator
 from datasets.copy_format import (
@@ -35,6 +34,7 @@ from utils.files import MIB, read_bytes, read_json_object, remove_leftovers, wri
 from utils.image_listing import is_machine_made
 from utils.images import MAX_BYTES, read_image
 from utils.locks import LOCK, lock
+from utils.progress import ProgressBar
 from utils.structures import Condition
 from utils.workers import worker_pool
 
@@ -89,11 +89,10 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
     data, out = export.data, export.out
     _check_places(data, out)
     files = _list_files(data)
-    progress = partial(tqdm, total=len(files), leave=False, disable=None)
     # 0, not 1 thread: with 1, OpenCV would wait for threads that the parent had and a forked worker has not
     with worker_pool(workers, len(files), init=partial(cv2.setNumThreads, 0), advice=RESUME_ADVICE) as pool:
         sources = [data / file.source for file in files]
-        sums = list(progress(pool.map(_sha256_of_source, sources), "reading"))
+        sums = list(ProgressBar("reading", len(files), pool.map(_sha256_of_source, sources)))
         settings = _describe(export, files, sums)
         _make_directory(out)
         targets = [file.target for file in files]
@@ -114,7 +113,7 @@ def export_copy(export: Export, *, workers: int | None = None) -> ExportReport:
                 for file, digest in zip(files, sums, strict=True)
             ]
             make = partial(_make_file, export, settings["versions"])
-            made = list(progress(pool.map(make, files), "exporting"))
+            made = list(ProgressBar("exporting", len(files), pool.map(make, files)))
             if manifest is None:
                 listed = {file.target: digest for file, (digest, _) in zip(files, made, strict=True)}
                 _write(out / MANIFEST, _to_json({**settings, "files": dict(sorted(listed.items()))}))

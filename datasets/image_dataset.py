@@ -11,8 +11,9 @@ from corruption import CorruptionPolicy, apply_condition, sample_condition, test
 from datasets.augment import augmix
 from datasets.readers.validation import seed_label
 from datasets.samplers import SampleKey
-from datasets.transforms import TestTransform, TrainTransform
+from datasets.transforms import TrainTransform
 from utils.images import read_image
+from utils.preprocessing import TestTransform
 from utils.seeds import derive_generator
 from utils.structures import Condition, ImageRecord
 
@@ -78,7 +79,8 @@ class TestImages(Dataset):
             alike.
         transform: resizes the images.
         policy: which corruptions condition "random" samples from.
-        split: "query" or "gallery".
+        split: label that corruptions are seeded with: "query" or "gallery", with "validation " before those of a
+            validation set.
         condition: clean, or which corruption.
         repeat: index of the repeat, from 0.
         seed, read: see TrainImages.

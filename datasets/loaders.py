@@ -13,8 +13,8 @@ from yacs.config import CfgNode
 
 from corruption import CorruptionPolicy, make_test_policy
 from datasets.image_dataset import TestImages
-from datasets.transforms import TestTransform
 from utils.images import read_image
+from utils.preprocessing import TestTransform
 from utils.sharding import shard
 from utils.structures import Condition, DatasetSplits
 
@@ -67,12 +67,13 @@ class TestLoaders:
     read: Reader
 
     def _images(self, split: str, condition: Condition, repeat: int) -> TestImages:
+        label = f"validation {split}" if self.splits.is_validation else split
         return TestImages(
             records=getattr(self.splits, split),
             root=self.splits.root,
             transform=self.transform,
             policy=self.policy,
-            split=split,
+            split=label,
             condition=condition,
             repeat=repeat,
             seed=self.seed,

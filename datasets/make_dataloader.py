@@ -1,6 +1,7 @@
 """Makes the loaders of a configuration."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +23,7 @@ from utils.images import read_image
 from utils.seeds import derive_seed
 from utils.side_numbers import find_sides
 from utils.stages import current_stage
-from utils.structures import DataBundle, DatasetSplits
+from utils.structures import DataBundle, DatasetSplits, Sides
 
 logger = logging.getLogger(__name__)
 
@@ -39,24 +40,33 @@ def make_dataloader(cfg: CfgNode, *, with_train: bool = True, splits: DatasetSpl
         UserError: images are missing or damaged, or the training set is too small for a batch.
     """
     splits = splits or read_dataset(cfg, with_train=with_train)
-    tests = splits.tests or (splits,)
+    tests = splits.tests or ((splits,) if splits.query else ())  # none where validation alone was read
     for tested in tests:
         _warn_of_corrupted_copy(cfg, tested.name)
     read: Reader = read_image
     if cfg.DATALOADER.CACHE == "ram":
         records = [
             splits.train if with_train else (),
-            *(one for tested in tests for one in (tested.query, tested.gallery)),
+            *(one for tested in (*tests, *splits.validation) for one in (tested.query, tested.gallery)),
         ]
         read = cached([record.path for part in records for record in part])
     bundle = _make_bundle(cfg, splits, read)
     if splits.tests:
         bundle = replace(bundle, tests=tuple(_make_bundle(cfg, tested, read) for tested in tests))
+    validation = zip(splits.validation, _sides_of(splits.validation, splits), strict=True)
+    bundle = replace(
+        bundle, validation=tuple(replace(_make_bundle(cfg, one, read), sides=sides) for one, sides in validation)
+    )
     if not with_train:
         return bundle
-    known = [find_sides(tested.name, parts_of(splits)) for tested in tests]
-    bundle = bundle.with_sides([found and found.sides for found in known])
+    bundle = bundle.with_sides(_sides_of(tests, splits))
     return replace(bundle, train=_make_train_loader(cfg, splits, read))
+
+
+def _sides_of(tested: Sequence[DatasetSplits], train: DatasetSplits) -> list[Sides | None]:
+    """Where the cameras of each test set begin among those of the training sets."""
+    found = [find_sides(one.name, parts_of(train)) for one in tested]
+    return [one and one.sides for one in found]
 
 
 def _warn_of_corrupted_copy(cfg: CfgNode, name: str) -> None:

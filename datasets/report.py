@@ -6,6 +6,7 @@ from enum import Enum
 from itertools import groupby
 
 from utils.escaping import printable
+from utils.tables import make_tables
 
 SHOWN = 20  # findings of a kind that a report names
 NOT_OPENED = "not opened (--fast)"
@@ -62,12 +63,10 @@ class Report:
 
 def format_report(report: Report, *, colour: bool = False) -> str:
     """The report as text, with marks coloured by ANSI codes where `colour`."""
-    widths = [max(map(len, column)) for column in zip(*report.table, strict=True)]
     lines = [printable(f"{report.title} in {report.root}" if report.root else report.title), ""]
-    for row in report.table:
-        lines.append("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     if report.table:
-        lines.append("")
+        header, *rows = report.table
+        lines += [make_tables(header, rows, "lrrrl"), ""]
     for (level, _), findings in groupby(report.findings, lambda finding: (finding.level, finding.kind)):
         texts = [finding.text for finding in findings]
         if len(texts) > SHOWN:

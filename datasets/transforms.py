@@ -1,4 +1,4 @@
-"""Geometry of training and test images; the clean and the corrupted view of an image share it."""
+"""Geometry of training images; the clean and the corrupted view of an image share it."""
 
 import random
 
@@ -8,31 +8,7 @@ import torch
 from PIL import Image
 
 from datasets.augment import make_erasing
-
-
-def resize(image: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
-    """Resizes (H, W, 3) to `size` (height, width) with PIL, as the TransReID codebase does; a no-op where it fits."""
-    height, width = size
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(Image.fromarray(image).resize((width, height), resample))
-
-
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) uint8; the model divides by 255 on its device."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
-class TestTransform:
-    """Resizes test images, bilinear by PIL, as the TransReID codebase does."""
-
-    __test__ = False  # pytest would collect it by its name
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
-
-    def __call__(self, image: np.ndarray) -> torch.Tensor:
-        return to_tensor(resize(image, self.size, Image.Resampling.BILINEAR))
+from utils.preprocessing import resize, to_tensor
 
 
 class TrainTransform:

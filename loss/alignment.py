@@ -9,6 +9,8 @@ from torch import nn
 
 from utils.structures import Gaussian
 
+MIN_DEVIATION = 1e-4  # of a channel, which may be constant
+
 
 class CoarseAlignmentLoss(nn.Module):
     """Weighted contrastive loss over the 2B clean and corrupted views; badly aligned pairs weigh more.
@@ -71,3 +73,28 @@ def standard_normal_kl(q: Gaussian) -> torch.Tensor:
 def cosine_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Mean of 1 - cosine over all leading dimensions of (..., D), class tokens (B, D) or patch tokens (B, P, D)."""
     return (1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
+
+
+def distillation(
+    student: torch.Tensor, teacher: torch.Tensor, *, temperature: float, scale: float = 1.0
+) -> torch.Tensor:
+    """T^2 KL(teacher || student) between class distributions at temperature T, batch mean; logits (B, C) both.
+
+    `scale` multiplies both; where they are cosines, the identity loss's s. Hinton et al., Distilling the Knowledge in a
+    Neural Network, 2015, https://arxiv.org/abs/1503.02531.
+    """
+    log_p = F.log_softmax(scale * teacher.float() / temperature, dim=1)
+    log_q = F.log_softmax(scale * student.float() / temperature, dim=1)
+    return temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+
+
+def token_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean smooth L1 distance of tokens (B, P, D), in standard deviations of the teacher's channels.
+
+    The deviation of a channel is over the teacher's tokens of the batch; a distance d counts d^2 / 2 up to 1, and
+    d - 1/2 beyond. As data2vec regresses the tokens of its teacher: Baevski et al., ICML 2022,
+    https://arxiv.org/abs/2202.03555, section 3.3; there, the statistics are those of each image.
+    """
+    teacher = teacher.float()
+    deviation = teacher.std(dim=(0, 1), correction=0) + MIN_DEVIATION  # (D,)
+    return F.smooth_l1_loss(student.float() / deviation, teacher / deviation)

@@ -11,9 +11,11 @@ from yacs.config import CfgNode
 from loss.alignment import (
     CoarseAlignmentLoss,
     cosine_distance,
+    distillation,
     gaussian_kl,
     reconstruction_loss,
     standard_normal_kl,
+    token_distance,
 )
 from loss.center import CenterLoss
 from loss.consistency import ConsistencyLoss
@@ -136,10 +138,13 @@ def _alignment_terms(cfg: CfgNode) -> dict[str, Term]:
         exclude_same_identity=cfg.CFAT.COARSE.EXCLUDE_SAME_IDENTITY,
     )
     identity, metric = _make_identity(cfg), _make_metric(cfg)
+    distil = partial(distillation, scale=_logit_scale(cfg), temperature=cfg.CFAT.LOGITS.TEMPERATURE)
     return {
         "coarse": lambda out, batch: coarse(out.clean_embedding, out.corrupted_embedding, batch["pids"]),
         "fine_id": lambda out, batch: identity(out.bridge.reconstruction_logits, batch["pids"]),
         "fine_triplet": lambda out, batch: metric(out.bridge.corrupted_reconstruction, batch["pids"]),
         "cosine_class": lambda out, _: cosine_distance(out.corrupted_embedding, out.clean_embedding),
         "cosine_patch": lambda out, _: cosine_distance(out.corrupted_patch_tokens, out.clean_patch_tokens),
+        "logits": lambda out, _: distil(out.corrupted_logits, out.clean_logits),
+        "tokens": lambda out, _: token_distance(out.corrupted_patch_tokens, out.clean_patch_tokens),
     }

@@ -35,4 +35,5 @@ def term_weights(cfg: CfgNode) -> dict[str, float]:
         weights["coarse"] = cfg.CFAT.COARSE.WEIGHT
         weights |= dict.fromkeys(("fine_id", "fine_triplet"), fine.IDENTITY_WEIGHT)
         weights |= {"cosine_class": cfg.CFAT.COSINE.CLASS_WEIGHT, "cosine_patch": cfg.CFAT.COSINE.PATCH_WEIGHT}
+        weights |= {"logits": cfg.CFAT.LOGITS.WEIGHT, "tokens": cfg.CFAT.TOKENS.WEIGHT}
     return weights

@@ -5,6 +5,7 @@ load_initial_weights  the weights that it starts from; initial_weight_files list
                       those of MODEL.PRETRAIN_PATH decide the structure
 load_model            the model in a checkpoint, for testing; check_weight checks that there is a file
 load_tested_model     the same for several test sets
+FeatureExtractor      features of any images by a checkpoint alone, and their ranking
 make_ema              moving average of a model's weights
 export_if_asked       the model as an ONNX or torch.export file
 check, check_stages   check a stage's configuration, and the initial weights of all stages, without building anything

@@ -1,6 +1,8 @@
 from .check import check as check
 from .ema import make_ema as make_ema
 from .export import export_if_asked as export_if_asked
+from .extractor import FeatureExtractor as FeatureExtractor
+from .extractor import Ranking as Ranking
 from .make_model import make_model as make_model
 from .weights.load import check_stages as check_stages
 from .weights.load import check_weight as check_weight

@@ -1,4 +1,4 @@
-"""CFAT: a student on corrupted images, aligned to a frozen teacher on clean ones.
+"""CFAT: a student on corrupted images, aligned to a teacher on clean ones.
 
 Zhang, Zhang, Shan: Coarse-to-Fine Feature Alignment Transformer, IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3472122.
 docs/method.md has the equations and the differences of the released code.
@@ -18,7 +18,7 @@ ALIGN_ON = ("class_token", "neck")
 
 
 class CFAT(nn.Module):
-    """Student f_S, frozen teacher f_T and the bridge between their features.
+    """Student f_S, teacher f_T without gradient and the bridge between their features.
 
     Args:
         student: trained on corrupted views, unless `freeze_student`.
@@ -26,6 +26,9 @@ class CFAT(nn.Module):
         bridge: the fine head.
         student_views: "corrupted", or "both": the identity terms then see 2B rows, corrupted ones first.
         freeze_student: only the bridge learns, as in stage bridge.
+        teacher_decay: each training step first makes the teacher this times itself plus the rest of the student,
+            weights and BatchNorm statistics alike (Tarvainen and Valpola, Mean Teachers, NeurIPS 2017,
+            https://arxiv.org/abs/1703.01780); 1: frozen, as published.
         align_on: what is aligned: "class_token", the embedding before the neck, as published, or "neck", the neck's
             output, whose cosines spread (docs/method.md, "Collapse to one direction").
 
@@ -43,6 +46,7 @@ class CFAT(nn.Module):
         *,
         student_views: str = "corrupted",
         freeze_student: bool = False,
+        teacher_decay: float = 1.0,
         align_on: str = "class_token",
     ) -> None:
         super().__init__()
@@ -54,6 +58,7 @@ class CFAT(nn.Module):
         self.align_on = align_on
         self.student_views = student_views
         self.freeze_student = freeze_student
+        self.teacher_decay = teacher_decay
         teacher.requires_grad_(False)
         if freeze_student:
             student.requires_grad_(False)
@@ -73,6 +78,8 @@ class CFAT(nn.Module):
     def forward(self, batch: dict) -> ModelOutput:
         """Training forward of a batch: `images` and `corrupted` (B, 3, H, W) in [0, 1], `camids` and `viewids` (B,)."""
         images, corrupted, camids, viewids = (batch[key] for key in ("images", "corrupted", "camids", "viewids"))
+        if self.training and not self.freeze_student and self.teacher_decay < 1:
+            self._move_teacher()
         with torch.no_grad():
             clean = self.teacher.encode(images, camids, viewids, gather=self.gather)
         count, num_views = len(clean.embedding), 1
@@ -90,11 +97,19 @@ class CFAT(nn.Module):
         assert output.patch_tokens is not None
         return output._replace(
             clean_embedding=target,
+            clean_logits=clean.logits,
             clean_patch_tokens=clean.patch_tokens,
             corrupted_embedding=aligned[:count],  # sliced for each use, which fixes the order of gradients
+            corrupted_logits=output.logits[:count] if output.logits is not None else None,
             corrupted_patch_tokens=output.patch_tokens[:count],
             bridge=bridge,
         )
+
+    def _move_teacher(self) -> None:
+        """Moves the teacher towards the student, after the step before this one."""
+        mean, values = self.teacher.state_dict(), self.student.state_dict()  # detached, in their own memory
+        moving = [name for name, value in values.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mean[name] for name in moving], [values[name] for name in moving], 1 - self.teacher_decay)
 
     def _aligned(self, output: ModelOutput) -> torch.Tensor:
         return output.features if self.align_on == "neck" else output.embedding

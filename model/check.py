@@ -47,7 +47,8 @@ def _check_resnet(cfg: CfgNode) -> None:
 
 
 def _check_vit(cfg: CfgNode) -> None:
-    patch_size = vit_size(cfg.MODEL.TRANSFORMER_TYPE).patch_size
+    size = vit_size(cfg.MODEL.TRANSFORMER_TYPE)
+    patch_size = size.patch_size
     rows, columns = _check_grid(cfg, patch_size)
     if cfg.MODEL.JPM and rows * columns < cfg.MODEL.DEVIDE_LENGTH:
         raise UserError(
@@ -60,8 +61,14 @@ def _check_vit(cfg: CfgNode) -> None:
             f"{rows * columns}; set INPUT.SIZE_TRAIN and SIZE_TEST to a size with a multiple of {GROUP}, or another "
             "MODEL.POOLING"
         )
+    if size.stem and cfg.MODEL.STEM_CONV:
+        raise UserError(
+            f"MODEL.STEM_CONV True: {cfg.MODEL.TRANSFORMER_TYPE} has convolutions of its own; set it to False"
+        )
     if cfg.MODEL.STEM_CONV:
-        _check_stem(cfg, patch_size)
+        _check_stem(cfg, patch_size, "MODEL.STEM_CONV True", lambda side: side % patch_size == patch_size - 1)
+    if size.stem:
+        _check_stem(cfg, patch_size, cfg.MODEL.TRANSFORMER_TYPE, lambda side: side % patch_size > 0)
     _check_combination(cfg)
 
 
@@ -85,16 +92,23 @@ def _check_grid(cfg: CfgNode, patch_size: int) -> tuple[int, int]:
     return grid_of(tuple(cfg.INPUT.SIZE_TEST), patch_size, tuple(cfg.MODEL.STRIDE_SIZE))
 
 
-def _check_stem(cfg: CfgNode, patch_size: int) -> None:
+def _check_stem(cfg: CfgNode, patch_size: int, owner: str, rounds_up: Callable[[int], bool]) -> None:
+    """Checks stride and image size for convolutions that embed patches.
+
+    Args:
+        cfg, patch_size: of the model.
+        owner: what brings the convolutions, for messages.
+        rounds_up: whether they make one patch more of a side of that many pixels.
+    """
     if list(cfg.MODEL.STRIDE_SIZE) != [patch_size, patch_size]:
         raise UserError(
-            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: with MODEL.STEM_CONV True patches do not overlap; set "
-            f"it to [{patch_size}, {patch_size}]"
+            f"MODEL.STRIDE_SIZE {list(cfg.MODEL.STRIDE_SIZE)}: with {owner} patches do not overlap; set it to "
+            f"[{patch_size}, {patch_size}]"
         )
-    if any(side % patch_size == patch_size - 1 for side in cfg.INPUT.SIZE_TEST):  # the stem rounds up
+    if any(map(rounds_up, cfg.INPUT.SIZE_TEST)):
         raise UserError(
-            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: a pixel less than whole patches of {patch_size} pixels, "
-            f"with MODEL.STEM_CONV True; set INPUT.SIZE_TRAIN and SIZE_TEST to multiples of {patch_size}"
+            f"INPUT.SIZE_TEST {list(cfg.INPUT.SIZE_TEST)}: not whole patches of {patch_size} pixels, which {owner} "
+            f"needs; set INPUT.SIZE_TRAIN and SIZE_TEST to multiples of {patch_size}"
         )
 
 

@@ -46,6 +46,7 @@ def make_model(cfg: CfgNode, *, num_classes: int, num_cameras: int, num_views: i
         bridge,
         student_views=cfg.CFAT.STUDENT_VIEWS,
         freeze_student=stage.trains == "bridge",
+        teacher_decay=cfg.CFAT.TEACHER_DECAY,
         align_on=cfg.CFAT.ALIGN_ON,
     )
     return set_up_training(cfg, model)

@@ -22,7 +22,8 @@ def set_up_training(cfg: CfgNode, model: Model) -> Model:
     """Applies SOLVER.GRAD_CHECKPOINT, COMPILE and GLOBAL_LOSS to `model` and returns it."""
     solver, several = cfg.SOLVER, distributed.world_size() > 1
     if several and solver.GLOBAL_LOSS:
-        model.gather = Gather(sharding.all_gather_rows, patch_tokens=cfg.CFAT.COSINE.PATCH_WEIGHT > 0)
+        aligns_patches = cfg.CFAT.COSINE.PATCH_WEIGHT > 0 or cfg.CFAT.TOKENS.WEIGHT > 0
+        model.gather = Gather(sharding.all_gather_rows, patch_tokens=aligns_patches)
     for reid in [module for module in model.modules() if isinstance(module, ReIDModel)]:
         if solver.GRAD_CHECKPOINT:
             reid.base.set_grad_checkpointing()

@@ -4,7 +4,6 @@ He et al., TransReID: Transformer-based Object Re-Identification, ICCV 2021, htt
 Parameters are named as in the released checkpoints: cls_token, pos_embed, sie_embed, patch_embed.proj, blocks.N, norm.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 from model.drop_path import DropPath
 from model.grad_checkpoint import run_checkpointed
 from model.kinds import VIT
-from model.patch_embed import ConvStemPatchEmbed, PatchEmbed
+from model.patch_embed import make_patch_embed
 from model.side_information import make_side_table, side_vectors
 from model.vit_sizes import ViTSize
 
@@ -87,7 +86,7 @@ class TransReIDViT(VisionTransformer):
             pos_drop_rate=drop_rate,
             proj_drop_rate=drop_rate,
             attn_drop_rate=attn_drop_rate,
-            embed_layer=partial(ConvStemPatchEmbed if stem_conv else PatchEmbed, stride=stride),
+            embed_layer=make_patch_embed(stride, ics_stem=stem_conv, channels=size.stem),
             no_embed_class=no_embed_class,
             num_classes=0,
             weight_init="skip",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from utils.errors import UserError
+from utils.preprocessing import as_float
 from utils.structures import Sides
 
 JOIN_SECONDS = 2.0  # that the exit codes of ending workers are waited for
@@ -110,6 +111,6 @@ def to_device(batch: dict, device: torch.device) -> dict:
         if isinstance(value, torch.Tensor):
             value = value.to(device, non_blocking=True)
             if value.dtype == torch.uint8:
-                value = value.float() / 255
+                value = as_float(value)
         moved[key] = value
     return moved

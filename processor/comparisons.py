@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from processor.results import results_by_set
 from utils.errors import UserError
@@ -22,40 +22,41 @@ Name = Annotated[str, Field(max_length=4096)]  # as of a path
 Word = Annotated[str, Field(max_length=100)]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """Fields that are checked; any others in the file are kept as they are."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _Metric(_Record):
+class _Metric(Record):
     mean: Fraction
     std: Fraction
 
 
-class _Protocol(_Record):
+class _Protocol(Record):
     mAP: _Metric
     mINP: _Metric
     rank1: _Metric
     repeats: Annotated[int, Field(ge=1, le=10**9)]
 
 
-class _Results(_Record):
+class _Seen(Record):
+    seen: Annotated[int, Field(ge=0, le=1000)]
+    of: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Results(Record):
     """What the comparison reads of a results.json; see processor.results.make_results."""
 
     weight: Name
     protocols: dict[Word, _Protocol]
     dataset: Name = ""
     dataset_version: Name = ""
+    seen_in_training: Annotated[dict[Word, _Seen], Field(max_length=100)] = Field(default_factory=dict)
+    split: Word = "test"
     evaluation: (
         Annotated[dict[Word, Word | bool | int | dict[Word, int | float] | None], Field(max_length=20)] | None
     ) = None
-
-
-class _Sets(_Record):
-    """Whether a results.json is of several data sets; see processor.results.join_results."""
-
-    datasets: Annotated[dict[Name, _Results], Field(min_length=1)] | None = None
 
 
 def read_results(directory: str | Path) -> dict:
@@ -64,17 +65,36 @@ def read_results(directory: str | Path) -> dict:
     Raises:
         UserError: there is none, it is damaged or too large, or a value has another type or range.
     """
-    path = Path(directory) / "results.json"
-    advice = "give the OUTPUT_DIR of a finished test"
+    return read_results_file(Path(directory) / "results.json")
+
+
+def read_results_file(path: Path, record: type[Results] = Results, *, key: str = "") -> dict:
+    """The content of a results.json.
+
+    Args:
+        path: the file.
+        record: what is checked of the results of each data set.
+        key: of the configuration that names the file, for messages.
+
+    Raises:
+        UserError: there is none, it is damaged or too large, or a value has another type or range.
+    """
+    where, advice = f"{key} {path}".strip(), "give the OUTPUT_DIR of a finished test"
     try:
         text = read_text(path, max_bytes=MAX_BYTES)
-        several = _Sets.model_validate_json(text)
-        content = several if several.datasets else _Results.model_validate_json(text)
+        several = _sets_of(record).model_validate_json(text)
+        content = several if several.datasets else record.model_validate_json(text)
         return content.model_dump(exclude_unset=True)
     except ValidationError as error:
-        raise UserError(f"{path}: {_describe(error)}; {advice}") from error
+        raise UserError(f"{where}: {_describe(error)}; {advice}") from error
     except UserError as error:
-        raise UserError(f"{path}: cannot be read ({str(error).removeprefix(f'{path}: ')}); {advice}") from error
+        raise UserError(f"{where}: cannot be read ({str(error).removeprefix(f'{path}: ')}); {advice}") from error
+
+
+def _sets_of(record: type[Results]) -> Any:
+    """The record of a results.json that may be of several data sets; see processor.results.join_results."""
+    sets = Annotated[dict[Name, record], Field(min_length=1)] | None  # type: ignore[valid-type]
+    return create_model("Sets", __base__=Record, datasets=(sets, None))
 
 
 def read_comparable(
@@ -92,7 +112,7 @@ def read_comparable(
         evaluation: how it evaluates, as in results.json.
     """
     compared = {}
-    here = [(splits.name, splits.version) for splits in tested]
+    here = [(splits.tested_name, splits.version) for splits in tested]
     for directory in directories:
         try:
             content = read_results(directory)
@@ -100,7 +120,7 @@ def read_comparable(
             logger.warning("TEST.COMPARE: %s. It is left out of the table", error)
             continue
         results = results_by_set(content)
-        comparable = {name: other for name, other in results.items() if _tested_on(other) in here}
+        comparable = {name: other for name, other in results.items() if tested_on(other) in here}
         shown = comparable or results
         compared[directory] = content | {"datasets": shown} if "datasets" in content else content
         advice = "do not compare their metrics"
@@ -112,13 +132,16 @@ def read_comparable(
                     *(other["weight"], found, evaluation, advice),
                 )
             if not comparable:
-                name, titles = " ".join(_tested_on(other)).strip(), " or ".join(splits.title for splits in tested)
+                name, titles = " ".join(tested_on(other)).strip(), " or ".join(splits.title for splits in tested)
                 logger.warning("%s was tested on %s, not on %s: %s", other["weight"], name, titles, advice)
     return compared
 
 
-def _tested_on(content: dict) -> tuple[str, str]:
-    return content.get("dataset", ""), content.get("dataset_version", "")
+def tested_on(content: dict) -> tuple[str, str]:
+    """What a result tells that it is on: name, with " validation" where it is that, and version."""
+    split = content.get("split", "test")
+    name = content.get("dataset", "")
+    return (name if split == "test" else f"{name} {split}"), content.get("dataset_version", "")
 
 
 def _describe(error: ValidationError) -> str:

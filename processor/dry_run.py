@@ -67,10 +67,11 @@ def do_dry_run(
     logger.info("%s: about %.2f GiB of memory (%s)", name, total, shares)
     logger.info("%s: at %.2f s per step, %s", name, seconds, duration)
     conditions = (Condition(), Condition("random"))
-    for tested, split, condition in itertools.product(data.test_sets, SPLIT_NAMES[1:], conditions):
+    test_sets = data.on(cfg.TEST.SPLIT).test_sets
+    for tested, split, condition in itertools.product(test_sets, SPLIT_NAMES[1:], conditions):
         batches = itertools.islice(tested.test_loader(split, condition, 0), BATCHES)
         features = extract_features(model, batches, device=device, title=split, sides=tested.sides).features
-        where = f"{tested.splits.title}, {split}" if len(data.test_sets) > 1 else split
+        where = f"{tested.splits.title}, {split}" if len(test_sets) > 1 else split
         logger.info("%s: testing %s, %s: features %s", name, where, condition.corruption, tuple(features.shape))
 
 

@@ -1,21 +1,24 @@
 """Features of the test sets and their retrieval metrics under every protocol: the one evaluation path."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from processor.batches import loading, side_inputs, to_device
 from utils import distributed
 from utils.errors import UserError
+from utils.logging import on_console
 from utils.metrics.evaluate import Evaluation, mean_metrics
 from utils.metrics.reranking import ReRanking
+from utils.progress import ProgressBar
 from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics, Sides
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ def extract_features(
     device: torch.device,
     title: str = "features",
     sides: Sides | None = Sides(),  # noqa: B008 - frozen
+    bar: ProgressBar | None = None,
 ) -> FeatureSet:
     """Test features of every image that `loader` yields, in its order, on the CPU.
 
@@ -36,8 +40,9 @@ def extract_features(
         model: has `extract(images, camids, viewids)`.
         loader: yields test batches.
         device: where the model is.
-        title: of the progress bar.
+        title: of the progress bar, if it has its own.
         sides: see DataBundle.
+        bar: of a longer task, in images; None: the loader gets a bar of its own, in batches.
 
     Raises:
         UserError: a feature that is not finite, by image; or a worker process of the loader was lost.
@@ -46,8 +51,9 @@ def extract_features(
     model.eval()
     features, pids, camids, paths = [], [], [], []
     total = len(loader) if hasattr(loader, "__len__") else None
-    with loading(loader) as batches:
-        for batch in tqdm(batches, title, total, leave=False, disable=None):
+    shown = ProgressBar(title, total) if bar is None else bar
+    with contextlib.closing(shown) if bar is None else contextlib.nullcontext(), loading(loader) as batches:
+        for batch in batches:
             moved = to_device(batch, device)
             extracted = model.extract(moved["images"], *side_inputs(moved, sides)).float().cpu()
             broken = ~torch.isfinite(extracted).all(dim=1)
@@ -61,6 +67,7 @@ def extract_features(
             pids.append(batch["pids"].numpy().copy())
             camids.append(batch["camids"].numpy().copy())
             paths.extend(batch["paths"])
+            shown.update(1 if bar is None else len(batch["paths"]) * distributed.world_size())
     model.train(was_training)
     if not features:  # fewer images than processes
         return FeatureSet(torch.zeros(0, 0), np.zeros(0, np.int64), np.zeros(0, np.int64), ())
@@ -95,12 +102,13 @@ class FeatureCache:
     def __init__(self, model: nn.Module, data: DataBundle, *, device: torch.device) -> None:
         self.model, self.data, self.device = model.to(device), data, device
         self.kept: dict[tuple[str, Condition, int], FeatureSet] = {}
+        self.bar: ProgressBar | None = None  # of a longer task, in images
 
     def get(self, split: str, condition: Condition, repeat: int) -> FeatureSet:
         """Features of "query" or "gallery" under `condition`; clean images are the same in every repeat."""
         if self.data.sample_gallery is None:
             return self._extract(split, condition, repeat)
-        return _rows(self._extract("query", condition, repeat), self.indices(split, repeat))
+        return _rows(self._extract(split, condition, repeat), self.indices(split, repeat))
 
     def indices(self, split: str, repeat: int) -> np.ndarray:
         """Which images of data.splits are "query" or "gallery" in a repeat: all, unless it samples its gallery."""
@@ -115,15 +123,29 @@ class FeatureCache:
         return self.data.read_test_image(label, int(self.indices(split, repeat)[index]), condition, repeat)
 
     def _extract(self, split: str, condition: Condition, repeat: int) -> FeatureSet:
-        repeat = 0 if condition.is_clean else repeat
-        key = (split, condition, repeat)
+        key = self._key(split, condition, repeat)
+        split, condition, repeat = key
         if key not in self.kept:
             loader, title = self.data.test_loader(split, condition, repeat), f"{split} {condition.corruption} {repeat}"
             sides = self.data.sides
-            found = extract_features(self.model, loader, device=self.device, title=title, sides=sides)
+            options = {"device": self.device, "title": title, "sides": sides, "bar": self.bar}
+            found = extract_features(self.model, loader, **options)
             found = gather_features(found)
             self.kept[key] = found if self.data.splits.has_cameras else self._number_files(found)
         return self.kept[key]
+
+    def _key(self, split: str, condition: Condition, repeat: int) -> tuple[str, Condition, int]:
+        """Of `kept`: see the class; clean images are the same in every repeat."""
+        return (
+            split if self.data.sample_gallery is None else "query",
+            condition,
+            0 if condition.is_clean else repeat,
+        )
+
+    def num_images(self, sides: Iterable[tuple[str, Condition, int]]) -> int:
+        """How many images `get` reads for the arguments `sides` together, beside those it has."""
+        keys = {self._key(*side) for side in sides} - self.kept.keys()
+        return sum(len(getattr(self.data.splits, split)) for split, _, _ in keys)
 
     def _number_files(self, found: FeatureSet) -> FeatureSet:
         """Replaces the unknown cameras by a number for each file: the junk rule (same identity, same camera) then
@@ -198,16 +220,25 @@ def evaluate_protocols(
     """
     rows: dict[str, list[RetrievalMetrics]] = {protocol.name: [] for protocol in protocols}
     clean_repeats = 1 if cache.data.sample_gallery is None else repeats
-    for repeat in range(repeats):
-        for position, protocol in enumerate(protocols):
-            if protocol.is_clean and repeat >= clean_repeats:
-                continue
+    runs = [
+        (position, protocol, repeat)
+        for repeat in range(repeats)
+        for position, protocol in enumerate(protocols)
+        if not protocol.is_clean or repeat < clean_repeats
+    ]
+    sides = ((side, getattr(protocol, side), repeat) for _, protocol, repeat in runs for side in ("query", "gallery"))
+    with ProgressBar("test", cache.num_images(sides)) as cache.bar:
+        last = ""
+        for position, protocol, repeat in runs:
+            title = f"{protocol.name}, repeat {repeat + 1}/{clean_repeats if protocol.is_clean else repeats}"
+            cache.bar.show(*filter(None, (title, last)))
             query = cache.get("query", protocol.query, repeat)
             gallery = cache.get("gallery", protocol.gallery, repeat)
             metrics = evaluation(query, gallery)
             rows[protocol.name].append(metrics)
-            title = f"{protocol.name}, repeat {repeat + 1}/{clean_repeats if protocol.is_clean else repeats}"
-            values = (metrics.mINP, metrics.mAP, metrics.rank(1))
-            logger.info("%s: mINP %.4f, mAP %.4f, Rank-1 %.4f", title, *values)
+            values, last = (metrics.mINP, metrics.mAP, metrics.rank(1)), f"mAP {100 * metrics.mAP:.1f}"
+            extra = on_console(None) if cache.bar.is_drawn else {}
+            logger.info("%s: mINP %.4f, mAP %.4f, Rank-1 %.4f", title, *values, extra=extra)
             cache.drop(needed={side for later in protocols[position + 1 :] for side in (later.query, later.gallery)})
+    cache.bar = None
     return {name: mean_metrics(repeated) for name, repeated in rows.items()}

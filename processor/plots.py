@@ -1,10 +1,12 @@
-"""Every figure of the project that matplotlib draws: ranked lists, attention maps, corruption matrix, lr preview."""
+"""Every figure of the project that matplotlib draws: ranked lists, attention maps, corruption matrix, lr preview,
+learning curves, studies."""
 
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -13,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
 from processor.lr_preview import LRCurve
 from utils.escaping import printable
@@ -245,6 +248,60 @@ def save_lr_preview(path: str | Path, epochs: np.ndarray, curves: list[LRCurve],
     _save(path, figure, dpi=110)
 
 
+@figure_style()
+def save_curves(path: str | Path, history: Mapping[str, Mapping[str, Any]]) -> None:
+    """Plots a row of panels for each stage, over its epochs: loss terms, learning rate, gradient norm, and the
+    accuracy of the identity classifier with the mAP of the evaluations in percent.
+
+    Args:
+        path: of the PNG.
+        history: content of history.json, see `processor.history`.
+    """
+    height = 2.4 * len(history) + 0.4  # inches
+    figure = Figure(figsize=(14, height))  # laid out by hand: the constrained layout draws twice
+    margins = {"left": 0.05, "right": 0.99, "bottom": 0.45 / height, "top": 1 - 0.4 / height}
+    figure.subplots_adjust(**margins, wspace=0.16, hspace=0.45)
+    panels = figure.subplots(len(history), 4, squeeze=False)
+    for row, (stage, own) in zip(panels, history.items(), strict=True):
+        epochs, evaluations = own["epochs"], own["evaluations"]
+        names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
+        losses = ["loss", *(name for name in names if name.endswith("_loss"))]
+        _plot_values(row[0], epochs, {name: name.removesuffix("_loss") or name for name in losses})
+        _plot_values(row[1], epochs, {"lr": "lr"})
+        _plot_values(row[2], epochs, {"grad_norm": "norm"})
+        _plot_values(row[3], epochs, {"accuracy": "accuracy of the classifier"}, scale=100)
+        protocols = dict.fromkeys(name for found in evaluations for name in found if name != "epoch")
+        _plot_values(row[3], evaluations, {name: f"mAP {name}" for name in protocols}, scale=100, first=1)
+        for axis, title in zip(row, ("loss terms", "learning rate", "gradient norm", "percent"), strict=True):
+            axis.set_title(printable(f"{stage}: {title}"), fontsize=9)
+            axis.tick_params(labelsize=7)
+            axis.ticklabel_format(axis="y", scilimits=(-3, 4))
+            axis.yaxis.get_offset_text().set_fontsize(7)
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axis.grid(alpha=0.3)
+            axis.spines[["top", "right"]].set_visible(False)
+            if len(axis.lines) > 1:
+                style = {"fontsize": 7, "framealpha": 0.7, "edgecolor": "none", "ncols": 1 + (len(axis.lines) > 5)}
+                axis.legend(**style, loc="lower right" if axis is row[3] else "upper right")
+            elif not axis.lines:
+                axis.set_visible(False)
+    for axis in panels[-1]:
+        axis.set_xlabel("epoch", fontsize=8)
+    _save(path, figure, dpi=100)
+
+
+def _plot_values(
+    axis: Any, rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str], *, scale: float = 1.0, first: int = 0
+) -> None:
+    """Plots columns of `rows` over their "epoch"; a value that is None or missing leaves a gap. `first`: colour."""
+    marker = "." if len(rows) < 30 else ""  # a single epoch would leave no line
+    for number, (name, label) in enumerate(labels.items()):
+        if any(row.get(name) is not None for row in rows):
+            values = [np.nan if row.get(name) is None else scale * row[name] for row in rows]
+            style = {"color": f"C{(first + number) % 10}", "linewidth": 1.6 if number == 0 else 1.0, "marker": marker}
+            axis.plot([row["epoch"] for row in rows], values, label=printable(label), **style)
+
+
 def _short(count: int) -> str:
     """12 345 678 as 12.3 M."""
     for unit, sign in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -268,7 +325,7 @@ def save_study(
             x, y = 100 * np.asarray(clean), 100 * np.asarray(corrupted)
             y_std, x_std = (float(values.std(ddof=1)) if len(values) > 1 else 0.0 for values in (y, x))
             colour, marker = f"C{number % 10}", "s" if name == baseline else "ov^D<>pd"[number % 8]
-            label = printable(name)
+            label = printable(name) + (" (baseline)" if name == baseline else "")
             axes.errorbar(
                 x.mean(), y.mean(), y_std, x_std, color=colour, marker=marker, capsize=3, linestyle="none", label=label
             )

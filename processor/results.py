@@ -31,11 +31,13 @@ def make_rows(
     dataset_version: str = "",
     seed: int,
     evaluation: dict,
+    split: str = "test",
 ) -> list[dict]:
     """The rows of results.csv, a dict of COLUMNS for every repeat of every protocol; metrics are fractions in [0, 1].
 
     In the protocols, `corruption` is "clean", or "random" (in protocol unseen "unseen") with severity "random". In a
-    cell of the corruption matrix they are its type and severity, and `protocol` says which sides are corrupted.
+    cell of the corruption matrix they are its type and severity, and `protocol` says which sides are corrupted. Where
+    `split` is validation, `evaluation` says so.
     """
     rows = []
     for protocol in protocols:
@@ -54,7 +56,7 @@ def make_rows(
                 **{f"rank{k}": single.rank(k) for k in (1, 5, 10)},
                 "num_queries": single.num_queries,
                 "num_valid_queries": single.num_valid_queries,
-                "evaluation": format_evaluation(evaluation),
+                "evaluation": format_evaluation(evaluation) + ("" if split == "test" else f", on {split} identities"),
             }
             for repeat, single in enumerate(metrics.repeats or (metrics,))
         ]
@@ -73,19 +75,31 @@ def format_evaluation(evaluation: dict) -> str:
 
 
 def make_results(
-    rows: list[dict], *, weight: str, corruptions: CorruptionSet, evaluation: dict, unknown_keys: Sequence[str] = ()
+    rows: list[dict],
+    *,
+    weight: str,
+    corruptions: CorruptionSet,
+    evaluation: dict,
+    unknown_keys: Sequence[str] = (),
+    split: str = "test",
+    selected_on: Sequence[str] = (),
 ) -> dict:
     """The content of results.json, from the rows of results.csv; metrics are fractions in [0, 1].
 
     dataset, weight, seed    what was tested; weight is the checkpoint
     dataset_version          which of several published forms of the data set, e.g. MSMT17_V2; "" where there is one
+    split                    "validation" where held-back identities of the training set were tested (TEST.SPLIT)
+    selected_on              where the checkpoint is the best of the evaluated epochs: the sets that say so
     corruption               what the corrupted sets sample from: "backend", "names", "severities"; "seen": those of the
-                             names that CORRUPTION.TRAIN stands for; where protocol unseen was tested,
-                             "protocol_unseen": its names
+                             names that the checkpoint was trained on, or, where the checkpoint does not tell, that
+                             CORRUPTION.TRAIN stands for; where protocol unseen was tested, "protocol_unseen": its
+                             names; "trained": the corruptions that the checkpoint was trained on, where it tells
     evaluation               "metric", "ap", "cmc" and "re_ranking": see utils.metrics; "flip" (TEST.FLIP) and
                              "query_expansion" (its k) only where they are used
     protocols                by protocol: {"mAP", "mINP", "rank1", "rank5", "rank10": {"mean", "std"}, "repeats"}; std
                              is the sample standard deviation over the repeats, 0 for one repeat
+    seen_in_training         where the checkpoint tells, by corrupted protocol: {"seen", "of"}, how many of its
+                             corruptions the checkpoint was trained on
     matrix                   with TEST.MATRIX only: "setting" (the protocol), "repeats", "severities", and "mAP",
                              "mINP", "rank1": by type, the mean over the repeats at each severity
     summary                  see make_summary
@@ -95,7 +109,9 @@ def make_results(
     content: dict[str, Any] = {
         "dataset": rows[0]["dataset"],
         "dataset_version": rows[0]["dataset_version"],
+        **({} if split == "test" else {"split": split}),
         "weight": weight,
+        **({"selected_on": list(selected_on)} if selected_on else {}),
         "seed": rows[0]["seed"],
         "corruption": {
             "backend": corruptions.backend,
@@ -103,10 +119,17 @@ def make_results(
             "severities": list(corruptions.severities),
             "seen": list(corruptions.seen),
             **({"protocol_unseen": list(corruptions.protocol_unseen)} if corruptions.protocol_unseen else {}),
+            **({} if corruptions.trained is None else {"trained": list(corruptions.trained)}),
         },
         "evaluation": evaluation,
         "protocols": {name: _mean_and_std(repeats) for name, repeats in _group(random, "protocol").items()},
     }
+    if corruptions.trained is not None:
+        content["seen_in_training"] = {
+            protocol: {"seen": sum(name in corruptions.trained for name in tested), "of": len(tested)}
+            for protocol in content["protocols"]
+            if protocol != "clean" and (tested := corruptions.tested_by(protocol))
+        }
     if cells:
         content["matrix"] = _make_matrix(cells)
     if unknown_keys:

@@ -11,42 +11,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from yacs.config import CfgNode
 
 from processor.evaluate import extract_features
 from processor.feature_files import stored
-from processor.plots import RankedRow, save_ranked_lists
+from processor.ranked_lists import QueryRanking, report_rankings
 from utils.distributed import is_main
 from utils.errors import UserError
-from utils.escaping import format_csv, printable
 from utils.files import make_output_dir, write_files
-from utils.images import read_image
 from utils.metrics.evaluate import distance_rows
+from utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 64  # batches whose features are in memory
-TOP_K = 10  # images shown and logged
-SHOWN_SIZE = (256, 512)  # width and height in pixels that a shown image is scaled down to
 
 
-def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.device) -> None:
-    """Writes features.npz and, with a query, ranked.csv and ranked.png to cfg.OUTPUT_DIR.
+def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.device, top_k: int | None = None) -> None:
+    """Writes features.npz and, with queries, ranked.csv and ranked.png to cfg.OUTPUT_DIR.
 
     features.npz: `features` (N, D) of type TEST.FEATURE_DTYPE, `paths` (N,) relative to `root`, the directory as given,
     `weight`, and what decides the features: `feature`, `flip`, `feat_norm` and `size` (height, width). ranked.csv:
-    rank, path and distance of every image but the query's own file, nearest first, ties in the order of paths; the
-    distance is Euclidean (not squared) or 1 - cosine, of the features in float32. A name that is not valid UTF-8 keeps
-    its bytes in both files, as surrogates; in ranked.csv a name that a spreadsheet would take for a formula has an
-    apostrophe before it.
+    rank, path and distance of every image but the query's own file, nearest first, ties in the order of paths, with the
+    query in front where there are several; the distance is Euclidean (not squared) or 1 - cosine, of the features in
+    float32. A name that is not valid UTF-8 keeps its bytes in both files, as surrogates; in ranked.csv a name that a
+    spreadsheet would take for a formula has an apostrophe before it.
 
     Features are written in chunks: memory holds a few numbers for each image, not its feature.
 
     Args:
         images: what datasets.make_image_loader returns.
         model: has `extract(images, camids, viewids)`, `test_feature`, `flip` and `feat_norm`.
+        device: where to compute features.
+        top_k: images of each query in ranked.csv; None: all.
 
     Raises:
         UserError: a feature that is not finite, or nothing to rank.
@@ -54,11 +52,11 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
     if not is_main():  # the main process has all images, and writes alone
         return
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
-    gallery = None if images.query is None else _without_query(images)
+    galleries = _without_queries(images)
     model = model.to(device)
     chunks = extract_chunks(model, images.loader, device=device)
     distances: list[np.ndarray] = []
-    if gallery is not None:
+    if images.queries:
         query = extract_features(model, images.query_loader, device=device, title="query").features
         chunks = _measured(chunks, query, distances, metric=cfg.TEST.METRIC)
     arrays = {
@@ -76,37 +74,45 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
     count, dtype = len(images.paths), cfg.TEST.FEATURE_DTYPE
     write_files({path: partial(_write_features, chunks=chunks, count=count, dtype=dtype, arrays=arrays)})
     logger.info("features of %d images below %s: %s", len(images.paths), images.directory, path)
-    if gallery is not None:
-        all_distances = np.concatenate(distances)
-        ranking = gallery[np.argsort(all_distances[gallery], kind="stable")]
-        _report_ranking(images, ranking, all_distances[ranking], output_dir, metric=cfg.TEST.METRIC)
+    if not images.queries:
+        return
+    rankings = []
+    for query_path, gallery, row in zip(images.queries, galleries, np.concatenate(distances, axis=1), strict=True):
+        ranking = gallery[np.argsort(row[gallery], kind="stable")][:top_k]
+        paths = [images.paths[index] for index in ranking]
+        rankings.append(QueryRanking(query_path, paths, row[ranking], len(gallery)))
+    report_rankings(rankings, output_dir, root=images.directory, metric=cfg.TEST.METRIC)
 
 
 def extract_chunks(model: nn.Module, loader: Any, *, device: torch.device) -> Iterator[torch.Tensor]:
     """Test features of every image that `loader` yields, in its order, in chunks (rows, D)."""
     batches = iter(loader)
-    for start in range(0, len(loader), CHUNK):
-        title = f"features, batches {start + 1} to {min(start + CHUNK, len(loader))} of {len(loader)}"
-        yield extract_features(model, islice(batches, CHUNK), device=device, title=title).features
+    with ProgressBar("features", len(loader.dataset)) as bar:
+        for _ in range(0, len(loader), CHUNK):
+            yield extract_features(model, islice(batches, CHUNK), device=device, bar=bar).features
 
 
-def _without_query(images: Any) -> np.ndarray:
-    """Indices of the images that are other files than the query."""
-    own = os.path.realpath(images.query)
-    files = (os.path.realpath(os.path.join(images.directory, path)) for path in images.paths)
-    others = np.flatnonzero([file != own for file in files])
-    if not len(others):
+def _without_queries(images: Any) -> list[np.ndarray]:
+    """For each query, the indices of the images that are other files."""
+    own: dict[str, list[int]] = {os.path.realpath(query): [] for query in images.queries}
+    for index, path in enumerate(images.paths if own else ()):
+        rows = own.get(os.path.realpath(os.path.join(images.directory, path)))
+        if rows is not None:
+            rows.append(index)
+    everything = np.arange(len(images.paths))
+    galleries = [np.delete(everything, own[os.path.realpath(query)]) for query in images.queries]
+    if not all(map(len, galleries)):
         raise UserError(f"{images.directory}: no image below it but the query itself; expected some to rank")
-    return others
+    return galleries
 
 
 def _measured(
     chunks: Iterable[torch.Tensor], query: torch.Tensor, distances: list[np.ndarray], *, metric: str
 ) -> Iterator[torch.Tensor]:
-    """Yields the chunks and appends the distances of their rows to `distances`, computed in float64: in float32,
-    1 - cosine of similar images is rounding noise."""
+    """Yields the chunks and appends the distances (Q, rows) to `distances`, computed in float64: in float32, 1 - cosine
+    of similar images is rounding noise."""
     for chunk in chunks:
-        distances.append(distance_rows(query.double(), chunk.double(), metric=metric)[0].clamp_min(0).numpy())
+        distances.append(distance_rows(query.double(), chunk.double(), metric=metric).clamp_min(0).numpy())
         yield chunk
 
 
@@ -128,37 +134,3 @@ def _write_features(
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def _report_ranking(images: Any, ranking: np.ndarray, distances: np.ndarray, output_dir: Path, *, metric: str) -> None:
-    """Writes ranked.csv and ranked.png and logs the top-10; `distances` are those of `ranking`."""
-    paths = [images.paths[index] for index in ranking]
-    table, figure = output_dir / "ranked.csv", output_dir / "ranked.png"
-    write_files({table: partial(_write_ranking, paths=paths, distances=distances)})
-    top = list(zip(paths[:TOP_K], distances[:TOP_K], strict=True))
-    row = RankedRow(
-        title="",
-        query=_thumbnail(images.query),
-        gallery=[_thumbnail(os.path.join(images.directory, path)) for path, _ in top],
-        correct=[None] * len(top),
-        notes=[f"{distance:.3f}" for _, distance in top],
-    )
-    title = f"top-{len(top)} of {len(paths)} images, {metric} distance"
-    save_ranked_lists(figure, [row], title=f"{printable(os.path.basename(images.query))}\n{title}")
-    lines = [f"{rank:>4} {distance:>9.4f}  {printable(path)}" for rank, (path, distance) in enumerate(top, start=1)]
-    header = f"{'rank':>4} {'distance':>9}  path"
-    logger.info("query %s, %s:\n%s", images.query, title, "\n".join([header, *lines]))
-    logger.info("ranked gallery: %s; its top-%d: %s", table, len(top), figure)
-
-
-def _write_ranking(path: Path, *, paths: list[str], distances: np.ndarray) -> None:
-    rows = (  # features are float32: more digits mean nothing
-        (rank, name, f"{distance:.7g}") for rank, (name, distance) in enumerate(zip(paths, distances, strict=True), 1)
-    )
-    path.write_bytes(format_csv(["rank", "path", "distance"], rows).encode("utf-8", "surrogateescape"))
-
-
-def _thumbnail(path: str) -> np.ndarray:
-    image = Image.fromarray(read_image(path))
-    image.thumbnail(SHOWN_SIZE)
-    return np.asarray(image)

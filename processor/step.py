@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from processor.cpu_precision import keep_slow_in_float32
 from utils import distributed, sharding
 from utils.collapse import collapse_statistics
 
@@ -24,7 +25,8 @@ def resolve_amp(amp: str, device: torch.device) -> str:
 class TrainStep:
     """Forward, loss, backward and update on a batch that is on the model's device.
 
-    With `amp` the backbone computes in half precision; heads and losses are float32. No step waits for the device.
+    With `amp` the backbone computes in half precision; heads, losses and, on a CPU, what processor.cpu_precision lists
+    are float32. No step waits for the device.
 
     Args:
         model: called with a batch; a DistributedDataParallel where there are several processes.
@@ -56,6 +58,8 @@ class TrainStep:
         self.global_loss = global_loss and distributed.world_size() > 1
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
         self.overflows = torch.zeros((), device=device)
+        if device.type == "cpu" and amp != "off":
+            keep_slow_in_float32()
 
     def __call__(self, batch: dict) -> dict[str, torch.Tensor]:
         """One update.

@@ -33,6 +33,16 @@ REQUIRED = ("BASE", "OUTPUT_DIR", "SEEDS", "VARIANTS", "BASELINE")
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "SOLVER.RESUME", "TEST.WEIGHT")  # a study sets these itself
 STAGES = "stages"  # directory of the trainings
 DIGITS = 10  # of a digest, in names of directories
+QUIET = ("UNREAD_KEYS", "ignore")  # a job is a part of its variant: the study looks at the whole
+# Keys that came after studies, and the values that change nothing: with these, what is finished stays finished.
+VALUES_BEFORE_KEY = {
+    "UNREAD_KEYS": "warn",
+    "DATASETS.VALIDATION_SHARE": 0.0,
+    "DATASETS.VALIDATION_SEED": 0,
+    "SOLVER.EVAL_ON": "test",
+    "TEST.SPLIT": "test",
+    "TEST.BASELINE": "",
+}
 UNSAFE = set('/\\:*?"<>|\0')  # characters that a directory's name must not have
 
 
@@ -46,6 +56,7 @@ class Study:
         seeds: in order.
         variants: name -> overrides, KEY VALUE KEY VALUE ... as on a command line, those of COMMON first.
         baseline: name of a variant.
+        own_keys: name of a variant -> keys of its own overrides, without those of COMMON.
     """
 
     base: Path
@@ -53,6 +64,7 @@ class Study:
     seeds: tuple[int, ...]
     variants: dict[str, tuple[str, ...]]
     baseline: str
+    own_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,11 +100,13 @@ class Plan:
         jobs: by directory, each after those that it needs.
         tests: (variant, seed) -> directory of its test.
         stages: (variant, seed) -> directories of the stages that it trains, in order.
+        splits: (variant, seed) -> what it is tested on, for messages.
     """
 
     jobs: dict[Path, Job] = field(default_factory=dict)
     tests: dict[tuple[str, int], Path] = field(default_factory=dict)
     stages: dict[tuple[str, int], list[Path]] = field(default_factory=dict)
+    splits: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
 def read_study(path: str | Path) -> Study:
@@ -124,13 +138,14 @@ def read_study(path: str | Path) -> Study:
     if not isinstance(variants, dict) or not variants:
         raise fail(f"VARIANTS: found {variants!r:.80}, expected names with their overrides, e.g. 'cfat: {{}}'")
     common = _overrides(content.get("COMMON"), f"{path}: COMMON")
-    found = {}
+    found, own_keys = {}, {}
     for name, value in variants.items():
         if not name or UNSAFE & set(name) or name in (".", ".."):
             raise fail(f"VARIANTS: {name!r:.80} cannot name a directory; choose letters, digits, - and _")
         if name == STAGES:
             raise fail(f"VARIANTS: {name!r} names the directory of the stages; choose another name")
-        found[name] = (*common, *_overrides(value, f"{path}: VARIANTS: {name:.80}"))
+        own = _overrides(value, f"{path}: VARIANTS: {name:.80}")
+        found[name], own_keys[name] = (*common, *own), own[::2]
     if content["BASELINE"] not in found:
         raise fail(
             f"BASELINE {content['BASELINE']!r:.80}: no variant{did_you_mean(content['BASELINE'], found)}; expected one "
@@ -142,6 +157,7 @@ def read_study(path: str | Path) -> Study:
         seeds=tuple(seeds),
         variants=found,
         baseline=content["BASELINE"],
+        own_keys=own_keys,
     )
 
 
@@ -178,7 +194,8 @@ def plan_study(
         initial_weight_files: maps a stage's configuration to its initial weight files, by the key that names each.
 
     Raises:
-        UserError: the configuration of a variant is wrong; the message names the variant.
+        UserError: the configuration of a variant is wrong, and the message names the variant; or variants are tested on
+            different splits.
     """
     plan = Plan()
     for seed in study.seeds:
@@ -187,7 +204,28 @@ def plan_study(
                 _add_variant(plan, study, name, seed, stages_of, initial_weight_files)
             except UserError as error:
                 raise UserError(f"variant {name}: {error}") from error
+    _check_splits(plan)
     return plan
+
+
+def _check_splits(plan: Plan) -> None:
+    """Makes sure that all variants are tested on the same split: test sets, or the same held-back identities."""
+    names: dict[str, list[str]] = {}
+    for (name, _), split in plan.splits.items():
+        names.setdefault(split, []).append(name)
+    if len(names) > 1:
+        found = "; ".join(f"{', '.join(dict.fromkeys(own))} on {split}" for split, own in names.items())
+        raise UserError(
+            f"a study compares variants on one split: found {found}; set TEST.SPLIT (and for validation "
+            "DATASETS.VALIDATION_SHARE and VALIDATION_SEED) in COMMON"
+        )
+
+
+def _tested_split(cfg: CfgNode) -> str:
+    if cfg.TEST.SPLIT == "test":
+        return "the test set"
+    share, seed = cfg.DATASETS.VALIDATION_SHARE, cfg.DATASETS.VALIDATION_SEED
+    return f"validation (VALIDATION_SHARE {share:g}, VALIDATION_SEED {seed})"
 
 
 def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Callable, weight_files: Callable) -> None:
@@ -198,10 +236,14 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
     plan.stages[name, seed] = []
     last, tested = "", ""
     for cfg in stages_of((*own, "OUTPUT_DIR", str(directory))):
-        if len(tests := cfg.DATASETS.TEST or cfg.DATASETS.NAMES) > 1:
+        on_validation = cfg.TEST.SPLIT == "validation"
+        tests = cfg.DATASETS.NAMES if on_validation else cfg.DATASETS.TEST or cfg.DATASETS.NAMES
+        if len(tests) > 1:
+            advice = "train on one" if on_validation else "name it in DATASETS.TEST"
             raise UserError(
-                f"it tests on {', '.join(tests)}; a study compares variants on one test set: name it in DATASETS.TEST"
+                f"it tests on {', '.join(tests)}; a study compares variants on one {cfg.TEST.SPLIT} set: {advice}"
             )
+        plan.splits[name, seed] = _tested_split(cfg)
         stage = current_stage(cfg).name
         files = weight_files(cfg)
         before = {key: checkpoints[path] for key, path in files.items() if path in checkpoints}
@@ -212,7 +254,8 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         result = place / Path(stage_checkpoint(cfg)).relative_to(directory)
         weights = [text for key, path in before.items() for text in (key, str(path))]
         opts = (*own, "CFAT.STAGES", f"['{stage}']", *weights, "TEST.PROTOCOLS", "['clean']", "TEST.MATRIX", "")
-        opts = (*opts, "TEST.RANKED_QUERIES", "0", "TEST.ATTENTION_QUERIES", "0", "OUTPUT_DIR", str(place))
+        opts = (*opts, "TEST.RANKED_QUERIES", "0", "TEST.ATTENTION_QUERIES", "0", "TEST.BASELINE", "")
+        opts = (*opts, *QUIET, "OUTPUT_DIR", str(place))
         plan.jobs.setdefault(
             place,
             Job(
@@ -228,10 +271,10 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         )
         checkpoints[stage_checkpoint(cfg)] = result
         plan.stages[name, seed].append(place)
-        last, tested = str(result), cfg.dump()  # what the test reads too, with every _BASE_
+        last, tested = str(result), _without_later_keys(cfg).dump()  # what the test reads too, with every _BASE_
     if not last:
         raise UserError("it trains no stage: CFAT.STAGES is empty, or every stage of it has a WEIGHT")
-    opts = (*own, "TEST.WEIGHT", last, "OUTPUT_DIR", str(directory))
+    opts = (*own, "TEST.WEIGHT", last, *QUIET, "OUTPUT_DIR", str(directory))
     plan.jobs[directory] = Job(
         title=f"test of {name}, seed {seed}",
         directory=directory,
@@ -247,9 +290,22 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
 def _digests(cfg: CfgNode, inputs: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[str, str]:
     """Digest of a stage, from what determines its weights, and its kind, which does not depend on the seed."""
     settings = {"stage": current_stage(cfg).name, "format": FORMAT, **settings_of_stage(cfg)}
-    data = {"datasets": {name: value for name, value in cfg.DATASETS.items() if name != "TEST"}}
+    known = _without_later_keys(cfg).DATASETS
+    data = {"datasets": {name: value for name, value in known.items() if name != "TEST"}}
     without_seed = {key: value for key, value in settings.items() if key != "SEED"}
     return _sha256([settings, data, inputs]), _sha256([without_seed, data, {**inputs, **kinds}])
+
+
+def _without_later_keys(cfg: CfgNode) -> CfgNode:
+    """A clone without the keys of VALUES_BEFORE_KEY that have the value there."""
+    known = cfg.clone()
+    known.defrost()
+    for key, value in VALUES_BEFORE_KEY.items():
+        section, _, name = key.rpartition(".")
+        node = known[section] if section else known
+        if node[name] == value:
+            del node[name]
+    return known
 
 
 def _sha256(value: Any) -> str:

@@ -4,28 +4,28 @@ import csv
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from processor.per_query import read_average_precision
 from processor.plots import save_study
 from processor.results import COLUMNS, METRICS
 from processor.study import Plan, Study
 from processor.study_runner import seconds_of
+from processor.tables import describe_seen
 from utils.checkpoints import load_checkpoint
 from utils.escaping import format_csv
 from utils.files import MIB, read_json_object, read_text, write_files
 from utils.logging import format_seconds
 from utils.metrics.bootstrap import Interval, paired_bootstrap
+from utils.tables import make_table, make_tables
 
 logger = logging.getLogger(__name__)
 
 OVER_SEEDS = 5  # seeds from which an interval over seeds is given
-COMPARED = ("clean", "corrupted", "unseen")  # protocols whose differences are in the table; study.json has all
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class VariantResult:
         over_seeds: the same with the interval that other seeds may give; {} for fewer than OVER_SEEDS seeds.
         images_seen: images that the trained network saw, forward, in all stages of one seed; None: not known.
         seconds: wall time of the training steps of one seed, the mean over the seeds; None: not known.
+        seen: corrupted protocol -> how many of its corruption types were seen in training, in words.
         note: why it is not compared with the baseline; "" where it is.
     """
 
@@ -50,6 +51,7 @@ class VariantResult:
     images_seen: float | None
     seconds: float | None
     note: str = ""
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 def collect(study: Study, plan: Plan) -> dict[str, VariantResult]:
@@ -90,6 +92,11 @@ def collect(study: Study, plan: Plan) -> dict[str, VariantResult]:
             images_seen=_total(plan, [(name, seed) for seed in own][:1], "images_seen"),
             seconds=_total(plan, [(name, seed) for seed in own], "training_seconds"),
             note=note,
+            seen={
+                protocol: _seen([test.content for test in own.values()], protocol)
+                for protocol in protocols
+                if protocol != "clean"
+            },
         )
     return results
 
@@ -99,8 +106,8 @@ class _Test:
 
     def __init__(self, directory: Path) -> None:
         content = read_json_object(directory / "results.json", max_bytes=MIB)
-        self.protocols = content["protocols"]
-        self.data = " ".join(filter(None, (content["dataset"], content["dataset_version"])))
+        self.content, self.protocols = content, content["protocols"]
+        self.data = " ".join(filter(None, (content["dataset"], content.get("split"), content["dataset_version"])))
         self.conventions = {key: content["evaluation"][key] for key in ("ap", "cmc")}
         self.paths, self.precision = read_average_precision(directory)
 
@@ -124,6 +131,11 @@ def _differences(pairs: list[tuple[_Test, _Test]], protocol: str) -> np.ndarray:
     return found[:, np.isfinite(found).all(axis=0)]
 
 
+def _seen(contents: list[dict], protocol: str) -> str:
+    """How many of a protocol's corruption types were seen in training; all that the seeds say, where they differ."""
+    return " or ".join(dict.fromkeys(describe_seen(content, protocol) for content in contents))
+
+
 def _total(plan: Plan, runs: list[tuple[str, int]], key: str) -> float | None:
     """What the checkpoints of the stages of a run record, the mean over the runs; None where one does not."""
     metas = [load_checkpoint(plan.jobs[place].result).get("meta", {}) for run in runs for place in plan.stages[run]]
@@ -134,19 +146,19 @@ def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) 
     """Writes study.csv, study.json, study.md, study.tex and study.png into the directory of the study.
 
     Returns:
-        The table for the terminal.
+        The same table for the terminal, its columns spread over several where it is wide.
     """
     directory = study.output_dir
     header, rows = _table(study, results)
+    missing = missing_tests(study, results)
+    listed = "; ".join(f"{name}, seed {', '.join(map(str, seeds))}" for name, seeds in missing.items())
+    notes = [f"not done: {listed}"] if missing else []
     texts = {
         "study.csv": _csv(plan),
         "study.json": json.dumps(_as_json(study, results), indent=2) + "\n",
-        "study.md": tabulate(rows, header, tablefmt="github", disable_numparse=True) + "\n",
-        "study.tex": tabulate(
-            [[cell.replace("±", "$\\pm$") for cell in row] for row in rows],
-            header,
-            tablefmt="latex_booktabs",
-            disable_numparse=True,
+        "study.md": "\n\n".join([make_table(header, rows, "lr"), *notes]) + "\n",
+        "study.tex": make_table(
+            header, [[cell.replace("±", "$\\pm$") for cell in row] for row in rows], "lr", layout="latex_booktabs"
         ).replace("\\$\\textbackslash{}pm\\$", "$\\pm$")
         + "\n",
     }
@@ -162,7 +174,14 @@ def write_study(study: Study, plan: Plan, results: Mapping[str, VariantResult]) 
     }
     if points:
         save_study(directory / "study.png", points, baseline=study.baseline)
-    return tabulate(rows, header, tablefmt="simple", disable_numparse=True)
+    return "\n\n".join([make_tables(header, rows, "lr"), *notes])
+
+
+def missing_tests(study: Study, results: Mapping[str, VariantResult]) -> dict[str, list[int]]:
+    """Variant -> seeds whose test is not done."""
+    seeds = {name: results[name].seeds if name in results else () for name in study.variants}
+    missing = {name: [seed for seed in study.seeds if seed not in done] for name, done in seeds.items()}
+    return {name: left for name, left in missing.items() if left}
 
 
 def _table(study: Study, results: Mapping[str, VariantResult]) -> tuple[list[str], list[list[str]]]:
@@ -170,17 +189,18 @@ def _table(study: Study, results: Mapping[str, VariantResult]) -> tuple[list[str
     the baseline in points with their 95 % interval."""
     protocols = list(dict.fromkeys(name for result in results.values() for name in result.protocols))
     found = {name for result in results.values() for name in result.within_seeds}
-    compared = [name for name in protocols if name in found and name in COMPARED]
+    compared = [name for name in protocols if name in found]
     several = any(result.over_seeds for result in results.values())
     header = ["variant", "seeds", *(f"mAP {name}" for name in protocols)]
     header += [f"{name}, difference [95 % over {'seeds' if several else 'queries'}]" for name in compared]
-    header += ["images seen", "training time"]
+    header += ["types seen in training", "images seen", "training time"]
     rows = []
     for name, result in results.items():
         row = [f"{name} (baseline)" if name == study.baseline else name, str(len(result.seeds))]
         row += [_mean_and_std(result.protocols.get(protocol, {}).get("mAP", [])) for protocol in protocols]
         intervals = result.over_seeds or result.within_seeds
         row += [_interval(intervals.get(protocol)) for protocol in compared]
+        row.append(", ".join(f"{protocol} {seen}" for protocol, seen in result.seen.items()) or "-")
         row.append("-" if result.images_seen is None else f"{result.images_seen:,.0f}")
         row.append("-" if result.seconds is None else format_seconds(result.seconds))
         rows.append(row)
@@ -220,10 +240,13 @@ def _as_json(study: Study, results: Mapping[str, VariantResult]) -> dict[str, An
             "protocols": result.protocols,
             "difference_within_seeds": {key: value._asdict() for key, value in result.within_seeds.items()},
             "difference_over_seeds": {key: value._asdict() for key, value in result.over_seeds.items()},
+            "types_seen_in_training": dict(result.seen),
             "images_seen": result.images_seen,
             "training_seconds": result.seconds,
             **({"not_compared": result.note} if result.note else {}),
         }
         for name, result in results.items()
     }
-    return {"base": str(study.base), "baseline": study.baseline, "variants": variants}
+    missing = missing_tests(study, results)
+    content = {"base": str(study.base), "baseline": study.baseline, "variants": variants}
+    return content | ({"not_done": missing} if missing else {})

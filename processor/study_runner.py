@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from processor.dry_run import read_estimates
-from processor.study import Job, Plan, Study
+from processor.study import QUIET, Job, Plan, Study
 from utils.errors import UserError
 from utils.files import MIB, make_output_dir, read_json_object, read_text, write_files
 from utils.locks import LOCK, lock
@@ -54,13 +54,20 @@ def measure(study: Study, plan: Plan) -> dict[str, float]:
     batches of each of its stages."""
     done = {job.kind for job in plan.jobs.values() if is_done(job)}
     known: dict[str, float] = {}
-    seed = study.seeds[0]
-    for name, opts in study.variants.items():
-        jobs = [plan.jobs[place] for place in plan.stages[name, seed]]
+    for name, seed in dict(list(plan.tests)).items():  # one seed of each variant
+        opts, jobs = study.variants[name], [plan.jobs[place] for place in plan.stages[name, seed]]
         stages = {job.stage: job.kind for job in jobs}
         if not set(stages.values()) - done - known.keys():
             continue
-        command = [sys.executable, str(REPOSITORY / "train.py"), "--config_file", str(study.base), "--dry-run", *opts]
+        command = [
+            sys.executable,
+            str(REPOSITORY / "train.py"),
+            "--config_file",
+            str(study.base),
+            "--dry-run",
+            *opts,
+            *QUIET,
+        ]
         output = str(study.output_dir / name)  # a dry run writes nothing
         found = subprocess.run([*command, "OUTPUT_DIR", output], capture_output=True, text=True, check=False)
         seconds = read_estimates(found.stdout + found.stderr)

@@ -1,12 +1,13 @@
 """Tables for the log: metrics by protocol, the corruption matrix with its summary, the files of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from processor.results import results_by_set
 from utils.escaping import printable
+from utils.tables import make_table, make_tables
 
 # Files that a run may leave in OUTPUT_DIR -> what they hold.
 FILES = {
@@ -17,6 +18,7 @@ FILES = {
     "checkpoints": "checkpoints of the stages",
     "tensorboard": "training curves: tensorboard --logdir {path}",
     "history.json": "mean values of every epoch",
+    "curves.png": "learning curves of every stage",
     "schedule_*.png": "learning rates",
     "ranked_list.png": "queries and their ranked galleries",
     "attention.png": "where the model looks",
@@ -31,9 +33,11 @@ COLUMNS = {"mINP": "mINP", "mAP": "mAP", "rank1": "Rank-1"}  # metric -> its tit
 
 
 def format_table(contents: Mapping[str, dict]) -> str:
-    """One line per result and protocol: mINP, mAP and Rank-1 in percent, mean ± standard deviation over the repeats.
+    """Tables, one for each data set: mINP, mAP and Rank-1 in percent by model and protocol, with the standard deviation
+    over the repeats where there are several. Models are numbered where there are several, and named above.
 
-    Where one of the results has several data sets, a column names the data set.
+    Where a checkpoint tells what it was trained on, the last column says how many of the protocol's corruption types
+    were seen in training.
 
     Args:
         contents: output directory -> content of its results.json; directories tell apart results of one checkpoint.
@@ -44,61 +48,90 @@ def format_table(contents: Mapping[str, dict]) -> str:
         printable(weight if weights.count(weight) == 1 else f"{weight} in {directory}")
         for directory, weight in zip(contents, weights, strict=True)
     ]
-    with_sets = any("datasets" in content for content in contents.values())
-    columns = ["checkpoint", *(["data set"] if with_sets else []), "protocol"]
-    rows: list[tuple[list[str], list[str], object]] = [(columns, list(COLUMNS.values()), "repeats")]
-    for label, results in zip(labels, by_set.values(), strict=True):
-        for name, content in results.items():
-            for protocol, row in content["protocols"].items():
-                start = [label, *([printable(name)] if with_sets else []), printable(protocol)]
-                cells = [f"{100 * row[name]['mean']:6.2f} ± {100 * row[name]['std']:4.2f}" for name in COLUMNS]
-                rows.append((start, cells, row["repeats"]))
-    widths = [max(map(len, column)) for column in zip(*(start for start, _, _ in rows), strict=True)]
-    widths[-1] = len("corrupted_gallery")
-    lines = [_line(start, widths, cells, repeats) for start, cells, repeats in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    several = len(labels) > 1
+    blocks = ["\n".join(f"model {number}: {label}" for number, label in enumerate(labels, start=1))] if several else []
+    with_seen = any("seen_in_training" in result for results in by_set.values() for result in results.values())
+    titled = any("datasets" in content for content in contents.values())
+    for name in dict.fromkeys(name for results in by_set.values() for name in results):
+        rows: list[list[object]] = []
+        for number, results in enumerate(by_set.values(), start=1):
+            for protocol, row in results[name]["protocols"].items() if name in results else ():
+                cells = [_mean_and_std(row[metric], row["repeats"]) for metric in COLUMNS]
+                seen = [describe_seen(results[name], protocol)] if with_seen else []
+                rows.append([*([number] if several else []), printable(protocol), *cells, row["repeats"], *seen])
+        header = [*(["model"] if several else []), "protocol", *COLUMNS.values(), "repeats"]
+        header += ["types seen in training"] if with_seen else []
+        table = make_tables(header, rows, "rlr" if several else "lr", keys=1 + several)
+        blocks.append(f"{printable(name)}:\n\n{table}" if titled else table)
+    return "\n\n".join(blocks)
 
 
-def _line(start: list[str], widths: list[int], cells: list[str], repeats: object) -> str:
-    texts = [f"{text:<{width}}" for text, width in zip(start, widths, strict=True)]
-    return "  ".join([*texts, *(f"{cell:>13}" for cell in cells), f"{repeats:>7}"])
+def describe_seen(content: dict, protocol: str) -> str:
+    """How many of the corruptions of a protocol the checkpoint was trained on: "all 20", "9 of 20", "none of 10"; "-"
+    for clean."""
+    if protocol == "clean":
+        return "-"
+    found = content.get("seen_in_training", {}).get(protocol)
+    if found is None:
+        return "not known"
+    seen, total = found["seen"], found["of"]
+    return f"all {total}" if seen == total else f"{seen or 'none'} of {total}"
+
+
+def _mean_and_std(values: Mapping[str, float], repeats: int) -> str:
+    mean = f"{100 * values['mean']:.2f}"
+    return mean if repeats == 1 else f"{mean} ± {100 * values['std']:.2f}"
 
 
 def format_matrix(content: dict, families: Mapping[str, tuple[str, ...]]) -> str:
-    """The corruption matrix, mAP in percent: types in rows by family, severities in columns; below, its summary."""
+    """The corruption matrix, mAP in percent: families (their means) and their types in rows, severities in columns;
+    below, its summary."""
     matrix, summary = content["matrix"], content["summary"]["matrix"]
-    width = max(map(len, ("type", "mean", *(name for names in families.values() for name in names))))
-    first = max(map(len, ("family", *families)))
-    header = (
-        f"{'family':<{first}}  {'type':<{width}}" + "".join(f"{s:>7}" for s in matrix["severities"]) + f"{'mean':>8}"
-    )
-    rule = "-" * len(header)
 
-    def line(family: str, name: str, values: list[float], mean: float) -> str:
-        return f"{family:<{first}}  {name:<{width}}" + "".join(f"{100 * v:7.2f}" for v in values) + f"{100 * mean:8.2f}"
+    def line(name: str, values: Sequence[float], mean: float) -> list[str]:
+        return [name, *(f"{100 * value:.2f}" for value in (*values, mean))]
 
-    lines = [header, rule]
+    rows = []
     for family, names in families.items():
-        for position, name in enumerate(names):
-            values = matrix["mAP"][name]
-            lines.append(line("" if position else family, name, values, float(np.mean(values))))
-        lines.append(rule)
+        values = np.array([matrix["mAP"][name] for name in names])  # (types, severities)
+        rows.append(line(f"**{family}**", values.mean(axis=0), float(values.mean())))
+        rows += [line(name, row, float(row.mean())) for name, row in zip(names, values, strict=True)]
     severities = [means["mAP"] for means in summary["severity"].values()]
-    lines += [line("", "mean", severities, summary["mean_corrupted"]["mAP"]), ""]
-    return "\n".join(lines + _format_summary(content["summary"]))
+    rows.append(line("**mean**", severities, summary["mean_corrupted"]["mAP"]))
+    table = make_tables(["type", *map(str, matrix["severities"]), "mean"], rows, "lr")
+    return f"{table}\n\n{_format_summary(content['summary'])}"
 
 
-def _format_summary(summary: dict) -> list[str]:
-    """The lines below the corruption matrix: mINP, mAP and Rank-1 in percent, of the drop in points."""
+def _format_summary(summary: dict) -> str:
+    """The table below the corruption matrix: mINP, mAP and Rank-1 in percent, of the drop in points."""
     matrix = summary["matrix"]
-    rows = {"clean": summary["clean"], "mean corrupted": matrix["mean_corrupted"], "drop, points": matrix["drop"]}
-    rows |= {"relative to clean": matrix["relative"], "relative drop": matrix["relative_drop"]}
-    rows |= matrix["family"] | {name: matrix[name] for name in ("seen", "unseen") if name in matrix}
-    lines = [f"{'':<17}" + "".join(f"{title:>8}" for title in COLUMNS.values())]
-    for title, means in rows.items():
-        values = [means[metric] for metric in COLUMNS]
-        lines.append(f"{title:<17}" + "".join(f"{'-' if v is None else f'{100 * v:.2f}':>8}" for v in values))
-    return lines
+    means = {"clean": summary["clean"], "mean corrupted": matrix["mean_corrupted"], "drop, points": matrix["drop"]}
+    means |= {"relative to clean": matrix["relative"], "relative drop": matrix["relative_drop"]}
+    means |= matrix["family"] | {name: matrix[name] for name in ("seen", "unseen") if name in matrix}
+    rows = [
+        [title, *("-" if row[metric] is None else f"{100 * row[metric]:.2f}" for metric in COLUMNS)]
+        for title, row in means.items()
+    ]
+    return make_table(["over the matrix", *COLUMNS.values()], rows, "lr")
+
+
+def format_baseline(content: dict) -> str:
+    """Errors of a results.json in percent of those of its baseline: of each protocol, mCE and relative mCE."""
+    baseline = content["baseline"]
+    seed = "" if baseline["seed"] is None else f", seed {baseline['seed']}"
+    weight, dataset, file = (printable(baseline[key]) for key in ("weight", "dataset", "file"))
+    caption = f"errors in percent of those of the baseline {weight} on {dataset}{seed} ({file})"
+    caption += "; lower is better, 100 is the baseline:"
+    rows = {**baseline["errors"], **{name: baseline[name] for name in ("mCE", "relative_mCE") if name in baseline}}
+    cells = [
+        [
+            printable(title).replace("_mCE", " mCE"),
+            *("-" if ratios[metric] is None else f"{100 * ratios[metric]:.2f}" for metric in COLUMNS),
+        ]
+        for title, ratios in rows.items()
+    ]
+    table = make_table(["errors", *(f"1 - {title}" for title in COLUMNS.values())], cells, "lr")
+    return f"{caption}\n\n{table}"
 
 
 def format_files(output_dir: str | Path) -> str:

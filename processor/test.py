@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from processor.attention import save_attention_maps
+from processor.baseline import Baseline, normalise
 from processor.comparisons import read_comparable, read_results
 from processor.evaluate import FeatureCache, describe_evaluation, evaluate_protocols, make_evaluation
 from processor.feature_files import stored
@@ -20,7 +21,7 @@ from processor.per_query import write_per_query
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
 from processor.report import About, LiveReport
 from processor.results import ResultFiles, join_results, make_results, make_rows, results_by_set
-from processor.tables import format_files, format_matrix, format_table
+from processor.tables import format_baseline, format_files, format_matrix, format_table
 from utils.escaping import printable
 from utils.files import make_output_dir, write_files, write_text
 from utils.metrics.evaluate import distance_rows
@@ -53,6 +54,8 @@ def do_test(
     weight: str,
     matrix: tuple[Protocol, ...] = (),
     about: About | None = None,
+    baseline: Baseline | None = None,
+    selected_on: Sequence[str] = (),
 ) -> dict:
     """Tests `model` and writes results.json and results.csv.
 
@@ -65,6 +68,8 @@ def do_test(
         weight: the checkpoint of the model, for the record.
         matrix: cells of the corruption matrix; clean, which they are compared with, is then tested in any case.
         about: what report.html says of the run; with TEST.REPORT.
+        baseline: what read_baseline returned; errors are then given relative to its errors too.
+        selected_on: names of the sets on which `weight` was the best epoch, for the record.
 
     Returns:
         The content of results.json.
@@ -72,12 +77,16 @@ def do_test(
     output_dir = make_output_dir(cfg.OUTPUT_DIR)
     if matrix and not any(protocol.is_clean for protocol in protocols):
         protocols = (Protocol("clean"), *protocols)
+    if selected_on:
+        logger.info("%s is the best of the evaluated epochs on %s", weight, ", ".join(selected_on))
     files = ResultFiles(output_dir)
     rows: dict[str, list[dict]] = {}  # of results.csv, by data set
     evaluation = make_evaluation(cfg)
     described = describe_evaluation(cfg, evaluation)
     compared = read_comparable(cfg.TEST.COMPARE, tested=[one.splits for one in data.test_sets], evaluation=described)
     report = LiveReport(cfg, about or About(), data, weight=weight, device=device, compared=compared)
+    _warn_of_seen_types(data)
+    kind = "data" if cfg.TEST.SPLIT == "test" else cfg.TEST.SPLIT
     several, directories = len(data.test_sets) > 1, set_directories(output_dir, data)
 
     def add_rows(cache: FeatureCache, tested: tuple[Protocol, ...], metrics: dict[str, RetrievalMetrics]) -> None:
@@ -90,6 +99,7 @@ def do_test(
                 dataset_version=splits.version,
                 seed=cfg.SEED,
                 evaluation=described,
+                split=cfg.TEST.SPLIT,
             )
         )
 
@@ -101,9 +111,13 @@ def do_test(
                 corruptions=data.corruptions,
                 evaluation=described,
                 unknown_keys=cfg.LEFT_OUT_KEYS,
+                split=cfg.TEST.SPLIT,
+                selected_on=selected_on,
             )
             for own in rows.values()
         ]
+        if baseline is not None:
+            results = [own | {"baseline": normalise(own, baseline)} for own in results]
         content = join_results(results) if several else results[0]
         files.write(content, [row for own in rows.values() for row in own])
         logger.info("results: %s and results.csv", output_dir / "results.json")
@@ -127,11 +141,20 @@ def do_test(
             content = write()
             report_matrix(results_by_set(content)[name], one, directory / "corruption_matrix.png")
             report.write(content)
+        if baseline is not None:
+            logger.info("%s on %s, %s", weight, one.splits.title, format_baseline(results_by_set(content)[name]))
     if several:
-        _log_table({str(output_dir): content, **compared}, cfg, f"{weight} on {len(rows)} data sets")
+        _log_table({str(output_dir): content, **compared}, cfg, f"{weight} on {len(rows)} {kind} sets")
     found = "\n".join(filter(None, map(format_files, dict.fromkeys([output_dir, *directories]))))
     logger.info("all in %s:\n%s", output_dir, found)
     return content
+
+
+def _warn_of_seen_types(data: DataBundle) -> None:
+    """Protocol unseen is named for what training leaves out; the configuration of a test may not know of it."""
+    seen = [name for name in data.corruptions.protocol_unseen if name in (data.corruptions.trained or ())]
+    if seen:
+        logger.warning("protocol unseen: the checkpoint was trained on %s, which are not unseen", ", ".join(seen))
 
 
 def _warn_of_small_gallery(cache: FeatureCache, neighbours: int) -> None:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from processor.batches import LostWorker, loading, to_device
+from processor.curves import Curves
 from processor.evaluate import do_inference, make_evaluation
 from processor.failures import check_finite
 from processor.history import write_history
@@ -26,6 +27,7 @@ from utils import distributed
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 from utils.files import make_output_dir
+from utils.held_back import make_held_back
 from utils.stage_identity import StageIdentity, settings_of_stage
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import DataBundle, Protocol, RetrievalMetrics, TrainState
@@ -83,7 +85,9 @@ class StageTrainer:
         self.parts = {"model": self.model, "loss": self.loss_fn, "optimizer": optimizer, "scheduler": scheduler}
         if ema is not None:
             self.parts["ema"] = ema.module.to(device)
-        self.state = TrainState(stage=current_stage(cfg).name, test_sets=[one.splits.name for one in data.test_sets])
+        self.evaluated = data.on(cfg.SOLVER.EVAL_ON).test_sets
+        names = [one.splits.tested_name for one in self.evaluated]
+        self.state = TrainState(stage=current_stage(cfg).name, test_sets=names)
         self.identity = identity or StageIdentity(self.state.stage, settings_of_stage(cfg), self._facts())
         self.step = TrainStep(
             self._parallel(self.model),
@@ -99,7 +103,8 @@ class StageTrainer:
         self.last = last_checkpoint(stage_checkpoint(cfg))
         self.last_is_ours = False  # a state on disk is an earlier run's
         self.sums: dict[str, torch.Tensor] = {}  # of the running epoch's logged values
-        self.schedule = ((), ())  # see write_history
+        self.schedule: tuple[Any, Any] = ((), ())  # see write_history
+        self.curves = Curves(cfg.OUTPUT_DIR)
 
     def _parallel(self, model: nn.Module) -> nn.Module:
         """The model, wrapped where several processes train it."""
@@ -117,13 +122,16 @@ class StageTrainer:
     def run(self) -> TrainState:
         make_output_dir(self.cfg.OUTPUT_DIR)
         make_output_dir(self.directory)
-        state, epochs = self.state, self.cfg.SOLVER.MAX_EPOCHS
+        cfg, state, epochs = self.cfg, self.state, self.cfg.SOLVER.MAX_EPOCHS
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         plan = (
             f"{epochs} epochs of about {len(self.data.train)} steps, {trained / 1e6:.2f} million trainable parameters"
         )
         amp = "" if self.step.amp == "off" else f", {self.step.amp}"
         logger.info("stage %s: %s, on %s%s", state.stage, plan, self.device, amp)
+        if cfg.SOLVER.EVAL_PERIOD and current_stage(cfg).has_identity_loss:
+            sets = ", ".join(state.test_sets)
+            logger.info("stage %s: the best epoch is chosen on %s (SOLVER.EVAL_ON)", state.stage, sets)
         self._resume()
         self._save_lr_preview()
         with TrainLog(self.cfg, state, len(self.data.train), self.optimizer, self.device) as self.log:
@@ -173,7 +181,7 @@ class StageTrainer:
 
         mAPs of different sets do not compare.
         """
-        state, names = self.state, [one.splits.name for one in self.data.test_sets]
+        state, names = self.state, [one.splits.tested_name for one in self.evaluated]
         if state.best >= 0 and sorted(state.test_sets) != sorted(names):
             logger.info(
                 "stage %s: the best epoch so far was that on %s; from here on it is the best on %s",
@@ -264,23 +272,25 @@ class StageTrainer:
         return bool(period and self.protocols and epoch and epoch % period == 0 and not done)
 
     def _evaluate(self) -> None:
-        """Tests the model under every protocol with one repeat, and keeps it if it is the best so far: by mAP under the
-        corrupted protocol, else the first, the mean over the test sets."""
+        """Tests the model under every protocol with one repeat, on what SOLVER.EVAL_ON says, and keeps it if it is the
+        best so far: by mAP under the corrupted protocol, else the first, the mean over the test sets."""
         state, evaluation = self.state, make_evaluation(self.cfg, plain=True)
         results: dict[str, RetrievalMetrics] = {}
         mean_aps = []
-        for data in self.data.test_sets:
+        for data in self.evaluated:
             found = do_inference(
                 self.tested, data, self.protocols, device=self.device, repeats=1, evaluation=evaluation
             )
-            ending = f"/{data.splits.name}" if len(self.data.test_sets) > 1 else ""
+            ending = f"/{data.splits.name}" if len(self.evaluated) > 1 else ""
             results |= {f"{protocol}{ending}": metrics for protocol, metrics in found.items()}
             mean_aps.append(found.get("corrupted", next(iter(found.values()))).mAP)
-        self.log.evaluation(results)
-        state.evaluations.append({"epoch": state.epoch, **{name: m.mAP for name, m in results.items()}})
+        self.log.evaluation(results, split=self.cfg.SOLVER.EVAL_ON)
+        place = "validation/" if self.cfg.SOLVER.EVAL_ON == "validation" else ""
+        state.evaluations.append({"epoch": state.epoch, **{f"{place}{name}": m.mAP for name, m in results.items()}})
         mean_ap = sum(mean_aps) / len(mean_aps)
         if mean_ap > state.best:
-            self._save_model(self.directory / f"{state.stage}_best.pth", replace=state.best >= 0)
+            path, chosen = self.directory / f"{state.stage}_best.pth", {"selected_on": list(state.test_sets)}
+            save_checkpoint(path, self.tested.export_state(), self._meta() | chosen, replace=state.best >= 0)
             state.best = mean_ap
         self._save_state()
 
@@ -288,9 +298,11 @@ class StageTrainer:
         save_state(self.last, self.parts, self.state, self.sums, self._meta(), replace=self.last_is_ours)
         self.last_is_ours = True
         write_history(self.cfg.OUTPUT_DIR, self.state, self.schedule)
+        if self.state.epoch:
+            self.curves.renew(last=self.state.epoch >= self.cfg.SOLVER.MAX_EPOCHS)
 
-    def _save_model(self, path: Path, *, replace: bool = False) -> None:
-        save_checkpoint(path, self.tested.export_state(), self._meta(), replace=replace)
+    def _save_model(self, path: Path) -> None:
+        save_checkpoint(path, self.tested.export_state(), self._meta())
 
     def _facts(self) -> dict[str, int]:
         data = self.data
@@ -302,6 +314,10 @@ class StageTrainer:
         stage, cfg = current_stage(self.cfg), self.cfg
         views = {"model": 3 if cfg.INPUT.SELF_ID else 1, "student": 2 if cfg.CFAT.STUDENT_VIEWS == "both" else 1}
         return self.state.updates * cfg.SOLVER.IMS_PER_BATCH * views.get(stage.trains, 0)
+
+    def _held_back(self) -> dict:
+        keys, validation = self.cfg.DATASETS, self.data.splits.validation
+        return make_held_back(keys.VALIDATION_SHARE, keys.VALIDATION_SEED, validation).describe()
 
     def _meta(self) -> dict:
         return {
@@ -320,6 +336,7 @@ class StageTrainer:
                 {"name": part.name, "num_cameras": part.num_cameras, "num_views": part.num_views}
                 for part in self.data.splits.parts or (self.data.numbers,)
             ],
+            **self._held_back(),
             "versions": library_versions(),
             "identity": self.identity.describe(),
             "config": self.cfg.dump(),

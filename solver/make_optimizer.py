@@ -15,6 +15,7 @@ from utils.devices import pick_device
 logger = logging.getLogger(__name__)
 
 TORCH_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+FUSED_DEVICES = ("cpu", "cuda")  # torch's kernels that update a parameter in one pass
 # Without weight decay, their steps are proportional to the gradient; those of the others hardly depend on its size.
 PROPORTIONAL_TO_GRADIENT = (torch.optim.SGD, SGDW, SGDP, Lars)
 
@@ -22,8 +23,8 @@ PROPORTIONAL_TO_GRADIENT = (torch.optim.SGD, SGDW, SGDP, Lars)
 def make_optimizer(cfg: CfgNode, model: nn.Module, loss_fn: nn.Module) -> torch.optim.Optimizer:
     """Makes SOLVER.OPTIMIZER_NAME, in upper or lower case, over the groups of `solver.groups.make_groups`.
 
-    SGD, Adam and AdamW are torch's, fused where MODEL.DEVICE is a GPU; any other is timm's, with MOMENTUM where it
-    takes one.
+    SGD, Adam and AdamW are torch's, fused where MODEL.DEVICE is a CPU or a GPU; any other is timm's, with MOMENTUM
+    where it takes one.
 
     Raises:
         UserError: an unknown optimizer, one that cannot work here, or settings that do not go together.
@@ -38,7 +39,7 @@ def make_optimizer(cfg: CfgNode, model: nn.Module, loss_fn: nn.Module) -> torch.
     if name not in TORCH_OPTIMIZERS:  # lr: some divide each group's lr by it to scale their weight decay
         return create_optimizer_v2(groups, name, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
     options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV} if name == "sgd" else {}
-    fused = True if pick_device(cfg.MODEL.DEVICE).type == "cuda" else None
+    fused = True if pick_device(cfg.MODEL.DEVICE).type in FUSED_DEVICES else None
     optimizer = kind(groups, fused=fused, **options)
     optimizer.register_load_state_dict_pre_hook(_keep_fused)
     return optimizer

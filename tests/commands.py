@@ -72,6 +72,7 @@ def _become(command: list[str], outputs: tuple[Path, Path], environment: dict[st
     """Turns this process into the command."""
     for descriptor, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))  # a terminal, perhaps
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     multiprocessing.set_start_method(None, force=True)  # the default again, for workers of loaders

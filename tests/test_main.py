@@ -67,12 +67,15 @@ def test_the_output_directory_of_a_run(trained):
         "history.json",
         "report.html",
         "report_data.json",
+        "curves.png",
         *(f"schedule_{stage}.png" for stage in STAGES),
     }
     assert sorted(path.stem for path in (output / "checkpoints").iterdir()) == sorted(STAGES)
     content = json.loads((output / "results.json").read_text())
     described = {"dataset", "dataset_version", "weight", "seed", "corruption", "evaluation"}
-    assert set(content) == {*described, "protocols", "summary"}
+    assert set(content) == {*described, "protocols", "summary", "seen_in_training"}
+    assert content["seen_in_training"]["corrupted"] == {"seen": 20, "of": 20}
+    assert "types seen in training" in (output / "log.txt").read_text()
     assert content["corruption"]["backend"] == "fast"
     assert (content["dataset"], content["seed"]) == ("market1501", 1)
     assert set(content["protocols"]) == {"clean", "corrupted", "corrupted_query", "corrupted_gallery"}
@@ -260,6 +263,23 @@ def test_a_published_recipe_trains_and_its_checkpoint_is_tested(trained, tmp_pat
     assert ("attention.png" in written) == (name == "jigsaw")
 
 
+def test_errors_relative_to_a_baseline(trained, tmp_path):
+    base = trained / "run" / "results.json"
+    weight = trained / "run" / "checkpoints" / "clean.pth"
+    changes = {"TEST.WEIGHT": weight, "TEST.BASELINE": base, "TEST.PROTOCOLS": "['clean', 'corrupted']"}
+    done = run("test.py", *options(trained, tmp_path, **changes))
+    assert done.returncode == 0, done.stderr
+    found, before = (json.loads(path.read_text()) for path in (tmp_path / "results.json", base))
+    assert found["baseline"]["weight"] == before["weight"]
+    for protocol in ("clean", "corrupted"):
+        errors = [1 - content["protocols"][protocol]["mAP"]["mean"] for content in (found, before)]
+        assert found["baseline"]["errors"][protocol]["mAP"] == pytest.approx(errors[0] / errors[1])
+    assert found["seen_in_training"] == {"corrupted": {"seen": 0, "of": 20}}  # stage clean sees no corruption
+    log = (tmp_path / "log.txt").read_text()
+    assert f"errors in percent of those of the baseline {before['weight']} on market1501, seed 1 ({base})" in log
+    assert "none of 20" in log
+
+
 class TestErrors:
     """Each ends with status 1 and one message on stderr, without a traceback."""
 
@@ -283,6 +303,12 @@ class TestErrors:
     def test_a_comparison_that_cannot_be_read_is_an_error_before_training(self, trained, tmp_path):
         self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.COMPARE": "nowhere"})), "nowhere")
         self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.COMPARE": "nowhere"})), "results.json")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_baseline_that_does_not_compare_is_an_error_before_training(self, trained, tmp_path):
+        changes = {"TEST.BASELINE": trained / "run", "TEST.AP": "trapezoid", "CORRUPTION.SEVERITIES": "[5]"}
+        done = run("train.py", *options(trained, tmp_path / "run", **changes))
+        self.check(done, "evaluation, ap: trapezoid, in the baseline step", "severities: [5], in the baseline [1, 2, 3")
         assert not (tmp_path / "run").exists()
 
     def test_no_weight(self, trained, tmp_path):

@@ -111,9 +111,9 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(root, expected, tm
 
     Run(root, out).wait_for("stage clean: 3 epochs").end(signal.SIGKILL)  # before anything is on disk
     resume().wait_until(lambda: writing("clean_last")).end(signal.SIGKILL)  # the first state half written
-    resume("DATALOADER.NUM_WORKERS", "1").wait_for("stage clean epoch 2/3").end(signal.SIGKILL)
+    resume("DATALOADER.NUM_WORKERS", "1").wait_for(" clean 2/3: ").end(signal.SIGKILL)
     resume().wait_for("stage clean: done").end(signal.SIGKILL)  # between stages
-    resume().wait_for("stage bridge epoch 1/3").end(signal.SIGKILL)
+    resume().wait_for(" bridge 1/3: ").end(signal.SIGKILL)
     resume().wait_until(lambda: writing("align.pth")).end(signal.SIGKILL)  # what is to be tested half written
     run = resume("DATALOADER.NUM_WORKERS", "2")
     assert run.end() == 0, run.log.read_text()
@@ -149,7 +149,7 @@ def test_an_interrupted_run_saves_its_state_first(root, expected, tmp_path, numb
 def half(root, tmp_path_factory):
     """The directory of a run of stage clean that was killed in its second epoch or later."""
     run = Run(root, tmp_path_factory.mktemp("half") / "run", "CFAT.STAGES", "['clean']")
-    run.wait_for("stage clean epoch 2/3").end(signal.SIGKILL)
+    run.wait_for(" clean 2/3: ").end(signal.SIGKILL)
     return run.out
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from config import load_cfg
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from model import load_model, make_model
-from test import main
+from test import main, split_queries
 from tests import commands
 from tests.hostile.text import hostile_names
 from utils.errors import UserError
@@ -135,3 +135,79 @@ def test_the_command_line_ends_with_one_message(root, tmp_path):
     done = commands.run("test.py", "--images", root / "images", "OUTPUT_DIR", tmp_path, *SIZE)
     assert done.returncode == 1
     assert done.stderr.startswith("error: TEST.WEIGHT is empty")
+
+
+def test_several_queries_and_a_gallery_saved_before(root, tmp_path):
+    queries = sorted((root / "images").glob("*.jpg"))[2:4]
+    search(root, tmp_path / "a", "--images", root / "images", "--query", *queries)
+    search(root, tmp_path / "b", "--gallery", tmp_path / "a" / "features.npz", "--query", *queries)
+    tables = [(tmp_path / name / "ranked.csv").read_text() for name in "ab"]
+    assert tables[0] == tables[1]
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"ranked.csv", "ranked.png", "log.txt", ".lock"}
+    rows = list(csv.DictReader(tables[0].splitlines()))
+    found = features_of(tmp_path / "a")
+    for query, index in zip(queries, (2, 3), strict=True):
+        distances = np.linalg.norm(found["features"].astype(np.float64) - found["features"][index], axis=1)
+        order = [other for other in np.argsort(distances, kind="stable") if other != index]
+        own = [row for row in rows if row["query"] == str(query)]
+        assert [read_cell(row["path"]) for row in own] == found["paths"][order].tolist()
+        assert [row["rank"] for row in own] == [str(rank) for rank in range(1, len(order) + 1)]
+    search(root, tmp_path / "c", "--images", root / "images", "--query", *queries, "--top_k", "3")
+    assert len((tmp_path / "c" / "ranked.csv").read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_a_gallery_in_half_precision_and_without_its_images(root, tmp_path):
+    (tmp_path / "images").symlink_to(root / "images")
+    query = sorted((root / "images").glob("*.jpg"))[0]
+    search(root, tmp_path / "a", "--images", tmp_path / "images", opts=["TEST.FEATURE_DTYPE", "float16"])
+    (tmp_path / "images").unlink()
+    search(root, tmp_path / "b", "--gallery", tmp_path / "a" / "features.npz", "--query", query, "--top_k", "2")
+    rows = list(csv.DictReader((tmp_path / "b" / "ranked.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert float(rows[0]["distance"]) < 1e-2  # the query itself: its file is not where the features say
+    assert "ranked.png is not drawn, for want of an image" in (tmp_path / "b" / "log.txt").read_text()
+
+
+def test_features_of_something_else_are_refused(root, tmp_path):
+    query = sorted((root / "images").glob("*.jpg"))[0]
+    search(root, tmp_path / "a", "--images", root / "images")
+    gallery = tmp_path / "a" / "features.npz"
+    np.save(tmp_path / "narrow.npy", np.ones((4, 3), np.float32))
+    for arguments, opts, message in (
+        ([gallery], ["TEST.FEATURE", "neck"], "computed with TEST.FEATURE patch_mean, now neck"),
+        ([gallery], ["TEST.FLIP", "True"], "TEST.FLIP False, now True"),
+        ([tmp_path / "narrow.npy"], [], "narrow.npy: features of 3 values, those of this model have 192"),
+        ([tmp_path / "none.npz"], [], "none.npz: cannot be opened"),
+    ):
+        with pytest.raises(UserError, match=message):
+            search(root, tmp_path / "b", "--gallery", *arguments, "--query", query, opts=opts)
+    with np.load(gallery) as arrays:
+        np.savez(tmp_path / "other.npz", **{**arrays, "weight": "other.pth"})
+    search(root, tmp_path / "c", "--gallery", tmp_path / "other.npz", "--query", query)
+    assert "features of checkpoint other.pth, queries of" in (tmp_path / "c" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "a", "--gallery", "b.npz"], "give one of the two"),
+        (["--gallery", "b.npz"], "--gallery FEATURES needs --query IMAGE"),
+        (["--images", "a", "--query", "b.jpg", "--index", "ivf"], "--index ivf searches the features of --gallery"),
+        (["--images", "a", "--query", "b.jpg", "--top_k", "0"], "'0' is no integer of at least 1"),
+    ],
+)
+def test_arguments_that_do_not_go_together(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_keys_may_follow_the_queries(tmp_path):
+    (tmp_path / "TEST.WEIGHT").touch()
+    for given, queries, opts in (
+        (["a.jpg", "TEST.WEIGHT", "b.pth"], ["a.jpg"], ["TEST.WEIGHT", "b.pth"]),
+        (["a.jpg", "B.JPG", "SEED", "3"], ["a.jpg", "B.JPG"], ["SEED", "3"]),
+        (["a.jpg", str(tmp_path / "TEST.WEIGHT")], ["a.jpg", str(tmp_path / "TEST.WEIGHT")], []),
+        ([], [], []),
+    ):
+        assert split_queries(given) == (queries, opts)

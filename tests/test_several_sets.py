@@ -97,7 +97,7 @@ def test_joint_training_and_a_test_on_each_set(joint):
     log = (joint / "log.txt").read_text()
     for name in (PHOTOS, STREET, GATE):
         assert f"stage clean epoch 1, corrupted/{name}: mAP " in log
-        assert f"clean.pth  {name:<{len(STREET)}}  corrupted_gallery  " in log
+        assert f"\n  {name}:\n\n  | protocol " in log
     assert (joint / "checkpoints" / "clean_best.pth").exists()
 
 

@@ -77,6 +77,7 @@ def test_the_stage_was_trained_once_and_resumed(finished):
     log = (stage / "log.txt").read_text()
     assert "stage clean: resumed from" in log
     assert log.count("stage clean: done") == 1
+    assert "nothing in this run reads it" not in log
 
 
 def test_tables_hold_the_numbers_of_the_tests(finished):
@@ -117,4 +118,21 @@ def test_a_finished_study_runs_nothing(finished):
     assert again.returncode == 0
     assert output.count("done") == 3
     assert "left, one at a time: about 0 min 00 s" in output
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("log.txt")}
+
+
+def test_a_part_of_a_study_and_what_is_not_done(finished):
+    out, _ = finished
+    path = out.parent / "part.yml"
+    content = json.loads((out.parent / "study.yml").read_text())
+    path.write_text(json.dumps(content | {"SEEDS": [1, 2]}))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("log.txt")}
+    again = study(path, "--seeds", "1", "--variants", "token,neck")
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, output
+    assert "not done: token, seed 2; neck, seed 2" in output
+    assert "not done: token, seed 2; neck, seed 2" in (out / "study.md").read_text()
+    found = json.loads((out / "study.json").read_text())
+    assert found["not_done"] == {"token": [2], "neck": [2]}
+    assert found["variants"]["neck"]["types_seen_in_training"] == {"corrupted": "none of 20"}
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("log.txt")}

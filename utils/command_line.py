@@ -45,6 +45,17 @@ def _quote(word: str) -> str:
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!\n') else shlex.quote(word)
 
 
+def at_least(minimum: int) -> Callable[[str], int]:
+    """An argument type: an integer of at least `minimum`."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {minimum}")
+        return int(text)
+
+    return convert
+
+
 def run_main(main: Callable[[], int | None], *errors: type[Exception]) -> int:
     """Calls `main()` and returns the exit status of the process.
 

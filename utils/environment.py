@@ -1,8 +1,22 @@
-"""A user name and a home directory for users that the password database does not know."""
+"""What the environment must say before torch, torchvision and matplotlib are loaded."""
 
 import contextlib
 import os
 import stat
+
+# What a user sets to choose how OpenMP's threads wait for each other.
+WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def let_threads_sleep() -> None:
+    """Lets OpenMP's threads sleep where they wait for each other, unless the user has chosen how they wait.
+
+    By default they spin for a while. Beside another busy process, they then hold the core that the thread they wait for
+    needs. The OpenMP library reads the variable when torch is loaded; GNU's and LLVM's both know it (OMP_WAIT_POLICY of
+    the OpenMP specification, https://www.openmp.org/specifications).
+    """
+    if not any(name in os.environ for name in WAIT_VARIABLES):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def complete_environment() -> None:

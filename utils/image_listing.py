@@ -81,6 +81,37 @@ def list_images(
     listing.log(directory)
 
 
+def image_paths(directory: str | Path) -> list[str]:
+    """The paths of all images below `directory`, each with it in front, sorted by the part below it.
+
+    This is the order of the features that FeatureExtractor gives for the directory, and of `test.py --images`.
+
+    Raises:
+        UserError: it is no directory, has no image, or an entry below it is no file or cannot be read.
+    """
+    check_directory(directory)
+    errors: list[str] = []
+    paths = [os.path.join(directory, path) for path in sorted(list_images(directory, errors.append))]
+    if errors:
+        more = f"\n{len(errors) - 1} more such" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0]}{more}")
+    if not paths:
+        raise UserError(no_image_below(directory))
+    return paths
+
+
+def check_directory(directory: str | Path) -> None:
+    """Raises UserError where a user named something else than a directory of images."""
+    if not os.path.isdir(directory):
+        found = "is a file" if os.path.exists(directory) else "does not exist"
+        raise UserError(f"{str(directory)!r} {found}; expected a directory with images")
+
+
+def no_image_below(directory: str | Path, note: str = "") -> str:
+    """The message for a directory without images; `note` follows "no image below it"."""
+    return f"{directory}: no image below it{note}; expected files that end in {', '.join(SUFFIXES)}"
+
+
 class _Listing:
     """The state of one walk: counts of skipped entries and of visits."""
 

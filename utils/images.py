@@ -36,6 +36,8 @@ _TRANSPOSES = {  # EXIF orientation -> what turns the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Modes of PIL with values of 8 bits, or of one.
+_EIGHT_BITS = frozenset(["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"])
 _RAW_EXIF = "Raw profile type exif"  # text chunk with hexadecimal EXIF data, which ImageMagick writes into PNGs
 # What PIL raises for broken files: documented exceptions first, then those of its parsers.
 _PIL_ERRORS = (
@@ -106,6 +108,31 @@ def _read_rgb(image: ImageFile.ImageFile, handle: BinaryIO, significant: int, pa
 
 def _as_rgb(values: np.ndarray) -> np.ndarray:
     return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
+
+
+def rgb_of(image: Image.Image, where: str) -> np.ndarray:
+    """An open PIL image as `read_image` returns a file, (H, W, 3) uint8 RGB.
+
+    Args:
+        image: of 8 bits or fewer a value; a file that PIL has opened may still be decoded here.
+        where: which image, for messages.
+
+    Raises:
+        UserError: it has values of other depths, whose white is unknown, or cannot be decoded.
+    """
+    if image.mode not in _EIGHT_BITS:
+        raise UserError(
+            f"{where}: a PIL image of mode {image.mode}, expected 8 bits a value; give its path, from which the depth "
+            'is read, or convert it to mode "RGB"'
+        )
+    try:
+        image.load()  # PIL turns a TIFF here
+        turned = _turn(image, _orientation(image))
+        if turned.mode == "P" and "transparency" in turned.info:
+            turned = turned.convert("RGBA")  # without this step PIL warns of each image
+        return np.asarray(turned if turned.mode == "RGB" else turned.convert("RGB"))
+    except _PIL_ERRORS as error:
+        raise UserError(f"{where}: a PIL image that cannot be decoded ({error}); it is damaged or closed") from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -1,8 +1,12 @@
 """Log handlers, in one place. All other code only calls logging.getLogger(__name__)."""
 
+import copy
 import logging
 import logging.handlers
+import os
 import sys
+import textwrap
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from utils.escaping import printable_lines
 from utils.files import open_log
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
+INDENT = " " * len("12:34:56 ")  # of a continued line on the terminal
 MAX_WAITING = 10_000  # records kept in memory until the output directory is known
 
 
@@ -19,6 +24,55 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record))
+
+
+def on_console(text: str | None) -> dict[str, str | None]:
+    """`extra` of a record whose console line is `text`, or which has none there (None); log.txt has the message."""
+    return {"console": text}
+
+
+class _ConsoleFormatter(_Formatter):
+    """Time and message, with the level where it is not INFO. INFO lines are wrapped between words to `columns()`; the
+    terminal wraps others, and tables stay as they are."""
+
+    def __init__(self, columns: Callable[[], int]) -> None:
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+        self.columns = columns
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown, info = copy.copy(record), record.levelno == logging.INFO
+        text = getattr(record, "console", None) or record.getMessage()
+        shown.msg, shown.args = text if info else f"{record.levelname} {text}", ()
+        first, *others = super().format(shown).split("\n")
+        columns = self.columns()
+        if info and 0 < columns < len(first):
+            first = textwrap.fill(
+                first, columns, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+            )
+        return "\n".join([first, *others])
+
+
+class _Console(logging.StreamHandler):
+    """stdout; lines appear above the progress bars."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.setFormatter(_ConsoleFormatter(self._columns))
+
+    def _columns(self) -> int:
+        """Columns of the terminal; 0: there is none, or it does not tell."""
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns
+        except (OSError, ValueError, AttributeError):
+            return 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "console", "") is None:
+            return
+        from tqdm import tqdm  # here: the first record comes after --help
+
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
 
 
 class _LogFile(logging.FileHandler):
@@ -57,8 +111,7 @@ def setup_logging(output_dir: Path | None = None) -> None:
         waiting += getattr(handler, "buffer", [])
         root.removeHandler(handler)
         handler.close()
-    console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(_Formatter(FORMAT, "%H:%M:%S"))
+    console = _Console()
     if output_dir is None:
         other: logging.Handler = logging.handlers.MemoryHandler(MAX_WAITING, flushLevel=logging.CRITICAL + 1)
     else:

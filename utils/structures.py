@@ -76,7 +76,8 @@ class DatasetSplits:
     """The images of a data set, split as published.
 
     Several training sets are one with the images of all in `train`: its pids are the class labels, and its cameras and
-    viewpoints are numbered through, set by set.
+    viewpoints are numbered through, set by set. A validation set has held-back identities of a training set as `query`
+    and `gallery`, and the name of the data set.
 
     Attributes:
         train, query, gallery: images, without junk.
@@ -92,8 +93,11 @@ class DatasetSplits:
         published: published counts by split; {} where there are none.
         published_cameras: published number of cameras; 0 where there is none.
         is_training: see SetNumbers.
-        parts: of several training sets, each one, in the order of `train`; else ().
+        is_validation: whether `query` and `gallery` are identities that were held back from the training set.
+        parts: of several training sets, or where identities are held back, each training set, in the order of `train`;
+            else ().
         tests: the test sets, where they are others than `query` and `gallery`; else ().
+        validation: the validation set of each training set; () where none of its identities are held back.
     """
 
     train: tuple[ImageRecord, ...]
@@ -109,13 +113,20 @@ class DatasetSplits:
     published: dict[str, Counts] = field(default_factory=dict)
     published_cameras: int = 0
     is_training: bool = True
+    is_validation: bool = False
     parts: tuple[SetNumbers, ...] = ()
     tests: tuple[DatasetSplits, ...] = ()
+    validation: tuple[DatasetSplits, ...] = ()
+
+    @property
+    def tested_name(self) -> str:
+        """Name of what is tested on: "market1501", or "market1501 validation"."""
+        return f"{self.name} validation" if self.is_validation else self.name
 
     @property
     def title(self) -> str:
         """Name and version, for messages and results."""
-        return f"{self.name} ({self.version})" if self.version else self.name
+        return f"{self.tested_name} ({self.version})" if self.version else self.tested_name
 
 
 @dataclass(frozen=True)
@@ -179,7 +190,8 @@ class CorruptionSet:
         names: corruptions.
         severities: 1 to 5.
         families: family -> those of `names` in it; families without any are left out.
-        seen: those of `names` that CORRUPTION.TRAIN of this configuration (not of the checkpoint) includes.
+        seen: those of `names` in `trained`, or, where that is not known, in CORRUPTION.TRAIN of this configuration.
+        trained: corruptions that the tested checkpoint was trained on; None: not known.
         protocol_unseen: corruptions of the protocol `unseen`; () where it is not tested.
     """
 
@@ -189,6 +201,11 @@ class CorruptionSet:
     families: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seen: tuple[str, ...] = ()
     protocol_unseen: tuple[str, ...] = ()
+    trained: tuple[str, ...] | None = None
+
+    def tested_by(self, protocol: str) -> tuple[str, ...]:
+        """The corruptions of a corrupted protocol, by name."""
+        return self.protocol_unseen if protocol == "unseen" else self.names
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -215,6 +232,7 @@ class DataBundle:
         corruptions: what the corrupted protocols sample from.
         sides: of the test images, among the cameras and viewpoints that the model knows; None: it knows none of them.
         tests: of each test set, where they are others than `query` and `gallery` of `splits`; else ().
+        validation: of each validation set; () where none of the training identities are held back.
         sample_gallery: where `splits` samples its gallery: (repeat) -> (N,) bool, which of the N test images are the
             gallery of that repeat; the others are its queries. None where query and gallery are fixed.
         test_corruptions: (split, condition, repeat) -> name and severity of every test image's corruption, None for a
@@ -231,6 +249,7 @@ class DataBundle:
     corruptions: CorruptionSet = CorruptionSet()
     sides: Sides | None = Sides()
     tests: tuple[DataBundle, ...] = ()
+    validation: tuple[DataBundle, ...] = ()
     sample_gallery: Callable[[int], np.ndarray] | None = None
     test_corruptions: Callable[[str, Condition, int], list[tuple[str, int] | None]] | None = None
 
@@ -238,6 +257,10 @@ class DataBundle:
     def test_sets(self) -> tuple[DataBundle, ...]:
         """A bundle for each test set."""
         return self.tests or (self,)
+
+    def on(self, split: str) -> DataBundle:
+        """The bundle whose `test_sets` are those of `split`: "test", or "validation"."""
+        return replace(self, tests=self.validation) if split == "validation" else self
 
     @property
     def numbers(self) -> SetNumbers:
@@ -252,6 +275,14 @@ class DataBundle:
         if not self.tests:
             return replace(self, sides=sides[0])
         return replace(self, tests=tuple(replace(data, sides=one) for data, one in zip(self.tests, sides, strict=True)))
+
+    def with_trained(self, trained: tuple[str, ...] | None) -> DataBundle:
+        """The bundle for a checkpoint that was trained on these corruptions; None, not known, changes nothing."""
+        if trained is None:
+            return self
+        seen = tuple(name for name in self.corruptions.names if name in trained)
+        tests = tuple(data.with_trained(trained) for data in self.tests)
+        return replace(self, corruptions=replace(self.corruptions, trained=trained, seen=seen), tests=tests)
 
 
 @dataclass(frozen=True)
@@ -323,8 +354,10 @@ class ModelOutput(NamedTuple):
     logits: torch.Tensor | None  # (N, C)
     patch_tokens: torch.Tensor | None = None  # (N, P, D)
     clean_embedding: torch.Tensor | None = None  # (B, D) the teacher's z: what is aligned
+    clean_logits: torch.Tensor | None = None  # (B, C) the teacher's
     clean_patch_tokens: torch.Tensor | None = None  # (B, P, D) the teacher's
     corrupted_embedding: torch.Tensor | None = None  # (B, D) the student's z~, likewise
+    corrupted_logits: torch.Tensor | None = None  # (B, C) the student's
     corrupted_patch_tokens: torch.Tensor | None = None  # (B, P, D) the student's
     bridge: BridgeOutput | None = None
     local_embeddings: tuple[torch.Tensor, ...] = ()  # of the jigsaw patch module's parts, (N, D) each, before the necks
@@ -347,7 +380,7 @@ class TrainState:
         history: lr at the end and mean loss terms of every epoch.
         evaluations: mAP of every protocol at the epochs that were evaluated.
         seconds: wall time of the steps, of all runs of the stage together.
-        test_sets: names of the data sets that evaluations test on.
+        test_sets: names of what evaluations test on, see DatasetSplits.tested_name.
     """
 
     stage: str

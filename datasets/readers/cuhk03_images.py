@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from datasets.readers.cuhk03_hdf5 import MatFile
 from utils.errors import UserError
 from utils.files import MIB, directory_written_beside, read_json_object, remove_leftovers
 from utils.locks import lock
+from utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def _write_images(mat: Path, boxes: str, directory: Path) -> None:
         sizes, images = [len(pair) for pair in pairs], []
         testsets = _read_testsets(file, sizes)
         rows = [(pair, person, row) for pair, cells in enumerate(pairs, 1) for person, row in enumerate(cells, 1)]
-        for pair, person, row in tqdm(rows, f"extracting {boxes} images", leave=False, disable=None):
+        for pair, person, row in ProgressBar(f"extracting {boxes} images", iterable=rows):
             for number, reference in enumerate(row, 1):
                 name = f"{pair}_{person:03d}_{1 if number <= IMAGES_PER_VIEW else 2}_{number:02d}.png"
                 image = file.image(reference, f"{boxes!r}, image {name}")

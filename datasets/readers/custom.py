@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.numbering import CustomImage, Numbered, number_images
+from datasets.sampled_queries import sample_queries
 from utils.errors import UserError
 from utils.seeds import derive_generator
 from utils.structures import SPLIT_NAMES, DatasetSplits
@@ -137,15 +138,5 @@ def _sample_queries(images: list[Numbered], root: str, seed: int, has_cameras: b
 
 
 def _sample_queries_of(images: list[Numbered], root: str, seed: int, has_cameras: bool) -> list[str]:
-    """Paths of one identity's queries: one image of every camera that has two, or else one of all, or none."""
-    by_camera = defaultdict(list)
-    # Independent of the order of listing, and of where the root lies beside what a list names by its absolute path.
-    for image in sorted(images, key=lambda image: image.record.path.removeprefix(f"{root}/")):
-        by_camera[image.record.camid].append(image.record.path)
-    if len(images) < 2 or (has_cameras and len(by_camera) < 2):
-        return []
     rng = derive_generator(seed, "own-data", "query", min(image.name for image in images))
-    several = [paths for paths in by_camera.values() if len(paths) > 1]
-    if not several:
-        several = [[path for paths in by_camera.values() for path in paths]]
-    return [paths[rng.integers(len(paths))] for paths in several]
+    return sample_queries([image.record for image in images], rng, root=root, has_cameras=has_cameras)

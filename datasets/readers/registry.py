@@ -30,6 +30,7 @@ from datasets.readers import (
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.validation import check_counts, check_matches, check_not_empty, count
 from datasets.several_sets import join, parts_of
+from datasets.validation_split import hold_back
 from utils.distributed import once_per_node
 from utils.errors import UserError, did_you_mean
 from utils.side_numbers import find_sides
@@ -176,25 +177,39 @@ def read_dataset(cfg: CfgNode, *, with_train: bool = True) -> DatasetSplits:
 
     Args:
         cfg: configuration.
-        with_train: read the training sets too; they must not be empty, and their images are checked.
+        with_train: read the training sets too; they must not be empty, and their images are checked. Otherwise only
+            what cfg.TEST.SPLIT says is read.
 
     Returns:
-        The training set, with the test sets as `tests`; a data set that is both is itself, without `tests`.
+        The training set, with the test sets as `tests`; a data set that is both is itself, without `tests`. With
+        cfg.DATASETS.VALIDATION_SHARE, `validation` has a validation set for each training set.
 
     Raises:
-        UserError: an unknown name, or an error of the data on disk.
+        UserError: an unknown name, an error of the data on disk, or no identities to hold back.
     """
-    names = list(cfg.DATASETS.NAMES) if with_train else []
-    tests = list(cfg.DATASETS.TEST or cfg.DATASETS.NAMES)
+    share, on_validation = cfg.DATASETS.VALIDATION_SHARE, cfg.TEST.SPLIT == "validation"
+    if on_validation and not share:
+        raise UserError(
+            "TEST.SPLIT validation: DATASETS.VALIDATION_SHARE 0 holds no identities back; set it, e.g. 0.2, and train "
+            "with it"
+        )
+    names = list(cfg.DATASETS.NAMES) if with_train or on_validation else []
+    tests = list(cfg.DATASETS.TEST or cfg.DATASETS.NAMES) if with_train or not on_validation else []
     needed = {name: (TRAIN if name in names else ()) + (TESTED if name in tests else ()) for name in [*names, *tests]}
     found = {name: read_one(cfg, name, splits) for name, splits in needed.items()}
     for name in tests:
         is_training = not cfg.DATASETS.TEST or name in cfg.DATASETS.NAMES
         found[name] = replace(found[name], is_training=is_training)
     tested = [found[name] for name in tests]
+    training = [found[name] for name in names]
+    if share:
+        training = [hold_back(splits, share=share, seed=cfg.DATASETS.VALIDATION_SEED) for splits in training]
+    validation = tuple(one for splits in training for one in splits.validation)
+    if not with_train and on_validation:
+        return DatasetSplits((), (), (), name="+".join(names), validation=validation)
     if not with_train:
         return tested[0] if len(tested) == 1 else DatasetSplits((), (), (), name="+".join(tests), tests=tuple(tested))
-    train = found[names[0]] if len(names) == 1 else join([found[name] for name in names])
+    train = training[0] if len(names) == 1 else replace(join(training), validation=validation)
     if tests == names and len(names) == 1:
         return train
     _log_unknown_sides(train, tested)

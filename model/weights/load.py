@@ -17,7 +17,7 @@ from model.timm_reid import TimmReID
 from model.weights.architecture import check_initial_weights, config_of_file, warn_of_ambiguities
 from model.weights.file_kinds import FILE_KINDS, kind_in_file
 from model.weights.hub import is_hub_name
-from model.weights.model_file import read_model_file
+from model.weights.model_file import ModelFile, read_model_file
 from model.weights.pixel_stats import with_pixel_stats
 from model.weights.pretrained import load_pretrained
 from model.weights.side_table import SideTable, match_sides, matching_keys
@@ -46,10 +46,19 @@ def check_weight(path: str) -> None:
 
 
 class TestedModel(NamedTuple):
-    """A model for several test sets: `sides` of each, see DataBundle."""
+    """A model for several test sets.
+
+    Attributes:
+        model: in eval mode.
+        sides: of each test set, see DataBundle.
+        trained_on: see ModelFile.
+        selected_on: names of the test or validation sets on which the file was the best epoch; () for any other file.
+    """
 
     model: ReIDModel
     sides: tuple[Sides | None, ...]
+    trained_on: tuple[str, ...] | None = None
+    selected_on: tuple[str, ...] = ()
 
 
 def load_model(cfg: CfgNode, path: str, *, num_cameras: int, num_views: int) -> ReIDModel:
@@ -77,7 +86,12 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
         UserError: no file given or found, no re-identification model in it, or side information of another data set.
     """
     check_weight(path)
-    file = read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY)
+    return tested_model(cfg, read_model_file(path, entry=cfg.MODEL.CHECKPOINT_ENTRY), sets)
+
+
+def tested_model(cfg: CfgNode, file: ModelFile, sets: Sequence[SetNumbers]) -> TestedModel:
+    """The model in a checkpoint file that has been read; see `load_tested_model`."""
+    path = file.path
     file_cfg = config_of_file(cfg, file)
     state = with_pixel_stats(cfg, file.state, path)
     classifiers = tuple(name for name in state if name.startswith("classifier"))
@@ -108,7 +122,7 @@ def load_tested_model(cfg: CfgNode, path: str, sets: Sequence[SetNumbers]) -> Te
     load_strictly(
         model, state, source=f"checkpoint {path}", optional=("normalize.",), left_out=classifiers + file.left_out
     )
-    return TestedModel(model.eval(), table.sides)
+    return TestedModel(model.eval(), table.sides, file.trained_on, file.selected_on)
 
 
 def initial_weight_files(cfg: CfgNode) -> dict[str, str]:

@@ -13,6 +13,7 @@ from model.weights.published_names import to_own_names
 from model.weights.state_dicts import State, find_model
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
+from utils.stages import STAGES
 from utils.structures import SetNumbers
 from utils.yaml_reader import NotYamlError, load_yaml
 
@@ -42,6 +43,8 @@ class ModelFile:
         config: values by dotted key, those of CHECKS that the configuration in the file has; {} where it keeps none.
         left_out: names of the file that nothing uses and that `state` lacks, for the log.
         sets: the data sets that it was trained on, in the order of their cameras; () where it does not tell.
+        trained_on: see `stored_corruptions`.
+        selected_on: names of the test or validation sets on which it was the best epoch; () where it does not tell.
     """
 
     path: str
@@ -49,6 +52,8 @@ class ModelFile:
     config: dict[str, Any]
     left_out: tuple[str, ...] = ()
     sets: tuple[SetNumbers, ...] = ()
+    trained_on: tuple[str, ...] | None = None
+    selected_on: tuple[str, ...] = ()
 
 
 def read_model_file(
@@ -65,13 +70,26 @@ def read_model_file(
     Raises:
         UserError: the file cannot be read, holds no tensors, or keeps a configuration that makes no sense.
     """
-    content = load_checkpoint(path)
+    return model_in(load_checkpoint(path), path, entry=entry, names=names, quiet=quiet)
+
+
+def model_in(
+    content: dict, path: str | Path, *, entry: str = "", names: Collection[str] = (), quiet: bool = False
+) -> ModelFile:
+    """The model in the content of a checkpoint file, as `load_checkpoint` returns it; see `read_model_file`."""
     state, note = find_model(content, path, entry=entry, names=names)
     if note and not quiet:
         logger.info("checkpoint %s: %s", path, note)
     state, left_out = named_for(state, names)
-    sets = stored_sets(content, path)
-    return ModelFile(str(path), state, stored_config(content, path), left_out=left_out, sets=sets)
+    return ModelFile(
+        str(path),
+        state,
+        stored_config(content, path),
+        left_out=left_out,
+        sets=stored_sets(content, path),
+        trained_on=stored_corruptions(content, path),
+        selected_on=stored_selection(content, path),
+    )
 
 
 def named_for(state: State, names: Collection[str]) -> tuple[State, tuple[str, ...]]:
@@ -150,13 +168,7 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the configuration of a file of this project has a value that none can have.
     """
-    meta = content.get("meta")
-    if not isinstance(meta, dict) or not isinstance(text := meta.get("config"), str):
-        return {}
-    tree = _parse(text, path, ours="stage" in meta)
-    if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
-        return {}
-    ours = "stage" in meta or "CFAT" in tree
+    tree, ours = _config_tree(content, path)
     values = {key: value for key in CHECKS if (value := _value_of(tree, key)) is not None}
     errors = {
         key: f"{key} {str(value)[:60]!r}, expected {expected}"
@@ -171,6 +183,23 @@ def stored_config(content: dict, path: str | Path) -> dict[str, Any]:
         logger.warning("%s; the values of this run's configuration are used instead", found)
         return {key: value for key, value in values.items() if key not in errors}
     return VALUES_BEFORE_KEY | values if ours else values
+
+
+def own_config(content: dict, path: str | Path) -> str:
+    """The configuration, as YAML, in a checkpoint of this project; "" where there is none, or another project's."""
+    _, ours = _config_tree(content, path)
+    return content["meta"]["config"] if ours else ""
+
+
+def _config_tree(content: dict, path: str | Path) -> tuple[dict, bool]:
+    """The configuration in a checkpoint, {} where there is none, and whether it is one of this project."""
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or not isinstance(text := meta.get("config"), str):
+        return {}, False
+    tree = _parse(text, path, ours="stage" in meta)
+    if not isinstance(tree, dict) or not isinstance(tree.get("MODEL"), dict):
+        return {}, False
+    return tree, "stage" in meta or "CFAT" in tree
 
 
 def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
@@ -197,6 +226,43 @@ def stored_sets(content: dict, path: str | Path) -> tuple[SetNumbers, ...]:
             "and viewpoints of every training set; the file is damaged or was changed, fetch it anew"
         )
     return tuple(SetNumbers(row["name"], *(row[name] for name in SET_NUMBERS)) for row in rows)
+
+
+def stored_corruptions(content: dict, path: str | Path) -> tuple[str, ...] | None:
+    """The corruptions that the stage of a checkpoint of this project was trained on, as CORRUPTION.TRAIN has them.
+
+    Returns:
+        Names and families; () for a stage that sees no corrupted images; None where the file does not tell.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict):
+        return None
+    stage, text = STAGES.get(str(meta.get("stage"))), meta.get("config")
+    if stage is None or not isinstance(text, str):
+        return None
+    tree = _parse(text, path, ours=True)
+    names = _value_of(tree, "CORRUPTION.TRAIN")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names) if stage.sees_corrupted and _value_of(tree, "CORRUPTION.CLEAN_PROB") != 1 else ()
+
+
+def stored_selection(content: dict, path: str | Path) -> tuple[str, ...]:
+    """Reads on which sets a checkpoint of this project was the best of the evaluated epochs.
+
+    Raises:
+        UserError: the file is of this project, and the entry is not as it writes it.
+    """
+    meta = content.get("meta")
+    if not isinstance(meta, dict) or "stage" not in meta:
+        return ()
+    names = meta.get("selected_on", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"checkpoint {path}: its entry selected_on is {str(names)[:200]}, expected names of data sets; the file is "
+            "damaged or was changed, fetch it anew"
+        )
+    return tuple(names)
 
 
 def _is_set(row: Any) -> bool:

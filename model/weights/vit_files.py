@@ -85,8 +85,8 @@ def _keys(cfg: CfgNode, file: ModelFile, backbone: State, stored: Values) -> Val
         )
     structure = structure_keys(cfg, file.path, file.state, backbone, stored)
     patch_size, patches = candidates[name].patch_size, positions.shape[1] - num_position_prefix(backbone)
-    # the patches of a stem of convolutions do not overlap
-    strides = [(patch_size, patch_size)] if structure["MODEL.STEM_CONV"] else known_strides(cfg, patch_size)
+    has_stem = structure["MODEL.STEM_CONV"] or candidates[name].stem  # whose patches do not overlap
+    strides = [(patch_size, patch_size)] if has_stem else known_strides(cfg, patch_size)
     stride = stored.get("MODEL.STRIDE_SIZE") or find_stride(cfg, patch_size, strides, patches, file.path)
     parts = sum(name.startswith("bottleneck_") and name.endswith(".weight") for name in file.state)
     parts = parts if structure["MODEL.JPM"] else 0  # PASS has necks of these names too

@@ -27,6 +27,8 @@ import numpy as np
 
 from corruption import CORRUPTIONS, SEVERITIES, SURVEILLANCE, UNSEEN, corrupt, level_tables, surveillance, unseen
 from tests.helpers import load_golden
+from utils.progress import ProgressBar
+from utils.tables import make_table
 
 SIDES = {
     "imagecorruptions": ("imagecorruptions", np.random.RandomState),
@@ -50,20 +52,17 @@ def milliseconds(image: np.ndarray, name: str, rounds: int) -> dict[str, np.ndar
 
 def print_table(image: np.ndarray, rounds: int) -> None:
     print(f"\n{image.shape[0]} x {image.shape[1]}, ms per image, mean of the severities (slowest severity)\n")
-    print(f"| {'type':<17} | imagecorruptions |    fast (slowest) | ratio | fast, exact |")
-    print("|---|---|---|---|---|")
-    means = {side: [] for side in SIDES}
-    for name in CORRUPTIONS:
+    rows, means = [], {side: [] for side in SIDES}
+    for name in ProgressBar("types", iterable=CORRUPTIONS):
         times = milliseconds(image, name, rounds)
         for side, values in times.items():
             means[side].append(values.mean())
         reference, fast, exact = (values[-1] for values in means.values())
-        slowest = f"{fast:8.3f} ({times['fast'].max():6.3f})"
-        print(
-            f"| {name:<17} | {reference:>16.2f} | {slowest} | {reference / fast:>5.1f} | {exact:>11.3f} |", flush=True
-        )
+        slowest = f"{fast:.3f} ({times['fast'].max():.3f})"
+        rows.append((name, f"{reference:.2f}", slowest, f"{reference / fast:.1f}", f"{exact:.3f}"))
     reference, fast, exact = (np.mean(values) for values in means.values())
-    print(f"| {'mean':<17} | {reference:>16.2f} | {fast:8.3f} {'':8} | {reference / fast:>5.1f} | {exact:>11.3f} |")
+    rows.append(("mean", f"{reference:.2f}", f"{fast:.3f}", f"{reference / fast:.1f}", f"{exact:.3f}"))
+    print(make_table(["type", "imagecorruptions", "fast (slowest)", "ratio", "fast, exact"], rows, "lr"))
 
 
 @contextlib.contextmanager
@@ -79,10 +78,9 @@ def whole_arrays() -> Iterator[None]:
 def print_further_table(image: np.ndarray, rounds: int) -> None:
     """The corruptions beyond the 20, compiled and on whole arrays in turn."""
     print(f"\n{image.shape[0]} x {image.shape[1]}, ms per image, mean of the severities (slowest severity)\n")
-    print(f"| {'type':<26} | compiled (slowest) | whole arrays | ratio |")
-    print("|---|---|---|---|")
-    sides, rng, means = (contextlib.nullcontext, whole_arrays), np.random.default_rng(0), []
-    for name in (*UNSEEN, *SURVEILLANCE):
+    sides, rng = (contextlib.nullcontext, whole_arrays), np.random.default_rng(0)
+    rows, means = [], []
+    for name in ProgressBar("types", iterable=(*UNSEEN, *SURVEILLANCE)):
         times = np.empty((len(sides), len(SEVERITIES), rounds))
         for row, severity in enumerate(SEVERITIES):
             for column in range(-1, rounds):  # a first call of each is not counted
@@ -93,10 +91,11 @@ def print_further_table(image: np.ndarray, rounds: int) -> None:
                         times[side, row, max(column, 0)] = time.perf_counter() - start
         compiled, slow = 1000 * np.median(times, axis=2)
         means.append((compiled.mean(), slow.mean()))
-        slowest = f"{compiled.mean():8.3f} ({compiled.max():7.3f})"
-        print(f"| {name:<26} | {slowest} | {slow.mean():>12.3f} | {slow.mean() / compiled.mean():>5.1f} |", flush=True)
+        slowest = f"{compiled.mean():.3f} ({compiled.max():.3f})"
+        rows.append((name, slowest, f"{slow.mean():.3f}", f"{slow.mean() / compiled.mean():.1f}"))
     compiled, slow = np.mean(means, axis=0)
-    print(f"| {'mean':<26} | {compiled:8.3f} {'':9} | {slow:>12.3f} | {slow / compiled:>5.1f} |")
+    rows.append(("mean", f"{compiled:.3f}", f"{slow:.3f}", f"{slow / compiled:.1f}"))
+    print(make_table(["type", "compiled (slowest)", "whole arrays", "ratio"], rows, "lr"))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import torch
 
 from tests.benchmarks.measure import best, measure, random_features
 from utils.metrics.evaluate import MEMORY_LIMIT, distance_rows, evaluate_features, evaluate_rank
+from utils.tables import make_table
 
 
 def market() -> None:
@@ -26,37 +27,37 @@ def market() -> None:
     ids = (query.pids, gallery.pids, query.camids, gallery.camids)
     sorting = best(lambda: np.argsort(distances, axis=1), 3)
     print("Market-1501 size, 3,368 x 15,913\n")
-    print("| side | seconds | of argsort | MiB beside the matrix |\n|---|---|---|---|")
-    print(f"| numpy.argsort of the matrix | {sorting.seconds:.3f} | 1 | {sorting.mebibytes:.0f} |")
+    rows = [("numpy.argsort of the matrix", f"{sorting.seconds:.3f}", "1", f"{sorting.mebibytes:.0f}")]
     for backend, rounds in (("cython", 5), ("numpy", 1)):
         found = best(lambda backend=backend: evaluate_rank(distances, *ids, backend=backend), rounds)
         ratio = sorting.seconds / found.seconds
         name = f"1/{ratio:.1f}" if ratio > 1 else f"{1 / ratio:.1f}"
-        print(f"| evaluate_rank, {backend} | {found.seconds:.3f} | {name} | {found.mebibytes:.0f} |")
+        rows.append((f"evaluate_rank, {backend}", f"{found.seconds:.3f}", name, f"{found.mebibytes:.0f}"))
+    print(make_table(["side", "seconds", "of argsort", "MiB beside the matrix"], rows, "lr"))
 
 
 def msmt17() -> None:
     query, gallery = random_features(11659, 768, 3060, 1), random_features(82161, 768, 3060, 2)
-    rows = MEMORY_LIMIT // (2 * 4 * len(gallery.pids))
+    height = MEMORY_LIMIT // (2 * 4 * len(gallery.pids))
 
     def product() -> None:
-        buffer = torch.empty((rows, len(gallery.pids)))
-        for start in range(0, len(query.pids), rows):
-            block = query.features[start : start + rows]
+        buffer = torch.empty((height, len(gallery.pids)))
+        for start in range(0, len(query.pids), height):
+            block = query.features[start : start + height]
             torch.mm(block, gallery.features.T, out=buffer[: len(block)])
 
     print("\nMSMT17 size, 11,659 x 82,161, 768 dimensions\n")
-    print("| side | seconds | of the product | MiB beside the features |\n|---|---|---|---|")
     bare = measure(product)
-    print(f"| matrix product, blocks of {rows} queries | {bare.seconds:.2f} | 1 | {bare.mebibytes:.0f} |")
+    rows = [(f"matrix product, blocks of {height} queries", f"{bare.seconds:.2f}", "1", f"{bare.mebibytes:.0f}")]
     for metric in ("euclidean", "cosine"):
         found = measure(lambda metric=metric: evaluate_features(query, gallery, metric=metric))
         ratio = found.seconds / bare.seconds
-        print(f"| evaluate_features, {metric} | {found.seconds:.2f} | {ratio:.2f} | {found.mebibytes:.0f} |")
+        cells = (f"{found.seconds:.2f}", f"{ratio:.2f}", f"{found.mebibytes:.0f}")
+        rows.append((f"evaluate_features, {metric}", *cells))
     again = measure(product)
-    print(
-        f"| matrix product again | {again.seconds:.2f} | {again.seconds / bare.seconds:.2f} | {again.mebibytes:.0f} |"
-    )
+    cells = (f"{again.seconds:.2f}", f"{again.seconds / bare.seconds:.2f}", f"{again.mebibytes:.0f}")
+    rows.append(("matrix product again", *cells))
+    print(make_table(["side", "seconds", "of the product", "MiB beside the features"], rows, "lr"))
 
 
 def main() -> None:

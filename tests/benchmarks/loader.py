@@ -27,6 +27,7 @@ from datasets import make_dataloader
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from datasets.transforms import TrainTransform
 from utils.images import read_image
+from utils.tables import make_table
 
 SMALL, LARGE = (128, 64), (256, 128)
 EPOCHS = 2  # measured, after a first one that starts the workers
@@ -101,13 +102,13 @@ def main() -> None:
         sizes = [(SMALL, SMALL), (SMALL, LARGE), (LARGE, LARGE)]  # of the images, of the batch
         titles = [f"{a[0]} x {a[1]} -> {b[0]} x {b[1]}" for a, b in sizes]
         torch.set_num_threads(1)
-        print("| ms per pair, one process | decode | corrupt | geometry | collate | sum | pairs/s |")
-        print("|---|---|---|---|---|---|---|")
+        rows = []
         for title, (found, size) in zip(titles, sizes, strict=True):
             steps = breakdown(roots[found], size)
-            cells = " | ".join(f"{step:.2f}" for step in steps)
-            print(f"| {title} | {cells} | {sum(steps):.2f} | {1000 / sum(steps):.0f} |", flush=True)
-        print("\n| pairs/s from the loader | workers | fast | fast, cached | imagecorruptions |\n|---|---|---|---|---|")
+            rows.append((title, *(f"{step:.2f}" for step in (*steps, sum(steps))), f"{1000 / sum(steps):.0f}"))
+        header = ["ms per pair, one process", "decode", "corrupt", "geometry", "collate", "sum", "pairs/s"]
+        print(make_table(header, rows, "lr"), flush=True)
+        rows = []
         for title, (found, size) in zip(titles, sizes, strict=True):
             for workers in ("1", "2"):
                 options = (
@@ -118,7 +119,9 @@ def main() -> None:
                 speeds = [
                     pairs_per_second(roots[found], size, "DATALOADER.NUM_WORKERS", workers, *opts) for opts in options
                 ]
-                print(f"| {title} | {workers} | " + " | ".join(f"{speed:.0f}" for speed in speeds) + " |", flush=True)
+                rows.append((title, workers, *(f"{speed:.0f}" for speed in speeds)))
+        header = ["pairs/s from the loader", "workers", "fast", "fast, cached", "imagecorruptions"]
+        print(f"\n{make_table(header, rows, 'lr')}")
 
 
 if __name__ == "__main__":

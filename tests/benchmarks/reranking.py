@@ -15,6 +15,7 @@ import torch
 
 from tests.benchmarks.measure import measure, random_features
 from utils.metrics.reranking import MEMORY_LIMIT, ReRanking, re_ranking, re_ranking_blocks
+from utils.tables import make_table
 
 
 def main() -> None:
@@ -37,10 +38,10 @@ def main() -> None:
             pass
 
     print(f"{torch.get_num_threads()} threads; {len(query):,} + {len(gallery):,}, {arguments.dimensions} dimensions\n")
-    print("| side | seconds | of the first | MiB beside the features |\n|---|---|---|---|")
     bare()  # the first call also pays for memory that later ones find there
     first = measure(bare)
-    print(f"| products of all pairs, {settings.k1 + 1} nearest | {first.seconds:.2f} | 1 | {first.mebibytes:.0f} |")
+    title = f"products of all pairs, {settings.k1 + 1} nearest"
+    rows = [(title, f"{first.seconds:.2f}", "1", f"{first.mebibytes:.0f}")]
     sides = {
         "re_ranking_blocks": by_blocks,
         "re_ranking, whole matrix": lambda: re_ranking(query, gallery, settings.k1, settings.k2, settings.lambda_value),
@@ -48,7 +49,9 @@ def main() -> None:
     }
     for name, side in sides.items():
         found = measure(side)
-        print(f"| {name} | {found.seconds:.2f} | {found.seconds / first.seconds:.2f} | {found.mebibytes:.0f} |")
+        cells = (f"{found.seconds:.2f}", f"{found.seconds / first.seconds:.2f}", f"{found.mebibytes:.0f}")
+        rows.append((name, *cells))
+    print(make_table(["side", "seconds", "of the first", "MiB beside the features"], rows, "lr"))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from utils.tables import make_table  # noqa: E402
+
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "python -m corruption list": ["-m", "corruption", "list"],
@@ -53,11 +57,12 @@ def main() -> None:
         for name, arguments in COMMANDS.items():
             times[name].append(run(arguments))
     bare = min(times["python -c pass"])[0]
-    print("| command | seconds | of a bare interpreter | MiB | heavy imports |\n|---|---|---|---|---|")
+    rows = []
     for name, arguments in COMMANDS.items():
         seconds, mebibytes = min(times[name])
         heavy = ", ".join(heavy_imports(arguments)) or "none"
-        print(f"| {name} | {seconds:.2f} | {seconds / bare:.1f} | {mebibytes:.0f} | {heavy} |", flush=True)
+        rows.append((name, f"{seconds:.2f}", f"{seconds / bare:.1f}", f"{mebibytes:.0f}", heavy))
+    print(make_table(["command", "seconds", "of a bare interpreter", "MiB", "heavy imports"], rows, "lrrrl"))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from processor.batches import to_device
 from processor.step import TrainStep, resolve_amp
 from solver import make_optimizer
 from utils.devices import pick_device
+from utils.tables import make_table
 
 NUM_CLASSES, NUM_CAMERAS = 751, 6
 INSTANCES = 8
@@ -201,23 +202,21 @@ def main() -> None:
     rate = matrix_rate(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}: matrix products at {rate / 1e12:.2f} TFLOP/s; torch {torch.__version__}\n")
-    print(
-        "| batch | TransReID images/s | ours | ratio | TransReID utilisation | ours | compiled images/s | utilisation |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    rows = []
     for batch in (args.batch, *(LARGER if device.type == "cuda" else ())):
         try:
-            line = compare(batch, device, args.steps, rate)
+            rows.append(compare(batch, device, args.steps, rate))
         except torch.cuda.OutOfMemoryError:
-            print(f"| {batch} | does not fit |")
+            rows.append([batch, "does not fit", *[""] * 6])
             break
-        print(line, flush=True)
+    header = ["batch", "TransReID images/s", "ours", "ratio", "TransReID utilisation", "ours", "compiled images/s"]
+    print(make_table([*header, "utilisation"], rows, "r"), flush=True)
     if not args.no_disk:
         speed, waiting = from_disk(args.batch, device, args.steps, args.workers)
         print(f"\nfrom JPEGs, batch {args.batch}, {args.workers} workers: {speed:.0f} images/s, {waiting:.1%} waiting")
 
 
-def compare(batch: int, device: torch.device, steps: int, rate: float) -> str:
+def compare(batch: int, device: torch.device, steps: int, rate: float) -> list[object]:
     cfg, images = configure(batch, device), random_batch(batch, device)
     flops = count_flops(cfg, device, images)
     compiled = configure(batch, device, "SOLVER.COMPILE", "True")
@@ -228,7 +227,7 @@ def compare(batch: int, device: torch.device, steps: int, rate: float) -> str:
     speeds = [f"{batch / one:.1f}" for one in seconds] + ["-"] * (3 - len(seconds))
     uses = [f"{flops / one / rate:.1%}" for one in seconds] + ["-"] * (3 - len(seconds))
     ratio = f"{seconds[0] / seconds[1]:.2f}"
-    return f"| {batch} | {speeds[0]} | {speeds[1]} | {ratio} | {uses[0]} | {uses[1]} | {speeds[2]} | {uses[2]} |"
+    return [batch, *speeds[:2], ratio, *uses[:2], speeds[2], uses[2]]
 
 
 if __name__ == "__main__":

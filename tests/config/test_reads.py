@@ -14,7 +14,16 @@ from utils.stage_identity import ALL, KEYS, Row, stages_that_read
 # Read by every experiment, whatever its other keys are. SOLVER.GLOBAL_LOSS matters with several processes only, which
 # no configuration knows; keys that raise an error in the wrong place, such as SOLVER.NESTEROV, are read there.
 ALWAYS_READ = {
-    *("SEED", "OUTPUT_DIR", "UNKNOWN_KEYS", "LEFT_OUT_KEYS", "MODEL.DEVICE", "MODEL.NAME", "MODEL.CHECKPOINT_ENTRY"),
+    *(
+        "SEED",
+        "OUTPUT_DIR",
+        "UNKNOWN_KEYS",
+        "UNREAD_KEYS",
+        "LEFT_OUT_KEYS",
+        "MODEL.DEVICE",
+        "MODEL.NAME",
+        "MODEL.CHECKPOINT_ENTRY",
+    ),
     *(f"INPUT.{name}" for name in ("SIZE_TRAIN", "SIZE_TEST", "PROB", "PADDING", "RE_PROB", "PIXEL_MEAN", "PIXEL_STD")),
     *(f"DATASETS.{name}" for name in ("NAMES", "TEST", "ROOT_DIR", "CHECK_COUNTS", "CHECK_IMAGES", "ON_BAD_IMAGE")),
     *(f"DATALOADER.{name}" for name in ("NUM_WORKERS", "CACHE", "SAMPLER")),
@@ -37,7 +46,7 @@ ALWAYS_READ = {
     ),
     *("TEST.FLIP", "TEST.QUERY_EXPANSION"),
     *(f"TEST.{name}" for name in ("AP", "CMC", "RE_RANKING", "SAVE_FEATURES", "THRESHOLDS", "RANKED_QUERIES")),
-    *(f"TEST.{name}" for name in ("ATTENTION_QUERIES", "EXPORT", "COMPARE")),
+    *(f"TEST.{name}" for name in ("ATTENTION_QUERIES", "EXPORT", "COMPARE", "BASELINE")),
     *("CFAT.STAGES", "CFAT.STAGE"),
 }
 RESNET = ("MODEL.NAME", "resnet50")

@@ -13,7 +13,8 @@ from torchvision.transforms import AugMix
 from corruption import corrupt
 from datasets.augment import augmix, make_erasing
 from datasets.synthetic.render import Shot, render_image
-from datasets.transforms import TrainTransform, to_tensor
+from datasets.transforms import TrainTransform
+from utils.preprocessing import to_tensor
 
 SIZE = (128, 64)
 IMAGE = np.asarray(Image.open(io.BytesIO(render_image(1, Shot(pid=1, camera=0, index=0)))))

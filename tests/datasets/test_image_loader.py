@@ -58,7 +58,7 @@ PATHS = ("a.png", "b.jpeg", "b/10.jpg", "b/2.JPG", "b/deep er/größe.bmp", "z.p
 def test_every_image_comes_once_resized_and_in_the_order_of_paths(directory, workers):
     images = make_image_loader(make_cfg("DATALOADER.NUM_WORKERS", str(workers)), str(directory))
     assert images.paths == PATHS
-    assert (images.directory, images.query, images.query_loader) == (str(directory), None, None)
+    assert (images.directory, images.queries, images.query_loader) == (str(directory), (), None)
     batches = list(images.loader)
     assert [len(batch["paths"]) for batch in batches] == [3, 3]
     assert [path for batch in batches for path in batch["paths"]] == [str(directory / path) for path in PATHS]
@@ -72,9 +72,9 @@ def test_every_image_comes_once_resized_and_in_the_order_of_paths(directory, wor
 
 def test_the_query_may_lie_anywhere(directory, tmp_path):
     query = write_image(tmp_path / "elsewhere.webp", seed=9)
-    images = make_image_loader(make_cfg(), str(directory), query=str(query))
+    images = make_image_loader(make_cfg(), str(directory), queries=[str(query)])
     (batch,) = images.query_loader
-    assert (images.query, batch["paths"]) == (str(query), [str(query)])
+    assert (images.queries, batch["paths"]) == ((str(query),), [str(query)])
     assert batch["images"].shape == (1, 3, 64, 32)
     assert images.paths == PATHS
 
@@ -115,13 +115,13 @@ def test_without_the_check_a_damaged_image_is_found_when_it_is_read(directory):
 def test_a_damaged_query_is_an_error_even_where_others_are_skipped(directory):
     query = damage(directory / "z.png")
     with pytest.raises(UserError, match=f" {query}: cannot be read"):
-        make_image_loader(make_cfg("DATASETS.ON_BAD_IMAGE", "skip"), str(directory), query=str(query))
+        make_image_loader(make_cfg("DATASETS.ON_BAD_IMAGE", "skip"), str(directory), queries=[str(query)])
     for wrong in (directory / "notes.txt", directory):
         with pytest.raises(UserError, match=f" {wrong}: cannot be read"):
-            make_image_loader(make_cfg(), str(directory), query=str(wrong))
+            make_image_loader(make_cfg(), str(directory), queries=[str(wrong)])
     for wrong in (str(directory / "nothing.jpg"), ""):
         with pytest.raises(UserError, match=f"query image '{wrong}': no such file"):
-            make_image_loader(make_cfg(), str(directory), query=wrong)
+            make_image_loader(make_cfg(), str(directory), queries=[wrong])
 
 
 def test_links_are_followed_and_a_loop_of_them_is_an_error(directory, tmp_path):

@@ -11,9 +11,10 @@ from config import load_cfg
 from corruption import UNSEEN, corrupt
 from datasets import make_dataloader
 from datasets.synthetic.generate import SyntheticSettings, synthesize
-from datasets.transforms import TestTransform, TrainTransform
+from datasets.transforms import TrainTransform
 from utils.errors import UserError
 from utils.images import read_image
+from utils.preprocessing import TestTransform
 from utils.seeds import derive_generator
 from utils.structures import Condition
 

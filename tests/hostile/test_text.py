@@ -15,7 +15,7 @@ from utils.logging import setup_logging
 
 TEXTS = hostile_texts(seed=16)
 # How lines of the log, of errors and of argparse begin.
-OURS = re.compile(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\S* (INFO read|WARNING made) |error: |usage: |test\.py: |  ")
+OURS = re.compile(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\S* ((INFO )?read|WARNING made) |error: |usage: |test\.py: |  ")
 
 
 def is_harmless(text: str) -> bool:

@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from loss.alignment import (
     CoarseAlignmentLoss,
     cosine_distance,
+    distillation,
     gaussian_kl,
     reconstruction_loss,
     standard_normal_kl,
+    token_distance,
 )
 from tests.helpers import load_golden
 from utils.structures import Gaussian
@@ -93,3 +95,28 @@ def test_cosine_distance(shape):
     expected = np.mean([1 - float(u @ v / (u.norm() * v.norm())) for u, v in rows])
     assert cosine_distance(a, b).item() == pytest.approx(expected, rel=1e-5)
     assert cosine_distance(a, F.normalize(a, dim=-1)).item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_distillation_equals_plain_loops(scale):
+    student, teacher = np.random.default_rng(0).normal(size=(2, 4, 5))
+    temperature, total = 4.0, 0.0
+    for ours, theirs in zip(student, teacher, strict=True):
+        p = np.exp(scale * theirs / temperature)
+        q = np.exp(scale * ours / temperature)
+        p, q = p / p.sum(), q / q.sum()
+        total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    found = distillation(torch.tensor(student), torch.tensor(teacher), temperature=temperature, scale=scale)
+    assert found.item() == pytest.approx(temperature**2 * total / 4, rel=1e-5)
+    assert distillation(torch.tensor(teacher), torch.tensor(teacher), temperature=temperature).item() == 0
+
+
+def test_token_distance_equals_plain_loops():
+    student, teacher = np.random.default_rng(0).normal(size=(2, 3, 4, 5)) * np.array([1, 2, 0.1, 30, 0])
+    student[..., 4] = 0
+    deviation = teacher.reshape(-1, 5).std(axis=0) + 1e-4
+    distances = np.abs(student - teacher) / deviation
+    expected = np.where(distances < 1, distances**2 / 2, distances - 0.5).mean()
+    found = token_distance(torch.tensor(student, requires_grad=True), torch.tensor(teacher))
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    found.backward()

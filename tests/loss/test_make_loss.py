@@ -44,6 +44,8 @@ def make_output(views=1, rows=4, parts=0, augmented=0):
         logits=draw_cosines(views * rows, CLASSES),
         clean_embedding=sample(rows, DIMENSIONS),
         clean_patch_tokens=sample(rows, 5, DIMENSIONS),
+        clean_logits=draw_cosines(rows, CLASSES),
+        corrupted_logits=draw_cosines(rows, CLASSES),
         corrupted_embedding=sample(rows, DIMENSIONS),
         corrupted_patch_tokens=sample(rows, 5, DIMENSIONS),
         bridge=bridge,
@@ -76,6 +78,7 @@ def test_weights_reach_the_total():
         *("CFAT.COARSE.WEIGHT", "2", "CFAT.FINE.KL_WEIGHT", "0.5", "CFAT.FINE.IDENTITY_WEIGHT", "0"),
         *("CFAT.FINE.RECONSTRUCTION_WEIGHT", "3", "CFAT.COSINE.CLASS_WEIGHT", "5"),
         *("CFAT.COSINE.PATCH_WEIGHT", "7", "MODEL.TRIPLET_LOSS_WEIGHT", "0.25"),
+        *("CFAT.LOGITS.WEIGHT", "11", "CFAT.TOKENS.WEIGHT", "13"),
     ]
     v = build(*opts)(make_output(), BATCH)
     assert "fine_id_loss" not in v
@@ -87,6 +90,8 @@ def test_weights_reach_the_total():
         + 3 * v["reconstruction_loss"]
         + 5 * v["cosine_class_loss"]
         + 7 * v["cosine_patch_loss"]
+        + 11 * v["logits_loss"]
+        + 13 * v["tokens_loss"]
     )
     assert v["loss"].item() == pytest.approx(expected.item())
 

@@ -50,6 +50,28 @@ def test_teacher_is_frozen_and_never_in_training_mode():
     assert all(torch.equal(before[name], value) for name, value in model.teacher.state_dict().items())
 
 
+def test_a_following_teacher_is_the_moving_average_of_the_student():
+    model, batch = make("align", "CFAT.TEACHER_DECAY", "0.75").train(), make_batch()
+    teacher = {name: value.clone() for name, value in model.teacher.state_dict().items()}
+    student = {name: value.clone() for name, value in model.student.state_dict().items()}
+    output = model(batch)
+    moved = model.teacher.state_dict()
+    for name, value in student.items():
+        if value.is_floating_point():  # before the forward pass changed the student's BatchNorm statistics
+            torch.testing.assert_close(moved[name], 0.75 * teacher[name] + 0.25 * value)
+    assert not model.teacher.training
+    assert torch.equal(output.clean_embedding, model.teacher.encode(batch["images"], batch["camids"]).embedding)
+    model.eval()(batch)
+    assert all(torch.equal(value, model.teacher.state_dict()[name]) for name, value in moved.items())
+
+
+def test_logits_of_both_views():
+    model, batch = make("align", "CFAT.STUDENT_VIEWS", "both").train(), make_batch()
+    output = model(batch)
+    assert torch.equal(output.corrupted_logits, output.logits[:4])
+    assert torch.equal(output.clean_logits, model.teacher.encode(batch["images"], batch["camids"]).logits)
+
+
 def test_student_views():
     batch = make_batch()
     output = make("align", "CFAT.STUDENT_VIEWS", "both")(batch)

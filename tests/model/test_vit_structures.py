@@ -238,7 +238,7 @@ class TestAttention:
         ),
         (
             (*STEM, "INPUT.SIZE_TRAIN", "[63, 32]", "INPUT.SIZE_TEST", "[63, 32]"),
-            "a pixel less than whole patches of 16 pixels, with MODEL.STEM_CONV True",
+            "not whole patches of 16 pixels, which MODEL.STEM_CONV True needs",
         ),
         (
             ("MODEL.POOLING", "avg_max", "INPUT.SIZE_TRAIN", "[48, 48]", "INPUT.SIZE_TEST", "[48, 48]"),

@@ -133,17 +133,19 @@ def test_nothing_is_relative_to_zero():
     assert (matrix["relative"]["rank1"], matrix["relative_drop"]["rank1"]) == (None, None)
     assert matrix["drop"]["rank1"] == -matrix["mean_corrupted"]["rank1"]
     (line,) = (line for line in format_matrix(content, CORRUPTIONS.families).splitlines() if "relative to" in line)
-    assert line.split()[-1] == "-"
+    assert line.split()[-2] == "-"
 
 
-def test_the_columns_of_the_matrix_are_as_wide_as_the_longest_name():
+def test_the_longest_names_fit_80_columns():
     content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
-    long = "single_frequency_greyscale"
-    content["matrix"]["mAP"][long] = content["matrix"]["mAP"]["fog"]
+    content["matrix"]["severities"] = [1, 2, 3, 4, 5]
+    long, unit = "single_frequency_greyscale", {"mAP": 0.9999}
+    content["matrix"]["mAP"] = {name: [0.9999] * 5 for name in (*NAMES, long)}
+    content["summary"]["matrix"]["severity"] = dict.fromkeys(range(1, 6), unit)
     lines = format_matrix(content, {**CORRUPTIONS.families, "surveillance": (long,)}).splitlines()
     table = lines[: lines.index("")]
-    assert f"surveillance  {long}  21.00" in "\n".join(table)
-    assert len({len(line) for line in table}) == 1
+    assert f"| {long} | 99.99 | 99.99 | 99.99 | 99.99 | 99.99 | 99.99 |" in table
+    assert {len(line) for line in table} == {78}  # the log indents by two
 
 
 def test_seen_and_unseen_need_both():
@@ -157,12 +159,15 @@ def test_seen_and_unseen_need_both():
 def test_the_matrix_as_table_and_figure(tmp_path):
     content = make_results(matrix_rows(), weight="a.pth", corruptions=CORRUPTIONS, evaluation=EVALUATION)
     lines = format_matrix(content, CORRUPTIONS.families).splitlines()
-    assert lines[2].split() == ["noise", "shot_noise", "11.00", "16.00", "13.50"]
-    assert lines[4].split() == ["weather", "fog", "21.00", "26.00", "23.50"]
-    assert lines[5].split() == ["rain", "31.00", "36.00", "33.50"]
-    assert lines[7].split() == ["mean", "21.00", "26.00", "23.50"]
-    assert ["clean", "40.00", "80.00", "80.00"] in [line.split() for line in lines]
-    assert ["unseen", "11.75", "23.50", "23.50"] in [line.split() for line in lines]
+    assert lines[1] == "|:------------|------:|------:|------:|"
+    assert lines[2] == "| **noise**   | 11.00 | 16.00 | 13.50 |"
+    assert lines[3] == "| shot_noise  | 11.00 | 16.00 | 13.50 |"
+    assert lines[4] == "| **weather** | 26.00 | 31.00 | 28.50 |"
+    assert lines[5] == "| fog         | 21.00 | 26.00 | 23.50 |"
+    assert lines[6] == "| rain        | 31.00 | 36.00 | 33.50 |"
+    assert lines[7] == "| **mean**    | 21.00 | 26.00 | 23.50 |"
+    assert "| clean             | 40.00 | 80.00 |  80.00 |" in lines
+    assert "| unseen            | 11.75 | 23.50 |  23.50 |" in lines
     path = tmp_path / "m.png"
     save_corruption_matrix(path, content["matrix"]["mAP"], [1, 3], CORRUPTIONS.families, clean=0.8, title="t")
     figure = matplotlib.image.imread(path)  # (H, W, 4)
@@ -227,11 +232,20 @@ def test_files_and_table(tmp_path):
         ("corrupted_gallery", "random", "random", "1"),
     ]
     assert [float(row["mAP"]) for row in rows] == [0.8, 0.4, 0.5]
-    table = format_table({"logs/a": content}).splitlines()
-    assert table[2].split() == ["a.pth", "clean", "40.00", "±", "0.00", "80.00", "±", "0.00", "80.00", "±", "0.00", "1"]
-    assert len(table) == 4
+    assert format_table({"logs/a": content}).splitlines() == [
+        "| protocol          |         mINP |          mAP |       Rank-1 | repeats |",
+        "|:------------------|-------------:|-------------:|-------------:|--------:|",
+        "| clean             |        40.00 |        80.00 |        80.00 |       1 |",
+        "| corrupted_gallery | 22.50 ± 3.54 | 45.00 ± 7.07 | 45.00 ± 7.07 |       2 |",
+    ]
     twice = format_table({"logs/a": content, "logs/b": content}).splitlines()
-    assert [line.split("  ")[0] for line in twice[2::2]] == ["a.pth in logs/a", "a.pth in logs/b"]
+    assert twice[:2] == ["model 1: a.pth in logs/a", "model 2: a.pth in logs/b"]
+    assert [line.split()[1:4] for line in twice[5:9]] == [
+        ["1", "|", "clean"],
+        ["1", "|", "corrupted_gallery"],
+        ["2", "|", "clean"],
+        ["2", "|", "corrupted_gallery"],
+    ]
 
 
 def test_ranked_list_marks_correct_and_wrong_matches(tmp_path):

@@ -67,7 +67,7 @@ def search(directory, output, *opts, query=None, model=None):
             *opts,
         ]
     )
-    images = make_image_loader(cfg, str(directory), query=None if query is None else str(query))
+    images = make_image_loader(cfg, str(directory), queries=() if query is None else [str(query)])
     do_search(cfg, images, model or MeanColours(), device=CPU)
 
 
@@ -157,7 +157,8 @@ def test_the_ranking_is_that_of_the_definition(directory, tmp_path, metric, capl
     np.testing.assert_allclose(
         [float(row["distance"]) for row in rows], [distances[row["path"]] for row in rows], rtol=1e-5
     )
-    shown = [line.split() for line in caplog.text.splitlines() if line.endswith(".png") and line[:4].strip().isdigit()]
+    cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in caplog.text.splitlines())
+    shown = [row for row in cells if len(row) == 3 and row[0].isdigit()]
     assert [line[2] for line in shown] == [row["path"] for row in rows[:10]]
     assert float(shown[0][1]) == pytest.approx(float(rows[0]["distance"]), abs=1e-4)
     assert f"top-10 of 12 images, {metric} distance" in caplog.text

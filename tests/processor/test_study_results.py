@@ -83,7 +83,8 @@ def test_what_does_not_compare_has_no_difference(made, name, reason, caplog):
     assert found[name].within_seeds == {}
     assert f"variant {name} is not compared with base: {reason}" in caplog.text
     table = write_study(study, plan, found)
-    (line,) = (line for line in table.splitlines() if line.startswith(name))
+    line = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
+    assert max(map(len, table.splitlines())) <= 80
     assert f"{100 * np.mean(found[name].protocols['clean']['mAP']):.2f}" in line
     content = json.loads((study.output_dir / "study.json").read_text())
     assert content["variants"][name]["not_compared"].startswith(reason)

@@ -1,6 +1,7 @@
 """Optimizers by name: the same numbers as torch's and timm's own, and names that cannot work."""
 
 import copy
+import sys
 from functools import partial
 
 import pytest
@@ -53,16 +54,16 @@ def assert_same_bits(found, expected):
 @pytest.mark.parametrize(
     ("opts", "kind", "options"),
     [
-        (["SGD", "SOLVER.MOMENTUM", "0.0"], torch.optim.SGD, {}),
-        (["SGD", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9}),
-        (["sgd", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9}),
+        (["SGD", "SOLVER.MOMENTUM", "0.0"], torch.optim.SGD, {"fused": True}),
+        (["SGD", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9, "fused": True}),
+        (["sgd", "SOLVER.MOMENTUM", "0.9"], torch.optim.SGD, {"momentum": 0.9, "fused": True}),
         (
             ["SGD", "SOLVER.MOMENTUM", "0.9", "SOLVER.NESTEROV", "True"],
             torch.optim.SGD,
-            {"momentum": 0.9, "nesterov": True},
+            {"momentum": 0.9, "nesterov": True, "fused": True},
         ),
-        (["Adam", "SOLVER.MOMENTUM", "0.9"], torch.optim.Adam, {}),
-        (["AdamW"], torch.optim.AdamW, {}),
+        (["Adam", "SOLVER.MOMENTUM", "0.9"], torch.optim.Adam, {"fused": True}),
+        (["AdamW"], torch.optim.AdamW, {"fused": True}),
         (["lamb"], timm.optim.Lamb, {}),
         (["Lion"], timm.optim.Lion, {}),
         (["lars", "SOLVER.MOMENTUM", "0.8"], timm.optim.Lars, {"momentum": 0.8}),
@@ -170,24 +171,45 @@ class TestFused:
     def make_for_cpu(self, net, name):
         return make(net, "MODEL.DEVICE", "cpu", "SOLVER.OPTIMIZER_NAME", name, "SOLVER.MOMENTUM", "0.9")
 
-    def test_for_a_gpu_only(self, name, monkeypatch):
+    def make_unfused(self, net, name, monkeypatch):
+        """As versions before fused updates on a CPU made it."""
+        with monkeypatch.context() as patched:
+            patched.setattr(sys.modules[make_optimizer.__module__], "FUSED_DEVICES", ("cuda",))
+            return self.make_for_cpu(net, name)
+
+    def test_for_gpu_and_cpu(self, name, monkeypatch):
         net, twin = seeded_net(), seeded_net()
-        for_gpu, for_cpu = self.make_for_gpu(net, name, monkeypatch), self.make_for_cpu(twin, name)
-        assert [group["fused"] for group in for_gpu.param_groups] == [True, True]
-        assert [group["fused"] for group in for_cpu.param_groups] == [None, None]
-        found, expected = train(net, for_gpu), train(twin, for_cpu)  # torch has the fused kernels for CPUs, too
+        fused = [self.make_for_gpu(net, name, monkeypatch), self.make_for_cpu(twin, name)]
+        assert [group["fused"] for optimizer in fused for group in optimizer.param_groups] == [True] * 4
+        third = seeded_net()
+        found, expected = train(twin, fused[1]), train(third, self.make_unfused(third, name, monkeypatch))
         assert all(torch.allclose(found[key], expected[key], atol=1e-6) for key in expected)
 
-    def test_stays_so_with_the_state_of_another_device(self, name, monkeypatch):
+    def test_continues_from_a_state_without(self, name, monkeypatch):
+        """A run of an earlier version resumes; the other way round works, too."""
+        net, unfused = seeded_net(), self.make_unfused(seeded_net(), name, monkeypatch)
+        fused = self.make_for_cpu(net, name)
+        train(net, fused)
+        twin = seeded_net()
+        before = self.make_unfused(twin, name, monkeypatch)
+        middle = train(twin, before)
+        there = copy.deepcopy(before.state_dict())
+        net.load_state_dict(middle)
+        fused.load_state_dict(there)
+        assert [group["fused"] for group in fused.param_groups] == [True, True]
+        assert [group["fused"] for group in there["param_groups"]] == [None, None]  # what was given is not changed
+        found, expected = train(net, fused), train(twin, before)
+        assert all(torch.allclose(found[key], expected[key], atol=1e-6) for key in expected)
+        unfused.load_state_dict(fused.state_dict())
+        assert [group["fused"] for group in unfused.param_groups] == [None, None]
+
+    def test_a_state_of_another_device_is_exact(self, name, monkeypatch):
         net = seeded_net()
         for_gpu, for_cpu = self.make_for_gpu(seeded_net(), name, monkeypatch), self.make_for_cpu(net, name)
         middle = train(net, for_cpu)
-        there, back = copy.deepcopy(for_cpu.state_dict()), copy.deepcopy(for_cpu.state_dict())
-        for_gpu.load_state_dict(there)
-        assert [group["fused"] for group in for_gpu.param_groups] == [True, True]
-        assert [group["fused"] for group in there["param_groups"]] == [None, None]  # what was given is not changed
+        back = copy.deepcopy(for_cpu.state_dict())
+        for_gpu.load_state_dict(copy.deepcopy(back))
         for_cpu.load_state_dict(for_gpu.state_dict())
-        assert [group["fused"] for group in for_cpu.param_groups] == [None, None]
         twin = seeded_net()
         twin.load_state_dict(middle)
         optimizer = self.make_for_cpu(twin, name)

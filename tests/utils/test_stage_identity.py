@@ -85,6 +85,7 @@ NO_WEIGHTS = {
     "SOLVER.RESUME",
     "SOLVER.LOG_PERIOD",
     "SOLVER.EVAL_PERIOD",
+    "SOLVER.EVAL_ON",
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.GRAD_CHECKPOINT",
     "TEST.FEATURE",
@@ -138,6 +139,7 @@ HARMLESS = {
     "MODEL.CONSISTENCY_LOSS_WEIGHT": 3.0,
     "INPUT.MIXING_COEFF": [2.0, 3.0],
     "DATASETS.SPLIT.SEED": 5,
+    "DATASETS.VALIDATION_SEED": 5,
     "DATASETS.FOLDER.TRAIN": "other",
     "CFAT.STAGES": ["clean", "corrupted", "bridge", "align"],
 }
@@ -158,6 +160,9 @@ OF_OTHER_STAGES = {
         "CFAT.STUDENT_VIEWS": "both",
         "CFAT.COARSE.WEIGHT": 3.0,
         "CFAT.COSINE.CLASS_WEIGHT": 1.0,
+        "CFAT.TEACHER_DECAY": 0.9,
+        "CFAT.LOGITS.WEIGHT": 1.0,
+        "CFAT.TOKENS.WEIGHT": 1.0,
         "CFAT.FINE.IDENTITY_WEIGHT": 4.0,
         "MODEL.TRIPLET_LOSS_WEIGHT": 2.0,
         "MODEL.IF_LABELSMOOTH": True,
@@ -251,6 +256,7 @@ def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
     assert other == NO_WEIGHTS - {key for key in NO_WEIGHTS if key.startswith("TEST.")} | {
         "CFAT.STAGES",
         "UNKNOWN_KEYS",
+        "UNREAD_KEYS",
         "LEFT_OUT_KEYS",
         "CORRUPTION.TEST",
         "DATALOADER.CACHE",

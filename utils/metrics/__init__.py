@@ -3,6 +3,7 @@
 reference      the definition of the metrics, in NumPy, query by query
 evaluate       evaluate_rank (a distance matrix) and evaluate_features (features, by blocks of queries)
 ranking        ranks of the true matches, compiled (rank_cylib.pyx) or in NumPy
+nearest        the k nearest gallery features, by blocks; approximate, by faiss
 expansion      average query expansion
 reranking      k-reciprocal re-ranking, compiled (rerank_cylib.pyx) or in NumPy
 verification   thresholds on the distance, with true and false accept rates

@@ -15,6 +15,7 @@ from utils.errors import UserError
 from utils.escaping import format_csv
 from utils.metrics.checks import MEMORY_LIMIT, centred, check_sets, query_blocks
 from utils.structures import JUNK_PID, FeatureSet
+from utils.tables import make_table
 
 FALSE_ACCEPT_RATES = (1e-2, 1e-3, 1e-4)
 # Histogram bins are the upper bits of the distance as float32: sign, exponent and 12 bits of the mantissa. So a bin is
@@ -168,14 +169,13 @@ def make_threshold_csv(found: dict[str, Verification], metric: str) -> str:
 
 
 def format_verification(found: Verification) -> str:
-    """A table for the log: thresholds, true and false accept rates in percent."""
-    lines = [
-        f"{found.num_genuine} genuine and {found.num_impostor} impostor pairs, equal error rate "
-        f"{100 * found.equal_error_rate:.2f} %",
-        f"{'at':<17} {'distance up to':>14} {'true accepts %':>15} {'false accepts %':>16}",
-    ]
-    lines += [
-        f"{p.name:<17} {p.threshold:>14.4f} {100 * p.true_accept_rate:>15.2f} {100 * p.false_accept_rate:>16.4f}"
+    """Counts and a table for the log: thresholds, true and false accept rates in percent."""
+    rows = [
+        (p.name, f"{p.threshold:.4f}", f"{100 * p.true_accept_rate:.2f}", f"{100 * p.false_accept_rate:.4f}")
         for p in found.points
     ]
-    return "\n".join(lines)
+    table = make_table(["at", "distance up to", "true accepts %", "false accepts %"], rows, "lr")
+    return (
+        f"{found.num_genuine} genuine and {found.num_impostor} impostor pairs, equal error rate "
+        f"{100 * found.equal_error_rate:.2f} %\n\n{table}"
+    )

@@ -152,12 +152,12 @@ def test_through_the_configuration(root):
 
 
 def extract_some_and_wait(root, pipe):
-    def some(rows, *args, **options):
-        yield from rows[:3]
+    def some(title, iterable):
+        yield from iterable[:3]
         pipe.send("three people written")
         time.sleep(60)
 
-    cuhk03_images.tqdm = some
+    cuhk03_images.ProgressBar = some
     read(root)
 
 

@@ -7,8 +7,8 @@ from datasets.readers.file_errors import FileErrors
 from datasets.readers.market1501 import read_market1501
 from datasets.readers.registry import read_dataset
 from datasets.readers.validation import check_counts, count
-from datasets.transforms import resize
 from utils.errors import UserError
+from utils.preprocessing import resize
 
 NAMES = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c3s1_000551_01.jpg", "0007_c2s3_070952_01.jpg"],

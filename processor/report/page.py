@@ -142,6 +142,15 @@ class _Set:
     def prefix(self) -> str:
         return f"set{self.number}-" if self.number else ""
 
+    @property
+    def seen_in_training(self) -> str:
+        """How many of each protocol's corruptions the checkpoint was trained on; "" where it does not tell."""
+        counts = self.results.get("seen_in_training")
+        if not isinstance(counts, dict):
+            return ""
+        parts = [f"{found.get('seen')} of {found.get('of')} of {name}" for name, found in counts.items() if found]
+        return printable(", ".join(parts).replace("_", " "))
+
     def table(self, metrics: Sequence[str]) -> list[dict]:
         """Rows of the table of protocols: protocol, run, repeats, and for each metric its mean, std and whether it is
         the best of the compared runs."""

@@ -1,4 +1,4 @@
-# make demo    train every stage on the synthetic set, on a CPU, and test: a table of results and two figures
+# make demo    train every stage on the synthetic set, on a CPU, and test: a report, a table of results and two figures
 # make test    the tests, one process for each core; make test TESTS=tests/utils runs a part
 # make lint    ruff and mypy
 # make bench   the benchmarks
@@ -35,6 +35,8 @@ demo: setup
 	$(BIN)/python -m corruption grid --image $$(ls data/synthetic/query/*.jpg | head -1) --out $(DEMO)/corruptions.png
 	$(BIN)/python test.py --config_file $(CONFIG) OUTPUT_DIR $(DEMO)/baseline SEED $(SEED) \
 		TEST.WEIGHT $(DEMO)/checkpoints/clean.pth TEST.COMPARE $(DEMO)
+	@$(BIN)/python -m processor report $(DEMO) $(DEMO)/baseline --out $(DEMO)/report.html
+	@echo "Open $(DEMO)/report.html in a browser: all of the run beside its baseline. Numbers: $(DEMO)/results.json"
 
 test: setup
 	$(BIN)/python -m pytest -n auto $(TESTS)

@@ -96,8 +96,10 @@ def test(args: argparse.Namespace) -> None:
     import corruption
     import datasets
     import processor
-    from config import load_cfg
+    from config import get_defaults, load_cfg
     from model import check_weight, export_if_asked, load_tested_model
+    from processor.report import About
+    from utils.command_line import make_command
     from utils.devices import pick_device
     from utils.files import write_text
     from utils.locks import lock_output_dir
@@ -122,6 +124,7 @@ def test(args: argparse.Namespace) -> None:
         export_if_asked(cfg, model, weight=cfg.TEST.WEIGHT)
         setup_logging(output_dir)
         write_text(output_dir / "config.yml", cfg.dump())
+        about = About(make_command("test.py", args.config_file, args.opts), get_defaults().dump())
         processor.do_test(
             cfg,
             data,
@@ -132,6 +135,7 @@ def test(args: argparse.Namespace) -> None:
             matrix=matrix,
             baseline=baseline,
             selected_on=tested.selected_on,
+            about=about,
         )
 
 

@@ -46,11 +46,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Checks the configuration, reads the data set, trains the stages, tests and exports the result."""
-    from config import load_cfg, stage_cfg, stages_to_run
+    from config import get_defaults, load_cfg, stage_cfg, stages_to_run
     from corruption import make_matrix, make_protocols, trained_types
     from datasets import check_validation, make_dataloader, read_training_set
     from model import check_stages, export_if_asked, initial_weight_files, load_tested_model, match_pretrained
     from processor import RunPlan, do_test, read_baseline
+    from processor.report import About
+    from utils.command_line import make_command
     from utils.devices import pick_device
     from utils.files import write_text
     from utils.locks import lock_output_dir
@@ -84,6 +86,7 @@ def train(args: argparse.Namespace) -> None:
         data = data.on(cfg.TEST.SPLIT)
         tested = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
         data = data.with_sides(tested.sides).with_trained(trained_types(tested.trained_on))
+        about = About(make_command("train.py", args.config_file, args.opts), get_defaults().dump())
         do_test(
             cfg,
             data,
@@ -94,6 +97,7 @@ def train(args: argparse.Namespace) -> None:
             matrix=matrix,
             baseline=baseline,
             selected_on=tested.selected_on,
+            about=about,
         )
         export_if_asked(cfg, tested.model, weight=weight)
 

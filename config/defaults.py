@@ -367,6 +367,8 @@ _C.TEST.RE_RANKING_K1 = key(20, at_least(1))
 _C.TEST.RE_RANKING_K2 = key(6, at_least(1))
 # Weight of the original distance in the re-ranked one.
 _C.TEST.RE_RANKING_LAMBDA = key(0.3, PROBABILITY)
+# Write report.html, one page with all of a test, and report_data.json, what it is made from.
+_C.TEST.REPORT = True
 # Write the features of the first repeat of every tested set, with identities, cameras and paths, to features/*.npz.
 _C.TEST.SAVE_FEATURES = False
 # Precision of features in files: of SAVE_FEATURES, and of features.npz of test.py --images.

@@ -10,6 +10,7 @@ from .protocols import (
     make_protocols,
     make_test_policy,
     make_train_policy,
+    sample_condition,
     test_generator,
     trained_types,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "make_protocols",
     "make_test_policy",
     "make_train_policy",
+    "sample_condition",
     "test_generator",
     "trained_types",
 ]

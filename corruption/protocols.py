@@ -114,12 +114,20 @@ def apply_condition(
     Returns:
         The same array for "clean", otherwise a new one of the same shape.
     """
+    sampled = sample_condition(condition, policy, rng)
+    return image if sampled is None else corrupt(image, *sampled, rng, backend=policy.backend)
+
+
+def sample_condition(
+    condition: Condition, policy: CorruptionPolicy, rng: np.random.Generator
+) -> tuple[str, int] | None:
+    """The corruption and severity that `apply_condition` applies with these arguments; None for a clean image."""
     if condition.is_clean:
-        return image
+        return None
     name, severity = policy.sample_corruption(rng, UNSEEN if condition == _UNSEEN else ())
     if condition.corruption in ALL_DESCRIPTIONS:
         name = condition.corruption
-    return corrupt(image, name, condition.severity or severity, rng, backend=policy.backend)
+    return name, condition.severity or severity
 
 
 def check(cfg: Any) -> None:

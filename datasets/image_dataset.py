@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from corruption import CorruptionPolicy, apply_condition, test_generator
+from corruption import CorruptionPolicy, apply_condition, sample_condition, test_generator
 from datasets.augment import augmix
 from datasets.readers.validation import seed_label
 from datasets.samplers import SampleKey
@@ -103,9 +103,16 @@ class TestImages(Dataset):
 
     def image(self, index: int) -> np.ndarray:
         """Image `index` under the condition, at its own size, (H, W, 3) uint8 RGB."""
-        path = self.records[index].path
-        rng = test_generator(self.seed, self.split, seed_label(path, self.root), self.repeat)
-        return apply_condition(self.read(path), self.condition, self.policy, rng)
+        image = self.read(self.records[index].path)
+        return apply_condition(image, self.condition, self.policy, self._generator(index))
+
+    def corruption(self, index: int) -> tuple[str, int] | None:
+        """Name and severity of the corruption of image `index`; None for a clean one."""
+        return sample_condition(self.condition, self.policy, self._generator(index))
+
+    def _generator(self, index: int) -> np.random.Generator:
+        label = seed_label(self.records[index].path, self.root)
+        return test_generator(self.seed, self.split, label, self.repeat)
 
     def __getitem__(self, index: int) -> dict:
         record = self.records[index]

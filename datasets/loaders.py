@@ -88,3 +88,8 @@ class TestLoaders:
     def image(self, split: str, index: int, condition: Condition, repeat: int) -> np.ndarray:
         """One image under a condition, at its own size, (H, W, 3) uint8 RGB."""
         return self._images(split, condition, repeat).image(index)
+
+    def corruptions(self, split: str, condition: Condition, repeat: int) -> list[tuple[str, int] | None]:
+        """Name and severity of the corruption of every image; None for a clean one."""
+        images = self._images(split, condition, repeat)
+        return [images.corruption(index) for index in range(len(images))]

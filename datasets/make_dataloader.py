@@ -86,6 +86,7 @@ def _make_bundle(cfg: CfgNode, splits: DatasetSplits, read: Reader) -> DataBundl
         train=None,
         test_loader=loaders,
         read_test_image=loaders.image,
+        test_corruptions=loaders.corruptions,
         num_classes=len({record.pid for record in splits.train}),
         num_cameras=num_cameras,
         num_views=num_views,

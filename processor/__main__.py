@@ -1,7 +1,11 @@
-"""Studies from the command line.
+"""Studies, reports and model cards from the command line.
 
 python -m processor study configs/Synthetic/ablation.yml [--jobs N] [--dry-run] [--variants a,b] [--seeds 1,2]
                                         run every variant with every seed, each once, and write the tables
+python -m processor report DIR [DIR ...] [--out FILE]
+                                        the page of a finished OUTPUT_DIR, or of several that are compared
+python -m processor report --card DIR_OR_CHECKPOINT
+                                        a model card in Markdown
 
 A study that was stopped goes on where it stopped. --variants and --seeds run a part of it, and the tables have all that
 is finished. --dry-run looks for the data sets and shows the plan with times: those of finished jobs, else estimates
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from utils.command_line import ArgumentParser, expand_arguments, run_main
 from utils.errors import UserError
+from utils.files import expand_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +39,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     study.add_argument("--variants", type=_names, default=(), metavar="A,B", help="run these alone")
     study.add_argument("--seeds", type=_seeds, default=(), metavar="1,2", help="run these alone")
     study.add_argument("--dry-run", action="store_true", help="show the plan, and stop")
+    report = commands.add_parser("report", help="write report.html of finished runs, or a model card")
+    report.add_argument("directories", nargs="+", metavar="DIR", help="OUTPUT_DIR of a test, and others to compare")
+    report.add_argument("--card", action="store_true", help="write a model card of an OUTPUT_DIR or a checkpoint")
+    report.add_argument("--out", metavar="FILE", help="file (default: report.html in DIR, comparison.html of several)")
     return parser.parse_args(argv)
 
 
@@ -49,13 +58,31 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = expand_arguments(parse_args(argv), "file")
-    if args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: expected at least 1")
+    args = expand_arguments(parse_args(argv), "file", "out")
     from utils.logging import setup_logging
 
+    if args.command == "report":
+        setup_logging()
+        return report(args)
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected at least 1")
     setup_logging()
     return study(args)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Writes a report, or a model card."""
+    from config import get_defaults
+    from processor.report import write_card, write_report
+
+    directories = [expand_path(directory, "DIR") for directory in args.directories]
+    if not args.card:
+        write_report(directories, defaults=get_defaults().dump(), out=args.out)
+        return 0
+    if len(directories) > 1:
+        raise UserError(f"--card: found {len(directories)} directories, expected one OUTPUT_DIR or checkpoint")
+    write_card(directories[0], out=args.out)
+    return 0
 
 
 def study(args: argparse.Namespace) -> int:

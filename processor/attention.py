@@ -29,11 +29,9 @@ def save_attention_maps(
         data: its test loaders are DataLoaders, whose `dataset` gives single images.
         path: of the PNG.
     """
-    was_training = model.training
-    model.eval()
     rows, correlations = [], []
     for index in queries:
-        clean, corrupted = attention_maps(model, data, index, device=device)
+        clean, corrupted = attention_maps(model, data, index, device)
         correlations.append(correlation(clean, corrupted))
         record = data.splits.query[index]
         row = AttentionRow(
@@ -43,7 +41,6 @@ def save_attention_maps(
             maps=(clean.numpy(), corrupted.numpy()),
         )
         rows.append(row)
-    model.train(was_training)
     mean = sum(correlations) / len(correlations)
     title = (
         f"{printable(data.splits.title)}: attention rollout (Abnar, Zuidema 2020)\n"
@@ -55,12 +52,21 @@ def save_attention_maps(
 
 
 @torch.inference_mode()
-def attention_maps(model: Any, data: DataBundle, index: int, *, device: torch.device) -> torch.Tensor:
-    """Maps (2, rows, columns) of a query, clean and corrupted, on the CPU; their mean is 1."""
-    loaders: list[Any] = [data.test_loader("query", condition, 0) for condition in CONDITIONS]
+def attention_maps(
+    model: Any,
+    data: DataBundle,
+    index: int,
+    device: torch.device,
+    conditions: Sequence[Condition] = CONDITIONS,
+) -> torch.Tensor:
+    """Maps (2, rows, columns) of a query under two conditions, clean and corrupted, on the CPU; their mean is 1."""
+    was_training = model.training
+    model.eval()
+    loaders: list[Any] = [data.test_loader("query", condition, 0) for condition in conditions]
     samples = [loader.dataset[index] for loader in loaders]
     batch = to_device(default_collate(samples), device)
     shares = model.attend(batch["images"], *side_inputs(batch, data.sides)).float().cpu()
+    model.train(was_training)
     return shares * shares[0].numel()
 
 

@@ -36,6 +36,21 @@ def write_per_query(
         sample_gallery: see DataBundle; an image that is in the gallery of a repeat is no query there, as one without a
             match.
     """
+    arrays = per_query_arrays(results, queries, sample_gallery)
+
+    def write(partial: Path) -> None:
+        with open(partial, "wb") as handle:  # savez would append .npz to a name
+            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+
+    write_files({path: write})
+
+
+def per_query_arrays(
+    results: Mapping[str, RetrievalMetrics],
+    queries: Sequence[ImageRecord],
+    sample_gallery: Callable[[int], np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """The content of the file, by name; arguments as in `write_per_query`."""
     arrays: dict[str, np.ndarray] = {
         "paths": np.array([record.path for record in queries]),
         "pids": np.array([record.pid for record in queries]),
@@ -52,12 +67,7 @@ def write_per_query(
         arrays[f"{protocol}/ap"] = np.where(unmatched, np.nan, ap).astype(np.float32)
         arrays[f"{protocol}/inp"] = np.where(unmatched, np.nan, inp).astype(np.float32)
         arrays[f"{protocol}/first"] = first.astype(np.int32)
-
-    def write(partial: Path) -> None:
-        with open(partial, "wb") as handle:  # savez would append .npz to a name
-            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
-
-    write_files({path: write})
+    return arrays
 
 
 class QueryPrecision(NamedTuple):

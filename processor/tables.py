@@ -11,6 +11,7 @@ from utils.tables import make_table, make_tables
 
 # Files that a run may leave in OUTPUT_DIR -> what they hold.
 FILES = {
+    "report.html": "all of it on one page: open it in a browser",
     "results.json": "means and standard deviations",
     "results.csv": "one row for every evaluation",
     "per_query.npz": "average precision of every query",
@@ -23,6 +24,7 @@ FILES = {
     "attention.png": "where the model looks",
     "corruption_matrix.png": "every type at every severity",
     "features": "features of the test sets",
+    "report_data.json": "what the report is made from",
     "thresholds.csv": "which distance means the same identity",
     "config.yml": "the configuration, to run again",
     "log.txt": "this log",

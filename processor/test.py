@@ -19,6 +19,7 @@ from processor.feature_files import stored
 from processor.per_query import FILE as PER_QUERY
 from processor.per_query import write_per_query
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
+from processor.report import About, LiveReport
 from processor.results import ResultFiles, join_results, make_results, make_rows, results_by_set
 from processor.tables import format_baseline, format_files, format_matrix, format_table
 from utils.escaping import printable
@@ -52,6 +53,7 @@ def do_test(
     device: torch.device,
     weight: str,
     matrix: tuple[Protocol, ...] = (),
+    about: About | None = None,
     baseline: Baseline | None = None,
     selected_on: Sequence[str] = (),
 ) -> dict:
@@ -65,6 +67,7 @@ def do_test(
         data: its `test_sets` are tested.
         weight: the checkpoint of the model, for the record.
         matrix: cells of the corruption matrix; clean, which they are compared with, is then tested in any case.
+        about: what report.html says of the run; with TEST.REPORT.
         baseline: what read_baseline returned; errors are then given relative to its errors too.
         selected_on: names of the sets on which `weight` was the best epoch, for the record.
 
@@ -81,6 +84,7 @@ def do_test(
     evaluation = make_evaluation(cfg)
     described = describe_evaluation(cfg, evaluation)
     compared = read_comparable(cfg.TEST.COMPARE, tested=[one.splits for one in data.test_sets], evaluation=described)
+    report = LiveReport(cfg, about or About(), data, weight=weight, device=device, compared=compared)
     _warn_of_seen_types(data)
     kind = "data" if cfg.TEST.SPLIT == "test" else cfg.TEST.SPLIT
     several, directories = len(data.test_sets) > 1, set_directories(output_dir, data)
@@ -130,10 +134,13 @@ def do_test(
         own = results_by_set(content)[name]
         _log_table({str(output_dir): own, **({} if several else compared)}, cfg, f"{weight} on {one.splits.title}")
         _write_extras(cfg, cache, protocols, directory, weight=weight)
+        report.add_set(cache, protocols, metrics)
+        report.write(content)
         if matrix:
             add_rows(cache, matrix, evaluate_protocols(cache, matrix, cfg.TEST.MATRIX_REPEATS, evaluation))
             content = write()
             report_matrix(results_by_set(content)[name], one, directory / "corruption_matrix.png")
+            report.write(content)
         if baseline is not None:
             logger.info("%s on %s, %s", weight, one.splits.title, format_baseline(results_by_set(content)[name]))
     if several:

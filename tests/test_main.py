@@ -65,6 +65,8 @@ def test_the_output_directory_of_a_run(trained):
         "per_query.npz",
         "ranked_list.png",
         "history.json",
+        "report.html",
+        "report_data.json",
         "curves.png",
         *(f"schedule_{stage}.png" for stage in STAGES),
     }

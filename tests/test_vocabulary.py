@@ -43,6 +43,7 @@ ALLOWED = (
 )
 PARTS = {
     **{package: (f"{package}/**/*.py", f"{package}/**/*.pyx") for package in LAYERS},
+    "templates": ("processor/report/templates/*",),
     "top level": ("*.py", "*.md", "Makefile", "requirements.txt", "pyproject.toml"),
     "configs": ("configs/**/*.yml",),
     "docs": ("docs/**/*.md",),

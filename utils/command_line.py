@@ -1,10 +1,12 @@
 """What every command line of the project shares: argument parsing, paths in arguments, and how a command ends."""
 
 import argparse
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from utils.distributed import world_size
 from utils.errors import UserError
 from utils.escaping import printable_lines
 from utils.files import expand_path
@@ -28,6 +30,19 @@ def expand_arguments(args: argparse.Namespace, *names: str) -> argparse.Namespac
         if path is not None:
             setattr(args, name, type(path)(expand_path(str(path), f"--{name.replace('_', '-')}")))
     return args
+
+
+def make_command(script: str, config_file: str | None, opts: Sequence[str]) -> str:
+    """The command that runs a script with a configuration again, quoted for a shell, e.g. "python train.py SEED 2"."""
+    processes = world_size()
+    start = ["python"] if processes == 1 else ["torchrun", "--nproc_per_node", str(processes)]
+    config = [] if config_file is None else ["--config_file", config_file]
+    return " ".join(map(_quote, [*start, script, *config, *map(str, opts)]))
+
+
+def _quote(word: str) -> str:
+    """As shlex.quote, but a word with single quotes alone, as "['clean']", is put between double ones."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!\n') else shlex.quote(word)
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

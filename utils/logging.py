@@ -120,11 +120,32 @@ def setup_logging(output_dir: Path | None = None) -> None:
         other.setFormatter(_Formatter(FORMAT))
         for record in waiting if main else []:
             other.handle(record)
-    for handler in (console, other):
+    kept = _KeptWarnings(logging.WARNING)
+    if output_dir is None:
+        _kept.clear()
+    for handler in (console, other, kept):
         handler.of_project = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(logging.INFO if main else logging.ERROR)
     logging.captureWarnings(True)
+
+
+_MAX_KEPT = 200  # warnings
+_kept: dict[str, int] = {}
+
+
+class _KeptWarnings(logging.Handler):
+    """Keeps the first warnings of a run, each once."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = printable_lines(record.getMessage())
+        if text in _kept or len(_kept) < _MAX_KEPT:
+            _kept[text] = _kept.get(text, 0) + 1
+
+
+def warnings_of_run() -> dict[str, int]:
+    """Warnings and errors that were logged since `setup_logging`, in their order, and how often."""
+    return dict(_kept)
 
 
 _warned: set[str] = set()

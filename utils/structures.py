@@ -235,6 +235,8 @@ class DataBundle:
         validation: of each validation set; () where none of the training identities are held back.
         sample_gallery: where `splits` samples its gallery: (repeat) -> (N,) bool, which of the N test images are the
             gallery of that repeat; the others are its queries. None where query and gallery are fixed.
+        test_corruptions: (split, condition, repeat) -> name and severity of every test image's corruption, None for a
+            clean one; None where they are not known.
     """
 
     splits: DatasetSplits
@@ -249,6 +251,7 @@ class DataBundle:
     tests: tuple[DataBundle, ...] = ()
     validation: tuple[DataBundle, ...] = ()
     sample_gallery: Callable[[int], np.ndarray] | None = None
+    test_corruptions: Callable[[str, Condition, int], list[tuple[str, int] | None]] | None = None
 
     @property
     def test_sets(self) -> tuple[DataBundle, ...]:

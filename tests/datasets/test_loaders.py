@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from config import load_cfg
-from corruption import corrupt
+from corruption import UNSEEN, corrupt
 from datasets import make_dataloader
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from datasets.transforms import TrainTransform
@@ -264,3 +264,21 @@ class TestGeometry:
     def test_test_transform_is_pil_bilinear(self):
         expected = np.asarray(Image.fromarray(self.image).resize((24, 48), Image.Resampling.BILINEAR))
         assert (TestTransform((48, 24))(self.image).numpy() == expected.transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize("condition", [CORRUPTED, Condition("unseen"), Condition("fog", 2)])
+def test_the_corruption_that_each_test_image_has_is_told(data_root, condition):
+    """Shown by contrast and brightness, which draw no numbers, and by the severity of a cell."""
+    data = make(data_root, "CORRUPTION.TEST", "['contrast', 'brightness']", with_train=False)
+    told = data.test_corruptions("query", condition, 1)
+    assert len(told) == len(data.splits.query)
+    assert data.test_corruptions("query", Condition(), 0) == [None] * len(told)
+    if condition.corruption == "fog":
+        assert set(told) == {("fog", 2)}
+    elif condition == CORRUPTED:
+        assert {name for name, _ in told} == {"contrast", "brightness"}
+        for index, (name, severity) in list(enumerate(told))[:8]:
+            clean, shown = (data.read_test_image("query", index, one, 1) for one in (Condition(), condition))
+            assert (shown == corrupt(clean, name, severity, np.random.default_rng(0))).all()
+    else:
+        assert {name for name, _ in told} <= set(UNSEEN)

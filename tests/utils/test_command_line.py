@@ -1,11 +1,12 @@
 """Paths of users are expanded once; how a command ends."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 import pytest
 
-from utils.command_line import expand_arguments, run_main
+from utils.command_line import expand_arguments, make_command, run_main
 from utils.errors import UserError
 from utils.files import expand_path
 
@@ -70,3 +71,19 @@ def test_run_main_turns_errors_into_status_1(capsys):
     assert run_main(lambda: None) == 0
     with pytest.raises(ZeroDivisionError):
         run_main(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("config_file", "opts", "command"),
+    [
+        (None, [], "python test.py"),
+        ("my configs/a.yml", ["SEED", 2], "python test.py --config_file 'my configs/a.yml' SEED 2"),
+        (None, ["TEST.PROTOCOLS", "['clean']"], """python test.py TEST.PROTOCOLS "['clean']\""""),
+        (None, ["OUTPUT_DIR", "it's $HOME"], """python test.py OUTPUT_DIR 'it'"'"'s $HOME'"""),
+    ],
+)
+def test_the_command_that_repeats_a_run(config_file, opts, command):
+    found = make_command("test.py", config_file, opts)
+    assert found == command
+    given = [] if config_file is None else ["--config_file", config_file]
+    assert shlex.split(found) == ["python", "test.py", *given, *map(str, opts)]

@@ -61,6 +61,39 @@ def verify(
     Raises:
         UserError: input that does not fit or is not finite, or no genuine or no impostor pair.
     """
+    return count_pairs(query, gallery, metric=metric, memory_limit=memory_limit).verification()
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Numbers of genuine and of impostor pairs in every bin of the distance, (_BINS,) int64."""
+
+    genuine: np.ndarray
+    impostor: np.ndarray
+
+    def verification(self) -> Verification:
+        """Thresholds and rates of these pairs."""
+        return _operating_points(self.genuine, self.impostor)
+
+    def histogram(self, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Edges (bins + 1,) from the smallest to the largest distance, and the numbers (bins,) of genuine and of
+        impostor pairs between them."""
+        found = np.flatnonzero(self.genuine + self.impostor)
+        distances = _largest_in_bin(found)
+        edges = np.linspace(distances[0], distances[-1], bins + 1)
+        if distances[0] == distances[-1]:
+            edges = np.linspace(distances[0] - 0.5, distances[0] + 0.5, bins + 1)
+        genuine, impostor = (
+            np.histogram(distances, edges, weights=counts[found])[0].astype(np.int64)
+            for counts in (self.genuine, self.impostor)
+        )
+        return edges, genuine, impostor
+
+
+def count_pairs(
+    query: FeatureSet, gallery: FeatureSet, *, metric: str = "euclidean", memory_limit: int = MEMORY_LIMIT
+) -> PairCounts:
+    """Counts the pairs of query and gallery by distance; arguments and errors as in `verify`."""
     query, gallery = check_sets("verify", query, gallery, metric)
     q_features, g_features = query.features, gallery.features
     if metric == "euclidean":
@@ -81,7 +114,12 @@ def verify(
             f"{genuine.sum()} genuine and {impostor.sum()} impostor pairs: thresholds need both; "
             "check that query and gallery share identities, and their camera ids"
         )
-    return _operating_points(genuine, impostor)
+    return PairCounts(genuine, impostor)
+
+
+def _largest_in_bin(index: np.ndarray) -> np.ndarray:
+    """The largest distance in each bin, float64."""
+    return (((index + 1) << _DROPPED_BITS) - 1).astype(np.int32).view(np.float32).astype(np.float64)
 
 
 def _bins(
@@ -102,8 +140,8 @@ def _operating_points(genuine: np.ndarray, impostor: np.ndarray) -> Verification
     false_accepts = np.cumsum(impostor) / impostor.sum()
 
     def point(name: str, index: int) -> OperatingPoint:
-        largest_in_bin = np.array(((index + 1) << _DROPPED_BITS) - 1, np.int32).view(np.float32)
-        return OperatingPoint(name, float(largest_in_bin), float(true_accepts[index]), float(false_accepts[index]))
+        threshold = float(_largest_in_bin(np.array([index]))[0])
+        return OperatingPoint(name, threshold, float(true_accepts[index]), float(false_accepts[index]))
 
     crossing = int(np.abs(false_accepts - (1 - true_accepts)).argmin())
     points = [point("equal error rate", crossing)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.metrics.verification import format_verification, verify
+from utils.metrics.verification import count_pairs, format_verification, verify
 from utils.structures import FeatureSet
 
 
@@ -85,3 +85,31 @@ def test_errors():
         verify(one, one, metric="cosin")
     with pytest.raises(UserError, match="verify: gallery has 1 features, 2 pids and 1 camids"):
         verify(one, FeatureSet(torch.ones(1, 2), np.array([1, 1]), np.array([0])))
+
+
+def test_a_histogram_has_every_pair_once():
+    rng = np.random.default_rng(0)
+    query, gallery = (
+        FeatureSet(torch.from_numpy(rng.normal(size=(count, 4))).float(), np.arange(count) % 3, np.full(count, camera))
+        for count, camera in ((6, 0), (9, 1))
+    )
+    counts = count_pairs(query, gallery)
+    edges, genuine, impostor = counts.histogram(10)
+    distances = torch.cdist(query.features, gallery.features).numpy()
+    same = query.pids[:, None] == gallery.pids
+    assert edges[0] == pytest.approx(distances.min(), rel=1e-3)
+    assert edges[-1] == pytest.approx(distances.max(), rel=1e-3)
+    inner = edges * (1 + 1e-3)  # bins of count_pairs are up to one part in 4096 wide
+    expected = [np.cumsum(np.histogram(distances[mask], inner)[0]) for mask in (same, ~same)]
+    for found, cumulated in zip((genuine, impostor), expected, strict=True):
+        assert np.abs(np.cumsum(found) - cumulated).max() <= 1
+    assert (genuine.sum(), impostor.sum()) == (same.sum(), (~same).sum())
+    assert counts.verification() == verify(query, gallery)
+
+
+def test_a_histogram_of_equal_distances():
+    query = FeatureSet(torch.zeros(2, 3), np.array([0, 1]), np.zeros(2, np.int64))
+    gallery = FeatureSet(torch.ones(2, 3), np.array([0, 1]), np.ones(2, np.int64))
+    edges, genuine, impostor = count_pairs(query, gallery, metric="cosine").histogram(4)
+    assert edges[0] < edges[-1]
+    assert (genuine.sum(), impostor.sum()) == (2, 2)

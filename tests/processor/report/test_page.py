@@ -1,0 +1,206 @@
+"""report.html: valid, self-contained, and with the numbers of results.json; sections without data say why."""
+
+import json
+import re
+import shutil
+
+import html5lib
+import pytest
+
+from config import get_defaults
+from processor.report import write_report
+from processor.report.record import FILE as RECORD
+from tests.processor.small_report import COMMAND, write_small_report
+from tests.processor.small_run import MeanColour
+
+KINDS = (
+    *("protocols", "corruption", "heatmap", "seen", "gallery", "attention", "cmc", "distances", "training"),
+    *("warnings", "run", "configuration"),
+)
+
+
+def parse(path):
+    """The page, parsed strictly: any error of the HTML specification raises."""
+    text = path.read_text(encoding="utf-8")
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    return text, parser.parse(text)
+
+
+def all_text(element):
+    return " ".join("".join(element.itertext()).split())
+
+
+def by_id(tree, name):
+    (found,) = [element for element in tree.iter() if element.get("id") == name]
+    return found
+
+
+def defaults():
+    return get_defaults().dump()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("report")
+    return directory, write_small_report(directory)
+
+
+def test_the_page_is_valid_and_asks_for_nothing(run):
+    text, tree = parse(run[0] / "report.html")
+    ids = [element.get("id") for element in tree.iter() if element.get("id")]
+    assert sorted(ids) == sorted(set(ids))
+    links = [element.get(name) for element in tree.iter() for name in ("href", "src") if element.get(name)]
+    assert all(link.startswith(("#", "data:image/jpeg;base64,")) for link in links)
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert not re.search(r"url\((?!#)", text)
+    assert "default-src 'none'" in text
+    assert tree.get("lang") == "en"
+
+
+def test_people_who_do_not_see_it_can_read_it(run):
+    _, tree = parse(run[0] / "report.html")
+    images = list(tree.iter("img"))
+    assert len(images) > 20
+    assert all(image.get("alt") for image in images)
+    assert all(header.get("scope") for header in tree.iter("th"))
+    for table in tree.iter("table"):
+        assert any(header.get("scope") in ("row", "rowgroup") for header in table.iter("th"))
+    for figure in tree.iter("{http://www.w3.org/2000/svg}svg"):
+        assert figure.get("role") == "img"
+        title = by_id(tree, figure.get("aria-labelledby"))
+        assert len(all_text(title)) > 10
+
+
+def test_no_section_is_missing_and_tables_have_the_numbers(run):
+    directory, results = run
+    _, tree = parse(directory / "report.html")
+    assert [element.get("id") for element in tree.iter("section")] == list(KINDS)
+    assert [all_text(element) for element in tree.iter() if element.get("class") == "missing"] == []
+    rows = by_id(tree, "protocols-table").findall(".//tbody/tr")
+    for row, (name, means) in zip(rows, results["protocols"].items(), strict=True):
+        assert all_text(row.find("th")) == name.replace("_", " ")
+        values = [float(cell.get("data-value")) for cell in row.findall("td") if cell.get("data-value")]
+        assert values == [means[metric]["mean"] for metric in ("mINP", "mAP", "rank1", "rank5", "rank10")]
+    cells = [float(cell.get("data-value")) for cell in by_id(tree, "heatmap-1-mAP").findall(".//tbody/tr/td")]
+    assert len(cells) == 3 * 5  # weather and its two types, digital and pixelate: two severities and a mean
+    matrix = results["matrix"]["mAP"]
+    expected = {name: [*values, sum(values) / 2] for name, values in matrix.items()}
+    family = results["summary"]["matrix"]["family"]
+    assert cells[:3][-1] == pytest.approx(family["weather"]["mAP"])
+    assert cells[3:6] == pytest.approx(expected["fog"])
+    assert cells[12:15] == pytest.approx(expected["pixelate"])
+
+
+def test_the_first_screen(run):
+    directory, results = run
+    _, tree = parse(directory / "report.html")
+    family = min(results["summary"]["matrix"]["family"].items(), key=lambda pair: pair[1]["mAP"])
+    assert f"Weakest corruption family {family[0]} mAP" in all_text(by_id(tree, "weakest-family"))
+    assert all_text(by_id(tree, "command")) == COMMAND
+    assert "Worst-hit query" in all_text(by_id(tree, "worst-query"))
+    shown = json.loads((directory / RECORD).read_text())["sets"]["rendered"]["galleries"]
+    drops = [one["clean"]["ap"] - one["corrupted"]["ap"] for one in shown]
+    assert drops == sorted(drops, reverse=True)
+    assert f"Identity {shown[0]['pid']}" in all_text(by_id(tree, "worst-query"))
+
+
+def test_a_gallery_is_the_ranked_one(run):
+    directory, _ = run
+    record = json.loads((directory / RECORD).read_text())["sets"]["rendered"]
+    for one in record["galleries"]:
+        for side in (one["clean"], one["corrupted"]):
+            assert [match["right"] for match in side["top"]] == [match["pid"] == one["pid"] for match in side["top"]]
+            hits = [place for place, match in enumerate(side["top"], start=1) if match["right"]]
+            assert hits[:1] == [side["first"]] * bool(hits)
+    cells = record["cells"]["corrupted"]
+    assert sum(cell["queries"] for cell in cells) == 2 * 4  # repeats x queries
+    assert {(cell["corruption"], cell["severity"]) for cell in cells} == {
+        *(("fog", 1), ("fog", 4), ("pixelate", 4), ("rain", 4))
+    }
+
+
+def test_distances_count_every_pair(run):
+    record = json.loads((run[0] / RECORD).read_text())["sets"]["rendered"]["distances"]["clean"]
+    assert (sum(record["same"]), sum(record["different"])) == (4 * 2, 4 * 6)
+    assert len(record["edges"]) == len(record["same"]) + 1
+
+
+def test_sections_without_data_say_why(tmp_path):
+    write_small_report(tmp_path, "TEST.MATRIX", "", model=MeanColour(), protocols=("clean",))
+    _, tree = parse(tmp_path / "report.html")
+    missing = {
+        section.get("id"): all_text(paragraph)
+        for section in tree.iter("section")
+        for paragraph in section.findall("p")
+        if paragraph.get("class") == "missing"
+    }
+    assert missing.keys() == {"corruption", "heatmap", "seen", "gallery", "attention"}
+    assert "protocol clean and a corrupted one" in missing["gallery"]
+    assert "vision transformer" in missing["attention"]
+
+
+def test_a_report_of_an_earlier_version_or_of_another_test(run, tmp_path):
+    directory = shutil.copytree(run[0], tmp_path / "run")
+    for name in ("report_data.json", "history.json", "config.yml", "per_query.npz"):
+        (directory / name).unlink()
+    text, tree = parse(write_report([directory], defaults=defaults()))
+    assert "there is no report_data.json" in text
+    assert len(by_id(tree, "protocols-table").findall(".//tbody/tr")) == 3
+    shutil.copy(run[0] / RECORD, directory)
+    results = json.loads((directory / "results.json").read_text())
+    (directory / "results.json").write_text(json.dumps(results | {"seed": 99}))
+    text, _ = parse(write_report([directory], defaults=defaults()))
+    assert "belongs to another test than results.json" in text
+    (directory / RECORD).write_text('{"results": 3}')
+    text, _ = parse(write_report([directory], defaults=defaults()))
+    assert "cannot be read (results: Input should be a valid string)" in text
+
+
+def test_runs_that_are_compared(run, tmp_path):
+    other = shutil.copytree(run[0], tmp_path / "other")
+    (other / RECORD).unlink()
+    content = json.loads((other / "results.json").read_text())
+    content["protocols"]["corrupted"]["mAP"]["mean"] = 0.01
+    (other / "results.json").write_text(json.dumps(content))
+    first = shutil.copytree(run[0], tmp_path / "first")
+    path = write_report([first, other], defaults=defaults())
+    assert path == first / "comparison.html"
+    _, tree = parse(path)
+    rows = by_id(tree, "headline").findall(".//tbody/tr")
+    cells = [row.findall("td") for row in rows]  # run, mAP, Rank-1
+    assert [all_text(row[0]).split("/")[-1] for row in cells] == ["first", "other"] * 3
+    assert [all_text(row.find("th")) for row in rows[::2]] == ["clean", "corrupted", "corrupted query"]
+    best = {
+        (number, at) for number, row in enumerate(cells) for at, cell in enumerate(row) if cell.get("class") == "best"
+    }
+    assert best == {(2, 1)}  # mAP of the first run, corrupted; the other values are equal
+
+
+def test_nothing_of_a_run_becomes_markup(run, tmp_path):
+    directory = shutil.copytree(run[0], tmp_path / "run")
+    record = json.loads((directory / RECORD).read_text())
+    nasty = "</script><script>alert(1)</script>\u202e"
+    record["warnings"] = {nasty: 2}
+    record["sets"]["rendered"]["galleries"][0]["path"] = f"a/{nasty}"
+    record["sets"]["rendered"]["families"] = {"<b>": ["fog", "rain", "pixelate"]}
+    (directory / RECORD).write_text(json.dumps(record))
+    text, tree = parse(write_report([directory], defaults=defaults()))
+    assert len(list(tree.iter("script"))) == 1
+    assert "\u202e" not in text
+    assert not list(tree.iter("b"))
+
+
+def test_report_off_and_a_report_that_fails_cost_no_result(tmp_path, monkeypatch, caplog):
+    write_small_report(tmp_path / "off", "TEST.REPORT", "False")
+    assert not [path for path in (tmp_path / "off").iterdir() if path.name.startswith("report")]
+
+    def fail(*arguments, **options):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("processor.report.live.write_report", fail)
+    monkeypatch.setattr("processor.report.collect.count_pairs", fail)
+    content = write_small_report(tmp_path / "failing")
+    assert json.loads((tmp_path / "failing" / "results.json").read_text()) == content
+    assert "report: not written (RuntimeError: broken)" in caplog.text
+    record = json.loads((tmp_path / "failing" / RECORD).read_text())
+    assert "RuntimeError: broken" in record["sets"]["rendered"]["reasons"]["distances"]

@@ -434,8 +434,8 @@ _C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
 _C.CFAT.STUDENT_INIT = key("corrupted", one_of("corrupted", "teacher"))
 # Views that the student's identity terms see.
 _C.CFAT.STUDENT_VIEWS = key("corrupted", one_of("corrupted", "both"))
-# The teacher follows the student: each step makes it this times itself plus the rest of the student; 1: frozen, as
-# published. A short schedule wants a decay such as 0.99, a long one 0.999.
+# The teacher follows the student: each step makes it this times itself plus the rest of the student, less in the first
+# steps, e.g. 0.99 in a short schedule, 0.999 in a long one; 1: frozen, as published.
 _C.CFAT.TEACHER_DECAY = key(1.0, PROBABILITY)
 # What is aligned: class_token (before the neck, as published) or neck (the neck's output, whose cosines spread).
 _C.CFAT.ALIGN_ON = key("class_token", one_of("class_token", "neck"))

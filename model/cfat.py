@@ -26,9 +26,10 @@ class CFAT(nn.Module):
         bridge: the fine head.
         student_views: "corrupted", or "both": the identity terms then see 2B rows, corrupted ones first.
         freeze_student: only the bridge learns, as in stage bridge.
-        teacher_decay: each training step first makes the teacher this times itself plus the rest of the student,
-            weights and BatchNorm statistics alike (Tarvainen and Valpola, Mean Teachers, NeurIPS 2017,
-            https://arxiv.org/abs/1703.01780); 1: frozen, as published.
+        teacher_decay: after each step the teacher becomes this times itself plus the rest of the student, weights and
+            BatchNorm statistics alike (Tarvainen and Valpola, Mean Teachers, NeurIPS 2017,
+            https://arxiv.org/abs/1703.01780). After step n the decay is at most 1 - (n + 1)^(-2/3), as timm's: a long
+            memory would keep the first steps. 1: frozen, as published.
         align_on: what is aligned: "class_token", the embedding before the neck, as published, or "neck", the neck's
             output, whose cosines spread (docs/method.md, "Collapse to one direction").
 
@@ -37,6 +38,7 @@ class CFAT(nn.Module):
     """
 
     gather: Gather | None = None
+    steps: torch.Tensor
 
     def __init__(
         self,
@@ -59,6 +61,8 @@ class CFAT(nn.Module):
         self.student_views = student_views
         self.freeze_student = freeze_student
         self.teacher_decay = teacher_decay
+        if teacher_decay < 1:
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         teacher.requires_grad_(False)
         if freeze_student:
             student.requires_grad_(False)
@@ -106,10 +110,16 @@ class CFAT(nn.Module):
         )
 
     def _move_teacher(self) -> None:
-        """Moves the teacher towards the student, after the step before this one."""
-        mean, values = self.teacher.state_dict(), self.student.state_dict()  # detached, in their own memory
-        moving = [name for name, value in values.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mean[name] for name in moving], [values[name] for name in moving], 1 - self.teacher_decay)
+        """Moves the teacher towards the student, which the steps before this one trained."""
+        teacher, student = self.teacher.state_dict(), self.student.state_dict()  # detached, in their own memory
+        names = [name for name, value in student.items() if value.is_floating_point()]
+        means = [teacher[name] for name in names]
+        share = (self.steps + 1) ** (-2 / 3)  # a tensor: reading it would wait for the device
+        share = torch.where(self.steps > 0, share.clamp_min(1 - self.teacher_decay), 0)
+        moves = torch._foreach_sub([student[name] for name in names], means)
+        torch._foreach_mul_(moves, share)
+        torch._foreach_add_(means, moves)
+        self.steps += 1
 
     def _aligned(self, output: ModelOutput) -> torch.Tensor:
         return output.features if self.align_on == "neck" else output.embedding

@@ -6,7 +6,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from datasets.readers.registry import read_dataset, reader_name
-from datasets.synthetic.generate import NAME
+from datasets.synthetic.generate import NAME, place_of
 from utils.errors import UserError
 
 
@@ -19,7 +19,7 @@ def find_missing(cfg: CfgNode) -> str:
         cfg: configuration; with DATASETS.CHECK_IMAGES False, images are not opened.
     """
     for given in dict.fromkeys((*cfg.DATASETS.NAMES, *cfg.DATASETS.TEST)):
-        place = Path(cfg.DATASETS.ROOT_DIR, os.path.expanduser(given.partition(":")[2]), NAME)
+        place = place_of(Path(cfg.DATASETS.ROOT_DIR, os.path.expanduser(given.partition(":")[2])))
         if reader_name(given) == NAME and not place.exists():
             return (
                 f"{given} not found: {os.path.abspath(place)} does not exist; the first job renders it, or python -m "

@@ -64,19 +64,24 @@ class SyntheticSettings:
 
 
 def ensure_synthetic(root: str | os.PathLike, *, settings: SyntheticSettings | None = None) -> Path:
-    """Returns the directory ROOT/synthetic with the set of `settings`, and synthesizes the set if it does not exist.
+    """Returns the directory with the set of `settings`, see `place_of`, and synthesizes the set if it does not exist.
 
     Args:
         root: directory of the data sets.
         settings: of the set; None: the defaults.
 
     Returns:
-        ROOT/synthetic, with bounding_box_train, query, bounding_box_test and manifest.json.
+        The directory, with bounding_box_train, query, bounding_box_test and manifest.json.
 
     Raises:
         UserError: the set is incomplete, has other settings, or cannot be written.
     """
-    return synthesize(Path(root) / NAME, settings or SyntheticSettings())
+    return synthesize(place_of(root), settings or SyntheticSettings())
+
+
+def place_of(root: str | os.PathLike) -> Path:
+    """Where the synthetic set below `root` is, or will be: `root` itself if that holds one, else ROOT/synthetic."""
+    return Path(root) if settings_of(Path(root)) else Path(root) / NAME
 
 
 def synthesize(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -90,6 +91,16 @@ def test_a_complete_set_is_not_changed(copy):
     before = (copy / "manifest.json").stat().st_mtime_ns
     assert ensure_synthetic(copy.parent, settings=SMALL) == copy
     assert (copy / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_set_in_a_directory_of_another_name_is_read(copy):
+    """NAME:DIRECTORY names it; another one below it is not rendered."""
+    place = copy.rename(copy.parent / "held_out")
+    opts = ["DATASETS.NAMES", "synthetic:held_out", "DATASETS.ROOT_DIR", str(place.parent)]
+    splits = read_dataset(load_cfg(opts=[*opts, "DATASETS.CHECK_COUNTS", "False"]))
+    assert {Path(record.path).parent.parent for record in splits.query} == {place}
+    assert not (place / "synthetic").exists()
+    assert ensure_synthetic(place, settings=SMALL) == place
 
 
 def test_hidden_files_are_ignored(copy):

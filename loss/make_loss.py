@@ -78,7 +78,7 @@ def make_loss(cfg: CfgNode, *, num_classes: int, feat_dim: int) -> CombinedLoss:
         terms |= _bridge_terms()
     if "coarse" in weights:
         terms |= _alignment_terms(cfg)
-    return CombinedLoss({name: (weight, terms[name]) for name, weight in weights.items()}, learned=learned)
+    return CombinedLoss({name: (weight, terms[name]) for name, weight in weights.items() if weight}, learned=learned)
 
 
 def _logit_scale(cfg: CfgNode) -> float:
@@ -138,13 +138,15 @@ def _alignment_terms(cfg: CfgNode) -> dict[str, Term]:
         exclude_same_identity=cfg.CFAT.COARSE.EXCLUDE_SAME_IDENTITY,
     )
     identity, metric = _make_identity(cfg), _make_metric(cfg)
-    distil = partial(distillation, scale=_logit_scale(cfg), temperature=cfg.CFAT.LOGITS.TEMPERATURE)
-    return {
+    terms: dict[str, Term] = {
         "coarse": lambda out, batch: coarse(out.clean_embedding, out.corrupted_embedding, batch["pids"]),
         "fine_id": lambda out, batch: identity(out.bridge.reconstruction_logits, batch["pids"]),
         "fine_triplet": lambda out, batch: metric(out.bridge.corrupted_reconstruction, batch["pids"]),
         "cosine_class": lambda out, _: cosine_distance(out.corrupted_embedding, out.clean_embedding),
         "cosine_patch": lambda out, _: cosine_distance(out.corrupted_patch_tokens, out.clean_patch_tokens),
-        "logits": lambda out, _: distil(out.corrupted_logits, out.clean_logits),
         "tokens": lambda out, _: token_distance(out.corrupted_patch_tokens, out.clean_patch_tokens),
     }
+    if cfg.CFAT.LOGITS.WEIGHT:
+        distil = partial(distillation, temperature=cfg.CFAT.LOGITS.TEMPERATURE, scale=_logit_scale(cfg))
+        terms["logits"] = lambda out, _: distil(out.corrupted_logits, out.clean_logits)
+    return terms

@@ -46,7 +46,7 @@ def make_model(cfg: CfgNode, *, num_classes: int, num_cameras: int, num_views: i
         bridge,
         student_views=cfg.CFAT.STUDENT_VIEWS,
         freeze_student=stage.trains == "bridge",
-        teacher_decay=cfg.CFAT.TEACHER_DECAY,
+        teacher_decay=cfg.CFAT.TEACHER_DECAY if stage.trains == "student" else 1.0,
         align_on=cfg.CFAT.ALIGN_ON,
     )
     return set_up_training(cfg, model)

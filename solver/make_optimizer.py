@@ -39,7 +39,8 @@ def make_optimizer(cfg: CfgNode, model: nn.Module, loss_fn: nn.Module) -> torch.
     if name not in TORCH_OPTIMIZERS:  # lr: some divide each group's lr by it to scale their weight decay
         return create_optimizer_v2(groups, name, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
     options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV} if name == "sgd" else {}
-    fused = True if pick_device(cfg.MODEL.DEVICE).type in FUSED_DEVICES else None
+    has_values = not any(parameter.is_meta for group in groups for parameter in group["params"])
+    fused = True if has_values and pick_device(cfg.MODEL.DEVICE).type in FUSED_DEVICES else None
     optimizer = kind(groups, fused=fused, **options)
     optimizer.register_load_state_dict_pre_hook(_keep_fused)
     return optimizer

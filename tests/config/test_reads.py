@@ -20,6 +20,7 @@ ALWAYS_READ = {
         "UNKNOWN_KEYS",
         "UNREAD_KEYS",
         "LEFT_OUT_KEYS",
+        "DATASETS.VALIDATION_SHARE",
         "MODEL.DEVICE",
         "MODEL.NAME",
         "MODEL.CHECKPOINT_ENTRY",
@@ -42,6 +43,8 @@ ALWAYS_READ = {
             "PROTOCOLS",
             "MATRIX",
             "METRIC",
+            "SPLIT",
+            "REPORT",
         )
     ),
     *("TEST.FLIP", "TEST.QUERY_EXPANSION"),

@@ -55,7 +55,7 @@ CASES = {
         *("INPUT.ERASING_TYPE", "self", "MODEL.PRETRAIN_PATH", "nothing.pth"),
     ],
     "swin": ["MODEL.TRANSFORMER_TYPE", "swin_smallest", "MODEL.SIE_CAMERA", "False", "MODEL.REDUCE_FEAT_DIM", "True"],
-    "clip": ["MODEL.TRANSFORMER_TYPE", "ViT-smallest"],
+    "clip": ["MODEL.TRANSFORMER_TYPE", "ViT-smallest", "CFAT.LOGITS.WEIGHT", "1.0"],
     "resnet": ["MODEL.NAME", "resnet50", "INPUT.SELF_ID", "True", "MODEL.METRIC_LOSS_TYPE", "wrtriplet"],
     "margins": [
         "MODEL.ID_LOSS_TYPE",

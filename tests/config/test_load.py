@@ -310,7 +310,7 @@ def test_all_errors_of_all_sources_are_reported_together(tmp_path, monkeypatch):
         ("solver.base_lr", "SOLVER.BASE_LR"),
         ("MODEL.BASE_LR", "SOLVER.BASE_LR"),
         ("SOLVR.MAX_EPOCH", "SOLVER.MAX_EPOCHS"),
-        ("CFAT.TEMPERATURE", "CFAT.COARSE.TEMPERATURE"),
+        ("CFAT.IDENTITY_WEIGHT", "CFAT.FINE.IDENTITY_WEIGHT"),
         ("CORRUPTIONS.SEVERITY", "CORRUPTION.SEVERITIES"),
         ("MODEL.DEVICEID", "MODEL.DEVICE_ID"),
         ("TEST.NECK_FEATURE", "TEST.NECK_FEAT"),

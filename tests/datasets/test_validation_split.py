@@ -107,13 +107,17 @@ def test_without_cameras_and_with_sampled_galleries():
         (
             0.5,
             {"cameras": (0, 0)},
-            "10 of the 20 identities of gate, 0 of which have images by two cameras; .* leave it 0",
+            "0.5: holds back 10 of the 20 identities of gate, 0 of which have images by two cameras; .* leave it 0 for",
         ),
-        (0.5, {"cameras": (0,), "has_cameras": False}, "0 of which have images in two files"),
+        (
+            0.5,
+            {"cameras": (0,), "has_cameras": False},
+            "0.5: holds back 10 of the 20 identities of gate, 0 of which have images in two files; expected at least 2,",
+        ),
         (
             0.5,
             {"pids": (11, 12, 13)},
-            "2 of the 3 identities of gate, 3 .*; expected at least 2, and 2 left to train on",
+            "0.5: holds back 2 of the 3 identities of gate, 3 of which .*; expected at least 2, and 2 left to train on;",
         ),
     ],
 )
@@ -212,8 +216,8 @@ def test_a_split_that_nothing_holds_back(root):
 def checkpoint(tmp_path):
     """A function (validation sets or None, changes of meta) -> checkpoint that was trained on gate and hall."""
 
-    def save(validation, **changes):
-        own = {} if validation is None else make_held_back(0.25, 3, validation).describe()
+    def save(held_back, **changes):
+        own = {} if held_back is None else make_held_back(0.25, 3, held_back).describe()
         meta = {"stage": "clean", "datasets": [{"name": "gate"}, {"name": "hall"}], **own, **changes}
         save_checkpoint(tmp_path / "clean.pth", {"model": {}}, meta, replace=True)
         return str(tmp_path / "clean.pth")

@@ -245,7 +245,7 @@ def test_the_table_says_which_types_were_seen_in_training(tmp_path):
     some = {**content, "seen_in_training": {"corrupted": {"seen": 1, "of": 2}, "unseen": {"seen": 10, "of": 10}}}
     *_, table = format_table({"a": told, "b": some, "c": content}).split("\n\n")
     header, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
-    assert header == ["model", "protocol", "repeats", "types seen in training"]
+    assert header == ["model", "protocol", "types seen in training"]
     assert [line[-1] for line in lines] == [
         *("-", "all 2", "none of 10"),
         *("-", "1 of 2", "all 10"),

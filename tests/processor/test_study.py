@@ -279,14 +279,12 @@ def test_the_ablation_trains_one_teacher_a_seed_and_shows_every_student_as_many_
     assert len(names) == 12
     assert len({plan.stages[name, 1][0] for name in names}) == 1
     assert len([job for job in plan.jobs.values() if job.stage == "clean"]) == 5
-    cfg = load_cfg(str(BASE))
-    for name in names:
-        epochs = 0
-        for place in plan.stages[name, 1]:
-            job = plan.jobs[place]
-            given = dict(zip(job.arguments[3::2], job.arguments[4::2], strict=True))
-            key = f"CFAT.{job.stage.upper()}.MAX_EPOCHS"
-            own = int(given.get(key, cfg.CFAT[job.stage.upper()].MAX_EPOCHS))
-            views = 2 if given.get("CFAT.STUDENT_VIEWS", "both") == "both" else 1
-            epochs += {"clean": 0, "corrupted": own, "bridge": 0, "align": views * own}[job.stage]
-        assert epochs == 36, name
+    for name, seed in plan.tests:
+        epochs, stages = 0, [plan.jobs[place] for place in plan.stages[name, seed]]
+        for job in stages:
+            cfg = stage_cfg(load_cfg(job.arguments[2], job.arguments[3:]), job.stage)
+            views = {"clean": 0, "corrupted": 1, "bridge": 0, "align": 2 if cfg.CFAT.STUDENT_VIEWS == "both" else 1}
+            epochs += views[job.stage] * cfg.SOLVER.MAX_EPOCHS
+            assert (cfg.SOLVER.IMS_PER_BATCH, cfg.INPUT.SELF_ID) == (32, False)
+        assert epochs == 20, name
+        assert stages[0].stage == "clean"

@@ -99,7 +99,7 @@ def test_what_evaluations_use_changes_no_weight_and_best_epochs_do_not_mix(tmp_p
     assert state.best == max(row["validation/corrupted"] for row in state.evaluations)
     assert state.test_sets == ["rendered validation"]
     assert {path.name for path in (place / "checkpoints").iterdir()} == {
-        *("clean.pth", "clean_best.pth", "clean_best.pth.1")
+        *("clean.pth", "clean_best.pth", "clean_best.1.pth")
     }
 
 

@@ -28,21 +28,21 @@ def load(path, *sets, opts=()):
 
 
 def test_sets_of_a_joint_checkpoint_have_their_own_rows(tmp_path, caplog):
-    model, sides = load(save(tmp_path, datasets=SETS), GATE, CUHK03, SetNumbers("cuhk03-C", 2, 1))
-    assert sides == (Sides(2, 1), Sides(0, 0), Sides(0, 0))
-    assert model.base.num_cameras == 3
+    tested = load(save(tmp_path, datasets=SETS), GATE, CUHK03, SetNumbers("cuhk03-C", 2, 1))
+    assert tested.sides == (Sides(2, 1), Sides(0, 0), Sides(0, 0))
+    assert tested.model.base.num_cameras == 3
     assert "mean of the file's" not in caplog.text
 
 
 def test_a_test_set_that_the_checkpoint_does_not_know_gets_the_mean(tmp_path, caplog):
     path = save(tmp_path, datasets=SETS)
-    model, sides = load(path, OTHER, GATE)
-    assert sides == (None, Sides(2, 1))
+    tested = load(path, OTHER, GATE)
+    assert tested.sides == (None, Sides(2, 1))
     (warning,) = [record.message for record in caplog.records if "mean" in record.message]
     assert warning == (
         f"checkpoint {path}: not trained on msmt17, whose images all get the mean of the file's 3 side vectors"
     )
-    mean, _ = load(path, OTHER, opts=["MODEL.SIE_CAMERA", "False"])
+    model, mean = tested.model, load(path, OTHER, opts=["MODEL.SIE_CAMERA", "False"]).model
     batch = make_batch()
     with torch.no_grad():
         features = model.extract(batch["images"])
@@ -71,9 +71,9 @@ def test_a_checkpoint_of_one_set_knows_it_by_its_cameras(tmp_path, meta):
     assert load(path, SetNumbers("csv", 3, 1), OTHER).sides == (Sides(), None)
     with pytest.raises(UserError, match="side information for 3 camera/viewpoint combinations, but the data set has 2"):
         load(path, CUHK03)
-    model, sides = load(path, OTHER, OTHER._replace(name="market1501"))
-    assert sides == (None, None)
-    assert len(model.base.sie_embed) == 3
+    tested = load(path, OTHER, OTHER._replace(name="market1501"))
+    assert tested.sides == (None, None)
+    assert len(tested.model.base.sie_embed) == 3
 
 
 @pytest.mark.parametrize(

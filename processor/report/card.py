@@ -125,11 +125,14 @@ def _table(results: dict) -> str:
     for name in names:
         row = results["protocols"][name]
         cells = [
-            f"{100 * row[metric]['mean']:.1f} ± {100 * row[metric]['std']:.1f}" if metric in row else ""
-            for metric in METRICS
+            f"{100 * row[metric]['mean']:.1f}{_deviation(row, metric)}" if metric in row else "" for metric in METRICS
         ]
         rows.append([plain(name), *cells, row["repeats"]])
     return tabulate(rows, ["protocol", *METRICS.values(), "repeats"], tablefmt="pipe", disable_numparse=True)
+
+
+def _deviation(row: dict, metric: str) -> str:
+    return f" ± {100 * row[metric]['std']:.1f}" if row["repeats"] > 1 else ""
 
 
 def _weakest(source: Source, name: str) -> str:
@@ -140,7 +143,8 @@ def _weakest(source: Source, name: str) -> str:
     found = weakest_family(matrices(results, own), results)
     if found is None:
         return ""
-    against = "" if found.drop is None else f", {100 * found.drop:.1f} points below clean"
+    side = "below" if (found.drop or 0) >= 0 else "above"
+    against = "" if found.drop is None else f", {abs(100 * found.drop):.1f} points {side} clean"
     return f"{plain(found.family.replace('_', ' '))}, mAP {100 * found.mAP:.1f}{against}"
 
 

@@ -199,7 +199,8 @@ for backend in ("fast", "imagecorruptions"):
     print(*((out == value).all(axis=(1, 2)).sum() for value in (0, image)))
 """
     *lines, fast, published = run(copy, "-c", code, path, grid).splitlines()
-    names = [line.split()[0] for line in lines if line]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    names = [name for name, text in cells if text != "what it is"]
     assert names[: len(CORRUPTIONS) + 1] == [*CORRUPTIONS, "lost_rows"]
     for line in (fast, published):
         lost, kept = map(int, line.split())

@@ -59,10 +59,10 @@ def _letters() -> frozenset[int]:
     return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
 
 
-def _save(path: str | Path, figure: Figure, *, dpi: int) -> None:
-    """Writes the figure as a PNG and closes it."""
+def _save(path: str | Path, figure: Figure, *, dpi: int, replace: bool = False) -> None:
+    """Writes the figure as a PNG and closes it; `replace`: an earlier file is overwritten, not backed up."""
     try:
-        write_files({Path(path): lambda partial: figure.savefig(partial, dpi=dpi, format="png")})
+        write_files({Path(path): lambda partial: figure.savefig(partial, dpi=dpi, format="png")}, replace=replace)
     finally:
         plt.close(figure)
 
@@ -254,7 +254,7 @@ def save_curves(path: str | Path, history: Mapping[str, Mapping[str, Any]]) -> N
     accuracy of the identity classifier with the mAP of the evaluations in percent.
 
     Args:
-        path: of the PNG.
+        path: of the PNG; like history.json, it is overwritten.
         history: content of history.json, see `processor.history`.
     """
     height = 2.4 * len(history) + 0.4  # inches
@@ -287,7 +287,7 @@ def save_curves(path: str | Path, history: Mapping[str, Mapping[str, Any]]) -> N
                 axis.set_visible(False)
     for axis in panels[-1]:
         axis.set_xlabel("epoch", fontsize=8)
-    _save(path, figure, dpi=100)
+    _save(path, figure, dpi=100, replace=True)
 
 
 def _plot_values(

@@ -50,8 +50,8 @@ def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root:
         root: directory that the paths are relative to.
         metric: of the distances.
     """
-    table, figure = output_dir / "ranked.csv", output_dir / "ranked.png"
-    write_files({table: partial(_write_table, rankings=rankings)})
+    listing, figure = output_dir / "ranked.csv", output_dir / "ranked.png"
+    write_files({listing: partial(_write_table, rankings=rankings)})
     for ranking in rankings:
         top = list(zip(ranking.paths[:TOP_K], ranking.distances[:TOP_K], strict=True))
         rows = [(rank, f"{distance:.4f}", printable(path)) for rank, (path, distance) in enumerate(top, start=1)]
@@ -61,13 +61,13 @@ def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root:
         rows = [_row(ranking, root, several=len(rankings) > 1) for ranking in rankings[:SHOWN_QUERIES]]
     except UserError as error:
         logger.warning("%s is not drawn, for want of an image: %s", figure, error)
-        logger.info("ranked gallery: %s", table)
+        logger.info("ranked gallery: %s", listing)
         return
     title = f"{len(rankings)} queries, top-{TOP_K}, {metric} distance"
     if len(rankings) == 1:
         title = f"{printable(os.path.basename(rankings[0].query))}\n{_title(rankings[0], metric)}"
     save_ranked_lists(figure, rows, title=title)
-    logger.info("ranked gallery: %s; its top-%d: %s", table, min(TOP_K, len(rankings[0].paths)), figure)
+    logger.info("ranked gallery: %s; its top-%d: %s", listing, min(TOP_K, len(rankings[0].paths)), figure)
 
 
 def _title(ranking: QueryRanking, metric: str) -> str:

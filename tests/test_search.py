@@ -78,8 +78,8 @@ def test_images_ranked_for_one_of_them(root, tmp_path):
     with Image.open(tmp_path / "ranked.png") as figure:
         assert figure.width > 500
     log = (tmp_path / "log.txt").read_text()
-    assert f"   1    {float(rows[0]['distance']):.4f}  {rows[0]['path']}" in log
-    assert str(tmp_path / "ranked.csv") in log
+    assert f"\n  |    1 |   {float(rows[0]['distance']):.4f} | {rows[0]['path']} " in log
+    assert f"ranked gallery: {tmp_path / 'ranked.csv'}; its top-5: {tmp_path / 'ranked.png'}\n" in log
 
 
 def test_hostile_names_stay_text(root, tmp_path, capsys):
@@ -165,7 +165,9 @@ def test_a_gallery_in_half_precision_and_without_its_images(root, tmp_path):
     rows = list(csv.DictReader((tmp_path / "b" / "ranked.csv").read_text().splitlines()))
     assert len(rows) == 2
     assert float(rows[0]["distance"]) < 1e-2  # the query itself: its file is not where the features say
-    assert "ranked.png is not drawn, for want of an image" in (tmp_path / "b" / "log.txt").read_text()
+    log = (tmp_path / "b" / "log.txt").read_text()
+    assert "ranked.png is not drawn, for want of an image" in log
+    assert f"ranked gallery: {tmp_path / 'b' / 'ranked.csv'}\n" in log
 
 
 def test_features_of_something_else_are_refused(root, tmp_path):

@@ -125,7 +125,13 @@ def test_the_checkpoint_on_a_set_of_its_own_and_another(root, joint, tmp_path):
             "per_query.npz",
         }
     log = (tmp_path / "log.txt").read_text()
-    assert len(re.findall(f"clean.pth in {joint} +{STREET}  ", log)) == 4  # its protocols, for comparison
+    (number,) = re.findall(rf"model (\d): .*clean\.pth in {re.escape(str(joint))}$", log, re.MULTILINE)
+    tables = re.search(f"\n  {STREET}:\n(.*?)\n  {PHOTOS}:\n", log, re.DOTALL)[1].strip().split("\n\n")
+    for table in tables:  # a wide one goes on below
+        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+        compared = [row[1] for row in cells if row[0] == number]
+        assert compared == list(before[STREET]["protocols"]), table
+        assert len(compared) == 4
     warning = f"not trained on {STREET}, whose images all get the mean of the file's 5 side vectors"
     assert (done.stdout + done.stderr).count(warning) == 1
 

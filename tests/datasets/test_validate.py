@@ -64,18 +64,29 @@ def warnings_of(lines):
     return errors_of(lines, "WARNING ")
 
 
+def table_of(lines):
+    """Cells of each row by its first cell; a table too wide for a terminal goes on in another below it."""
+    rows = {}
+    for line in lines:
+        assert len(line) <= 80 or not line.startswith("|")
+        if line.startswith("| "):
+            name, *cells = (cell.strip() for cell in line.split("|")[1:-1])
+            rows.setdefault(name, []).extend(cells)
+    return rows
+
+
 def test_a_subset_without_an_error(tree, check):
     write_image(tree / TRAIN / NAMES[TRAIN][0], (40, 8))
     write_image(tree / TRAIN / NAMES[TRAIN][1], (12, 30))
     status, lines = check()
     assert status == 0
     assert lines[0] == f"market1501 in {tree}"
-    table = [line.split(maxsplit=4) for line in lines[3:6]]
-    assert table == [
-        ["train", "3", "2", "3", "12936 images of 751 identities, DIFFERS  20x10 to 12x30"],
-        ["query", "2", "2", "2", "3368 images of 750 identities, DIFFERS   20x10"],
-        ["gallery", "3", "2", "3", "15913 images of 750 identities, DIFFERS  20x10"],  # the distractor is no identity
-    ]
+    assert table_of(lines) == {
+        "split": ["images", "identities", "cameras", "published", "height x width"],
+        "train": ["3", "2", "3", "12936 images of 751 identities, DIFFERS", "20x10 to 12x30"],
+        "query": ["2", "2", "2", "3368 images of 750 identities, DIFFERS", "20x10"],
+        "gallery": ["3", "2", "3", "15913 images of 750 identities, DIFFERS", "20x10"],  # the distractor is no identity
+    }
     assert warnings_of(lines) == [
         "train: 3 images of 2 identities, published 12936 images of 751 identities",
         "query: 2 images of 2 identities, published 3368 images of 750 identities",
@@ -170,12 +181,12 @@ def test_fast_opens_no_image(tree, check):
             (tree / folder / name).write_bytes(b"")
     status, lines = check("--fast")
     assert status == 0
-    assert [line.rstrip().endswith("not opened (--fast)") for line in lines[3:6]] == [True] * 3
+    assert [row[-1] for row in table_of(lines).values()] == ["height x width", *["not opened (--fast)"] * 3]
     assert lines[-1] == "no errors, 4 warnings; images not opened (--fast)"
     status, lines = check()
     assert status == 1
     assert len(errors_of(lines)) == 8
-    assert lines[3].endswith("  none")  # sizes
+    assert [row[-1] for row in table_of(lines).values()] == ["height x width", *["none"] * 3]
     assert any(line.startswith("ok duplicates") for line in lines)  # eight empty files are no copies of each other
 
 
@@ -243,8 +254,7 @@ def test_own_data_for_tests_only(tmp_path, check):
     status, lines = check(*own)
     assert status == 0
     assert warnings_of(lines) == ["train: no images, a data set for tests only"]
-    rows = {line.split()[0]: line.split() for line in lines if line.startswith(("train", "query", "gallery"))}
-    assert rows["gallery"] == ["gallery", "2", "2", "unknown", "none", "20x10"]
+    assert table_of(lines)["gallery"] == ["2", "2", "unknown", "none", "20x10"]
     lost = write_image(tmp_path / "query" / "dora" / "1.jpg")
     status, lines = check(*own)
     assert status == 1

@@ -64,6 +64,17 @@ def test_short_epochs_share_a_drawing_and_the_end_is_always_drawn(tmp_path, monk
     assert len(drawings) == 4
 
 
+def test_every_epoch_replaces_the_file(tmp_path):
+    (tmp_path / FILE).write_text("of an earlier run")
+    curves, drawings = Curves(tmp_path), set()
+    for epochs in (1, 2, 3):
+        (tmp_path / "history.json").write_text(json.dumps({"clean": make_stage(epochs, "id")}))
+        curves.renew(last=True)
+        drawings.add((tmp_path / FILE).read_bytes())
+    assert len(drawings) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"history.json", FILE}
+
+
 def test_only_the_first_process_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(processor.curves.distributed, "is_main", lambda: False)
     Curves(tmp_path).renew(last=True)

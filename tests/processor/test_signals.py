@@ -6,6 +6,14 @@ import pytest
 from processor.signals import stop_requests
 
 
+@pytest.fixture(autouse=True)
+def _python_handles_ctrl_c():
+    """Also where the tests were started in the background, for which a shell ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_first_signal_is_noted_and_handlers_are_restored(number, status):
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]

@@ -13,10 +13,11 @@ from tests.terminal import opened
 from utils.progress import fit
 
 PROGRAM = """
-import logging, sys, time
+import logging, signal, sys, time
 from utils.logging import on_console, setup_logging
 from utils.progress import ProgressBar
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores Ctrl-C for tests in the background
 setup_logging()
 logger = logging.getLogger("tests")
 logger.info("words that %s", "wrap " * 30)

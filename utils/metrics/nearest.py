@@ -159,7 +159,7 @@ class _Search:
         error = epsilon * reach * (dimensions * reach + 8 * (reach + float(self.mean.norm())))
         squared = distances * 2 if self.metric == "cosine" else distances**2  # |q - g|^2 = 2 (1 - cosine)
         others = self.scores.amax(dim=1).double().numpy() + norms**2  # at least, but for rounding
-        return squared > others - error
+        return squared >= others - error
 
 
 def _by_definition(query: np.ndarray, gallery: Any, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -83,3 +83,8 @@ def test_features_that_cannot_be_searched():
 def test_no_query():
     found = nearest(np.zeros((0, 4), np.float32), np.ones((3, 4), np.float32), 2)
     assert found.indices.shape == found.distances.shape == (0, 2)
+
+
+def test_equal_features_keep_the_order_of_the_gallery():
+    gallery = np.ones((100, 8), np.float32)
+    assert nearest(gallery[:1], gallery, 10).indices.tolist() == [list(range(10))]

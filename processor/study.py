@@ -42,6 +42,7 @@ VALUES_BEFORE_KEY = {
     "SOLVER.EVAL_ON": "test",
     "TEST.SPLIT": "test",
     "TEST.BASELINE": "",
+    "TEST.REPORT": True,
 }
 UNSAFE = set('/\\:*?"<>|\0')  # characters that a directory's name must not have
 

@@ -29,6 +29,7 @@ def select(study: Study, plan: Plan, *, variants: Sequence[str] = (), seeds: Seq
         jobs={place: job for place, job in plan.jobs.items() if place in places},
         tests={run: plan.tests[run] for run in runs},
         stages={run: plan.stages[run] for run in runs},
+        splits={run: plan.splits[run] for run in runs},
     )
 
 

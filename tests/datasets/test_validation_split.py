@@ -112,12 +112,12 @@ def test_without_cameras_and_with_sampled_galleries():
         (
             0.5,
             {"cameras": (0,), "has_cameras": False},
-            "0.5: holds back 10 of the 20 identities of gate, 0 of which have images in two files; expected at least",
+            "0.5: holds back 10 of the 20 identities of gate, 0 of which have images in two files; expected at least 2",
         ),
         (
             0.5,
             {"pids": (11, 12, 13)},
-            "0.5: holds back 2 of the 3 identities of gate, 3 of which .*; expected at least 2, and 2 left to train",
+            "0.5: holds back 2 of the 3 identities of gate, 3 of which .*; expected at least 2, and 2 left to train on",
         ),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 from config import find_unread, load_cfg
 from processor.__main__ import main
-from processor.study import _tested_settings, read_study
+from processor.study import _without_later_keys, read_study
 from processor.study_parts import select, unread_overrides
 from tests.processor.test_study import BASE, make_plan, write_study
 from utils.errors import UserError
@@ -15,6 +15,7 @@ def test_a_part_has_the_tests_and_what_they_need(tmp_path):
     assert select(study, plan) == plan
     part = select(study, plan, variants=("corrupted",), seeds=(2,))
     assert list(part.tests) == [("corrupted", 2)]
+    assert part.splits == {("corrupted", 2): "the test set"}
     assert [job.stage for job in part.jobs.values()] == ["clean", "corrupted", ""]
     assert {job.digest for job in part.jobs.values()} < {job.digest for job in plan.jobs.values()}
     assert list(select(study, plan, seeds=(1,)).tests) == [(name, 1) for name in study.variants]
@@ -47,11 +48,17 @@ def test_what_no_variant_reads_is_said_once_and_jobs_are_quiet(tmp_path, caplog)
 
 
 def test_keys_that_are_newer_than_a_study_leave_its_tests_finished():
-    cfg = load_cfg(str(BASE))
-    assert "UNREAD_KEYS" not in _tested_settings(cfg)
-    assert "BASELINE" not in _tested_settings(cfg)
-    assert "BASELINE: a.json" in _tested_settings(load_cfg(str(BASE), ["TEST.BASELINE", "a.json"]))
-    assert _tested_settings(cfg) != _tested_settings(load_cfg(str(BASE), ["TEST.METRIC", "cosine"]))
+    def tested(*opts):
+        return _without_later_keys(load_cfg(str(BASE), opts))
+
+    before = tested()
+    assert "UNREAD_KEYS" not in before
+    assert not {"BASELINE", "REPORT"} & before.TEST.keys()
+    assert before.dump() == tested("UNREAD_KEYS", "warn", "TEST.BASELINE", "", "TEST.REPORT", "True").dump()
+    assert tested("UNREAD_KEYS", "ignore").UNREAD_KEYS == "ignore"
+    assert tested("TEST.BASELINE", "a.json").TEST.BASELINE == "a.json"
+    assert tested("TEST.REPORT", "False").TEST.REPORT is False
+    assert before.dump() != tested("TEST.METRIC", "cosine").dump()
 
 
 @pytest.mark.parametrize("names", ["synthetic", "market1501"])

@@ -45,8 +45,9 @@ def hold_back(splits: DatasetSplits, *, share: float, seed: int) -> DatasetSplit
     matched = [pid for pid, records in images.items() if _has_match(records, splits)]
     number = round(share * len(images))
     _check_number(splits, share, number, matched=len(matched), total=len(images))
-    # An order that depends on each identity alone: another identity of the set changes no other one's place.
-    order = sorted(matched, key=lambda pid: derive_seed(seed, "validation", "identity", pid))
+    # An order that depends on each identity alone: another identity of the set changes no other one's place. It is by
+    # name, since pids of named identities follow the order of all names.
+    order = sorted(matched, key=lambda pid: derive_seed(seed, "validation", "identity", splits.name_of(pid)))
     held_back = set(order[:number])
     train = tuple(record for record in splits.train if record.pid not in held_back)
     held = tuple(record for record in splits.train if record.pid in held_back)

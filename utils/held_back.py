@@ -1,6 +1,7 @@
 """What a checkpoint tells of the identities that its training held back for validation."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,9 +39,14 @@ def make_held_back(share: float, seed: int, validation: Sequence[DatasetSplits])
 
 
 def identities_digest(splits: DatasetSplits) -> str:
-    """sha256 of the identities of a validation set, with the numbers of their images."""
+    """sha256 of the identities of a validation set, with the numbers of their images.
+
+    Identities are named as the data set does: names as a JSON list, which tells "a b" from "a" and "b", or numbers.
+    """
     pids = sorted(record.pid for record in {*splits.query, *splits.gallery})
-    return hashlib.sha256(" ".join(map(str, pids)).encode()).hexdigest()
+    names = [splits.name_of(pid) for pid in pids]
+    text = json.dumps(sorted(names)) if splits.pid_names else " ".join(names)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_held_back(path: str | Path) -> HeldBack | None:

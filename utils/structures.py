@@ -90,6 +90,7 @@ class DatasetSplits:
         samples_gallery: whether `query` and `gallery` are all test images both, and every repeat of a test samples its
             own gallery, one image of each identity, and has the others as queries (VehicleID).
         common_pids: whether a pid is the same identity in training and in testing.
+        pid_names: pid -> name of the identity, where the data set names identities; {} where it numbers them.
         published: published counts by split; {} where there are none.
         published_cameras: published number of cameras; 0 where there is none.
         is_training: see SetNumbers.
@@ -110,6 +111,7 @@ class DatasetSplits:
     has_distractors: bool = False
     samples_gallery: bool = False
     common_pids: bool = True
+    pid_names: dict[int, str] = field(default_factory=dict)
     published: dict[str, Counts] = field(default_factory=dict)
     published_cameras: int = 0
     is_training: bool = True
@@ -117,6 +119,10 @@ class DatasetSplits:
     parts: tuple[SetNumbers, ...] = ()
     tests: tuple[DatasetSplits, ...] = ()
     validation: tuple[DatasetSplits, ...] = ()
+
+    def name_of(self, pid: int) -> str:
+        """What names an identity in the data set itself; its pid may change when another identity is added."""
+        return self.pid_names.get(pid, str(pid))
 
     @property
     def tested_name(self) -> str:

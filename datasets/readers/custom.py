@@ -49,7 +49,7 @@ def make_splits(
         UserError: too many cameras, or nothing to sample from.
     """
     readable = [image for image in images if image.path not in errors.damaged]
-    numbered, has_cameras = number_images(readable, errors, numeric)
+    numbered, has_cameras, pid_names = number_images(readable, errors, numeric)
     if not has_cameras:
         logger.info("%s (%s): no cameras known; a match may come from any camera", name, version)
     splits = {split: [image for image in numbered if image.split == split] for split in (*SPLIT_NAMES, TEST, ALL)}
@@ -65,7 +65,16 @@ def make_splits(
         for image in splits[TEST]:
             splits["query" if image.record.path in queries else "gallery"].append(image)
     train, query, gallery = (tuple(image.record for image in splits[split]) for split in SPLIT_NAMES)
-    found = DatasetSplits(train, query, gallery, name=name, version=version, root=root, has_cameras=has_cameras)
+    found = DatasetSplits(
+        train,
+        query,
+        gallery,
+        name=name,
+        version=version,
+        root=root,
+        has_cameras=has_cameras,
+        pid_names=pid_names,
+    )
     common = {record.pid for record in train} & {record.pid for record in (*query, *gallery)}
     if common:
         logger.warning(

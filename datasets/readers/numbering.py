@@ -52,7 +52,7 @@ class Numbered(NamedTuple):
 
 def number_images(
     images: list[CustomImage], errors: FileErrors, numeric: Collection[str]
-) -> tuple[list[Numbered], bool]:
+) -> tuple[list[Numbered], bool, dict[int, str]]:
     """Numbers identities, cameras and viewpoints over all splits together; junk (pid -1) is dropped.
 
     Args:
@@ -61,7 +61,7 @@ def number_images(
         numeric: those of pid, camid and viewid that are numbers however they are written: 1 and 01 are the same.
 
     Returns:
-        The images, and whether cameras are known.
+        The images, whether cameras are known, and pid -> name; {} where the names are numbers.
 
     Raises:
         UserError: too many cameras or viewpoints.
@@ -102,7 +102,8 @@ def number_images(
         )
         for image in counted
     ]
-    return numbered, any(cameras)
+    names = {} if integers is not None else {pid: text for text, pid in pids.items()}
+    return numbered, any(cameras), names
 
 
 def to_integers(texts: Iterable[str], *, is_number: bool = False) -> dict[str, int] | None:

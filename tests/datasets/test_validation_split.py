@@ -1,6 +1,7 @@
 """Identities held back for validation: which ones, their queries, what is left to train on, and checkpoints of it."""
 
 import dataclasses
+import hashlib
 import logging
 
 import numpy as np
@@ -10,13 +11,16 @@ from config import load_cfg
 from corruption import apply_condition, make_test_policy
 from corruption import test_generator as corruption_generator
 from datasets import check_validation, make_dataloader, match_validation, read_dataset, read_training_set
+from datasets.readers.custom import make_splits as make_custom_splits
+from datasets.readers.file_errors import FileErrors
+from datasets.readers.numbering import CustomImage
 from datasets.readers.validation import count_sides, labels_of, queries_without_match, seed_label
 from datasets.several_sets import join, set_of_images
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from datasets.validation_split import hold_back
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
-from utils.held_back import make_held_back, read_held_back
+from utils.held_back import identities_digest, make_held_back, read_held_back
 from utils.images import read_image
 from utils.seeds import derive_seed
 from utils.structures import Condition, DatasetSplits, ImageRecord, SetNumbers, Sides
@@ -258,3 +262,62 @@ def test_no_model_is_evaluated_on_identities_that_it_knows(checkpoint):
     copy = [dataclasses.replace(one, name="gate-C") for one in other]
     with pytest.raises(UserError, match="held back other identities"):
         check_validation(copy, {"TEST.WEIGHT": checkpoint(validation)})
+
+
+NAMES = ("bob", "carl", "dora", "emil", "fay", "gus", "hal", "ida", "jon", "kim")
+
+
+def hold_back_named(names, share=0.3):
+    """A custom data set, without images to test on, each identity seen by two cameras; three are held back."""
+    images = [
+        CustomImage(f"/data/train/{name}/{camera}.jpg", "train", name, camera, "", name)
+        for name in names
+        for camera in "12"
+    ]
+    splits = make_custom_splits(
+        images, FileErrors(), name="gate", version="", root="/data", seed=0, train_share=0.5, numeric=()
+    )
+    return hold_back(splits, share=share, seed=3)
+
+
+def held_names(splits):
+    (validation,) = splits.validation
+    return {record.path.split("/")[3] for record in (*validation.query, *validation.gallery)}
+
+
+def by_place(names):
+    return sorted(names, key=lambda name: derive_seed(3, "validation", "identity", name))
+
+
+@pytest.mark.parametrize("names", [NAMES, ("abe", *NAMES), ("abe", *NAMES[:-1]), (*NAMES, "zoe"), (*NAMES, "1", "01")])
+def test_named_identities_are_held_back_by_name(names, checkpoint):
+    before, after = hold_back_named(NAMES), hold_back_named(names)
+    assert held_names(before) == set(by_place(NAMES)[:3])
+    assert held_names(after) == set(by_place(names)[: round(0.3 * len(names))])
+    path = checkpoint(before.validation)
+    if held_names(after) == held_names(before):
+        check_validation(after.validation, {"TEST.WEIGHT": path})
+    else:
+        with pytest.raises(UserError, match="held back other identities"):
+            check_validation(after.validation, {"TEST.WEIGHT": path})
+
+
+def test_an_added_identity_that_is_held_back_refuses_checkpoints_of_before(checkpoint):
+    first = next(name for name in map("abe{}".format, range(100)) if by_place((*NAMES, name))[0] == name)
+    before, after = hold_back_named(NAMES), hold_back_named((first, *NAMES))
+    assert held_names(after) == {first, *by_place(NAMES)[:2]}
+    with pytest.raises(UserError, match="held back other identities"):
+        check_validation(after.validation, {"TEST.WEIGHT": checkpoint(before.validation)})
+
+
+def test_digests_of_identities():
+    def digest(names):
+        return identities_digest(DatasetSplits((), (), tuple(images), pid_names=dict(enumerate(names))))
+
+    images = [ImageRecord(f"{pid}.jpg", pid, 0) for pid in (1, 0)]
+    assert digest(()) == hashlib.sha256(b"0 1").hexdigest()  # as in checkpoints of before
+    assert digest(("b", "a")) == digest(("a", "b")) == hashlib.sha256(b'["a", "b"]').hexdigest()
+    assert digest(("a", "c")) != digest(("a", "b"))
+    numbered = hold_back_named([str(pid) for pid in range(10, 20)])
+    assert numbered.pid_names == {}
+    assert held_names(numbered) == set(by_place([str(pid) for pid in range(10, 20)])[:3])

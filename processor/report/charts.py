@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from processor.report.findings import PROTOCOLS
-from processor.report.plots import SERIES, Bar, Line, bar_plot, histogram, line_plot
+from processor.report.plots import Bar, Line, bar_plot, histogram, line_plot
 from processor.report.run import Run
 from processor.report.text import MISSING
 from utils.errors import UserError
@@ -81,7 +81,6 @@ def severities(one: Any) -> list[Chart]:
         for family in matrix.families:
             means = [matrix.column(at, "mAP", family) for at in range(len(matrix.severities))]
             lines.append(Line(family, x, [None if v is None else 100 * v for v in [*start, *means]]))
-        lines = lines[: len(SERIES)]
         description = f"mAP in percent against severity, {matrix.title}: " + "; ".join(
             f"{line.label} " + ", ".join(_shown(value) for value in line.y) for line in lines
         )
@@ -147,7 +146,7 @@ def cmc(one: Any) -> list[Chart]:
     for number, (group, members) in enumerate(groups.items()):
         lines = [
             Line(label.replace("_", " "), range(1, len(values) + 1), [100 * v for v in values])
-            for label, values in members[: len(SERIES)]
+            for label, values in members
         ]
         rows = [[line.label, *(_shown(line.y[rank - 1]) for rank in RANKS if rank <= len(line.y))] for line in lines]
         caption = f"CMC, {group.replace('_', ' ')}" if group else "CMC by protocol"
@@ -213,7 +212,7 @@ def _stage(name: str, own: dict) -> list[Chart]:
     keys = list(dict.fromkeys(key for row in rows for key in row if key != "epoch"))
 
     def lines(chosen: Sequence[str]) -> list[Line]:
-        return [Line(key.replace("_", " "), x, [row.get(key) for row in rows]) for key in chosen][: len(SERIES)]
+        return [Line(key.replace("_", " "), x, [row.get(key) for row in rows]) for key in chosen]
 
     losses = [key for key in keys if key == "loss" or key.endswith("_loss")]
     charts = [("losses", "loss terms", "loss", lines(losses), any(len(rows) > 1 for _ in rows))]
@@ -239,9 +238,7 @@ def _stage(name: str, own: dict) -> list[Chart]:
             )
             for key in protocols
         ]
-        charts.append(
-            ("evaluations", "mAP of the evaluations, one repeat", "mAP, percent", found[: len(SERIES)], False)
-        )
+        charts.append(("evaluations", "mAP of the evaluations, one repeat", "mAP, percent", found, False))
     made = []
     for key, title, ylabel, chosen, log in charts:
         if not chosen:

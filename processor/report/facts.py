@@ -16,6 +16,7 @@ from utils import distributed
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
 from utils.escaping import printable
+from utils.stages import STAGES
 
 GIT_SECONDS = 5.0  # to wait for git
 
@@ -62,7 +63,6 @@ def training_of(meta: dict[str, Any]) -> Training | None:
     """The training that the meta of a checkpoint describes; None where it is not of this project."""
     try:
         config = flat_config(str(meta.get("config", "")))
-        trained_on = config.get("CORRUPTION.TRAIN", [])
         return Training(
             stage=meta["stage"],
             epoch=meta.get("epoch", 0),
@@ -74,8 +74,17 @@ def training_of(meta: dict[str, Any]) -> Training | None:
             identities=meta.get("num_classes", 0),
             cameras=meta.get("num_cameras", 0),
             seed=meta.get("seed", 0),
-            corruptions=trained_on if isinstance(trained_on, list) else [trained_on],
+            corruptions=_corruptions(meta["stage"], config),
             versions=meta.get("versions", {}),
         )
     except (ValidationError, UserError, ValueError, TypeError, KeyError):
         return None
+
+
+def _corruptions(stage: str, config: dict[str, Any]) -> list[str]:
+    """CORRUPTION.TRAIN; [] for a stage that sees no corrupted images, as model.weights.model_file has it."""
+    known = STAGES.get(stage)
+    if known is not None and (not known.sees_corrupted or config.get("CORRUPTION.CLEAN_PROB") == 1):
+        return []
+    names = config.get("CORRUPTION.TRAIN", [])
+    return names if isinstance(names, list) else [names]

@@ -129,8 +129,9 @@ class _Set:
         self.runs, self.run, self.name, self.number = runs, runs[0], name, number
         self.results = self.run.results[name]
         self.record: SetRecord | None = self.run.set_record(name)
-        version = self.results.get("dataset_version", "")
-        self.title = printable(f"{name} ({version})" if version else name)
+        split, version = self.results.get("split", "test"), self.results.get("dataset_version", "")
+        shown = name if split == "test" else f"{name} {split}"
+        self.title = printable(f"{shown} ({version})" if version else shown)
         self.compared = {run.label: run.results[name] for run in runs if name in run.results}
         self.matrices = matrices(self.results, self.record)
         self.weakest = weakest_family(self.matrices, self.results)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from processor.report import write_card
+from processor.report.facts import training_of
 from tests.processor.small_report import write_small_report
 from utils.errors import UserError
 
@@ -67,6 +68,14 @@ def test_the_card_of_a_checkpoint(run, tmp_path):
     results = (directory / "results.json").read_text().replace("checkpoints/<i>clean</i>.pth", "old/align.pth")
     (directory / "results.json").write_text(results)
     assert "| clean " in write_card(directory / "checkpoints" / "align.pth").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "clean_prob", "expected"), [("align", 0.5, ["all"]), ("align", 1.0, []), ("clean", 0.5, [])]
+)
+def test_a_stage_that_sees_no_corrupted_images_was_trained_on_none(stage, clean_prob, expected):
+    config = f"CORRUPTION:\n  TRAIN: [all]\n  CLEAN_PROB: {clean_prob}\n"
+    assert training_of(META | {"stage": stage, "config": config}).corruptions == expected
 
 
 def test_a_checkpoint_of_another_project(tmp_path):

@@ -303,7 +303,7 @@ def test_named_identities_are_held_back_by_name(names, checkpoint):
 
 
 def test_an_added_identity_that_is_held_back_refuses_checkpoints_of_before(checkpoint):
-    first = next(name for name in map("abe{}".format, range(100)) if by_place((*NAMES, name))[0] == name)
+    first = next(name for name in map("abe{}".format, range(10_000)) if by_place((*NAMES, name))[0] == name)
     before, after = hold_back_named(NAMES), hold_back_named((first, *NAMES))
     assert held_names(after) == {first, *by_place(NAMES)[:2]}
     with pytest.raises(UserError, match="held back other identities"):

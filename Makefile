@@ -1,5 +1,6 @@
 # make demo    train every stage on the synthetic set, on a CPU, and test: a report, a table of results and two figures
 # make test    the tests, one process for each core; make test TESTS=tests/utils runs a part
+# make documents  the commands of README and docs, on small data, in some minutes
 # make lint    ruff and mypy
 # make bench   the benchmarks
 # make setup   virtual environment .venv with dependencies and extensions; the others call it
@@ -15,7 +16,7 @@ SEED ?= 1
 TESTS ?=
 PYX := $(shell find corruption utils -name "*.pyx")
 
-.PHONY: demo test setup lint bench clean
+.PHONY: demo test documents setup lint bench clean
 
 setup: $(READY)
 
@@ -39,7 +40,10 @@ demo: setup
 	@echo "Open $(DEMO)/report.html in a browser: all of the run beside its baseline. Numbers: $(DEMO)/results.json"
 
 test: setup
-	$(BIN)/python -m pytest -n auto $(TESTS)
+	$(BIN)/python -m pytest -n auto -m "not documents" $(TESTS)
+
+documents: setup
+	$(BIN)/python -m pytest -m documents
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -210,7 +210,7 @@ for backend in ("fast", "imagecorruptions"):
     assert Image.open(grid).width > 0
 
 
-@pytest.mark.slow
+@pytest.mark.documents
 def test_commands(copy, data, tmp_path):
     """The commands of the page, in their order; the demo's checkpoint is that of the first training."""
     write_synthetic(copy / "data" / "synthetic")

@@ -24,7 +24,7 @@ from tests.docs.tables import (
     is_run,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.documents
 RUN = [page for page in PAGES if page.name != "adding.md"]  # tests/test_adding.py runs adding.md
 
 

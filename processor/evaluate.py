@@ -128,7 +128,7 @@ class FeatureCache:
         if key not in self.kept:
             loader, title = self.data.test_loader(split, condition, repeat), f"{split} {condition.corruption} {repeat}"
             sides = self.data.sides
-            options = {"device": self.device, "title": title, "sides": sides, "bar": self.bar}
+            options: Any = {"device": self.device, "title": title, "sides": sides, "bar": self.bar}
             found = extract_features(self.model, loader, **options)
             found = gather_features(found)
             self.kept[key] = found if self.data.splits.has_cameras else self._number_files(found)

@@ -58,7 +58,7 @@ def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root:
         table = make_table(["rank", "distance", "path"], rows, "rrl")
         logger.info("query %s, %s:\n%s", ranking.query, _title(ranking, metric), table)
     try:
-        rows = [_row(ranking, root, several=len(rankings) > 1) for ranking in rankings[:SHOWN_QUERIES]]
+        shown = [_row(ranking, root, several=len(rankings) > 1) for ranking in rankings[:SHOWN_QUERIES]]
     except UserError as error:
         logger.warning("%s is not drawn, for want of an image: %s", figure, error)
         logger.info("ranked gallery: %s", listing)
@@ -66,7 +66,7 @@ def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root:
     title = f"{len(rankings)} queries, top-{TOP_K}, {metric} distance"
     if len(rankings) == 1:
         title = f"{printable(os.path.basename(rankings[0].query))}\n{_title(rankings[0], metric)}"
-    save_ranked_lists(figure, rows, title=title)
+    save_ranked_lists(figure, shown, title=title)
     logger.info("ranked gallery: %s; its top-%d: %s", listing, min(TOP_K, len(rankings[0].paths)), figure)
 
 

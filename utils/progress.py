@@ -94,7 +94,8 @@ class ProgressBar(tqdm):
 
     def display(self, *args: Any, **options: Any) -> bool | None:
         """Draws the line. A terminal of no rows does not tell how many it has."""
-        self.nrows = self.nrows if (self.nrows or 0) > 0 else None
+        rows: int | None = getattr(self, "nrows", None)
+        self.nrows = rows if (rows or 0) > 0 else None
         return super().display(*args, **options)
 
     def show(self, *fields: str) -> None:

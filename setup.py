@@ -1,7 +1,4 @@
-"""Builds the Cython extensions in place: python setup.py build_ext --inplace
-
-pip install ".[search]" installs what the approximate search of test.py --index needs.
-"""
+"""Builds the Cython extensions in place: python setup.py build_ext --inplace"""
 
 from pathlib import Path
 
@@ -33,6 +30,5 @@ sources = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((RO
 setup(
     name="cfat",
     packages=[],
-    extras_require={"search": ["faiss-cpu==1.15.1"]},
     ext_modules=cythonize([make_extension(source) for source in sources], compiler_directives={"language_level": "3"}),
 )

@@ -41,7 +41,7 @@ VIT_SIZES = {
     # The older small ViT of timm that TransReID uses: 8 heads, no bias, scaled by the whole width.
     "vit_small_patch16_224_TransReID": ViTSize(768, 8, 8, mlp_ratio=3.0, qkv_bias=False, attention_scale=768**-0.5),
     "vit_tiny_patch16_128_TransReID": ViTSize(192, 6, 6),
-    # With early convolutions, from random weights it learns several times faster (docs/results.md).
+    # With early convolutions: from random weights it needs fewer epochs.
     "vit_tiny_conv_patch16_128": ViTSize(192, 6, 6, stem=(24, 48, 96, 192)),
 }
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-from tabulate import tabulate
 
 from processor.comparisons import read_results
 from processor.report.facts import training_of
@@ -20,6 +19,7 @@ from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
 from utils.escaping import printable
 from utils.files import write_files
+from utils.tables import make_table
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _table(results: dict) -> str:
             f"{100 * row[metric]['mean']:.1f}{_deviation(row, metric)}" if metric in row else "" for metric in METRICS
         ]
         rows.append([plain(name), *cells, row["repeats"]])
-    return tabulate(rows, ["protocol", *METRICS.values(), "repeats"], tablefmt="pipe", disable_numparse=True)
+    return make_table(["protocol", *METRICS.values(), "repeats"], rows, "lr")
 
 
 def _deviation(row: dict, metric: str) -> str:

@@ -10,6 +10,7 @@ from processor.report.findings import PROTOCOLS
 from processor.report.plots import Bar, Line, bar_plot, histogram, line_plot
 from processor.report.run import Run
 from processor.report.text import MISSING
+from processor.tables import describe_seen
 from utils.errors import UserError
 from utils.escaping import printable
 
@@ -112,12 +113,11 @@ def seen_and_unseen(one: Any) -> list[dict]:
             for what in ("seen", "unseen")
             if what in matrix
         ]
-        for what, title in (
-            ("corrupted", "protocol corrupted: the types of CORRUPTION.TEST"),
-            ("unseen", "protocol unseen: ImageNet-C-bar, in no training"),
-        ):
+        for what, types in (("corrupted", "the types of CORRUPTION.TEST"), ("unseen", "ImageNet-C-bar")):
             if what in results["protocols"]:
-                row = results["protocols"][what]
+                row, title = results["protocols"][what], f"protocol {what}: {types}"
+                if what in results.get("seen_in_training", {}):
+                    title += f", {describe_seen(results, what)} seen in training"
                 rows.append({"run": label, "what": title, "mAP": row["mAP"]["mean"], "rank1": row["rank1"]["mean"]})
     if not any("unseen" in row["what"] for row in rows):
         raise UserError(

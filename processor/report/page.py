@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from processor.comparisons import tested_on
 from processor.report import charts
 from processor.report.findings import METRICS, PROTOCOLS, describe, matrices, weakest_family, worst_query
 from processor.report.record import SetRecord
@@ -116,6 +117,25 @@ def _points(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:+.1f}".replace("-", MINUS)
 
 
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What two results were tested with that makes their metrics differ."""
+
+    def conditions(results: Mapping[str, Any]) -> dict[str, Any]:
+        found = results.get("corruption")
+        corruption = found if isinstance(found, dict) else {}
+        return {
+            "split": results.get("split", "test"),
+            "version of the data set": results.get("dataset_version", ""),
+            "evaluation": results.get("evaluation"),
+            "corruption types": corruption.get("names"),
+            "severities": corruption.get("severities"),
+            "corruption backend": corruption.get("backend"),
+        }
+
+    here, there = conditions(one), conditions(other)
+    return [name for name, value in here.items() if value != there[name]]
+
+
 def _best(values: Iterable[float]) -> float | None:
     """The highest value; None where all are the same."""
     found = list(values)
@@ -129,10 +149,14 @@ class _Set:
         self.runs, self.run, self.name, self.number = runs, runs[0], name, number
         self.results = self.run.results[name]
         self.record: SetRecord | None = self.run.set_record(name)
-        split, version = self.results.get("split", "test"), self.results.get("dataset_version", "")
-        shown = name if split == "test" else f"{name} {split}"
+        shown, version = tested_on({**self.results, "dataset": name})
         self.title = printable(f"{shown} ({version})" if version else shown)
         self.compared = {run.label: run.results[name] for run in runs if name in run.results}
+        self.unlike = {
+            label: ", ".join(different)
+            for label, results in self.compared.items()
+            if (different := _differences(self.results, results))
+        }
         self.matrices = matrices(self.results, self.record)
         self.weakest = weakest_family(self.matrices, self.results)
         self.worst = worst_query(self.run, name, self.record)
@@ -163,7 +187,10 @@ class _Set:
                 for label, results in self.compared.items()
                 if protocol in results["protocols"]
             }
-            best = {metric: _best(row[metric]["mean"] for row in own.values() if metric in row) for metric in metrics}
+            best = {
+                metric: None if self.unlike else _best(row[metric]["mean"] for row in own.values() if metric in row)
+                for metric in metrics
+            }
             for number, (label, row) in enumerate(own.items()):
                 cells = [
                     {**row[metric], "best": row[metric]["mean"] == best[metric]} if metric in row else None

@@ -84,10 +84,9 @@ class TestTheNumbersOfTest:
         path = make_checkpoint(tmp_path / "a.pth", "MODEL.SIE_CAMERA", "False")
         opts = ["DATASETS.NAMES", "market1501", "DATASETS.ROOT_DIR", str(root), "DATASETS.CHECK_COUNTS", "False"]
         (root / "market1501").symlink_to(root / "data")
-        run_test(
-            [*("TEST.WEIGHT", str(path), *SMALL, *opts, "MODEL.SIE_CAMERA", "False", "OUTPUT_DIR", str(tmp_path)),
-             *("TEST.SAVE_FEATURES", "True", "TEST.PROTOCOLS", "['clean']", "DATALOADER.NUM_WORKERS", "0")]
-        )  # fmt: skip
+        opts += ["MODEL.SIE_CAMERA", "False", "OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", "0"]
+        opts += ["TEST.SAVE_FEATURES", "True", "TEST.PROTOCOLS", "['clean']"]
+        run_test(["TEST.WEIGHT", str(path), *SMALL, *opts])
         with np.load(tmp_path / "features" / "gallery_clean.npz") as arrays:
             found = FeatureExtractor(path, device="cpu")(arrays["paths"].tolist())
             np.testing.assert_allclose(found, arrays["features"], atol=1e-6)

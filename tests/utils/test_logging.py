@@ -7,20 +7,7 @@ import pytest
 from utils.logging import setup_logging, warnings_of_run
 
 
-@pytest.fixture
-def _handlers():
-    """Removes the handlers again."""
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(before):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(False)
-
-
-@pytest.mark.usefixtures("_handlers")
+@pytest.mark.usefixtures("restored_logging")
 def test_warnings_of_a_run_are_kept_over_the_second_setup(tmp_path):
     logger = logging.getLogger("test")
     setup_logging()

@@ -204,3 +204,25 @@ def test_report_off_and_a_report_that_fails_cost_no_result(tmp_path, monkeypatch
     assert "report: not written (RuntimeError: broken)" in caplog.text
     record = json.loads((tmp_path / "failing" / RECORD).read_text())
     assert "RuntimeError: broken" in record["sets"]["rendered"]["reasons"]["distances"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"split": "validation"}, "other split"),
+        ({"evaluation": {"ap": "trapezoid"}}, "other evaluation"),
+        (
+            {"corruption": {"names": ["fog"], "severities": [1], "backend": "fast"}},
+            "other corruption types, severities",
+        ),
+    ],
+)
+def test_runs_that_were_not_tested_alike_get_no_best_mark(run, tmp_path, change, reason):
+    directory, results = run
+    better = {name: {**row, "mAP": {"mean": 1.0, "std": 0.0}} for name, row in results["protocols"].items()}
+    for name, changes in (("alike", {}), ("unlike", change)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps({**results, "protocols": better, **changes}))
+        text = write_report([directory, tmp_path / name], defaults=defaults(), out=tmp_path / "c.html").read_text()
+        assert ("\N{BLACK STAR}</span>" in text) == (name == "alike")
+        assert (reason in text) == (name == "unlike")

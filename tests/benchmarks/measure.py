@@ -33,6 +33,12 @@ def measure(function: Callable[[], object]) -> Measured:
     return Measured(seconds, (_kibibytes("VmHWM:") - before) / 1024)
 
 
+def wait_for(device: str | torch.device) -> None:
+    """Until a GPU has finished what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def best(function: Callable[[], object], rounds: int) -> Measured:
     """The fastest of some calls, with the largest of their peaks."""
     measured = [measure(function) for _ in range(rounds)]

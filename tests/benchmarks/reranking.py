@@ -1,6 +1,6 @@
 """k-reciprocal re-ranking at the size of Market-1501 (3,368 + 15,913 images, 256 dimensions), in one run.
 
-python tests/benchmarks/reranking.py [--query 3368 --gallery 15913 --dimensions 256]
+python tests/benchmarks/reranking.py [--query 3368 --gallery 15913 --dimensions 256 --device cpu]
 
 Compared with the least that any implementation needs: the products of all pairs by blocks, and the nearest neighbours.
 """
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
-from tests.benchmarks.measure import measure, random_features
+from tests.benchmarks.measure import measure, random_features, wait_for
 from utils.metrics.reranking import MEMORY_LIMIT, ReRanking, re_ranking, re_ranking_blocks
 from utils.tables import make_table
 
@@ -22,9 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for key, default in (("query", 3368), ("gallery", 15913), ("dimensions", 256)):
         parser.add_argument(f"--{key}", type=int, default=default)
+    parser.add_argument("--device", default="cpu", help="where the features are")
     arguments = parser.parse_args()
-    query = random_features(arguments.query, arguments.dimensions, 750, 1).features
-    gallery = random_features(arguments.gallery, arguments.dimensions, 750, 2).features
+    query, gallery = (
+        random_features(count, arguments.dimensions, 750, seed).features.to(arguments.device)
+        for seed, count in enumerate((arguments.query, arguments.gallery), start=1)
+    )
     settings = ReRanking()
 
     def bare() -> None:
@@ -32,12 +35,14 @@ def main() -> None:
         rows = MEMORY_LIMIT // (3 * 4 * len(features))
         for start in range(0, len(features), rows):
             (features[start : start + rows] @ features.T).topk(settings.k1 + 1)
+        wait_for(arguments.device)
 
     def by_blocks() -> None:
         for _ in re_ranking_blocks(query, gallery, settings):
             pass
 
-    print(f"{torch.get_num_threads()} threads; {len(query):,} + {len(gallery):,}, {arguments.dimensions} dimensions\n")
+    sizes = f"{len(query):,} + {len(gallery):,}, {arguments.dimensions} dimensions"
+    print(f"{arguments.device}, {torch.get_num_threads()} threads; {sizes}\n")
     bare()  # the first call also pays for memory that later ones find there
     first = measure(bare)
     title = f"products of all pairs, {settings.k1 + 1} nearest"

@@ -1,7 +1,8 @@
 """Training steps of CFAT's align stage (teacher, student and bridge), ours against the TransReID codebase's way.
 
-python tests/benchmarks/train_step.py                          ViT-B/16 at 256 x 128; on a GPU batches of 64 and more
-python tests/benchmarks/train_step.py --device cpu --batch 8 --steps 3
+python tests/benchmarks/train_step.py                          ViT-B/16 at 256 x 128, batches of 64, 128 and 256
+python tests/benchmarks/train_step.py --device cpu --batches 8 --steps 3
+python tests/benchmarks/train_step.py --profile 128            where the time of a step goes, by operator
 
 TransReID's step: half precision (fp16 on a GPU) around model and loss, attention written out, pixels converted to
 float on the host, optimizer not fused, .item() and a synchronisation in every step. Images wait in (pinned) memory;
@@ -37,7 +38,8 @@ from utils.tables import make_table
 NUM_CLASSES, NUM_CAMERAS = 751, 6
 INSTANCES = 8
 MATRIX = {"cuda": 8192, "cpu": 2048}
-LARGER = (128, 192, 256, 384, 512)  # batches tried after the first on a GPU
+BATCHES = {"cuda": [64, 128, 256], "cpu": [64]}
+PROFILED_STEPS = 3
 
 
 def configure(batch: int, device: torch.device, *opts: str):
@@ -189,40 +191,66 @@ def endless(loader) -> Iterator[dict]:
         epoch += 1
 
 
+def profile(batch: int, device: torch.device) -> str:
+    """Our step by operator: time on the device and on the host."""
+    step, images = make_our_step(configure(batch, device), device), random_batch(batch, device)
+    for _ in range(PROFILED_STEPS):
+        step(images)
+    synchronize(device)
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as found:
+        for _ in range(PROFILED_STEPS):
+            step(images)
+        synchronize(device)
+    return found.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=30, max_name_column_width=60)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument(
+        "--batches", type=int, nargs="+", help="images in a step; by default as many as the device bears"
+    )
+    parser.add_argument(
+        "--compile", type=int, nargs="*", help="batches for which SOLVER.COMPILE is timed too; GPU: all"
+    )
+    parser.add_argument("--profile", type=int, metavar="BATCH", help="print one step by operator, and nothing else")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--no-disk", action="store_true", help="leave out training from JPEGs on disk")
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # the rendered set is not Market-1501
     device = pick_device(args.device)
+    if args.profile:
+        print(profile(args.profile, device))
+        return
+    batches = args.batches or BATCHES[device.type]
+    compiled = args.compile if args.compile is not None else batches if device.type == "cuda" else []
     rate = matrix_rate(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}: matrix products at {rate / 1e12:.2f} TFLOP/s; torch {torch.__version__}\n")
     rows = []
-    for batch in (args.batch, *(LARGER if device.type == "cuda" else ())):
+    for batch in batches:
         try:
-            rows.append(compare(batch, device, args.steps, rate))
+            rows.append(compare(batch, device, args.steps, rate, compiled=batch in compiled))
         except torch.cuda.OutOfMemoryError:
             rows.append([batch, "does not fit", *[""] * 6])
             break
     header = ["batch", "TransReID images/s", "ours", "ratio", "TransReID utilisation", "ours", "compiled images/s"]
     print(make_table([*header, "utilisation"], rows, "r"), flush=True)
     if not args.no_disk:
-        speed, waiting = from_disk(args.batch, device, args.steps, args.workers)
-        print(f"\nfrom JPEGs, batch {args.batch}, {args.workers} workers: {speed:.0f} images/s, {waiting:.1%} waiting")
+        speed, waiting = from_disk(batches[0], device, args.steps, args.workers)
+        print(f"\nfrom JPEGs, batch {batches[0]}, {args.workers} workers: {speed:.0f} images/s, {waiting:.1%} waiting")
 
 
-def compare(batch: int, device: torch.device, steps: int, rate: float) -> list[object]:
+def compare(batch: int, device: torch.device, steps: int, rate: float, *, compiled: bool) -> list[object]:
     cfg, images = configure(batch, device), random_batch(batch, device)
     flops = count_flops(cfg, device, images)
-    compiled = configure(batch, device, "SOLVER.COMPILE", "True")
     makers = [(make_transreid_step, cfg), (make_our_step, cfg)]
-    if device.type == "cuda":
-        makers.append((make_our_step, compiled))
+    if compiled:
+        makers.append((make_our_step, configure(batch, device, "SOLVER.COMPILE", "True")))
     seconds = [seconds_per_step(make(settings, device), images, device, steps) for make, settings in makers]
     speeds = [f"{batch / one:.1f}" for one in seconds] + ["-"] * (3 - len(seconds))
     uses = [f"{flops / one / rate:.1%}" for one in seconds] + ["-"] * (3 - len(seconds))

@@ -40,6 +40,7 @@ INSTANCES = 8
 MATRIX = {"cuda": 8192, "cpu": 2048}
 BATCHES = {"cuda": [64, 128, 256], "cpu": [64]}
 PROFILED_STEPS = 3
+IDENTITIES = 200  # on disk, half of them to train on: tens of batches an epoch, as each epoch starts with a wait
 
 
 def configure(batch: int, device: torch.device, *opts: str):
@@ -156,7 +157,7 @@ def matrix_rate(device: torch.device) -> float:
 def from_disk(batch: int, device: torch.device, steps: int, workers: int) -> tuple[float, float]:
     """Images per second, and the share of the time that waits for data, of training from JPEGs on disk."""
     with tempfile.TemporaryDirectory() as root:
-        synthesize(Path(root) / "market1501", SyntheticSettings(num_identities=2 * max(batch // INSTANCES, 8)))
+        synthesize(Path(root) / "market1501", SyntheticSettings(num_identities=IDENTITIES))
         cfg = configure(
             batch,
             device,

@@ -101,11 +101,13 @@ def study(args: argparse.Namespace) -> int:
         print("\n".join([*missing, describe_plan(found, part, measured=not missing)]))
         return int(bool(missing))
     with lock_output_dir(found.output_dir):
-        errors = run_jobs(part, at_once=args.jobs)
-        results = collect(found, plan)
-        if results:
-            print(write_study(found, plan, results))
-            print(f"all in {found.output_dir}: study.csv, study.json, study.md, study.tex, study.png")
+        try:
+            errors = run_jobs(part, at_once=args.jobs)
+        finally:  # also of a study that is stopped: what is done is shown
+            results = collect(found, plan)
+            if results:
+                print(write_study(found, plan, results))
+                print(f"all in {found.output_dir}: study.csv, study.json, study.md, study.tex, study.png")
     if errors:
         print(
             f"{len(errors)} of {len(part.jobs)} jobs failed, or need one that did; the log above says why",

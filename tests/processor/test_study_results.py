@@ -1,10 +1,12 @@
 """What a study makes of finished tests: differences of the same queries, and none where tests do not compare."""
 
+import argparse
 import json
 
 import numpy as np
 import pytest
 
+import processor.__main__ as command_line
 from processor.per_query import FILE, write_per_query
 from processor.results import METRICS
 from processor.study import Job, Plan, Study
@@ -89,3 +91,20 @@ def test_what_does_not_compare_has_no_difference(made, name, reason, caplog):
     content = json.loads((study.output_dir / "study.json").read_text())
     assert content["variants"][name]["not_compared"].startswith(reason)
     assert "not_compared" not in content["variants"]["better"]
+
+
+def test_a_study_that_is_stopped_leaves_the_tables_of_what_is_done(made, monkeypatch):
+    found, plan = made
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("processor.study.read_study", lambda _: found)
+    monkeypatch.setattr("processor.study_parts.select", lambda *_, **__: plan)
+    monkeypatch.setattr("processor.study_runner.run_jobs", stopped)
+    monkeypatch.setattr(command_line, "make_plan", lambda _: plan)
+    monkeypatch.setattr(command_line, "warn_of_unread_keys", lambda _: None)
+    args = argparse.Namespace(file="study.yml", variants=None, seeds=None, dry_run=False, jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        command_line.study(args)
+    assert "better" in (found.output_dir / "study.md").read_text()

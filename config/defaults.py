@@ -135,6 +135,9 @@ _C.MODEL.STEM_POOL = key(3, one_of(2, 3))
 _C.MODEL.ID_LOSS_TYPE = key("softmax", one_of("softmax", "arcface", "cosface", "amsoftmax", "circle"))
 # Metric loss: triplet (batch-hard) or wrtriplet (weighted regularised, AGW).
 _C.MODEL.METRIC_LOSS_TYPE = key("triplet", one_of("triplet", "wrtriplet"))
+# What the metric loss compares: class_token (the embedding before the neck), or neck (its outputs at unit length, which
+# cannot shrink together).
+_C.MODEL.TRIPLET_ON = key("class_token", one_of("class_token", "neck"))
 _C.MODEL.ID_LOSS_WEIGHT = key(1.0, at_least(0))
 _C.MODEL.TRIPLET_LOSS_WEIGHT = key(1.0, at_least(0))
 # Weight of the Jensen-Shannon consistency between an image and its two augmented views (INPUT.SELF_ID).

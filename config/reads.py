@@ -157,7 +157,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("MODEL", "LAST_STRIDE STEM_POOL GEM_POOL STEM_RELU", "it is for MODEL.NAME resnet50 and resnet50_ibn_a"),
     **_needs("MODEL", "ID_LOSS_TYPE IF_LABELSMOOTH", _NO_LOSS, _identity_loss),
-    **_needs("MODEL", "METRIC_LOSS_TYPE", _NO_LOSS, _metric_loss),
+    **_needs("MODEL", "METRIC_LOSS_TYPE TRIPLET_ON", _NO_LOSS, _metric_loss),
     **_needs("MODEL", "NO_MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs("MODEL", "CONSISTENCY_LOSS_WEIGHT", "it is for INPUT.SELF_ID True in stages clean and corrupted"),
     **_needs("INPUT", "ERASING_TYPE", "it is for INPUT.RE_PROB above 0", _above_zero("INPUT.RE_PROB")),

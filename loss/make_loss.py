@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from yacs.config import CfgNode
 
@@ -116,10 +117,17 @@ def _with_parts(loss: nn.Module, whole: torch.Tensor, parts: tuple[torch.Tensor,
 
 
 def _identity_terms(cfg: CfgNode) -> dict[str, Term]:
-    identity, metric = _make_identity(cfg), _make_metric(cfg)
+    identity, metric, on_neck = _make_identity(cfg), _make_metric(cfg), cfg.MODEL.TRIPLET_ON == "neck"
+
+    def triplet(out: ModelOutput, batch: dict) -> torch.Tensor:
+        if not on_neck:
+            return _with_parts(metric, out.embedding, out.local_embeddings, batch)
+        parts = tuple(F.normalize(part.float(), dim=1) for part in out.local_features)
+        return _with_parts(metric, F.normalize(out.features.float(), dim=1), parts, batch)
+
     return {
         "id": lambda out, batch: _with_parts(identity, out.logits, out.local_logits, batch),
-        "triplet": lambda out, batch: _with_parts(metric, out.embedding, out.local_embeddings, batch),
+        "triplet": triplet,
     }
 
 

@@ -43,6 +43,7 @@ VALUES_BEFORE_KEY = {
     "TEST.SPLIT": "test",
     "TEST.BASELINE": "",
     "TEST.REPORT": True,
+    "MODEL.TRIPLET_ON": "class_token",
 }
 UNSAFE = set('/\\:*?"<>|\0')  # characters that a directory's name must not have
 

@@ -50,6 +50,7 @@ def make_output(views=1, rows=4, parts=0, augmented=0):
         corrupted_patch_tokens=sample(rows, 5, DIMENSIONS),
         bridge=bridge,
         local_embeddings=tuple(sample(views * rows, DIMENSIONS) for _ in range(parts)),
+        local_features=tuple(sample(views * rows, DIMENSIONS) for _ in range(parts)),
         local_logits=tuple(draw_cosines(views * rows, CLASSES) for _ in range(parts)),
         augmented_logits=draw_cosines(augmented, rows, CLASSES) if augmented else None,
     )
@@ -204,6 +205,22 @@ def test_metric_loss_type_decides_both_triplet_terms(opts, by_hand):
     assert values["triplet_loss"].item() == pytest.approx(by_hand(output.embedding, BATCH["pids"]).item())
     fine = by_hand(output.bridge.corrupted_reconstruction, BATCH["pids"]).item()
     assert values["fine_triplet_loss"].item() == pytest.approx(fine)
+
+
+@pytest.mark.parametrize("parts", [0, 4])
+def test_triplets_of_neck_outputs_are_between_unit_vectors(parts):
+    output = make_output(parts=parts)
+
+    def by_hand(features):
+        return BatchHardTripletLoss()(features / features.norm(dim=1, keepdim=True), BATCH["pids"]).item()
+
+    expected = by_hand(output.features)
+    if parts:
+        expected = 0.5 * expected + 0.5 * sum(map(by_hand, output.local_features)) / parts
+    for scale in (1, 1e-3):  # features that shrink together do not change it
+        scaled = output._replace(features=scale * output.features)
+        values = build("MODEL.TRIPLET_ON", "neck")(scaled, BATCH)
+        assert values["triplet_loss"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("views", [1, 2])

@@ -1,17 +1,23 @@
-# make demo    train every stage on the synthetic set, on a CPU, and test: a report, a table of results and two figures
+# make demo    train every stage on the synthetic set, on a CPU, and test: a report, a table of results and two figures;
+#              make demo QUICK=1 on a smaller set, in a minute, with rough numbers
 # make test    the tests, one process for each core; make test TESTS=tests/utils runs a part
 # make documents  the commands of README and docs, on small data, in some minutes
 # make lint    ruff and mypy
 # make bench   the benchmarks
-# make setup   virtual environment .venv with dependencies and extensions; the others call it
+# make setup   virtual environment .venv with dependencies and extensions; the others call it. TORCH=cuda: torch from
+#              PyPI, with CUDA, some GB; TORCH=cpu: without, from pytorch.org; auto: cpu where there is no nvidia-smi
 # make clean   remove the environment and what was built
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CONFIG := configs/Synthetic/cfat_plus.yml
-DEMO := logs/demo
+TORCH ?= auto
+BUILD := $(if $(filter auto,$(TORCH)),$(if $(shell command -v nvidia-smi),cuda,cpu),$(TORCH))
+QUICK ?=
+CONFIG := configs/Synthetic/$(if $(QUICK),quick,cfat_plus).yml
+DEMO := logs/$(if $(QUICK),quick,demo)
+DATA := data/$(if $(QUICK),quick/)synthetic
 SEED ?= 1
 TESTS ?=
 PYX := $(shell find corruption utils -name "*.pyx")
@@ -24,6 +30,9 @@ setup: $(READY)
 # directory cv2, so the former is removed and the latter installed again.
 $(READY): requirements.txt setup.py $(PYX)
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	[ $(BUILD) = cuda ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
+		--index-url https://download.pytorch.org/whl/cpu $$(sed -nE 's/^(torch(vision)?==.*)/\1+cpu/p' requirements.txt) || \
+		{ [ $(TORCH) = auto ] && echo "torch without CUDA could not be installed; now the one with it, some GB"; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
@@ -32,12 +41,14 @@ $(READY): requirements.txt setup.py $(PYX)
 	touch $@
 
 demo: setup
+	$(if $(QUICK),$(BIN)/python -m datasets synthesize --out $(DATA) --identities 40)
 	$(BIN)/python train.py --config_file $(CONFIG) OUTPUT_DIR $(DEMO) SEED $(SEED)
-	$(BIN)/python -m corruption grid --image $$(ls data/synthetic/query/*.jpg | head -1) --out $(DEMO)/corruptions.png
+	$(BIN)/python -m corruption grid --image $$(ls $(DATA)/query/*.jpg | head -1) --out $(DEMO)/corruptions.png
 	$(BIN)/python test.py --config_file $(CONFIG) OUTPUT_DIR $(DEMO)/baseline SEED $(SEED) \
 		TEST.WEIGHT $(DEMO)/checkpoints/clean.pth TEST.COMPARE $(DEMO)
 	@$(BIN)/python -m processor report $(DEMO) $(DEMO)/baseline --out $(DEMO)/report.html
 	@echo "Open $(DEMO)/report.html in a browser: all of the run beside its baseline. Numbers: $(DEMO)/results.json"
+	@$(if $(QUICK),echo "QUICK=1: few people and few epochs; numbers are rough. make demo has those of docs/results.md")
 
 test: setup
 	$(BIN)/python -m pytest -n auto -m "not documents" $(TESTS)

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from processor.per_query import read_average_precision
 from processor.report.record import QueryGallery, SetRecord
 from processor.report.run import Run
-from utils.errors import UserError
 from utils.escaping import printable
 
 METRICS = {"mAP": "mAP", "mINP": "mINP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10"}
@@ -149,19 +147,16 @@ def weakest_family(found: Sequence[Matrix], results: dict) -> Weakest | None:
     return Weakest(family, known[family], None if clean is None else clean - known[family], source)
 
 
-def worst_query(run: Run, name: str, record: SetRecord | None) -> WorstQuery | None:
+def worst_query(run: Run, record: SetRecord | None) -> WorstQuery | None:
     """The query that corruption hurts most: of the recorded galleries, else of per_query.npz."""
     if record is not None and record.galleries:
         shown = record.galleries[0]
         corruption = describe(shown.corrupted.corruption, shown.corrupted.severity)
         file = printable(Path(shown.path).name)
         return WorstQuery(file, shown.pid, shown.clean.ap, shown.corrupted.ap, corruption, shown)
-    try:
-        found = read_average_precision(run.directory)
-    except UserError:
-        return None
-    protocol = next((one for one in PROTOCOLS[1:] if one in found.by_protocol), None)
-    if "clean" not in found.by_protocol or protocol is None:
+    found = run.precision
+    protocol = found and next((one for one in PROTOCOLS[1:] if one in found.by_protocol), None)
+    if found is None or protocol is None or "clean" not in found.by_protocol or not len(found.paths):
         return None
     clean, corrupted = found.by_protocol["clean"], found.by_protocol[protocol]
     drops = np.where(np.isfinite(clean) & np.isfinite(corrupted), clean - corrupted, -np.inf)

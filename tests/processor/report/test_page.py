@@ -153,7 +153,7 @@ def test_a_report_of_an_earlier_version_or_of_another_test(run, tmp_path):
     assert "belongs to another test than results.json" in text
     (directory / RECORD).write_text('{"results": 3}')
     text, _ = parse(write_report([directory], defaults=defaults()))
-    assert "cannot be read (results: Input should be a valid string)" in text
+    assert "cannot be read (results: Input should be a valid string, found 3)" in text
 
 
 def test_runs_that_are_compared(run, tmp_path):

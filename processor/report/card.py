@@ -18,7 +18,7 @@ from processor.results import format_evaluation
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
 from utils.escaping import printable
-from utils.files import write_files
+from utils.files import make_output_dir, write_files
 from utils.tables import make_table
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ def write_card(source: str | Path, *, out: str | Path | None = None) -> Path:
 
     Args:
         source: the directory, or a checkpoint; results are then those of its OUTPUT_DIR, if they are of this file.
-        out: the file; None: model_card.md in the directory, or <checkpoint>_card.md beside the checkpoint.
+        out: the file, whose directory is created; None: model_card.md in the directory, or <checkpoint>_card.md beside
+            the checkpoint.
 
     Returns:
         The file.
@@ -54,6 +55,7 @@ def write_card(source: str | Path, *, out: str | Path | None = None) -> Path:
     path = Path(source)
     found = _of_directory(path) if path.is_dir() else _of_checkpoint(path)
     target = Path(out) if out is not None else path / FILE if path.is_dir() else path.with_name(f"{path.stem}_card.md")
+    make_output_dir(target.parent)
     text = render_card(found)
     write_files({target: lambda partial: partial.write_text(text, encoding="utf-8")}, replace=True)
     logger.info("model card: %s", target)

@@ -20,7 +20,7 @@ from processor.report.text import MINUS, MISSING
 from processor.state_checks import flat_config
 from utils.errors import UserError
 from utils.escaping import printable
-from utils.files import write_files
+from utils.files import make_output_dir, write_files
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def write_report(directories: Sequence[str | Path], *, defaults: str, out: str |
     Args:
         directories: the run of the report first.
         defaults: text of the configuration with no key given.
-        out: the file; None: report.html in the directory, or comparison.html in the first one of several.
+        out: the file, whose directory is created; None: report.html in the directory, or comparison.html in the first
+            one of several.
 
     Returns:
         The file.
@@ -69,6 +70,7 @@ def write_report(directories: Sequence[str | Path], *, defaults: str, out: str |
     """
     runs = read_runs(list(dict.fromkeys(map(str, directories))))
     path = Path(out) if out is not None else Path(directories[0]) / (FILE if len(runs) == 1 else COMPARISON)
+    make_output_dir(path.parent)
     page = render(runs, flat_config(defaults) if defaults else {})
     write_files({path: lambda partial: partial.write_text(page.text, encoding="utf-8")}, replace=True)
     if page.left_out:

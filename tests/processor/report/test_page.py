@@ -8,10 +8,11 @@ import html5lib
 import pytest
 
 from config import get_defaults
-from processor.report import write_report
+from processor.report import write_card, write_report
 from processor.report.record import FILE as RECORD
 from tests.processor.small_report import COMMAND, write_small_report
 from tests.processor.small_run import MeanColour
+from utils.errors import UserError
 
 KINDS = (
     *("protocols", "corruption", "heatmap", "seen", "gallery", "attention", "cmc", "distances", "training"),
@@ -226,3 +227,16 @@ def test_runs_that_were_not_tested_alike_get_no_best_mark(run, tmp_path, change,
         text = write_report([directory, tmp_path / name], defaults=defaults(), out=tmp_path / "c.html").read_text()
         assert ("\N{BLACK STAR}</span>" in text) == (name == "alike")
         assert (reason in text) == (name == "unlike")
+
+
+@pytest.mark.parametrize("card", [False, True])
+def test_the_directory_of_the_file_is_created(run, tmp_path, card):
+    def write(out):
+        return write_card(run[0], out=out) if card else write_report([run[0]], defaults="", out=out)
+
+    out = tmp_path / "a" / "b" / "page"
+    assert write(out) == out
+    assert out.stat().st_size > 100
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be written"):
+        write(tmp_path / "file" / "page")

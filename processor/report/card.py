@@ -159,7 +159,7 @@ def _weakest(source: Source, name: str) -> str:
         return ""
     side = "below" if (found.drop or 0) >= 0 else "above"
     against = "" if found.drop is None else f", {abs(100 * found.drop):.1f} points {side} clean"
-    return f"{plain(found.family.replace('_', ' '))}, mAP {100 * found.mAP:.1f}{against}"
+    return f"{plain(' and '.join(found.families).replace('_', ' '))}, mAP {100 * found.mAP:.1f}{against}"
 
 
 def plain(text: object) -> str:

@@ -4,13 +4,14 @@ import base64
 import functools
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from processor.report import charts
 from processor.report.findings import METRICS, describe
@@ -28,6 +29,8 @@ FILE = "report.html"
 COMPARISON = "comparison.html"
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_LEFT_OUT = 50  # named on the page
+GALLERIES = 10  # shown; the others are folded away
+MIN_END, MAX_END = 7, 24  # letters at the end of a path that stay together
 # Of the first screen of each data set: id, macro, title.
 PARTS = (
     ("headline", "headline", "Results"),
@@ -95,7 +98,14 @@ def render(runs: Sequence[Run], defaults: Mapping[str, Any]) -> Page:
     several = len(first.results) > 1
     sets = [SetReport(runs, name, number if several else 0) for number, name in enumerate(first.results, start=1)]
     environment = _environment()
-    shared = {"runs": runs, "run": first, "sets": sets, "metrics": METRICS, "describe": describe}
+    shared = {
+        "runs": runs,
+        "run": first,
+        "sets": sets,
+        "metrics": METRICS,
+        "describe": describe,
+        "shown": GALLERIES,
+    }
     macros = environment.get_template("sections.html").make_module(shared)
     labels = [f"{run.label}: " if len(runs) > 1 else "" for run in runs]
     left_out = [f"{label}{field}" for run, label in zip(runs, labels, strict=True) for field in run.left_out]
@@ -155,7 +165,7 @@ def _environment() -> jinja2.Environment:
         "percent": _percent,
         "points": _points,
         "words": lambda text: str(text).replace("_", " "),
-        "name": lambda text: printable(Path(str(text)).name),
+        "breaks": _breaks,
         "lines": lambda text: Markup("\n").join(printable(line) for line in text.split("\n")),
         "thousands": lambda n: f"{n:,}",
     }
@@ -165,6 +175,15 @@ def _environment() -> jinja2.Environment:
 def _finalize(value: Any) -> Any:
     """Text of files without characters that HTML does not allow; markup is the page's own."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
+
+
+def _breaks(text: object) -> Markup:
+    """A path, a name or a key that breaks between its parts, and never near its end, as within a file's extension."""
+    *parts, last = re.split(r"(?<=[/_.-])(?=.)", printable(text))
+    while parts and len(last) < MIN_END:
+        last = parts.pop() + last
+    whole = Markup('<span class="whole">{}</span>').format(last) if len(last) <= MAX_END else escape(last)
+    return Markup("<wbr>").join([*parts, whole])
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

@@ -170,14 +170,11 @@ def find_unread(config_file: str | None, opts: Sequence[str]) -> dict[str, tuple
 
 
 def _unread_given(sources: Sequence[Source], merged: Merged) -> dict[str, tuple[str, str]]:
-    """Keys that the last file or the command line gives in vain; a base file may serve other experiments."""
-    own = {source.name for source in sources[-2:]}
-    # A merged configuration gives every key; only another value than the default says something.
-    complete = {source.name for source in sources if len(source.given) > _MERGED_SHARE * len(SCHEMA)}
-    found = {}
-    for key, purpose in unread_keys(merged.values).items():
-        source = merged.given_by.get(key)
-        is_default = source in complete and merged.values[key] == DEFAULTS[key]
-        if source in own and not is_default:
-            found[key] = (str(source), purpose)
-    return found
+    """Keys that the last file or the command line gives in vain. A base file may serve other experiments, and a merged
+    configuration, which a run wrote, gives every key: the run itself has warned of those given in vain."""
+    own = {source.name for source in sources[-2:] if len(source.given) <= _MERGED_SHARE * len(SCHEMA)}
+    return {
+        key: (str(merged.given_by[key]), purpose)
+        for key, purpose in unread_keys(merged.values).items()
+        if merged.given_by.get(key) in own
+    }

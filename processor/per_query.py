@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import UserError
+from utils.escaping import printable
 from utils.files import write_files
 from utils.structures import ImageRecord, RetrievalMetrics
 
@@ -95,10 +96,21 @@ def read_average_precision(directory: str | Path) -> QueryPrecision:
     path = Path(directory) / FILE
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name.removesuffix("/ap"): _shares(arrays[name]) for name in arrays.files if name.endswith("/ap")}
-            return QueryPrecision(arrays["paths"], found)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            paths = arrays["paths"]
+            tables = {name: arrays[name] for name in arrays.files if name.endswith("/ap")}
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); test again to write it") from error
+    if paths.ndim != 1 or paths.dtype.kind != "U":
+        raise UserError(
+            f"{path}: paths has shape {paths.shape} {paths.dtype}, expected (Q,) text; test again to write it"
+        )
+    for name, table in tables.items():
+        if table.ndim != 2 or table.dtype.kind != "f" or not len(table) or table.shape[1] != len(paths):
+            raise UserError(
+                f"{path}: {printable(name)} has shape {table.shape} {table.dtype}, expected (repeats, {len(paths)}) "
+                "float32; test again to write it"
+            )
+    return QueryPrecision(paths, {name.removesuffix("/ap"): _shares(table) for name, table in tables.items()})
 
 
 def _shares(values: np.ndarray) -> np.ndarray:

@@ -5,8 +5,11 @@ Hands out About, LiveReport, write_report and write_card, each imported on first
     record       report_data.json: what only the running test knows, checked when it is read
     collect      fills it: distances, ranked galleries, attention maps, corruptions of the queries
     live         writes both during a test
+    lenient      reads files field by field: a damaged one is left out and named
+    schema       the fields of results.json and history.json
     run          a finished OUTPUT_DIR: results, per-query metrics, history, configuration
-    findings     weakest family, worst-hit query, the corruption matrix, tables
+    findings     weakest family, worst-hit query, the corruption matrix
+    sets, charts what the page says of each data set: tables and figures
     plots        line charts and histograms as inline SVG
     page, card   the page and the model card, from templates/
 """

@@ -47,13 +47,9 @@ def clean_against_corrupted(one: Any) -> list[Chart]:
     for metric, title in (("mAP", "mAP"), ("rank1", "Rank-1")):
         groups = {
             name: [
-                Bar(
-                    label,
-                    100 * results["protocols"][name][metric]["mean"],
-                    100 * results["protocols"][name][metric]["std"],
-                )
+                Bar(label, 100 * row["mean"], 100 * row.get("std", 0.0))
                 for label, results in one.compared.items()
-                if name in results["protocols"]
+                if (row := results["protocols"].get(name, {}).get(metric))
             ]
             for name in names
         }
@@ -108,7 +104,7 @@ def seen_and_unseen(one: Any) -> list[dict]:
                 "run": label,
                 "what": f"{what} types of the matrix",
                 "mAP": matrix[what]["mAP"],
-                "rank1": matrix[what]["rank1"],
+                "rank1": matrix[what].get("rank1"),
             }
             for what in ("seen", "unseen")
             if what in matrix
@@ -116,9 +112,10 @@ def seen_and_unseen(one: Any) -> list[dict]:
         for what, types in (("corrupted", "the types of CORRUPTION.TEST"), ("unseen", "ImageNet-C-bar")):
             if what in results["protocols"]:
                 row, title = results["protocols"][what], f"protocol {what}: {types}"
+                mAP, rank1 = (row.get(metric, {}).get("mean") for metric in ("mAP", "rank1"))
                 if what in results.get("seen_in_training", {}):
                     title += f", {describe_seen(results, what)} seen in training"
-                rows.append({"run": label, "what": title, "mAP": row["mAP"]["mean"], "rank1": row["rank1"]["mean"]})
+                rows.append({"run": label, "what": title, "mAP": mAP, "rank1": rank1})
     if not any("unseen" in row["what"] for row in rows):
         raise UserError(
             "no unseen corruptions were tested; protocol unseen, or TEST.MATRIX where CORRUPTION.TRAIN leaves types "
@@ -143,6 +140,8 @@ def cmc(one: Any) -> list[Chart]:
             for name in names
         }
     charts = []
+    if not curves:
+        raise UserError("no CMC curves were recorded")
     for number, (group, members) in enumerate(groups.items()):
         lines = [
             Line(label.replace("_", " "), range(1, len(values) + 1), [100 * v for v in values])
@@ -224,11 +223,11 @@ def _stage(name: str, own: dict) -> list[Chart]:
         charts.append(("cosines", "cosines of embeddings: all near 1 is a collapse", "cosine", lines(cosines), False))
     schedule = own.get("schedule")
     rates = lines([LR]) if LR in keys else []
-    if isinstance(schedule, dict) and schedule.get("epoch") and len(schedule["epoch"]) == len(schedule.get("lr", ())):
+    if schedule and schedule["epoch"] and len(schedule["epoch"]) == len(schedule["lr"]):
         rates = [Line("schedule", schedule["epoch"], schedule["lr"]), *rates]
     if rates:
         charts.append(("lr", "learning rate of the first group, and its schedule", "lr", rates, False))
-    evaluations = own["evaluations"]
+    evaluations = own.get("evaluations", [])
     protocols = _ordered(dict.fromkeys(key for row in evaluations for key in row if key != "epoch"))
     if protocols:
         epochs = [row["epoch"] for row in evaluations]

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from processor.per_query import read_average_precision
 from processor.report.record import QueryGallery, SetRecord
 from processor.report.run import Run
-from utils.errors import UserError
 from utils.escaping import printable
 
 METRICS = {"mAP": "mAP", "mINP": "mINP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10"}
@@ -19,9 +17,13 @@ OTHERS = "other"  # family of corruptions whose family is not known
 
 @dataclass(frozen=True)
 class Weakest:
-    """A family whose corruptions hurt most: its mAP and, where clean was tested, the drop; fractions."""
+    """Families whose corruptions hurt most: their mAP and, where clean was tested, the drop; fractions.
 
-    family: str
+    Several tie where their mAP in percent is the same to one decimal; `of` is the number of all families.
+    """
+
+    families: tuple[str, ...]
+    of: int
     mAP: float
     drop: float | None
     source: str
@@ -104,7 +106,8 @@ def matrices(results: dict, record: SetRecord | None) -> list[Matrix]:
             values = {"mAP": cell.mAP, "rank1": cell.rank1}
             by_name[cell.corruption][severities.index(cell.severity)] = MatrixCell(values, cell.queries)
         counts = [cell.queries for cell in cells] or [0]
-        title = f"{protocol}: queries by the corruption that each one sampled, {min(counts)} to {max(counts)} a cell"
+        sampled = f"queries by the corruption that each one sampled, {min(counts)} to {max(counts)} a cell"
+        title = f"{_words(protocol)}: {sampled}"
         found.append(Matrix(title, severities, _by_family(by_name, record), clean_of(results), ("mAP", "rank1")))
     return found
 
@@ -119,9 +122,13 @@ def _measured(results: dict, record: SetRecord | None) -> Matrix:
         ]
         for name in matrix["mAP"]
     }
-    title = f"{printable(matrix['setting'])}: every type at every severity on its own, TEST.MATRIX"
+    title = f"{_words(matrix['setting'])}: every type at every severity on its own, TEST.MATRIX"
     severities = [int(severity) for severity in matrix["severities"]]
     return Matrix(title, severities, _by_family(by_name, record), clean_of(results), metrics)
+
+
+def _words(protocol: str) -> str:
+    return printable(protocol).replace("_", " ")
 
 
 def _by_family(
@@ -135,7 +142,7 @@ def _by_family(
 
 
 def weakest_family(found: Sequence[Matrix], results: dict) -> Weakest | None:
-    """A family with the lowest mAP, of the first matrix; where there is none, of the summary of results.json."""
+    """Families with the lowest mAP, of the first matrix; where there is none, of the summary of results.json."""
     clean = clean_of(results).get("mAP")
     means = {name: found[0].family(name, "mAP") for name in found[0].families} if found else {}
     known = {name: mean for name, mean in means.items() if mean is not None}
@@ -145,23 +152,21 @@ def weakest_family(found: Sequence[Matrix], results: dict) -> Weakest | None:
         known = {printable(name): float(row["mAP"]) for name, row in summary.items()} or known
     if not known:
         return None
-    family = min(known, key=lambda name: known[name])
-    return Weakest(family, known[family], None if clean is None else clean - known[family], source)
+    lowest = min(known.values())
+    tied = tuple(name for name, mean in known.items() if f"{100 * mean:.1f}" == f"{100 * lowest:.1f}")
+    return Weakest(tied, len(known), lowest, None if clean is None else clean - lowest, source)
 
 
-def worst_query(run: Run, name: str, record: SetRecord | None) -> WorstQuery | None:
+def worst_query(run: Run, record: SetRecord | None) -> WorstQuery | None:
     """The query that corruption hurts most: of the recorded galleries, else of per_query.npz."""
     if record is not None and record.galleries:
         shown = record.galleries[0]
         corruption = describe(shown.corrupted.corruption, shown.corrupted.severity)
         file = printable(Path(shown.path).name)
         return WorstQuery(file, shown.pid, shown.clean.ap, shown.corrupted.ap, corruption, shown)
-    try:
-        found = read_average_precision(run.directory)
-    except UserError:
-        return None
-    protocol = next((one for one in PROTOCOLS[1:] if one in found.by_protocol), None)
-    if "clean" not in found.by_protocol or protocol is None:
+    found = run.precision
+    protocol = found and next((one for one in PROTOCOLS[1:] if one in found.by_protocol), None)
+    if found is None or protocol is None or "clean" not in found.by_protocol or not len(found.paths):
         return None
     clean, corrupted = found.by_protocol["clean"], found.by_protocol[protocol]
     drops = np.where(np.isfinite(clean) & np.isfinite(corrupted), clean - corrupted, -np.inf)

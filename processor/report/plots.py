@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from processor.plots import HEAT_OPACITY, figure_style, fit_text
+from utils.escaping import printable
 
 SIZE = (4.6, 3.1)  # inches; one fits a phone, two or three stand side by side on a screen
 FONT_SIZE = 9.5
@@ -175,7 +176,7 @@ def _finish(figure: Figure, axes: Axes, xlabel: str, ylabel: str, *, legend: boo
 
 
 def _label(text: str) -> str:
-    lines = text.split("\n")
+    lines = [printable(line) for line in text.split("\n")]
     return "\n".join(fit_text(line[:200], inches=LABEL_LETTERS * 0.0862, fontsize=10) for line in lines)
 
 
@@ -199,7 +200,7 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"font-family: [^;\"]*; ?", "", text)
     box = re.search(r'viewBox="([^"]+)"', text)
     opening = f'<svg class="plot" viewBox="{box[1] if box else ""}" role="img" aria-labelledby="{name}-title">'
-    title = f'<title id="{name}-title">{_escape(description)}</title>'
+    title = f'<title id="{name}-title">{_escape(printable(description))}</title>'
     return re.sub(r"<svg[^>]*>", lambda match: opening + title, text, count=1).strip()
 
 

@@ -1,36 +1,38 @@
-"""report_data.json: what a report needs and no other file of OUTPUT_DIR has, checked when it is read."""
+"""report_data.json: what a report needs and no other file of OUTPUT_DIR has, checked when it is read.
+
+A field that is damaged is left out, see `lenient`, and so is all that it alone completes.
+"""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
+from processor.report.lenient import STRICT, WHOLE, Count, Fraction, LeftOut, Number, Text, Word, read_leniently
 from utils.errors import UserError
-from utils.files import MIB, read_text, write_files
+from utils.files import MIB, read_json_object, write_files
 
 FILE = "report_data.json"
 MAX_BYTES = 32 * MIB  # that of a Market-sized test has 2 MiB
 
-Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
-Distance = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=10_000)]
-Word = Annotated[str, Field(max_length=100)]
+ADVICE = "test again to write it"
+
 JPEG = Annotated[str, Field(max_length=200_000, pattern=r"^[A-Za-z0-9+/]+=*$")]  # base64
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = STRICT
 
 
 class Point(_Model):
     """An operating point, see utils.metrics.verification."""
 
     name: Word
-    threshold: Distance
+    threshold: Number
     true_accept_rate: Fraction
     false_accept_rate: Fraction
 
@@ -39,13 +41,19 @@ class Distances(_Model):
     """Distances of a protocol's first repeat: pairs of the same and of different identities between `edges`."""
 
     metric: Word
-    edges: list[Distance]
+    edges: list[Number]
     same: list[Count]
     different: list[Count]
     points: list[Point]
     equal_error_rate: Fraction
     queries: Count  # whose pairs are counted
     all_queries: Count
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Distances":
+        if not len(self.same) == len(self.different) == len(self.edges) - 1:
+            raise ValueError("counts and edges do not fit")
+        return self
 
 
 class Cell(_Model):
@@ -102,16 +110,16 @@ class IdentityRow(_Model):
 
 
 class SetRecord(_Model):
-    """What is known of the test on one data set.
+    """What is known of the test on one data set; a count of 0 is not known.
 
     `reasons` says, by section, why one is missing; `protocol` is the corrupted one that galleries show.
     """
 
-    title: Text
-    queries: Count
-    gallery: Count
-    identities: Count
-    families: dict[Word, list[Word]]
+    title: Text = ""
+    queries: Count = 0
+    gallery: Count = 0
+    identities: Count = 0
+    families: Annotated[dict[Word, list[Word]], WHOLE] = {}
     protocol: Word = ""
     cmc: dict[Word, list[Fraction]] = {}
     distances: dict[Word, Distances] = {}
@@ -162,6 +170,9 @@ class About:
     defaults: str = ""
 
 
+_SCHEMA = TypeAdapter(Record)
+
+
 def digest(results: dict) -> str:
     """A short digest of the content of a results.json."""
     return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()[:16]
@@ -173,19 +184,28 @@ def write_record(output_dir: Path, record: Record) -> None:
     write_files({output_dir / FILE: lambda partial: partial.write_text(text, encoding="utf-8")}, replace=True)
 
 
-def read_record(output_dir: Path, results: dict) -> tuple[Record | None, str]:
-    """The record of a test with these results, or None and why there is none."""
+@dataclass(frozen=True)
+class ReadRecord:
+    """What a report_data.json gave: the record, or None and the reason; and which fields were left out."""
+
+    record: Record | None
+    reason: str = ""
+    left_out: Sequence[LeftOut] = ()
+
+
+def read_record(output_dir: Path, results: dict) -> ReadRecord:
+    """The record of a test whose results.json has this content, if there is one."""
     path = output_dir / FILE
     if not path.exists():
-        return None, f"there is no {FILE}, which a test writes with TEST.REPORT True; test again to have it"
+        reason = f"there is no {FILE}, which a test writes with TEST.REPORT True; test again to have it"
+        return ReadRecord(None, reason)
     try:
-        record = Record.model_validate_json(read_text(path, max_bytes=MAX_BYTES))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        return None, f"{FILE} cannot be read ({place}: {first['msg']:.200}); test again to write it"
-    except UserError as error:
-        return None, f"{error}"
-    if record.results != digest(results):
-        return None, f"{FILE} belongs to another test than results.json; test again with TEST.REPORT True"
-    return record, ""
+        record, left_out = read_leniently(_SCHEMA, read_json_object(path, max_bytes=MAX_BYTES), FILE, ADVICE)
+        of_these = record.results == digest(results)
+    except (UserError, RecursionError) as error:
+        reason = f"{error}".removeprefix(f"{path}: ").removeprefix(f"{FILE}: ").removesuffix(f"; {ADVICE}")
+        return ReadRecord(None, f"{FILE} cannot be read", [LeftOut(FILE, "", reason, ADVICE)])
+    if not of_these:
+        reason = f"{FILE} belongs to another test than results.json; test again with TEST.REPORT True"
+        return ReadRecord(None, reason)
+    return ReadRecord(record, "", left_out)

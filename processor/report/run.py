@@ -1,23 +1,27 @@
 """A finished OUTPUT_DIR: its results, what its test recorded, its history, configuration and warnings."""
 
-import logging
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processor.comparisons import read_results
-from processor.history import read_history
+from processor.comparisons import MAX_BYTES as MAX_RESULTS
+from processor.history import FILE as HISTORY
+from processor.history import MAX_BYTES as MAX_HISTORY
+from processor.per_query import FILE as PER_QUERY
+from processor.per_query import QueryPrecision, read_average_precision
+from processor.report import schema
+from processor.report.lenient import LeftOut, read_leniently
 from processor.report.record import Record, SetRecord, read_record
 from processor.results import results_by_set
 from processor.state_checks import flat_config
 from utils.errors import UserError
 from utils.escaping import printable
-from utils.files import MIB, read_text
+from utils.files import MIB, read_json_object, read_text
 
-logger = logging.getLogger(__name__)
-
+RESULTS = "results.json"
 MAX_CONFIG, MAX_LOG = 4 * MIB, 64 * MIB
 MAX_WARNINGS = 200
 # Keys that say where files lie and what is written, not how the model is trained and tested.
@@ -40,6 +44,8 @@ class Run:
         config_text: the whole file.
         warnings: how often each was logged.
         warnings_of: which runs they are of, in words.
+        precision: average precision of every query; None where ranked galleries were recorded, or it is not known.
+        left_out: fields of its files that cannot be read.
     """
 
     directory: str
@@ -53,11 +59,13 @@ class Run:
     config_text: str
     warnings: dict[str, int]
     warnings_of: str
+    precision: QueryPrecision | None = None
+    left_out: Sequence[LeftOut] = ()
 
     @property
     def weight(self) -> str:
-        """The checkpoint that was tested."""
-        return printable(next(iter(self.results.values()))["weight"])
+        """The checkpoint that was tested; "" where it is not known."""
+        return printable(_weight(self.results))
 
     def set_record(self, name: str) -> SetRecord | None:
         """What was recorded of the test on a data set."""
@@ -92,57 +100,120 @@ def read_run(directory: str | Path, label: str) -> Run:
         UserError: its results.json cannot be read; anything else may be missing.
     """
     path = Path(directory)
-    content = read_results(path)
-    record, reason = read_record(path, content)
-    config_text = _text(path / "config.yml", MAX_CONFIG)
-    history, history_of = _history(path, next(iter(results_by_set(content).values()))["weight"])
-    warnings, warnings_of = (dict(record.warnings), "this run") if record else _logged_warnings(path)
+    results = read_run_results(path)
+    record = read_record(path, results.content)
+    left_out = [*results.left_out, *record.left_out]
+    files = _Files(left_out)
+    config_text = files.text(path / "config.yml", MAX_CONFIG)
+    history, history_of = files.history(path, _weight(results.by_set))
+    if record.record:
+        warnings, warnings_of = dict(record.record.warnings), "this run"
+    else:
+        warnings, warnings_of = files.logged_warnings(path / "log.txt"), "all runs that log.txt holds"
+    shown = record.record and any(one.galleries for one in record.record.sets.values())
     return Run(
         directory=printable(directory),
         label=label,
-        results=results_by_set(content),
-        record=record,
-        reason=reason,
+        results=results.by_set,
+        record=record.record,
+        reason=record.reason,
         history=history,
         history_of=history_of,
-        config=_config(config_text),
+        config=files.config(config_text),
         config_text=config_text,
         warnings=warnings,
         warnings_of=warnings_of,
+        precision=None if shown else files.precision(path),
+        left_out=left_out,
     )
 
 
-def _text(path: Path, max_bytes: int) -> str:
+@dataclass(frozen=True)
+class RunResults:
+    """A results.json: its whole content, what a report reads of it by data set, and what of this was left out."""
+
+    content: dict[str, Any]
+    by_set: dict[str, dict]
+    left_out: list[LeftOut]
+
+
+def read_run_results(directory: Path) -> RunResults:
+    """Reads the results.json of an OUTPUT_DIR.
+
+    Raises:
+        UserError: there is none, or it holds no results.
+    """
+    path = directory / RESULTS
     try:
-        return read_text(path, max_bytes=max_bytes) if path.exists() else ""
-    except UserError as error:
-        logger.warning("%s", error)
-        return ""
+        content = read_json_object(path, max_bytes=MAX_RESULTS)
+        kind = schema.SETS if content.get("datasets") else schema.RESULTS
+        valid, left_out = read_leniently(kind, copy.deepcopy(content), RESULTS, "test again to write it")
+    except (UserError, RecursionError) as error:
+        reason = f"{error}".removeprefix(f"{path}: ").removeprefix(f"{RESULTS}: ")
+        raise UserError(f"{path}: {reason}; expected the OUTPUT_DIR of a finished test") from error
+    return RunResults(content, results_by_set(kind.dump_python(valid, exclude_unset=True)), left_out)
 
 
-def _config(text: str) -> dict[str, Any]:
-    try:
-        return flat_config(text) if text else {}
-    except (UserError, ValueError) as error:
-        logger.warning("config.yml: %s", error)
-        return {}
+def _weight(results: Mapping[str, dict]) -> str:
+    return next(iter(results.values())).get("weight", "")
 
 
-def _history(path: Path, weight: str) -> tuple[dict[str, dict], str]:
-    """The history of the run, or of the one in whose checkpoints/ the tested checkpoint lies."""
-    of_weight = Path(weight).parent
-    for directory in (path, *([of_weight.parent] if of_weight.name == "checkpoints" else [])):
-        if history := read_history(directory):
-            return history, printable(directory)
-    return {}, ""
+class _Files:
+    """Reads files of a run that may be missing; `left_out` collects what cannot be read."""
 
+    def __init__(self, left_out: list[LeftOut]) -> None:
+        self.left_out = left_out
 
-def _logged_warnings(path: Path) -> tuple[dict[str, int], str]:
-    counts: dict[str, int] = {}
-    for text in _WARNING.findall(_text(path / "log.txt", MAX_LOG)):
-        if text in counts or len(counts) < MAX_WARNINGS:
-            counts[text] = counts.get(text, 0) + 1
-    return counts, "all runs that log.txt holds"
+    def _refuse(self, path: Path, error: Exception, advice: str) -> None:
+        reason = f"{error}".removeprefix(f"{path}: ").removeprefix(f"{path.name}: ").removesuffix(f"; {advice}")
+        self.left_out.append(LeftOut(path.name, "", reason, advice))
+
+    def text(self, path: Path, max_bytes: int) -> str:
+        try:
+            return read_text(path, max_bytes=max_bytes) if path.exists() else ""
+        except UserError as error:
+            self._refuse(path, error, "mend the file")
+            return ""
+
+    def config(self, text: str) -> dict[str, Any]:
+        try:
+            return flat_config(text) if text else {}
+        except (UserError, ValueError) as error:
+            self._refuse(Path("config.yml"), error, "mend the file")
+            return {}
+
+    def history(self, path: Path, weight: str) -> tuple[dict[str, dict], str]:
+        """The history of the run, or of the one in whose checkpoints/ the tested checkpoint lies."""
+        of_weight = Path(weight).parent
+        for directory in (path, *([of_weight.parent] if of_weight.name == "checkpoints" else [])):
+            file, advice = directory / HISTORY, "mend the value, or train again"
+            if not file.exists():
+                continue
+            try:
+                content = read_json_object(file, max_bytes=MAX_HISTORY)
+                stages, left_out = read_leniently(schema.HISTORY, content, HISTORY, advice)
+            except UserError as error:
+                self._refuse(file, error, advice)
+                continue
+            self.left_out += left_out
+            if stages:
+                return schema.HISTORY.dump_python(stages, exclude_unset=True), printable(directory)
+        return {}, ""
+
+    def logged_warnings(self, path: Path) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for text in _WARNING.findall(self.text(path, MAX_LOG)):
+            if text in counts or len(counts) < MAX_WARNINGS:
+                counts[text] = counts.get(text, 0) + 1
+        return counts
+
+    def precision(self, directory: Path) -> QueryPrecision | None:
+        path = directory / PER_QUERY
+        try:
+            return read_average_precision(directory) if path.exists() else None
+        except UserError as error:
+            self._refuse(path, error, "test again to write it")
+            return None
 
 
 def _shown(value: Any) -> str:

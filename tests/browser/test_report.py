@@ -1,6 +1,7 @@
 """report.html in a real browser: nothing is fetched, tables, heat map, filters, colour schemes, widths, print."""
 
 import contextlib
+import json
 import shutil
 
 import pytest
@@ -130,6 +131,48 @@ def test_filters_of_the_gallery(browser, report, javascript):
             assert shown == total, name
             page.locator(f"input[name='gallery-{name}'][value='all']").check()
         assert sum(query.is_visible() for query in queries.all()) == total
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_filter_shows_folded_queries(browser, report, javascript, tmp_path):
+    directory = shutil.copytree(report[0], tmp_path / "run")
+    record = json.loads((directory / "report_data.json").read_text())
+    record["sets"]["rendered"]["galleries"] *= 4
+    (directory / "report_data.json").write_text(json.dumps(record))
+    write_report([directory], defaults=get_defaults().dump())
+    with opened(browser, (directory, None), javascript=javascript) as page:
+        queries = page.locator("article.query")
+
+        def visible():
+            return sum(query.is_visible() for query in queries.all())
+
+        assert (queries.count(), visible()) == (16, 10)
+        shown = 0
+        for choice in page.locator("input[name='gallery-fate']:not([value='all'])").all():
+            choice.check()
+            shown += visible()
+        assert shown == 16
+
+
+def test_a_table_that_goes_on_says_so(browser, report):
+    cue = "element => getComputedStyle(element, '::before').content"
+    for width, wide in ((360, True), (1400, False)):
+        with opened(browser, report, width=width) as page:
+            region = page.locator("#protocols .scroll")
+            page.wait_for_timeout(100)
+            assert region.evaluate("element => element.scrollWidth > element.clientWidth") == wide
+            assert ("scroll sideways" in region.evaluate(cue)) == wide
+
+
+def test_a_phone_shows_names_and_values(browser, report):
+    with opened(browser, report, width=360) as page:
+        for cell in page.locator("#configuration tbody tr:first-child td, #run tbody td").all():
+            assert cell.bounding_box()["width"] >= 80
+        for name in page.locator(".whole:visible").all():
+            box = name.bounding_box()
+            assert box["x"] + box["width"] <= 360
+            assert len(name.evaluate("element => [...element.getClientRects()]")) <= 1
+        assert page.evaluate("document.documentElement.scrollHeight") < 20_000
 
 
 def test_everything_is_there_without_javascript(browser, report):

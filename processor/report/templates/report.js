@@ -1,5 +1,6 @@
 "use strict";
-// The page works without this script: it adds a copy button, arrow keys in heat maps, and open details in print.
+// The page works without this script: it adds a copy button, arrow keys in heat maps, a cue at tables that scroll, and
+// opens what is folded where a filter or print asks for it.
 for (const button of document.querySelectorAll("button[data-copy]")) {
   const code = document.getElementById(button.dataset.copy);
   button.hidden = false;
@@ -29,6 +30,21 @@ for (const table of document.querySelectorAll("table.heatmap")) {
     cell.tabIndex = -1;
     next.tabIndex = 0;
     next.focus();
+  });
+}
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const region = target.closest(".scroll");
+    region.toggleAttribute("data-wide", region.scrollWidth > region.clientWidth + 1);
+  }
+});
+for (const table of document.querySelectorAll(".scroll > table")) {
+  sizes.observe(table);
+  sizes.observe(table.parentElement);
+}
+for (const gallery of document.querySelectorAll(".gallery")) {
+  gallery.querySelector(".filters").addEventListener("change", () => {
+    for (const details of gallery.querySelectorAll("details")) details.open = true;
   });
 }
 addEventListener("beforeprint", () => {

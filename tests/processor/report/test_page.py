@@ -8,10 +8,14 @@ import html5lib
 import pytest
 
 from config import get_defaults
-from processor.report import write_report
+from processor.report import write_card, write_report
+from processor.report.findings import Matrix, MatrixCell, weakest_family
+from processor.report.page import _breaks
 from processor.report.record import FILE as RECORD
+from processor.report.record import digest
 from tests.processor.small_report import COMMAND, write_small_report
 from tests.processor.small_run import MeanColour
+from utils.errors import UserError
 
 KINDS = (
     *("protocols", "corruption", "heatmap", "seen", "gallery", "attention", "cmc", "distances", "training"),
@@ -94,8 +98,12 @@ def test_no_section_is_missing_and_tables_have_the_numbers(run):
 def test_the_first_screen(run):
     directory, results = run
     _, tree = parse(directory / "report.html")
-    family = min(results["summary"]["matrix"]["family"].items(), key=lambda pair: pair[1]["mAP"])
-    assert f"Weakest corruption family {family[0]} mAP" in all_text(by_id(tree, "weakest-family"))
+    families = results["summary"]["matrix"]["family"]
+    lowest = f"{100 * min(means['mAP'] for means in families.values()):.1f}"
+    said = all_text(by_id(tree, "weakest-family"))
+    weakest = said.removeprefix("Weakest corruption family ").split(f"mAP {lowest}")[0]
+    tied = {name for name, means in families.items() if f"{100 * means['mAP']:.1f}" == lowest}
+    assert {name for name in families if name in weakest} == tied
     assert all_text(by_id(tree, "command")) == COMMAND
     assert "Worst-hit query" in all_text(by_id(tree, "worst-query"))
     shown = json.loads((directory / RECORD).read_text())["sets"]["rendered"]["galleries"]
@@ -153,7 +161,7 @@ def test_a_report_of_an_earlier_version_or_of_another_test(run, tmp_path):
     assert "belongs to another test than results.json" in text
     (directory / RECORD).write_text('{"results": 3}')
     text, _ = parse(write_report([directory], defaults=defaults()))
-    assert "cannot be read (results: Input should be a valid string)" in text
+    assert "cannot be read (results: Input should be a valid string, found 3)" in text
 
 
 def test_runs_that_are_compared(run, tmp_path):
@@ -226,3 +234,80 @@ def test_runs_that_were_not_tested_alike_get_no_best_mark(run, tmp_path, change,
         text = write_report([directory, tmp_path / name], defaults=defaults(), out=tmp_path / "c.html").read_text()
         assert ("\N{BLACK STAR}</span>" in text) == (name == "alike")
         assert (reason in text) == (name == "unlike")
+
+
+@pytest.mark.parametrize("card", [False, True])
+def test_the_directory_of_the_file_is_created(run, tmp_path, card):
+    def write(out):
+        return write_card(run[0], out=out) if card else write_report([run[0]], defaults="", out=out)
+
+    out = tmp_path / "a" / "b" / "page"
+    assert write(out) == out
+    assert out.stat().st_size > 100
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be written"):
+        write(tmp_path / "file" / "page")
+
+
+def matrix_of(**means):
+    return Matrix(
+        "", [1], {family: {family: [MatrixCell({"mAP": mean})]} for family, mean in means.items()}, {}, ("mAP",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("means", "families"),
+    [
+        ({"noise": 0.3, "blur": 0.2, "weather": 0.25}, ("blur",)),
+        ({"noise": 0.20004, "blur": 0.3, "weather": 0.2}, ("noise", "weather")),
+        ({"noise": 0.2, "blur": 0.2}, ("noise", "blur")),
+    ],
+)
+def test_weakest_families_that_tie_are_all_named(means, families):
+    found = weakest_family([matrix_of(**means)], {"protocols": {}})
+    assert (found.families, found.of) == (families, len(means))
+    assert found.mAP == min(means.values())
+
+
+def test_a_tie_is_said(run, tmp_path):
+    directory = shutil.copytree(run[0], tmp_path / "run")
+    results = json.loads((directory / "results.json").read_text())
+    matrix = results["matrix"]["mAP"]
+    matrix |= {name: [0.5, 0.4] for name in matrix}
+    (directory / "results.json").write_text(json.dumps(results))
+    record = json.loads((directory / RECORD).read_text())
+    (directory / RECORD).write_text(json.dumps({**record, "results": digest(results)}))
+    _, tree = parse(write_report([directory], defaults=defaults()))
+    said = all_text(by_id(tree, "weakest-family"))
+    assert "weather and digital All families are equally weak: mAP 45.0" in said
+    assert "Corrupted query: every type at every severity" in all_text(by_id(tree, "heatmap"))
+    assert "orrupted_query" not in all_text(by_id(tree, "heatmap"))
+
+
+def test_galleries_after_the_first_are_folded(run, tmp_path):
+    directory = shutil.copytree(run[0], tmp_path / "run")
+    record = json.loads((directory / RECORD).read_text())
+    galleries = record["sets"]["rendered"]["galleries"]
+    record["sets"]["rendered"]["galleries"] = [galleries[number % len(galleries)] for number in range(13)]
+    (directory / RECORD).write_text(json.dumps(record))
+    _, tree = parse(write_report([directory], defaults=defaults()))
+    (folded,) = [one for one in by_id(tree, "gallery").iter("details") if one.get("class") == "more"]
+    assert all_text(folded.find("summary")) == "3 more queries"
+    assert len(folded.findall("article")) == 3
+    assert len(list(by_id(tree, "gallery").iter("article"))) == 13
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0001_c1s1_000151_01.jpg", '0001_<wbr>c1s1_<wbr><span class="whole">000151_01.jpg</span>'),
+        ("a.png", '<span class="whole">a.png</span>'),
+        ("logs/run/checkpoints/align.pth", 'logs/<wbr>run/<wbr>checkpoints/<wbr><span class="whole">align.pth</span>'),
+        ("SOLVER.WARMUP_FACTOR", 'SOLVER.<wbr><span class="whole">WARMUP_FACTOR</span>'),
+        ("x" * 30, "x" * 30),
+        ("<b>/" + "y" * 8, '&lt;b&gt;/<wbr><span class="whole">yyyyyyyy</span>'),
+        ("", '<span class="whole"></span>'),
+    ],
+)
+def test_names_break_between_their_parts(text, expected):
+    assert _breaks(text) == expected

@@ -1,5 +1,7 @@
 """The size of a Market-sized report, from random records; what a record refuses."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from processor.report.record import (
     Point,
     QueryGallery,
     Ranked,
+    ReadRecord,
     Record,
     SetRecord,
     digest,
@@ -101,7 +104,7 @@ def test_a_market_sized_report_has_less_than_5_mb():
         warnings={f"warning {number}": 1 for number in range(200)},
         warnings_of="this run",
     )
-    size = len(render([run], {}).encode())
+    size = len(render([run], {}).text.encode())
     assert 1_000_000 < size < MAX_BYTES
 
 
@@ -109,22 +112,49 @@ def test_a_record_is_read_as_written(tmp_path):
     results = {"weight": "a.pth"}
     record = Record(results=digest(results), command="python test.py", sets={"market1501": market_record()})
     write_record(tmp_path, record)
-    assert read_record(tmp_path, results) == (record, "")
+    assert read_record(tmp_path, results) == ReadRecord(record, "", [])
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "reason", "left_out"),
     [
-        ("", "cannot be read"),
-        ('{"results": "x", "warnings": {"a": -1}}', "warnings.a: Input should be greater than or equal to 0"),
-        ('{"results": "x"}', "belongs to another test"),
+        ("", "report_data.json cannot be read", "report_data.json: cannot be read (Expecting value"),
+        (
+            '{"results": 3}',
+            "report_data.json cannot be read",
+            "report_data.json: cannot be read (results: Input should",
+        ),
+        ('{"results": "x"}', "report_data.json belongs to another test than results.json", None),
     ],
 )
-def test_a_damaged_record_gives_a_reason(text, reason, tmp_path):
+def test_a_damaged_record_gives_a_reason(text, reason, left_out, tmp_path):
     (tmp_path / FILE).write_text(text)
-    found, said = read_record(tmp_path, {"weight": "a.pth"})
-    assert found is None
-    assert reason in said
+    found = read_record(tmp_path, {"weight": "a.pth"})
+    assert found.record is None
+    assert found.reason.startswith(f"{FILE} {reason}")
+    assert [str(field)[: len(left_out or "")] for field in found.left_out] == ([left_out] if left_out else [])
+
+
+def test_a_record_with_a_damaged_field_has_the_others(tmp_path):
+    results = {"weight": "a.pth"}
+    content = Record(results=digest(results), command="python test.py", sets={"a": market_record()}).model_dump()
+    content["warnings"] = {"a": -1, "b": 1}
+    content["sets"]["a"]["distances"]["clean"]["edges"].pop()
+    content["sets"]["a"]["galleries"][3]["clean"]["top"][0]["image"] = "<script>"
+    (tmp_path / FILE).write_text(json.dumps(content))
+    found = read_record(tmp_path, results)
+    kept = found.record.sets["a"]
+    assert found.record.warnings == {"b": 1}
+    assert list(kept.distances) == list(kept.cmc)[1:]
+    assert (kept.galleries, len(kept.cells)) == ([], 4)
+    assert {field.key for field in found.left_out} == {
+        "warnings.a",
+        "sets.a.distances.clean",
+        "sets.a.galleries",
+    }
+    (gallery,) = [field for field in found.left_out if field.key == "sets.a.galleries"]
+    assert gallery.reason.startswith("3.clean.top.0.image: String should match pattern")
+    assert gallery.reason.endswith("found '<script>'")
 
 
 def test_an_embedded_image_is_small():

@@ -29,7 +29,7 @@ from utils.errors import UserError
 from utils.files import make_output_dir
 from utils.held_back import make_held_back
 from utils.stage_identity import StageIdentity, settings_of_stage
-from utils.stages import current_stage, stage_checkpoint
+from utils.stages import current_stage, own_key, stage_checkpoint
 from utils.structures import DataBundle, Protocol, RetrievalMetrics, TrainState
 
 logger = logging.getLogger(__name__)
@@ -252,7 +252,8 @@ class StageTrainer:
     def _check_finite(self, unchecked: list[dict[str, torch.Tensor]]) -> None:
         """Checks the losses of the steps in `unchecked`, and empties it."""
         if unchecked:
-            check_finite(unchecked, self.state, self.data.train, self.cfg.OUTPUT_DIR)
+            lr_key = own_key(self.cfg, "SOLVER.BASE_LR")
+            check_finite(unchecked, self.state, self.data.train, self.cfg.OUTPUT_DIR, lr_key=lr_key)
             unchecked.clear()
 
     @staticmethod

@@ -33,7 +33,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(printable_lines(message))
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in argparse, but unknown arguments end it here, where the command's own parser describes them."""
         given = [*(sys.argv[1:] if args is None else args)]
         found, unknown = super().parse_known_args(given, namespace)

@@ -5,7 +5,7 @@ import itertools
 from yacs.config import CfgNode
 
 from config.load import ConfigError
-from utils.stages import OWN_KEYS, STAGES, stage_checkpoint
+from utils.stages import STAGES, stage_checkpoint
 
 
 def stages_to_run(cfg: CfgNode) -> list[str]:
@@ -35,8 +35,11 @@ def stage_cfg(cfg: CfgNode, stage: str) -> CfgNode:
     staged = cfg.clone()
     staged.defrost()
     staged.CFAT.STAGE = stage
-    for name in OWN_KEYS:
-        staged.SOLVER[name] = cfg.CFAT[stage.upper()][name] or staged.SOLVER[name]
+    own = cfg.CFAT[stage.upper()]
+    if own.MAX_EPOCHS:
+        staged.SOLVER.MAX_EPOCHS = own.MAX_EPOCHS
+    if own.BASE_LR:
+        staged.SOLVER.BASE_LR = own.BASE_LR
     for earlier in itertools.takewhile(lambda name: name != stage, STAGES):
         section = staged.CFAT[earlier.upper()]
         if not section.WEIGHT:

@@ -41,7 +41,7 @@ STAGES = {
     )
 }
 
-OWN_KEYS = ("MAX_EPOCHS", "BASE_LR")  # of SOLVER, which each stage may have in CFAT.<STAGE> too; 0: SOLVER's
+OWN_KEYS = ("MAX_EPOCHS", "BASE_LR")  # of SOLVER; a stage may have its own in CFAT, see config.stage_cfg
 
 
 def current_stage(cfg: Any) -> Stage:

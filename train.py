@@ -142,9 +142,10 @@ def train_stage(
     """Builds and trains the stage of `cfg`; returns its checkpoint. A dry run writes none and returns ""."""
     from datasets import make_dataloader
     from loss import make_loss
-    from model import load_initial_weights, make_ema, make_model
+    from model import initial_weight_files, load_initial_weights, make_ema, make_model
     from processor import do_dry_run, do_train
     from solver import make_optimizer, make_scheduler
+    from utils.held_back import read_earlier
     from utils.seeds import set_global_seeds
 
     set_global_seeds(cfg.SEED, cfg.CFAT.STAGE, deterministic=cfg.SOLVER.DETERMINISTIC)
@@ -169,6 +170,7 @@ def train_stage(
         protocols=protocols,
         ema=make_ema(cfg, model),
         identity=identity,
+        earlier=read_earlier(initial_weight_files(cfg).values()),
     )
     return state.checkpoint
 

@@ -51,7 +51,8 @@ def check_validation(validation: Sequence[DatasetSplits], files: Mapping[str, st
         files: checkpoints by the key that names each; names that are no files are left out.
 
     Raises:
-        UserError: a file was trained on one of the data sets with other identities held back, or none.
+        UserError: a file, or one that it was initialised from, was trained on one of the data sets with other
+            identities held back, or none.
     """
     for key, path in files.items():
         if validation and Path(path).is_file():
@@ -60,8 +61,13 @@ def check_validation(validation: Sequence[DatasetSplits], files: Mapping[str, st
 
 def _check_file(validation: Sequence[DatasetSplits], key: str, path: str) -> None:
     found = read_held_back(path)
-    if found is None:
-        return
+    for training in () if found is None else (found, *found.earlier):
+        subject = "" if training is found else "a model that its initial weights come from "
+        _check_training(validation, training, f"{key} {path}: {subject}")
+
+
+def _check_training(validation: Sequence[DatasetSplits], found: HeldBack, subject: str) -> None:
+    """Checks one training of the chain that a file comes from; `subject`: what was trained, for the message."""
     for splits in validation:
         known = find_sides(splits.name, (SetNumbers(name, 1, 1) for name in found.trained_on))
         if known is None:  # trained on other data
@@ -69,7 +75,7 @@ def _check_file(validation: Sequence[DatasetSplits], key: str, path: str) -> Non
         there, here = found.digests.get(known.numbers.name), identities_digest(splits)
         if there != here:
             raise UserError(
-                f"{key} {path}: {_describe(found, there)} of {splits.name} when it was trained, not those that "
+                f"{subject}{_describe(found, there)} of {splits.name} when it was trained, not those that "
                 f"DATASETS.VALIDATION_SHARE and VALIDATION_SEED hold back here; it may know the validation identities. "
                 "Give the keys below DATASETS that it was trained with, or train it again"
             )

@@ -97,7 +97,7 @@ def _structure(model: Any, name: str, images: torch.Tensor) -> TimmStructure:
         raise TypeError("its head pools no global feature")
     layout = _layout(model, features, pooled.shape[1])
     if not layout.local(features).shape[1]:
-        raise TypeError("it has no local features")
+        raise ValueError("it leaves no local features")
     takes_sides = len(positioned) == 1 and layout.order == "NLC" and positioned[0][:-1] == features.shape[:-1]
     return TimmStructure(
         layout=layout,

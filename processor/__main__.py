@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
     from processor.study import Plan, Study
 
+PLAN_WIDTH = 120  # characters of the plan's table
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="python -m processor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    study = commands.add_parser("study", help="run variants of an experiment over several seeds")
+    keys = "the file sets keys, in COMMON or a variant"
+    study = commands.add_parser("study", help="run variants of an experiment over several seeds", keys=keys)
     study.add_argument("file", help="the study, e.g. configs/Synthetic/ablation.yml")
     study.add_argument("--jobs", type=int, default=1, help="processes at a time (default: %(default)s)")
     study.add_argument("--variants", type=_names, default=(), metavar="A,B", help="run these alone")
@@ -194,7 +197,7 @@ def describe_plan(study: "Study", plan: "Plan", *, measured: bool = True) -> str
             left, unknown = left + (estimate or 0.0), unknown + (estimate is None)
         time = "not known" if estimate is None else format_seconds(done if done is not None else estimate)
         rows.append([job.title, ", ".join(users), state, time])
-    table = make_table(["job", "variants", "state", "time"], rows, "lllr")
+    table = make_table(["job", "variants", "state", "time"], rows, "lllr", wrap=1, width=PLAN_WIDTH)
     runs, variants = len(plan.tests), len({name for name, _ in plan.tests})
     alone = sum(map(len, plan.stages.values()))
     shared = f"{runs} runs of {variants} variants: {len(plan.jobs) - runs} stages to train, {alone} if none "

@@ -12,7 +12,9 @@ from utils.structures import TrainState
 MAX_SHOWN_PATHS = 3
 
 
-def check_finite(values: list[dict[str, torch.Tensor]], state: TrainState, loader: Any, output_dir: str) -> None:
+def check_finite(
+    values: list[dict[str, torch.Tensor]], state: TrainState, loader: Any, output_dir: str, *, lr_key: str
+) -> None:
     """Checks the losses of the last steps.
 
     Args:
@@ -20,6 +22,7 @@ def check_finite(values: list[dict[str, torch.Tensor]], state: TrainState, loade
         state: after the last step.
         loader: of the training batches; it loads the batch once more.
         output_dir: the batch is written there.
+        lr_key: the key that gives this stage its lr, for the message.
 
     Raises:
         UserError: a loss is not finite; names every term, the batch and its file.
@@ -40,6 +43,6 @@ def check_finite(values: list[dict[str, torch.Tensor]], state: TrainState, loade
     raise UserError(
         f"stage {state.stage}, epoch {state.epoch + 1}, step {step + 1}: the loss is not finite ({terms}); no state of "
         f"this epoch is saved. The batch, {len(batch['paths'])} images ({paths}, ...), is in {path}: "
-        "torch.load(path)['batch']. Lower the stage's BASE_LR, raise SOLVER.WARMUP_EPOCHS, set SOLVER.GRAD_CLIP, or "
-        "SOLVER.AMP bf16 or off"
+        f"torch.load(path)['batch']. Lower {lr_key}, raise SOLVER.WARMUP_EPOCHS, set SOLVER.GRAD_CLIP, or SOLVER.AMP "
+        "bf16 or off"
     )

@@ -16,7 +16,7 @@ from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
 from utils.stage_identity import ALL as STAGES
 from utils.stage_identity import StageIdentity, make_identity
-from utils.stages import current_stage, stage_checkpoint
+from utils.stages import current_stage, own_key, stage_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,8 @@ def can_resume(cfg: CfgNode, path: Path, identity: StageIdentity, *, planned: bo
     own = [f"CFAT.{name.upper()}.WEIGHT" for name in STAGES if _is_own(cfg, cfg.CFAT[name.upper()].WEIGHT)]
     retrained = [text for text in different.get("initial weights", []) if text.split()[0] in own]
     different["initial weights"] = [text for text in different.get("initial weights", []) if text not in retrained]
+    settings = (text.partition(" ") for text in different.get("settings", []))
+    different["settings"] = [f"{own_key(cfg, key)} {values}" for key, _, values in settings]
     found = "; ".join(f"other {kind}: {'; '.join(texts)}" for kind, texts in different.items() if texts)
     if found:
         raise UserError(f"SOLVER.RESUME auto: {path} was trained with {found}. Give the same ones, {START_OVER}")

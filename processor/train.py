@@ -27,10 +27,10 @@ from utils import distributed
 from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 from utils.files import make_output_dir
-from utils.held_back import make_held_back
+from utils.held_back import HeldBack, make_held_back
 from utils.stage_identity import StageIdentity, settings_of_stage
-from utils.stages import current_stage, stage_checkpoint
-from utils.structures import DataBundle, Protocol, RetrievalMetrics, TrainState
+from utils.stages import current_stage, own_key, stage_checkpoint
+from utils.structures import DataBundle, Protocol, RetrievalMetrics, SetNumbers, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def do_train(
     protocols: tuple[Protocol, ...] = (),
     ema: Any = None,
     identity: StageIdentity | None = None,
+    earlier: tuple[HeldBack, ...] = (),
 ) -> TrainState:
     """Trains one stage: cfg.SOLVER.MAX_EPOCHS epochs, then its checkpoint, OUTPUT_DIR/checkpoints/<stage>.pth.
 
@@ -61,6 +62,7 @@ def do_train(
         protocols: evaluated with one repeat, every cfg.SOLVER.EVAL_PERIOD epochs of all stages but bridge.
         ema: moving average of the model (model.make_ema), which is then what is tested and kept.
         identity: what determines the weights, for the checkpoints; None: settings and counts alone.
+        earlier: what the trainings held back that the initial weights come from, for the checkpoints.
 
     Returns:
         The state at the end, with the path of the checkpoint.
@@ -69,7 +71,7 @@ def do_train(
         UserError: a loss that is not finite, an OUTPUT_DIR that cannot be written, or a state that does not fit.
         SystemExit: interrupted by a signal; the status is the usual one, 130 or 143.
     """
-    options = {"device": device, "protocols": protocols, "ema": ema, "identity": identity}
+    options = {"device": device, "protocols": protocols, "ema": ema, "identity": identity, "earlier": earlier}
     return StageTrainer(cfg, data, model, loss_fn, optimizer, scheduler, **options).run()
 
 
@@ -77,9 +79,22 @@ class StageTrainer:
     """Trains one stage; see `do_train`."""
 
     def __init__(
-        self, cfg, data, model, loss_fn, optimizer, scheduler, *, device, protocols=(), ema=None, identity=None
+        self,
+        cfg,
+        data,
+        model,
+        loss_fn,
+        optimizer,
+        scheduler,
+        *,
+        device,
+        protocols=(),
+        ema=None,
+        identity=None,
+        earlier=(),
     ):
         self.cfg, self.data, self.device, self.protocols = cfg, data, device, protocols
+        self.earlier = earlier
         self.model, self.loss_fn = model.to(device), loss_fn.to(device)
         self.optimizer, self.scheduler, self.ema = optimizer, scheduler, ema
         self.parts = {"model": self.model, "loss": self.loss_fn, "optimizer": optimizer, "scheduler": scheduler}
@@ -252,7 +267,8 @@ class StageTrainer:
     def _check_finite(self, unchecked: list[dict[str, torch.Tensor]]) -> None:
         """Checks the losses of the steps in `unchecked`, and empties it."""
         if unchecked:
-            check_finite(unchecked, self.state, self.data.train, self.cfg.OUTPUT_DIR)
+            lr_key = own_key(self.cfg, "SOLVER.BASE_LR")
+            check_finite(unchecked, self.state, self.data.train, self.cfg.OUTPUT_DIR, lr_key=lr_key)
             unchecked.clear()
 
     @staticmethod
@@ -317,7 +333,13 @@ class StageTrainer:
 
     def _held_back(self) -> dict:
         keys, validation = self.cfg.DATASETS, self.data.splits.validation
-        return make_held_back(keys.VALIDATION_SHARE, keys.VALIDATION_SEED, validation).describe()
+        names = [part.name for part in self._parts()]
+        share, seed = keys.VALIDATION_SHARE, keys.VALIDATION_SEED
+        return make_held_back(share, seed, validation, trained_on=names, earlier=self.earlier).describe()
+
+    def _parts(self) -> tuple[SetNumbers, ...]:
+        """The training sets."""
+        return self.data.splits.parts or (self.data.numbers,)
 
     def _meta(self) -> dict:
         return {
@@ -334,7 +356,7 @@ class StageTrainer:
             "num_views": self.data.num_views,
             "datasets": [
                 {"name": part.name, "num_cameras": part.num_cameras, "num_views": part.num_views}
-                for part in self.data.splits.parts or (self.data.numbers,)
+                for part in self._parts()
             ],
             **self._held_back(),
             "versions": library_versions(),

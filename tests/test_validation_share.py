@@ -84,6 +84,20 @@ def test_weights_that_know_the_validation_identities(root, tuned, tmp_path):
         run_train(options(root, tmp_path, **{**other, **started}))
 
 
+def test_a_chain_of_checkpoints_over_another_data_set(root, tuned, tmp_path):
+    settings = SyntheticSettings(num_identities=8, num_cameras=3, images_per_camera=2, seed=1)
+    synthesize(root / "data" / "synthetic", settings, workers=1)
+    between = {"DATASETS.NAMES": "synthetic", "MODEL.PRETRAIN_PATH": tuned / "checkpoints" / "clean.pth"}
+    run_train(options(root, tmp_path, **between, **{"TEST.PROTOCOLS": "[clean]"}))
+    weight = tmp_path / "checkpoints" / "clean.pth"
+    (first,) = load_checkpoint(weight)["meta"]["earlier_trainings"]
+    assert (first["datasets"], first["share"], first["seed"]) == (["market1501"], 0.25, 2)
+    last = {**TUNED, "MODEL.PRETRAIN_PATH": weight}
+    run_train(["--dry-run", *options(root, tmp_path / "last", **last)])
+    with pytest.raises(UserError, match="PRETRAIN_PATH .*: a model that its initial weights come from held back other"):
+        run_train(["--dry-run", *options(root, tmp_path / "last", **{**last, "DATASETS.VALIDATION_SEED": 3})])
+
+
 def test_a_split_without_a_share(root, tmp_path):
     with pytest.raises(UserError, match=r"SOLVER.EVAL_ON: found validation, but DATASETS.VALIDATION_SHARE 0"):
         run_train(options(root, tmp_path, **{"SOLVER.EVAL_ON": "validation", "SOLVER.EVAL_PERIOD": 1}))

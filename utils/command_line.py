@@ -1,22 +1,60 @@
 """What every command line of the project shares: argument parsing, paths in arguments, and how a command ends."""
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from utils.distributed import world_size
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 from utils.escaping import printable_lines
 from utils.files import expand_path
 
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")  # as config/defaults.py spells keys
+_NEAR = 0.75  # similarity of two options, which both begin with dashes, for which one is suggested for the other
+
 
 class ArgumentParser(argparse.ArgumentParser):
-    """An argparse.ArgumentParser whose error messages escape control characters in the arguments."""
+    """An argparse.ArgumentParser that hints at what an unknown argument may mean.
+
+    Error messages escape control characters in the arguments.
+
+    Args:
+        keys: of a command without KEY VALUE arguments: where keys are set instead, for the message.
+        options: those of argparse.ArgumentParser.
+    """
+
+    def __init__(self, *, keys: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.keys = keys
 
     def error(self, message: str) -> NoReturn:
         super().error(printable_lines(message))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, but unknown arguments end it here, where the command's own parser describes them."""
+        given = [*(sys.argv[1:] if args is None else args)]
+        found, unknown = super().parse_known_args(given, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(given, unknown)}")
+        return found, unknown
+
+    def _hint(self, given: Sequence[str], unknown: Sequence[str]) -> str:
+        """What the first unknown argument may mean: a known option, or a key written like one."""
+        option, _, value = unknown[0].partition("=")
+        key = option.lstrip("-")
+        takes_keys = any(action.dest == "opts" for action in self._actions)
+        if option == key or (takes_keys and _KEY.fullmatch(key)):
+            meant = ""
+        else:
+            meant = did_you_mean(option, self._option_string_actions, cutoff=_NEAR)
+        if meant or option == key or not takes_keys:
+            return meant or (f"; {self.keys}" if self.keys else "")
+        after = given[given.index(unknown[0]) + 1 :]
+        value = value or next((word for word in after[:1] if not word.startswith("--")), "VALUE")
+        return f"; a key is written without dashes, as KEY VALUE: {key.replace('-', '_').upper()} {value}"
 
 
 def expand_arguments(args: argparse.Namespace, *names: str) -> argparse.Namespace:

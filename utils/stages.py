@@ -41,10 +41,22 @@ STAGES = {
     )
 }
 
+OWN_KEYS = ("MAX_EPOCHS", "BASE_LR")  # of SOLVER; a stage may have its own in CFAT, see config.stage_cfg
+
 
 def current_stage(cfg: Any) -> Stage:
     """The stage that CFAT.STAGE names; the last one of CFAT.STAGES where it is empty."""
     return STAGES[cfg.CFAT.STAGE or cfg.CFAT.STAGES[-1]]
+
+
+def own_key(cfg: Any, key: str) -> str:
+    """The dotted key that gives the current stage its value of `key`: its own one where that is set, which wins.
+
+    CFAT.CLEAN.MAX_EPOCHS above 0, for example, replaces SOLVER.MAX_EPOCHS in stage clean.
+    """
+    section, _, name = key.partition(".")
+    stage = current_stage(cfg).name.upper()
+    return f"CFAT.{stage}.{name}" if section == "SOLVER" and name in OWN_KEYS and cfg.CFAT[stage][name] else key
 
 
 def stage_checkpoint(cfg: Any, name: str = "") -> str:

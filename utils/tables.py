@@ -6,7 +6,15 @@ WIDTH = 78  # characters of a table in the log, which indents it by two
 ALIGNMENTS = {"l": "left", "r": "right"}
 
 
-def make_table(header: Sequence[str], rows: Iterable[Sequence[object]], align: str, *, layout: str = "pipe") -> str:
+def make_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    align: str,
+    *,
+    layout: str = "pipe",
+    wrap: int | None = None,
+    width: int = WIDTH,
+) -> str:
     """A table as text.
 
     Args:
@@ -14,6 +22,9 @@ def make_table(header: Sequence[str], rows: Iterable[Sequence[object]], align: s
         rows: cells, written as str() gives them.
         align: "l" (text) or "r" (numbers) for each column; the last letter holds for the columns that follow.
         layout: a `tablefmt` of tabulate; "pipe" is Markdown.
+        wrap: the column, from 0, whose texts go on in further rows where the table would be wider than `width`. A word
+            that is longer than the column stays whole.
+        width: characters of the table with `wrap`; without, a table is as wide as its texts.
     """
     import tabulate  # here: --help needs no tables
 
@@ -23,7 +34,21 @@ def make_table(header: Sequence[str], rows: Iterable[Sequence[object]], align: s
         texts = [[cell.replace("|", "\\|") for cell in row] for row in texts]
     titles, *cells = texts
     columns = [ALIGNMENTS[letter] for letter in _letters(align, len(titles))]
-    return tabulate.tabulate(cells, titles, tablefmt=layout, disable_numparse=True, colalign=columns if cells else None)
+    most: list[int | None] | None = None
+    if wrap is not None:
+        most = [None] * len(titles)
+        widest = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        most[wrap] = max(1, width - sum(widest) + widest[wrap] - len(" | ") * len(titles) - 1)
+    return tabulate.tabulate(
+        cells,
+        titles,
+        tablefmt=layout,
+        disable_numparse=True,
+        colalign=columns if cells else None,
+        maxcolwidths=most,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def make_tables(

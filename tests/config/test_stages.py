@@ -3,6 +3,7 @@
 import pytest
 
 from config import ConfigError, load_cfg, stage_cfg, stages_to_run
+from utils.stages import own_key
 
 
 def weights(cfg) -> list[str]:
@@ -56,3 +57,10 @@ def test_a_stage_configuration_is_a_frozen_clone():
 def test_an_unknown_stage():
     with pytest.raises(ConfigError, match="no stage 'fine' of CFAT; expected one of clean, corrupted, bridge, align"):
         stage_cfg(load_cfg(), "fine")
+
+
+def test_the_key_that_sets_a_stage_is_its_own_one_where_that_wins():
+    staged = stage_cfg(load_cfg(None, ["CFAT.ALIGN.MAX_EPOCHS", "7"]), "align")
+    keys = ("SOLVER.MAX_EPOCHS", "SOLVER.BASE_LR", "SOLVER.GRAD_CLIP", "MODEL.NAME", "SEED")
+    assert [own_key(staged, key) for key in keys] == ["CFAT.ALIGN.MAX_EPOCHS", *keys[1:]]
+    assert own_key(stage_cfg(load_cfg(None, ["CFAT.ALIGN.MAX_EPOCHS", "7"]), "bridge"), keys[0]) == keys[0]

@@ -18,9 +18,9 @@ from datasets.readers.validation import count_sides, labels_of, queries_without_
 from datasets.several_sets import join, set_of_images
 from datasets.synthetic.generate import SyntheticSettings, synthesize
 from datasets.validation_split import hold_back
-from utils.checkpoints import save_checkpoint
+from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import UserError
-from utils.held_back import identities_digest, make_held_back, read_held_back
+from utils.held_back import identities_digest, make_held_back, read_earlier, read_held_back
 from utils.images import read_image
 from utils.seeds import derive_seed
 from utils.structures import Condition, DatasetSplits, ImageRecord, SetNumbers, Sides
@@ -262,6 +262,51 @@ def test_no_model_is_evaluated_on_identities_that_it_knows(checkpoint):
     copy = [dataclasses.replace(one, name="gate-C") for one in other]
     with pytest.raises(UserError, match="held back other identities"):
         check_validation(copy, {"TEST.WEIGHT": checkpoint(validation)})
+
+
+def test_no_model_is_evaluated_on_identities_that_a_model_before_it_knows(tmp_path):
+    """a is trained on gate, b from a on hall, c from b on gate; each file tells of all before it."""
+    sets = {
+        name: dataclasses.replace(hold_back(make_splits(), share=0.25, seed=3).validation[0], name=name)
+        for name in ("gate", "hall")
+    }
+
+    def train(name, dataset, *, share=0.25, initial=()):
+        validation = [sets[dataset]] if share else []
+        held = make_held_back(share, 3, validation, trained_on=[dataset], earlier=read_earlier(initial))
+        meta = {"stage": "clean", "datasets": [{"name": dataset}], **held.describe()}
+        save_checkpoint(tmp_path / name, {"model": {}}, meta)
+        return str(tmp_path / name)
+
+    a, b = train("a.pth", "gate", share=0.0), str(tmp_path / "b.pth")
+    train("b.pth", "hall", initial=(a, "timm:vit", str(tmp_path / "no.pth")))
+    (before,) = read_held_back(b).earlier
+    assert before == read_held_back(a) == (0.0, 0, {}, ("gate",), ())
+    message = "WEIGHT .*b.pth: a model that its initial weights come from held back no identities of gate when it was"
+    with pytest.raises(UserError, match=message):
+        check_validation([sets["gate"]], {"CFAT.CLEAN.WEIGHT": b})
+    check_validation([sets["hall"]], {"CFAT.CLEAN.WEIGHT": b})
+    c = train("c.pth", "gate", initial=(b,))
+    assert read_held_back(c).earlier == (read_held_back(b)._replace(earlier=()), before)
+    with pytest.raises(UserError, match=r"c.pth: a model .* held back no identities of gate"):
+        check_validation([sets["gate"]], {"TEST.WEIGHT": c})
+
+    a = train("same_a.pth", "gate")
+    c = train("same_c.pth", "gate", initial=(train("same_b.pth", "hall", initial=(a,)), a))
+    assert [one.trained_on for one in read_held_back(c).earlier] == [("hall",)]  # a and c held back the same
+    check_validation([sets["gate"], sets["hall"]], {"TEST.WEIGHT": c})
+    alone = train("alone.pth", "gate", initial=(a,))
+    assert (
+        load_checkpoint(alone)["meta"].keys()
+        == load_checkpoint(a)["meta"].keys()
+        == {"stage", "datasets", "validation"}
+    )
+
+
+@pytest.mark.parametrize("rows", [3, [3], [{"datasets": "gate"}], [{"datasets": ["gate"], "share": 0.0, "seed": 0}]])
+def test_a_damaged_record_of_earlier_trainings(checkpoint, rows):
+    with pytest.raises(UserError, match="its entry earlier_trainings is .* damaged or was changed"):
+        read_held_back(checkpoint(None, earlier_trainings=rows))
 
 
 NAMES = ("bob", "carl", "dora", "emil", "fay", "gus", "hal", "ida", "jon", "kim")

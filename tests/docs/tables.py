@@ -15,7 +15,7 @@ SHORTENED = (
     # Full-size models: two batches of each stage.
     (
         r"^python train\.py .*(resnet|MODEL\.NAME timm)",
-        f'INPUT.SIZE_TRAIN "[56, 28]" INPUT.SIZE_TEST "[56, 28]" DATASETS.CHECK_COUNTS False {TINY_TEST} '
+        f'INPUT.SIZE_TRAIN "[70, 42]" INPUT.SIZE_TEST "[70, 42]" DATASETS.CHECK_COUNTS False {TINY_TEST} '
         f'{TINY_TRAINING} MODEL.PRETRAIN_PATH "" --dry-run',
     ),
     (

@@ -25,6 +25,7 @@ from tests.docs.tables import (
 )
 
 pytestmark = pytest.mark.documents
+COMMAND_SECONDS = 1800  # of one command; on a busy machine, the four stages of CFAT take more than five minutes
 RUN = [page for page in PAGES if page.name != "adding.md"]  # tests/test_adding.py runs adding.md
 
 
@@ -61,7 +62,9 @@ class Runner:
         for path in outputs.values():
             path.unlink(missing_ok=True)
         environment = {"OMP_NUM_THREADS": "1"}
-        status = Command(*arguments, **outputs, environment=environment, directory=self.sandbox.directory).wait()
+        status = Command(*arguments, **outputs, environment=environment, directory=self.sandbox.directory).wait(
+            COMMAND_SECONDS
+        )
         self.log.append("\n".join(path.read_text()[-2000:] for path in outputs.values() if path.exists()))
         return status
 

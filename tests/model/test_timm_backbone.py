@@ -102,6 +102,7 @@ def test_overlapping_patches():
 
 REFUSED = {
     "size": ("tiny_dinov2", (64, 32), [], r"patches of 14 x 14 .*to \[56, 28\] or \[70, 42\], multiples of 14"),
+    "small": ("test_convnext", (56, 28), [], r"this size \(it leaves no local .*to .*\[64, 32\], multiples of"),
     "unknown": ("tiny_dinov3", (56, 28), [], "timm has no model of this name; did you mean tiny_dinov2"),
     "no single map": ("crossvit_9_240", (240, 240), [], "no global and local features .*neither tokens nor one map"),
     "stride": ("tiny_swin", (64, 32), ["MODEL.STRIDE_SIZE", "[2, 2]"], r"patches of tiny_swin .*set it to \[16, 16\]"),

@@ -66,7 +66,9 @@ def test_settings_that_change_no_weight_of_the_stage(write_checkpoint, stage, op
 @pytest.mark.parametrize(
     ("stage", "opts", "message"),
     [
-        ("clean", ["CFAT.CLEAN.MAX_EPOCHS", "4"], "SOLVER.MAX_EPOCHS 3 there, 4 here"),
+        ("clean", ["CFAT.CLEAN.MAX_EPOCHS", "4"], "CFAT.CLEAN.MAX_EPOCHS 3 there, 4 here"),
+        ("corrupted", ["SOLVER.MAX_EPOCHS", "7"], "SOLVER.MAX_EPOCHS 120 there, 7 here"),
+        ("align", ["CFAT.ALIGN.BASE_LR", "0.5"], "CFAT.ALIGN.BASE_LR 0.05 there, 0.5 here"),
         ("clean", ["SEED", "2", "INPUT.PADDING", "3"], "INPUT.PADDING 10 there, 3 here; SEED 1234 there, 2 here"),
         ("align", ["CFAT.COARSE.WEIGHT", "0.5"], "CFAT.COARSE.WEIGHT 1.0 there, 0.5 here"),
         ("corrupted", ["CORRUPTION.TRAIN", "['fog']"], r"CORRUPTION.TRAIN \['all'\] there, \['fog'\] here"),

@@ -154,7 +154,7 @@ def test_losses_are_checked_at_the_log_period(tmp_path, monkeypatch):
     data, _ = make_data()
     cfg = make_cfg(tmp_path, "SOLVER.LOG_PERIOD", "2")
     checked = []
-    monkeypatch.setattr("processor.train.check_finite", lambda values, *rest: checked.append(len(values)))
+    monkeypatch.setattr("processor.train.check_finite", lambda values, *rest, **options: checked.append(len(values)))
     do_train(cfg, data, *build(cfg, data), device=CPU)
     assert checked == [1] * 6  # a CPU has nothing to wait for
 

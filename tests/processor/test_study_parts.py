@@ -3,7 +3,7 @@
 import pytest
 
 from config import find_unread, load_cfg
-from processor.__main__ import main
+from processor.__main__ import PLAN_WIDTH, main
 from processor.study import _without_later_keys, read_study
 from processor.study_parts import select, unread_overrides
 from tests.processor.test_study import BASE, make_plan, write_study
@@ -74,6 +74,7 @@ def test_a_dry_run_says_once_what_data_are_missing(tmp_path, capsys, names):
     assert "2 runs of 2 variants" in output
     assert "seed 1" not in output
     assert output.count("not known") >= 6  # no time is measured without data
+    assert max(len(line) for line in output.splitlines() if line.startswith("|")) <= PLAN_WIDTH
     with pytest.raises(SystemExit):
         main(["study", str(path), "--seeds", "one"])
     assert "expected integers, e.g. 1,2" in capsys.readouterr().err

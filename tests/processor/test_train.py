@@ -82,8 +82,9 @@ def test_a_loss_that_is_not_finite_ends_training_with_its_terms(tmp_path):
     model.classifier.weight.data.fill_(math.nan)
     with pytest.raises(
         UserError, match=r"stage clean, epoch 1, step 1: the loss is not finite \(loss nan, id_loss nan"
-    ):
+    ) as error:
         do_train(cfg, data, model, loss_fn, optimizer, scheduler, device=CPU)
+    assert "Lower SOLVER.BASE_LR, raise SOLVER.WARMUP_EPOCHS" in str(error.value)
     assert list((tmp_path / "checkpoints").iterdir()) == []
     saved = torch.load(tmp_path / "not_finite_clean_epoch1_step1.pth", weights_only=True)
     assert (saved["epoch"], saved["step"], len(saved["batch"]["paths"])) == (0, 0, 6)

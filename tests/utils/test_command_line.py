@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.command_line import expand_arguments, make_command, run_main
+from utils.command_line import ArgumentParser, expand_arguments, make_command, run_main
 from utils.errors import UserError
 from utils.files import expand_path
 
@@ -87,3 +87,46 @@ def test_the_command_that_repeats_a_run(config_file, opts, command):
     assert found == command
     given = [] if config_file is None else ["--config_file", config_file]
     assert shlex.split(found) == ["python", "test.py", *given, *map(str, opts)]
+
+
+WITHOUT_DASHES = "a key is written without dashes, as KEY VALUE: "
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--SEED", "2"], f"--SEED; {WITHOUT_DASHES}SEED 2"),
+        (["SOLVER.AMP", "off", "--TEST.WEIGHT=a.pth"], f"--TEST.WEIGHT=a.pth; {WITHOUT_DASHES}TEST.WEIGHT a.pth"),
+        (["--output-dir", "a", "--seed", "1"], f"--output-dir --seed 1; {WITHOUT_DASHES}OUTPUT_DIR a"),
+        (["--SEED", "--dry-run"], f"--SEED; {WITHOUT_DASHES}SEED VALUE"),
+        (["--DRY.RUN", "1"], f"--DRY.RUN; {WITHOUT_DASHES}DRY.RUN 1"),
+        (["--dryrun"], "--dryrun; did you mean --dry-run?"),
+        (["--dry\x1brun"], "--dry\\x1brun; did you mean --dry-run?"),
+    ],
+)
+def test_a_key_or_an_option_that_an_unknown_argument_may_mean(capsys, argv, message):
+    parser = ArgumentParser(prog="train.py")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("opts", nargs="*")
+    with pytest.raises(SystemExit):
+        parser.parse_args(argv)
+    assert capsys.readouterr().err.splitlines()[-1] == f"train.py: error: unrecognized arguments: {message}"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["report", "--SEED", "2"], "m report: error: unrecognized arguments: --SEED 2"),
+        (["study", "SEED", "2"], "m study: error: unrecognized arguments: SEED 2; the file sets keys"),
+        (["study", "--OUTPUT_DIR", "a"], "m study: error: unrecognized arguments: --OUTPUT_DIR a; the file sets keys"),
+        (["study", "--SEED", "2"], "m study: error: unrecognized arguments: --SEED 2; did you mean --seeds?"),
+    ],
+)
+def test_a_command_without_keys_says_where_they_are(capsys, argv, message):
+    parser = ArgumentParser(prog="m")
+    commands = parser.add_subparsers()
+    commands.add_parser("study", keys="the file sets keys").add_argument("--seeds")
+    commands.add_parser("report")
+    with pytest.raises(SystemExit):
+        parser.parse_args(argv)
+    assert capsys.readouterr().err.splitlines()[-1] == message

@@ -38,3 +38,22 @@ def test_a_wide_table_becomes_several():
 def test_a_column_that_is_too_wide_stands_alone():
     found = make_tables(["a", "b", "c"], [["x", "y" * 100, "z"]], "l", width=20)
     assert [len(table.splitlines()[0]) > 20 for table in found.split("\n\n")] == [True, False]
+
+
+def test_a_wide_column_goes_on_in_further_rows():
+    rows = [["stage clean", "a, half-clean, c|d, " + "e" * 20, "1 s"], ["test", "a", "20 s"]]
+    assert make_table(["job", "variants", "time"], rows, "llr", wrap=1, width=40).splitlines() == [
+        "| job         | variants             | time |",
+        "|:------------|:---------------------|-----:|",
+        "| stage clean | a, half-clean,       |  1 s |",
+        "|             | c\\|d,                |      |",
+        "|             | eeeeeeeeeeeeeeeeeeee |      |",
+        "| test        | a                    | 20 s |",
+    ]
+
+
+def test_a_table_that_fits_is_not_wrapped():
+    rows = [["a", "b c d", 1]]
+    unwrapped = make_table(["x", "y", "z"], rows, "llr")
+    assert make_table(["x", "y", "z"], rows, "llr", wrap=1, width=len(unwrapped.splitlines()[0])) == unwrapped
+    assert make_table(["x", "y", "z"], [], "llr", wrap=1, width=0) == make_table(["x", "y", "z"], [], "llr")

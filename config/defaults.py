@@ -135,9 +135,10 @@ _C.MODEL.STEM_POOL = key(3, one_of(2, 3))
 _C.MODEL.ID_LOSS_TYPE = key("softmax", one_of("softmax", "arcface", "cosface", "amsoftmax", "circle"))
 # Metric loss: triplet (batch-hard) or wrtriplet (weighted regularised, AGW).
 _C.MODEL.METRIC_LOSS_TYPE = key("triplet", one_of("triplet", "wrtriplet"))
+_TRIPLET_ON = ("class_token", "neck")
 # What the metric loss compares: class_token (the embedding before the neck), or neck (its outputs at unit length, which
 # cannot shrink together).
-_C.MODEL.TRIPLET_ON = key("class_token", one_of("class_token", "neck"))
+_C.MODEL.TRIPLET_ON = key("class_token", one_of(*_TRIPLET_ON))
 _C.MODEL.ID_LOSS_WEIGHT = key(1.0, at_least(0))
 _C.MODEL.TRIPLET_LOSS_WEIGHT = key(1.0, at_least(0))
 # Weight of the Jensen-Shannon consistency between an image and its two augmented views (INPUT.SELF_ID).
@@ -431,6 +432,9 @@ _C.CFAT.CLEAN = _stage()
 _C.CFAT.CORRUPTED = _stage()
 _C.CFAT.BRIDGE = _stage()
 _C.CFAT.ALIGN = _stage()
+# MODEL.TRIPLET_ON of a stage; "": that of MODEL.
+for _section in (_C.CFAT.CLEAN, _C.CFAT.CORRUPTED, _C.CFAT.ALIGN):
+    _section.TRIPLET_ON = key("", one_of("", *_TRIPLET_ON))
 # Initial weights of stage corrupted: pretrained (MODEL.PRETRAIN_PATH) or clean (those of stage clean).
 _C.CFAT.CORRUPTED.INIT = key("pretrained", one_of("pretrained", "clean"))
 # Initial weights of the student in bridge and align: corrupted (stage 2) or teacher (stage 1).

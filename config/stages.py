@@ -16,8 +16,8 @@ def stages_to_run(cfg: CfgNode) -> list[str]:
 def stage_cfg(cfg: CfgNode, stage: str) -> CfgNode:
     """Makes the configuration of one stage.
 
-    It sets CFAT.STAGE, replaces SOLVER's MAX_EPOCHS and BASE_LR by the stage's own where these are not 0, and sets the
-    WEIGHT of each earlier stage, where empty, to the checkpoint that its training saves in OUTPUT_DIR. The loader
+    It sets CFAT.STAGE, replaces SOLVER's MAX_EPOCHS and BASE_LR by the stage's own where these are not 0, and
+    MODEL.TRIPLET_ON where the stage's is not empty, and sets the WEIGHT of each earlier stage, where empty, to the checkpoint that its training saves in OUTPUT_DIR. The loader
     checks whether that file exists: an earlier run may have saved it.
 
     Args:
@@ -40,6 +40,8 @@ def stage_cfg(cfg: CfgNode, stage: str) -> CfgNode:
         staged.SOLVER.MAX_EPOCHS = own.MAX_EPOCHS
     if own.BASE_LR:
         staged.SOLVER.BASE_LR = own.BASE_LR
+    if own.get("TRIPLET_ON"):  # stage bridge has no triplets
+        staged.MODEL.TRIPLET_ON = own.TRIPLET_ON
     for earlier in itertools.takewhile(lambda name: name != stage, STAGES):
         section = staged.CFAT[earlier.upper()]
         if not section.WEIGHT:

@@ -44,6 +44,9 @@ VALUES_BEFORE_KEY = {
     "TEST.BASELINE": "",
     "TEST.REPORT": True,
     "MODEL.TRIPLET_ON": "class_token",
+    "CFAT.CLEAN.TRIPLET_ON": "",
+    "CFAT.CORRUPTED.TRIPLET_ON": "",
+    "CFAT.ALIGN.TRIPLET_ON": "",
 }
 UNSAFE = set('/\\:*?"<>|\0')  # characters that a directory's name must not have
 

@@ -13,8 +13,10 @@ The plan is a list of jobs, each a process: one for each distinct stage, and one
 of several variants with the same settings, training set and earlier stages are one job.
 """
 
+import functools
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -306,8 +308,8 @@ def _without_later_keys(cfg: CfgNode) -> CfgNode:
     known = cfg.clone()
     known.defrost()
     for key, value in VALUES_BEFORE_KEY.items():
-        section, _, name = key.rpartition(".")
-        node = known[section] if section else known
+        *sections, name = key.split(".")
+        node = functools.reduce(operator.getitem, sections, known)
         if node[name] == value:
             del node[name]
     return known

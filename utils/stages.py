@@ -41,7 +41,8 @@ STAGES = {
     )
 }
 
-OWN_KEYS = ("MAX_EPOCHS", "BASE_LR")  # of SOLVER; a stage may have its own in CFAT, see config.stage_cfg
+# Keys of which a stage may have its own in CFAT, see config.stage_cfg.
+OWN_KEYS = ("SOLVER.MAX_EPOCHS", "SOLVER.BASE_LR", "MODEL.TRIPLET_ON")
 
 
 def current_stage(cfg: Any) -> Stage:
@@ -54,9 +55,8 @@ def own_key(cfg: Any, key: str) -> str:
 
     CFAT.CLEAN.MAX_EPOCHS above 0, for example, replaces SOLVER.MAX_EPOCHS in stage clean.
     """
-    section, _, name = key.partition(".")
-    stage = current_stage(cfg).name.upper()
-    return f"CFAT.{stage}.{name}" if section == "SOLVER" and name in OWN_KEYS and cfg.CFAT[stage][name] else key
+    stage, name = current_stage(cfg).name.upper(), key.partition(".")[2]
+    return f"CFAT.{stage}.{name}" if key in OWN_KEYS and cfg.CFAT[stage].get(name) else key
 
 
 def stage_checkpoint(cfg: Any, name: str = "") -> str:

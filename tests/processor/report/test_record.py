@@ -118,13 +118,13 @@ def test_a_record_is_read_as_written(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason", "left_out"),
     [
-        ("", "report_data.json cannot be read", "report_data.json: cannot be read (Expecting value"),
+        ("", "cannot be read", "report_data.json: cannot be read (Expecting value"),
         (
             '{"results": 3}',
-            "report_data.json cannot be read",
+            "cannot be read",
             "report_data.json: cannot be read (results: Input should",
         ),
-        ('{"results": "x"}', "report_data.json belongs to another test than results.json", None),
+        ('{"results": "x"}', "belongs to another test than results.json", None),
     ],
 )
 def test_a_damaged_record_gives_a_reason(text, reason, left_out, tmp_path):

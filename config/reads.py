@@ -246,7 +246,12 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("CORRUPTION", "SEVERITIES BACKEND", _NOTHING_CORRUPTED),
     **_needs("CFAT.CLEAN", "MAX_EPOCHS BASE_LR TRIPLET_ON", _NOT_TRAINED.format("clean"), _is_trained("clean")),
-    **_needs("CFAT.CORRUPTED", "MAX_EPOCHS BASE_LR TRIPLET_ON INIT", _NOT_TRAINED.format("corrupted"), _is_trained("corrupted")),
+    **_needs(
+        "CFAT.CORRUPTED",
+        "MAX_EPOCHS BASE_LR TRIPLET_ON INIT",
+        _NOT_TRAINED.format("corrupted"),
+        _is_trained("corrupted"),
+    ),
     **_needs("CFAT.BRIDGE", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("bridge"), _is_trained("bridge")),
     **_needs("CFAT.ALIGN", "MAX_EPOCHS BASE_LR TRIPLET_ON", _NOT_TRAINED.format("align"), _is_trained("align")),
     **_needs("CFAT.CLEAN", "WEIGHT", _NOT_INITIAL, _needs_clean),

@@ -16,9 +16,9 @@ def stages_to_run(cfg: CfgNode) -> list[str]:
 def stage_cfg(cfg: CfgNode, stage: str) -> CfgNode:
     """Makes the configuration of one stage.
 
-    It sets CFAT.STAGE, replaces SOLVER's MAX_EPOCHS and BASE_LR by the stage's own where these are not 0, and
-    MODEL.TRIPLET_ON where the stage's is not empty, and sets the WEIGHT of each earlier stage, where empty, to the checkpoint that its training saves in OUTPUT_DIR. The loader
-    checks whether that file exists: an earlier run may have saved it.
+    It sets CFAT.STAGE, replaces SOLVER's MAX_EPOCHS and BASE_LR and MODEL.TRIPLET_ON by the stage's own where these are
+    not 0 or empty, and sets the WEIGHT of each earlier stage, where empty, to the checkpoint that its training saves in
+    OUTPUT_DIR. The loader checks whether that file exists: an earlier run may have saved it.
 
     Args:
         cfg: the whole configuration; it is not modified.

@@ -262,6 +262,7 @@ def test_every_key_is_one_of_some_stage_or_of_none_on_purpose(root):
         "DATALOADER.CACHE",
         "MODEL.PRETRAIN_PATH",
         *(f"CFAT.{stage.upper()}.{name}" for stage in ALL for name in ("BASE_LR", "MAX_EPOCHS", "WEIGHT")),
+        *(f"CFAT.{stage.upper()}.TRIPLET_ON" for stage in ALL if stage != "bridge"),
     }
 
 

@@ -5,7 +5,8 @@
 # make lint    ruff and mypy
 # make bench   the benchmarks
 # make setup   virtual environment .venv with dependencies and extensions; the others call it. TORCH=cuda: torch from
-#              PyPI, with CUDA, some GB; TORCH=cpu: without, from pytorch.org; auto: cpu where there is no nvidia-smi
+#              PyPI, with CUDA, some GB; TORCH=cpu: without, from pytorch.org; auto: cpu where there is no nvidia-smi.
+#              To change it, make clean first
 # make clean   remove the environment and what was built
 
 PYTHON ?= python3
@@ -14,6 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH ?= auto
 BUILD := $(if $(filter auto,$(TORCH)),$(if $(shell command -v nvidia-smi),cuda,cpu),$(TORCH))
+$(if $(filter cpu cuda,$(BUILD)),,$(error TORCH=$(TORCH): expected cpu, cuda or auto))
 QUICK ?=
 CONFIG := configs/Synthetic/$(if $(QUICK),quick,cfat_plus).yml
 DEMO := logs/$(if $(QUICK),quick,demo)

@@ -64,3 +64,16 @@ def test_the_key_that_sets_a_stage_is_its_own_one_where_that_wins():
     keys = ("SOLVER.MAX_EPOCHS", "SOLVER.BASE_LR", "SOLVER.GRAD_CLIP", "MODEL.NAME", "SEED")
     assert [own_key(staged, key) for key in keys] == ["CFAT.ALIGN.MAX_EPOCHS", *keys[1:]]
     assert own_key(stage_cfg(load_cfg(None, ["CFAT.ALIGN.MAX_EPOCHS", "7"]), "bridge"), keys[0]) == keys[0]
+
+
+def test_a_stage_may_have_its_own_triplets():
+    cfg = load_cfg(None, ["CFAT.ALIGN.TRIPLET_ON", "neck", "CFAT.CLEAN.TRIPLET_ON", "class_token"])
+    assert [stage_cfg(cfg, name).MODEL.TRIPLET_ON for name in ("clean", "corrupted", "bridge", "align")] == [
+        *["class_token"] * 3,
+        "neck",
+    ]
+    whole = load_cfg(None, ["MODEL.TRIPLET_ON", "neck", "CFAT.CLEAN.TRIPLET_ON", "class_token"])
+    found = [stage_cfg(whole, name).MODEL.TRIPLET_ON for name in ("clean", "corrupted", "align")]
+    assert found == ["class_token", "neck", "neck"]
+    key = "MODEL.TRIPLET_ON"
+    assert [own_key(stage_cfg(cfg, name), key) for name in ("align", "bridge")] == ["CFAT.ALIGN.TRIPLET_ON", key]

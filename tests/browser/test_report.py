@@ -26,6 +26,26 @@ CONTRAST = """([selector, on]) => {
 }"""
 
 
+HEAT_CONTRASTS = """() => {
+  const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const luminance = (colour) => {
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255)
+      .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const table = document.querySelector("table.heatmap"), cell = table.querySelector("td.heat");
+  return [...Array(101).keys()].map((percent) => {
+    cell.style.setProperty("--heat", percent / 100);
+    cell.classList.toggle("hot", percent / 100 > 0.71);
+    const style = getComputedStyle(cell);
+    const [a, b] = [luminance(style.color), luminance(style.backgroundColor)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  });
+}"""
+
+
 @contextlib.contextmanager
 def opened(browser, report, *, width=1400, scheme="light", javascript=True, name="report.html"):
     """The page; at the end, nothing may have been fetched and no error may be in the console."""
@@ -94,6 +114,17 @@ def test_the_first_screen_answers_the_first_questions(browser, report):
         assert page.locator("#command").inner_text() == COMMAND
         page.locator("button[data-copy]").click()
         assert page.locator("button[data-copy]").inner_text() == "Copied"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_cell_of_the_heat_map_can_be_read(browser, report, scheme):
+    with opened(browser, report, scheme=scheme) as page:
+        for cell in page.locator("#heatmap-1-mAP td.heat").all():
+            heat = float(cell.evaluate("element => element.style.getPropertyValue('--heat')"))
+            assert cell.evaluate("element => element.classList.contains('hot')") == (heat > 0.71)
+        contrasts = page.evaluate(HEAT_CONTRASTS)
+        assert len(contrasts) == 101
+        assert min(contrasts) >= 4.4
 
 
 def test_heat_map_by_mouse_and_by_keyboard(browser, report):

@@ -107,8 +107,8 @@ def _is_trained(stage: str) -> Condition:
 
 
 def _lacks_own(key: str) -> Condition:
-    """Whether a trained stage has no CFAT.<STAGE>.<key> of its own."""
-    return lambda values: any(not values[f"CFAT.{stage.upper()}.{key}"] for stage in _trained(values))
+    """Whether a trained stage has no CFAT.<STAGE>.<key> of its own, among the stages that have such a key."""
+    return lambda values: any(not values.get(f"CFAT.{stage.upper()}.{key}", True) for stage in _trained(values))
 
 
 _NO_LOSS = "no stage of CFAT.STAGES has an identity or triplet loss with a weight above 0 that uses it"
@@ -157,7 +157,13 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     ),
     **_needs("MODEL", "LAST_STRIDE STEM_POOL GEM_POOL STEM_RELU", "it is for MODEL.NAME resnet50 and resnet50_ibn_a"),
     **_needs("MODEL", "ID_LOSS_TYPE IF_LABELSMOOTH", _NO_LOSS, _identity_loss),
-    **_needs("MODEL", "METRIC_LOSS_TYPE TRIPLET_ON", _NO_LOSS, _metric_loss),
+    **_needs("MODEL", "METRIC_LOSS_TYPE", _NO_LOSS, _metric_loss),
+    **_needs(
+        "MODEL",
+        "TRIPLET_ON",
+        "no stage of CFAT.STAGES has a triplet loss with a weight above 0 and no CFAT.<STAGE>.TRIPLET_ON of its own",
+        lambda values: _metric_loss(values) and _lacks_own("TRIPLET_ON")(values),
+    ),
     **_needs("MODEL", "NO_MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs("MODEL", "CONSISTENCY_LOSS_WEIGHT", "it is for INPUT.SELF_ID True in stages clean and corrupted"),
     **_needs("INPUT", "ERASING_TYPE", "it is for INPUT.RE_PROB above 0", _above_zero("INPUT.RE_PROB")),

@@ -155,6 +155,12 @@ def test_keys_with_a_purpose_or_a_reader_are_keys():
         (["CFAT.COARSE.WEIGHT", "0", "CFAT.COARSE.TEMPERATURE", "0.1"], ["CFAT.COARSE.TEMPERATURE"]),
         (["CFAT.CLEAN.WEIGHT", "a.pth", "CFAT.CLEAN.MAX_EPOCHS", "3"], ["CFAT.CLEAN.MAX_EPOCHS"]),
         ([*CLEAN, "CFAT.CLEAN.MAX_EPOCHS", "3", "SOLVER.MAX_EPOCHS", "9"], ["SOLVER.MAX_EPOCHS"]),
+        ([*CLEAN, "CFAT.CLEAN.TRIPLET_ON", "neck", "MODEL.TRIPLET_ON", "class_token"], ["MODEL.TRIPLET_ON"]),
+        (["CFAT.CLEAN.TRIPLET_ON", "class_token", "MODEL.TRIPLET_ON", "neck"], []),
+        (
+            ["CFAT.STAGES", "[bridge, align]", "CFAT.ALIGN.TRIPLET_ON", "neck", "MODEL.TRIPLET_ON", "neck"],
+            ["MODEL.TRIPLET_ON"],
+        ),
         (["CFAT.STAGES", "[align]", "MODEL.PRETRAIN_PATH", "a.pth"], ["MODEL.PRETRAIN_PATH"]),
         (
             ["CFAT.STUDENT_INIT", "teacher", "CFAT.STAGES", "[align]", "CFAT.CORRUPTED.WEIGHT", "a"],

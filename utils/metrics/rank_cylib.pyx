@@ -54,6 +54,13 @@ cdef extern from *:
     COUNT(rank_up_to_double, double, row[i] <= limit)
     COUNT(rank_nan_float, float, row[i] != row[i])
     COUNT(rank_nan_double, double, row[i] != row[i])
+    #if defined(__GNUC__)
+    static void rank_prefetch(const void *data, Py_ssize_t size) {
+        for (Py_ssize_t i = 0; i < size; i += 64) __builtin_prefetch((const char *)data + i);
+    }
+    #else
+    static void rank_prefetch(const void *data, Py_ssize_t size) {}
+    #endif
     """
     int rank_below_float(const float* row, Py_ssize_t count, float limit) noexcept nogil
     int rank_below_double(const double* row, Py_ssize_t count, double limit) noexcept nogil
@@ -61,6 +68,7 @@ cdef extern from *:
     int rank_up_to_double(const double* row, Py_ssize_t count, double limit) noexcept nogil
     int rank_nan_float(const float* row, Py_ssize_t count, float limit) noexcept nogil
     int rank_nan_double(const double* row, Py_ssize_t count, double limit) noexcept nogil
+    void rank_prefetch(const void* data, Py_ssize_t size) noexcept nogil
 
 
 cdef inline int count_below(const real* row, Py_ssize_t count, real limit) noexcept nogil:
@@ -89,17 +97,24 @@ cdef inline bint before(double distance, int64_t index, const Match* match) noex
     return distance < match.distance or (distance == match.distance and index < match.index)
 
 
-cdef void count_by_comparing(const real* row, Py_ssize_t length, Match* matches, Py_ssize_t count) noexcept nogil:
-    """Sets `nearer` of every match: the number of entries of the whole row before it."""
-    cdef Py_ssize_t start, size, chunk, k, own
+cdef int64_t count_by_comparing(const real* row, Py_ssize_t length, Match* matches, Py_ssize_t count) noexcept nogil:
+    """Sets `nearer` of every match: the number of entries of the whole row before it. Returns the number of NaN.
+
+    While a chunk is compared with every match, the next one is on its way from memory, a share of it for each match.
+    """
+    cdef Py_ssize_t start, size, chunk, k, own, ahead = CHUNK // count + 1
+    cdef int64_t broken = 0
     cdef real limit
     for chunk in range((length + CHUNK - 1) // CHUNK):
         start = chunk * CHUNK
         size = min(<Py_ssize_t>CHUNK, length - start)
+        broken += count_nan(row + start, size)
         for k in range(count):
+            rank_prefetch(row + start + CHUNK + k * ahead, ahead * sizeof(real))
             limit = <real>matches[k].distance
             own = min(max(matches[k].index - start, 0), size)  # up to here in gallery order, equals rank before it
             matches[k].nearer += count_up_to(row + start, own, limit) + count_below(row + start + own, size - own, limit)
+    return broken
 
 
 cdef inline Py_ssize_t first_after(double distance, int64_t index, const Match* matches, Py_ssize_t count) noexcept nogil:
@@ -116,15 +131,15 @@ cdef inline Py_ssize_t first_after(double distance, int64_t index, const Match* 
     return start - matches
 
 
-cdef void rank_query(
+cdef bint rank_query(
     const real* row, Py_ssize_t length, int64_t camera, const int64_t* same, Py_ssize_t num_same,
     const int64_t* cameras, const int64_t* junk, Py_ssize_t num_junk,
     Match* matches, int64_t* steps, int64_t* ranks, int64_t* num_ranks,
 ) noexcept nogil:
-    """Ranks, from 1 and rising, of a query's true matches.
+    """Ranks, from 1 and rising, of a query's true matches. Returns whether a distance of the row is NaN.
 
     same: gallery indices of the query's identity; those by its camera, and junk, do not count. matches, steps: room for
-    num_same, num_same + 1.
+    num_same, num_same + 1. num_ranks: 0 before; stays so where there are none.
     """
     cdef Py_ssize_t count = 0, i, k
     cdef int64_t entry, total
@@ -134,11 +149,12 @@ cdef void rank_query(
             matches[count].index = same[i]
             matches[count].nearer = 0
             count += 1
-    num_ranks[0] = count
     if count == 0:
-        return
+        return count_nan(row, length) > 0
     if count <= FEW:
-        count_by_comparing(row, length, matches, count)
+        if count_by_comparing(row, length, matches, count):
+            return True
+        num_ranks[0] = count
         for i in range(num_same + num_junk):
             entry = same[i] if i < num_same else junk[i - num_same]
             if i >= num_same or cameras[entry] == camera:
@@ -147,7 +163,10 @@ cdef void rank_query(
         for k in range(count):
             ranks[k] = matches[k].nearer + 1
         qsort(ranks, count, sizeof(int64_t), by_rank)
-        return
+        return False
+    if count_nan(row, length):
+        return True
+    num_ranks[0] = count
     qsort(matches, count, sizeof(Match), by_distance)
     for k in range(count + 1):
         steps[k] = 0
@@ -161,6 +180,7 @@ cdef void rank_query(
     for k in range(count):
         total += steps[k]
         ranks[k] = total + 1
+    return False
 
 
 def match_ranks(
@@ -197,16 +217,13 @@ def match_ranks(
             == broken.shape[0] == rows and g_camids.shape[0] == by_pid.shape[0] == length):
         raise ValueError("match_ranks: arrays of different lengths")
     for row in prange(rows, nogil=True, schedule="dynamic", chunksize=4, num_threads=num_threads):
-        broken[row] = count_nan(&distances[row, 0], length) > 0
         counts[row] = 0
-        if broken[row] or stops[row] == starts[row]:
-            continue
-        matches = <Match*>malloc((stops[row] - starts[row]) * sizeof(Match))
+        matches = <Match*>malloc((stops[row] - starts[row] + 1) * sizeof(Match))
         steps = <int64_t*>malloc((stops[row] - starts[row] + 1) * sizeof(int64_t))
         if matches == NULL or steps == NULL:
             broken[row] = 2
         else:
-            rank_query(
+            broken[row] = rank_query(
                 &distances[row, 0], length, q_camids[row], &by_pid[starts[row]], stops[row] - starts[row],
                 &g_camids[0], &junk[0] if junk.shape[0] else NULL, junk.shape[0],
                 matches, steps, &ranks[offsets[row]], &counts[row],

@@ -6,6 +6,7 @@ largest. Distances are computed by blocks, only the nearest neighbours are kept,
 with N and not with N x N.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,9 +58,11 @@ def _nearest(
     rows = max(1, memory_limit // (3 * features.element_size() * len(features)))
     neighbours, largest = [], []
     for start in range(0, len(features), rows):
-        distances = _squared_distances(features[start : start + rows], features, norms)
-        largest.append(distances.amax(dim=1).cpu())
-        neighbours.append(distances.topk(count, largest=False).indices.int().cpu())
+        own = slice(start, start + rows)
+        # Squared distances without the row's own squared norm, which changes no order in a row.
+        partial = torch.addmm(norms, features[own], features.T, alpha=-2)
+        largest.append((partial.amax(dim=1) + norms[own]).clamp_min_(0).cpu())
+        neighbours.append(partial.topk(count, largest=False).indices.int().cpu())
     return torch.cat(neighbours).numpy(), torch.cat(largest).numpy()
 
 
@@ -88,25 +91,29 @@ def _expanded(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
     return (reciprocal + joins @ half).tocsr()
 
 
+def _products(features: torch.Tensor, pairs: sparse.csr_array) -> np.ndarray:
+    """Products of the features of each pair that `pairs` (N, N) holds, in its order."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support is in beta|invariant checks are)")
+        places = torch.sparse_csr_tensor(
+            *(torch.from_numpy(index).long() for index in (pairs.indptr, pairs.indices)),
+            torch.zeros(pairs.nnz),
+            size=pairs.shape,
+            device=features.device,
+            check_invariants=True,
+        )
+        return torch.sparse.sampled_addmm(places, features, features.T, beta=0).values().cpu().numpy()
+
+
 def _weights(
-    features: torch.Tensor,
-    norms: torch.Tensor,
-    neighbours: np.ndarray,
-    largest: np.ndarray,
-    settings: ReRanking,
-    memory_limit: int,
+    features: torch.Tensor, norms: np.ndarray, neighbours: np.ndarray, largest: np.ndarray, settings: ReRanking
 ) -> sparse.csr_array:
     """V (3.3, eq. 7): Gaussian weights of R*(i, k1), normalised to sum 1, after the query expansion (3.4)."""
     weights = _expanded(neighbours, settings.k1)
     weights.sort_indices()
     rows = np.repeat(np.arange(len(features)), np.diff(weights.indptr))
-    distances = np.empty(weights.nnz, np.float32)
-    at_a_time = max(1, memory_limit // (4 * features.element_size() * features.shape[1]))
-    for start in range(0, weights.nnz, at_a_time):
-        pairs = slice(start, start + at_a_time)
-        one, other = (torch.from_numpy(index[pairs]).long().to(features.device) for index in (rows, weights.indices))
-        products = (features[one] * features[other]).sum(dim=1)
-        distances[pairs] = (norms[one] + norms[other] - 2 * products).clamp_min(0).cpu().numpy()
+    products = _products(features, weights)
+    distances = np.maximum(norms[rows] + norms[weights.indices] - 2 * products, 0)
     values = np.exp(-distances / largest[rows])
     totals = np.bincount(rows, values, minlength=len(features))
     weights.data = (values / totals[rows]).astype(np.float32)
@@ -168,7 +175,7 @@ def re_ranking_blocks(
     count = min(max(settings.k1 + 1, settings.k2), len(features))
     neighbours, largest = _nearest(features, norms, count, memory_limit)
     largest = np.maximum(largest, np.finfo(np.float32).tiny)  # 0 where all images are equal
-    weights = _weights(features, norms, neighbours, largest, settings, memory_limit)
+    weights = _weights(features, norms.cpu().numpy(), neighbours, largest, settings)
     queries, lists = weights[:num_queries], weights[num_queries:].tocsc()
     for rows in query_blocks(num_queries, len(gallery), 3 * 4, memory_limit) if blocks is None else blocks:
         part = slice(rows.start, rows.stop)

@@ -80,7 +80,7 @@ def shorten_study(path: Path) -> None:
     study = yaml.safe_load(path.read_text())
     words = shlex.split(f"{TINY_INPUT} {TINY_TEST} {TINY_MODEL} {TINY_TRAINING}")
     study["COMMON"] |= {**dict(zip(words[::2], words[1::2], strict=True)), "TEST.PROTOCOLS": ["clean", "corrupted"]}
-    study["SEEDS"] = [1]
+    study |= {"SEEDS": [1], "BASELINE": "half_clean"}
     variant = {"CFAT.STAGES": ["clean"]}
     study["VARIANTS"] = {"half_clean": variant, "cfat": variant | {"TEST.FEATURE": "neck"}}
     path.write_text(yaml.safe_dump(study))

@@ -240,8 +240,8 @@ _C.DATASETS.SPLIT.TRAIN_SHARE = key(0.5, Rule("a number above 0 and below 1", la
 _C.DATALOADER = Section()
 # Worker processes that read, corrupt and transform images; 0: the main process does. Results do not depend on it.
 _C.DATALOADER.NUM_WORKERS = key(4, at_least(0))
-# Cache of decoded images: none, or ram (shared memory of all workers; each image is decoded once, and the size of the
-# cache is logged first).
+# Cache of decoded images: none, or ram (memory that all processes of a machine share; each image is decoded once, and
+# the size of the cache is logged first).
 _C.DATALOADER.CACHE = key("none", one_of("none", "ram"))
 # softmax_triplet: batches of P identities x NUM_INSTANCE images; softmax: images in random order.
 _C.DATALOADER.SAMPLER = key("softmax_triplet", one_of("softmax_triplet", "softmax"))

@@ -9,18 +9,17 @@ from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 
-from utils.distributed import local_world_size
+from utils.distributed import barrier, once_per_node, rank
 from utils.errors import UserError
 from utils.images import image_size, read_image
 from utils.progress import ProgressBar
+from utils.shared_memory import Place, SharedBytes, available_memory
 from utils.structures import DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY = "/dev/shm"  # where Linux keeps it; containers often have 64 MiB
 CHANNELS = 3
 
 T = TypeVar("T")
@@ -62,28 +61,39 @@ def leave_out(splits: DatasetSplits, paths: Collection[str]) -> DatasetSplits:
 
 
 class ImageCache:
-    """Decoded images in shared memory: one copy for all worker processes, each image decoded once.
+    """Decoded images in shared memory: one copy for all processes of a machine, each image decoded once.
 
     Args:
         paths: the images; all are decoded at once.
 
     Raises:
-        UserError: too little shared memory, or an image that cannot be read.
+        UserError: too little memory, or an image that cannot be read.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.shapes = map_images(image_size, paths, "reading sizes")
-        counts = [height * width * CHANNELS for height, width in self.shapes.values()]
-        self.starts = dict(zip(self.shapes, accumulate(counts, initial=0), strict=False))  # the last one is the end
-        size = sum(counts)
-        logger.info("cache: %d images, %.0f MiB in shared memory, in each process", len(counts), size / 2**20)
-        _check_shared_memory(size)
-        self.memory = torch.empty(size, dtype=torch.uint8).share_memory_()
+        self._lay_out(map_images(image_size, paths, "reading sizes"))
+        logger.info("cache: %d images, %.0f MiB in shared memory", len(self.shapes), self.size / 2**20)
+        _check_memory(self.size)
+        self.memory = SharedBytes.new(self.size)
         map_images(self._fill, self.shapes, "filling the cache")
+
+    @classmethod
+    def of_another_process(cls, shapes: dict[str, tuple[int, int]], place: Place) -> "ImageCache":
+        """The cache that another process has filled; OSError where its memory cannot be reached from here."""
+        cache = cls.__new__(cls)
+        cache._lay_out(shapes)
+        cache.memory = SharedBytes.at(place)
+        return cache
+
+    def _lay_out(self, shapes: dict[str, tuple[int, int]]) -> None:
+        self.shapes = shapes  # path -> (height, width)
+        counts = [height * width * CHANNELS for height, width in shapes.values()]
+        self.starts = dict(zip(shapes, accumulate(counts, initial=0), strict=False))  # the last one is the end
+        self.size = sum(counts)
 
     def _view(self, path: str) -> np.ndarray:
         (height, width), start = self.shapes[path], self.starts[path]
-        flat = self.memory.numpy()[start : start + height * width * CHANNELS]
+        flat = self.memory.array[start : start + height * width * CHANNELS]
         return flat.reshape(height, width, CHANNELS)  # (H W 3,) -> (H, W, 3)
 
     def _fill(self, path: str) -> None:
@@ -102,17 +112,12 @@ class ImageCache:
         return view
 
 
-def _check_shared_memory(size: int) -> None:
-    try:
-        status = os.statvfs(SHARED_MEMORY)
-    except OSError:
-        return  # not Linux: allocation fails where memory is short
-    free, processes = status.f_bavail * status.f_frsize, local_world_size()
-    if size * processes > free:
+def _check_memory(size: int) -> None:
+    available = available_memory()
+    if available is not None and size > available:
         raise UserError(
-            f"DATALOADER.CACHE ram: the decoded images take {size / 2**20:.0f} MiB in each of {processes} processes, "
-            f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB left; give the machine or the container more (docker run "
-            "--shm-size), or set DATALOADER.CACHE none"
+            f"DATALOADER.CACHE ram: the decoded images take {size / 2**20:.0f} MiB, {available / 2**20:.0f} MiB of "
+            "memory are available; give the machine or the container more, or set DATALOADER.CACHE none"
         )
 
 
@@ -120,9 +125,35 @@ _last_cache: ImageCache | None = None
 
 
 def cached(paths: Collection[str]) -> ImageCache:
-    """A cache that holds these images: the last one made, where it does; the stages of a run and its test share it."""
+    """A cache that holds these images: the last one made, where it does; the stages of a run and its test share it.
+
+    In a distributed run, every process calls it with the same paths, and one of each machine decodes the images.
+    """
     global _last_cache
     if _last_cache is None or not _last_cache.shapes.keys() >= set(paths):
         _last_cache = None  # frees its memory first
-        _last_cache = ImageCache(paths)
+        _last_cache = _made_once_per_node(paths)
     return _last_cache
+
+
+def _made_once_per_node(paths: Collection[str]) -> ImageCache:
+    made: ImageCache | None = None
+
+    def make() -> tuple[dict[str, tuple[int, int]], Place]:
+        nonlocal made
+        made = ImageCache(paths)
+        return made.shapes, made.memory.place()
+
+    shapes, place = once_per_node(make)
+    if made is None:
+        try:
+            made = ImageCache.of_another_process(shapes, place)
+        except OSError as error:
+            logger.warning(
+                "DATALOADER.CACHE ram: process %d cannot reach the images that another process of this machine has "
+                "decoded (%s), and decodes its own",
+                *(rank(), error),
+            )
+            made = ImageCache(paths)
+    barrier()  # until all have it, none may drop it
+    return made

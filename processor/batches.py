@@ -86,7 +86,7 @@ def _why_lost(error: Exception, workers: list) -> str:
     if -signal.SIGBUS in ends or any(words in text for words in _SHARED_MEMORY_FULL):
         return (
             "shared memory (/dev/shm), through which the worker processes of the loader send batches, is full; give "
-            f"the machine or the container more (docker run --shm-size), set DATALOADER.CACHE none, or {lower}"
+            f"the machine or the container more (docker run --shm-size), or {lower}"
         )
     if not ends and _WORKER_ENDED not in text:
         return ""

@@ -1,4 +1,6 @@
+import hashlib
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 from datasets import decoding
 from datasets.decoding import ImageCache
 from tests.datasets.test_loaders import collect, data_root, make  # noqa: F401 - a fixture
+from tests.processor.test_distributed import run_processes
 from utils.errors import UserError
 from utils.images import read_image
 from utils.structures import Condition
@@ -30,8 +33,7 @@ def test_images_are_those_of_the_files_and_outlive_them(paths, caplog):
     expected = {path: read_image(path) for path in paths}
     images = ImageCache(paths)
     assert "cache: 3 images, 0 MiB in shared memory" in caplog.text
-    assert images.memory.is_shared()
-    assert images.memory.numel() == 3 * (20 * 10 + 7 * 9 + 31 * 3)
+    assert images.memory.array.size == 3 * (20 * 10 + 7 * 9 + 31 * 3)
     for path, image in expected.items():
         Path(path).write_bytes(b"")  # what is read now can only come from memory
         assert np.array_equal(images(path), image)
@@ -55,14 +57,33 @@ def test_a_damaged_image_is_named(paths):
         ImageCache(paths)
 
 
-def test_too_little_shared_memory_is_reported_before_it_is_filled(paths, tmp_path, monkeypatch):
-    full = type("Status", (), {"f_bavail": 0, "f_frsize": 4096})
-    monkeypatch.setattr(decoding.os, "statvfs", lambda path: full)
+def test_too_little_memory_is_reported_before_it_is_filled(paths, monkeypatch):
+    monkeypatch.setattr(decoding, "available_memory", lambda: 1000)
     with pytest.raises(
-        UserError,
-        match="ram: the decoded images take 0 MiB in each of 1 processes, /dev/shm has 0 MiB left; .*shm-size",
+        UserError, match="ram: the decoded images take 0 MiB, 0 MiB of memory are available; .*DATALOADER.CACHE none"
     ):
         ImageCache(paths)
+
+
+def test_the_processes_of_a_machine_share_it(paths, tmp_path):
+    outputs = run_processes(tmp_path, 2, tmp_path, script=Path(__file__).with_name("shared_cache.py"))
+    assert [status for status, _ in outputs] == [0, 0], outputs
+    first, second = (re.search("found (.*)", text)[1] for _, text in outputs)
+    assert first == second
+    expected = b"".join(read_image(path).tobytes() for path in sorted(set(paths)))
+    assert first.split()[-2:] == [hashlib.sha256(expected).hexdigest(), "True"]
+    assert sum("cache: 3 images" in text for _, text in outputs) == 1
+
+
+def test_a_process_that_cannot_reach_it_decodes_its_own(paths, caplog, monkeypatch):
+    other = ImageCache(paths)
+    answer = (other.shapes, other.memory.place()._replace(path="/proc/0/fd/0"))
+    monkeypatch.setattr(decoding, "once_per_node", lambda make: answer)
+    monkeypatch.setattr(decoding, "_last_cache", None)
+    found = decoding.cached(paths)
+    assert np.array_equal(found(paths[0]), other(paths[0]))
+    assert found.memory is not other.memory
+    assert "cannot reach the images that another process of this machine has decoded" in caplog.text
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -75,11 +75,15 @@ def in_float32(embedded: Embedded) -> Embedded:
 
 
 def gather_embedded(share: Embedded, gather: Gather) -> Embedded:
-    return Embedded(
-        gather.rows(share.embedding),
-        gather.rows(share.patch_tokens) if gather.patch_tokens else share.patch_tokens,
-        tuple(gather.rows(part) for part in share.local_embeddings),
+    """The rows of all processes, in one collective."""
+    parts = [share.embedding, *share.local_embeddings, *([share.patch_tokens] if gather.patch_tokens else [])]
+    flat = gather.rows(torch.cat([part.flatten(1) for part in parts], dim=1))
+    widths = [part[0].numel() for part in parts]
+    embedding, *others = (
+        one.unflatten(1, part.shape[1:]) for one, part in zip(flat.split(widths, dim=1), parts, strict=True)
     )
+    patch_tokens = others.pop() if gather.patch_tokens else share.patch_tokens
+    return Embedded(embedding, patch_tokens, tuple(others))
 
 
 class ReIDModel(nn.Module, ABC):

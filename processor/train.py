@@ -127,7 +127,15 @@ class StageTrainer:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
         # static_graph: some parameters take no part in the loss, the same ones in every step
-        return DistributedDataParallel(model, device_ids=devices, static_graph=True)
+        return DistributedDataParallel(
+            model, device_ids=devices, static_graph=True, broadcast_buffers=self._buffers_differ()
+        )
+
+    def _buffers_differ(self) -> bool:
+        """Whether the processes have running statistics of their own; those of the first one count."""
+        if distributed.world_size() == 1:
+            return False
+        return not self.cfg.SOLVER.GLOBAL_LOSS or any(isinstance(m, nn.BatchNorm2d) for m in self.model.modules())
 
     @property
     def tested(self) -> Any:
@@ -291,6 +299,9 @@ class StageTrainer:
         """Tests the model under every protocol with one repeat, on what SOLVER.EVAL_ON says, and keeps it if it is the
         best so far: by mAP under the corrupted protocol, else the first, the mean over the test sets."""
         state, evaluation = self.state, make_evaluation(self.cfg, plain=True)
+        if self._buffers_differ():
+            for buffer in self.tested.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         results: dict[str, RetrievalMetrics] = {}
         mean_aps = []
         for data in self.evaluated:

@@ -1,15 +1,18 @@
-"""Three steps of every given stage, alone or under torchrun; the first process writes losses and weights.
+"""Four steps of every given stage, alone or under torchrun; the first process writes losses, weights, and what went
+between the processes in the last step: the number of collectives by name.
 
 python few_steps.py OUT ROOT CASE...        a CASE is a stage and overrides, separated by spaces
 """
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from config import load_cfg
 from datasets import make_dataloader
@@ -21,7 +24,7 @@ from solver import make_optimizer, make_scheduler
 from utils.distributed import is_main, process_group
 from utils.seeds import set_global_seeds
 
-STEPS = 3
+STEPS = 4  # in the first three, DistributedDataParallel chooses its buckets
 CPU = torch.device("cpu")
 
 
@@ -62,9 +65,17 @@ def run(root: str, stage: str, *opts: str) -> dict:
     batches = iter(data.train)
     for number in range(STEPS):
         scheduler.step(number / STEPS)
-        values = trainer.step(to_device(next(batches), CPU))
+        batch = to_device(next(batches), CPU)
+        with profile(activities=[ProfilerActivity.CPU]) if number == STEPS - 1 else nullcontext() as profiled:
+            values = trainer.step(batch)
         losses.append({name: value.item() for name, value in values.items()})
-    return {"losses": losses, "model": model.state_dict(), "loss": loss_fn.state_dict()}
+    names = [event.name for event in profiled.events() if event.name.startswith("gloo:")]
+    return {
+        "losses": losses,
+        "model": model.state_dict(),
+        "loss": loss_fn.state_dict(),
+        "collectives": {name: names.count(name) for name in sorted(set(names))},
+    }
 
 
 def main(out: str, root: str, *cases: str) -> None:

@@ -1,5 +1,6 @@
 """Two processes over gloo train like one with the whole batch."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -79,6 +80,16 @@ def test_losses_and_weights_of_two_processes_are_those_of_one(results, case):
             torch.testing.assert_close(two[part][name], weights, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_few_collectives_in_a_step(results, case):
+    """One gathers identities, one the embeddings and tokens of a forward; two reduce gradients, of which the second
+    waits for the first layers alone, and one those of a loss with parameters."""
+    forwards = 2 if case.startswith(("bridge", "align")) else 1
+    reduced = 1 if case.startswith("bridge") else 3 if "CENTER" in case else 2
+    assert results[2][case]["collectives"] == {"gloo:all_gather": 1 + forwards, "gloo:all_reduce": reduced}
+    assert results[1][case]["collectives"] == {}
+
+
 @pytest.mark.parametrize("case", CHECKPOINTED)
 def test_gradient_checkpointing_changes_no_weight(results, case):
     """Not by a bit, in one process and under DistributedDataParallel."""
@@ -94,8 +105,34 @@ def test_local_losses_differ(root, results):
     out = root / "local.pth"
     outputs = run_processes(root, 2, out, root, case)
     assert out.exists(), outputs
-    local, whole = torch.load(out, weights_only=True)[case]["losses"][0], results[1]["align"]["losses"][0]
+    found = torch.load(out, weights_only=True)[case]
+    assert found["collectives"].keys() == {"gloo:all_reduce", "gloo:broadcast"}  # running statistics of rank 0
+    local, whole = found["losses"][0], results[1]["align"]["losses"][0]
     assert local["coarse_loss"] != pytest.approx(whole["coarse_loss"], abs=1e-3)
+
+
+def test_processes_with_running_statistics_of_their_own_evaluate_as_one(root, tmp_path):
+    """On CPUs, BatchNorm layers of the backbone see a process's own images; the checkpoint has those of rank 0."""
+    options = [
+        *("DATASETS.ROOT_DIR", root, "DATASETS.CHECK_COUNTS", "False", "DATALOADER.NUM_WORKERS", "0"),
+        *("INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST", "[32, 32]", "MODEL.DEVICE", "cpu"),
+        *("MODEL.TRANSFORMER_TYPE", "vit_tiny_patch16_128_TransReID", "MODEL.STEM_CONV", "True"),
+        *("TEST.PROTOCOLS", "[clean]", "TEST.REPORT", "False", "TEST.FEATURE", "neck"),
+    ]
+    training = [
+        *("MODEL.PRETRAIN_PATH", "", "SOLVER.IMS_PER_BATCH", "8", "DATALOADER.NUM_INSTANCE", "2"),
+        *("CFAT.STAGES", "[clean]", "SOLVER.MAX_EPOCHS", "2", "SOLVER.EVAL_PERIOD", "2", "SOLVER.BASE_LR", "0.1"),
+    ]
+    options = [str(option) for option in options]
+    outputs = run_processes(
+        tmp_path, 2, *options, *training, "OUTPUT_DIR", str(tmp_path), script=REPOSITORY / "train.py"
+    )
+    assert [status for status, _ in outputs] == [0, 0], outputs
+    (evaluated,) = json.loads((tmp_path / "history.json").read_text())["clean"]["evaluations"]
+    best = ["TEST.WEIGHT", str(tmp_path / "checkpoints/clean_best.pth"), "OUTPUT_DIR", str(tmp_path / "alone")]
+    assert commands.run("test.py", *options, *best).returncode == 0
+    alone = json.loads((tmp_path / "alone/results.json").read_text())["protocols"]["clean"]["mAP"]["mean"]
+    assert evaluated["clean"] == pytest.approx(alone, abs=1e-6)
 
 
 def test_a_failing_process_ends_all_within_a_minute(root):

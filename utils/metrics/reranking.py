@@ -96,7 +96,8 @@ def _products(features: torch.Tensor, pairs: sparse.csr_array) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse (CSR tensor support is in beta|invariant checks are)")
         places = torch.sparse_csr_tensor(
-            *(torch.from_numpy(index).long() for index in (pairs.indptr, pairs.indices)),
+            torch.from_numpy(pairs.indptr).long(),
+            torch.from_numpy(pairs.indices).long(),
             torch.zeros(pairs.nnz),
             size=pairs.shape,
             device=features.device,

@@ -10,7 +10,6 @@ ctypedef fused real:
     double
 
 cdef enum:
-    CHUNK = 2048  # distances looked at together: they stay in the first-level cache for all matches of the query
     FEW = 256  # up to so many matches, comparing every distance with every match is faster than searching
 
 
@@ -42,10 +41,12 @@ cdef extern from *:
     #else
     #define BEST_OF_SEVERAL
     #endif
+    #define CHUNK 256
     #define COUNT(NAME, TYPE, CONDITION) \
         BEST_OF_SEVERAL int NAME(const TYPE *row, Py_ssize_t count, TYPE limit) { \
             int total = 0; \
-            for (Py_ssize_t i = 0; i < count; i++) total += CONDITION; \
+            if (count == CHUNK) for (int i = 0; i < CHUNK; i++) total += CONDITION; \
+            else for (Py_ssize_t i = 0; i < count; i++) total += CONDITION; \
             return total; \
         }
     COUNT(rank_below_float, float, row[i] < limit)
@@ -62,6 +63,7 @@ cdef extern from *:
     static void rank_prefetch(const void *data, Py_ssize_t size) {}
     #endif
     """
+    enum: CHUNK  # distances looked at together: they stay in the first-level cache for all matches of the query
     int rank_below_float(const float* row, Py_ssize_t count, float limit) noexcept nogil
     int rank_below_double(const double* row, Py_ssize_t count, double limit) noexcept nogil
     int rank_up_to_float(const float* row, Py_ssize_t count, float limit) noexcept nogil
@@ -100,20 +102,26 @@ cdef inline bint before(double distance, int64_t index, const Match* match) noex
 cdef int64_t count_by_comparing(const real* row, Py_ssize_t length, Match* matches, Py_ssize_t count) noexcept nogil:
     """Sets `nearer` of every match: the number of entries of the whole row before it. Returns the number of NaN.
 
-    While a chunk is compared with every match, the next one is on its way from memory, a share of it for each match.
+    matches: sorted by distance. Each chunk is compared with the farthest first: where a chunk has no entry before a
+    match, it has none before nearer ones. Meanwhile the next chunk is on its way from memory.
     """
-    cdef Py_ssize_t start, size, chunk, k, own, ahead = CHUNK // count + 1
-    cdef int64_t broken = 0
+    cdef Py_ssize_t start, size, chunk, k, own
+    cdef int64_t broken = 0, found
     cdef real limit
     for chunk in range((length + CHUNK - 1) // CHUNK):
         start = chunk * CHUNK
         size = min(<Py_ssize_t>CHUNK, length - start)
+        rank_prefetch(row + start + CHUNK, CHUNK * sizeof(real))
         broken += count_nan(row + start, size)
-        for k in range(count):
-            rank_prefetch(row + start + CHUNK + k * ahead, ahead * sizeof(real))
+        for k in range(count - 1, -1, -1):
             limit = <real>matches[k].distance
             own = min(max(matches[k].index - start, 0), size)  # up to here in gallery order, equals rank before it
-            matches[k].nearer += count_up_to(row + start, own, limit) + count_below(row + start + own, size - own, limit)
+            found = count_up_to(row + start, own, limit) if own else 0
+            if own < size:
+                found += count_below(row + start + own, size - own, limit)
+            matches[k].nearer += found
+            if found == 0 and k > 0 and matches[k - 1].distance < matches[k].distance:
+                break
     return broken
 
 
@@ -151,6 +159,7 @@ cdef bint rank_query(
             count += 1
     if count == 0:
         return count_nan(row, length) > 0
+    qsort(matches, count, sizeof(Match), by_distance)
     if count <= FEW:
         if count_by_comparing(row, length, matches, count):
             return True
@@ -167,7 +176,6 @@ cdef bint rank_query(
     if count_nan(row, length):
         return True
     num_ranks[0] = count
-    qsort(matches, count, sizeof(Match), by_distance)
     for k in range(count + 1):
         steps[k] = 0
     for i in range(length):

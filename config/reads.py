@@ -63,6 +63,11 @@ def _metric_loss(values: Values) -> bool:
     return values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0 or _fine_identity(values)
 
 
+def _triplets(values: Values) -> bool:
+    """Whether stages other than bridge have triplets of embeddings or neck outputs; fine alignment has others."""
+    return values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0
+
+
 def _tests_corrupted(values: Values) -> bool:
     return bool(values["TEST.MATRIX"]) or values["TEST.PROTOCOLS"] != ["clean"]
 
@@ -162,7 +167,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "MODEL",
         "TRIPLET_ON",
         "no stage of CFAT.STAGES has a triplet loss with a weight above 0 and no CFAT.<STAGE>.TRIPLET_ON of its own",
-        lambda values: _metric_loss(values) and _lacks_own("TRIPLET_ON")(values),
+        lambda values: _triplets(values) and _lacks_own("TRIPLET_ON")(values),
     ),
     **_needs("MODEL", "NO_MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs("MODEL", "CONSISTENCY_LOSS_WEIGHT", "it is for INPUT.SELF_ID True in stages clean and corrupted"),
@@ -251,15 +256,22 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "CORRUPTION", "TEST", "it is for protocols other than clean and unseen and for TEST.MATRIX", _samples_tested
     ),
     **_needs("CORRUPTION", "SEVERITIES BACKEND", _NOTHING_CORRUPTED),
-    **_needs("CFAT.CLEAN", "MAX_EPOCHS BASE_LR TRIPLET_ON", _NOT_TRAINED.format("clean"), _is_trained("clean")),
+    **_needs("CFAT.CLEAN", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("clean"), _is_trained("clean")),
     **_needs(
         "CFAT.CORRUPTED",
-        "MAX_EPOCHS BASE_LR TRIPLET_ON INIT",
+        "MAX_EPOCHS BASE_LR INIT",
         _NOT_TRAINED.format("corrupted"),
         _is_trained("corrupted"),
     ),
     **_needs("CFAT.BRIDGE", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("bridge"), _is_trained("bridge")),
-    **_needs("CFAT.ALIGN", "MAX_EPOCHS BASE_LR TRIPLET_ON", _NOT_TRAINED.format("align"), _is_trained("align")),
+    **_needs("CFAT.ALIGN", "MAX_EPOCHS BASE_LR", _NOT_TRAINED.format("align"), _is_trained("align")),
+    **{
+        f"CFAT.{stage.upper()}.TRIPLET_ON": (
+            f"it is for the training of stage {stage} with MODEL.TRIPLET_LOSS_WEIGHT above 0",
+            lambda values, stage=stage: _is_trained(stage)(values) and _triplets(values),
+        )
+        for stage in ("clean", "corrupted", "align")
+    },
     **_needs("CFAT.CLEAN", "WEIGHT", _NOT_INITIAL, _needs_clean),
     **_needs("CFAT.CORRUPTED", "WEIGHT", _NOT_INITIAL, _needs_corrupted),
     **_needs("CFAT.BRIDGE", "WEIGHT", _NOT_INITIAL, _needs_bridge),

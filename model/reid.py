@@ -51,11 +51,11 @@ class Gather:
     """How the losses get the rows of all processes.
 
     Attributes:
-        rows: gathers a tensor; see utils.sharding.all_gather_rows.
+        rows: gathers tensors; see utils.sharding.all_gather_rows.
         patch_tokens: gather patch tokens too, which takes most of the time and which few losses need.
     """
 
-    rows: Callable[[torch.Tensor], torch.Tensor]
+    rows: Callable[..., tuple[torch.Tensor, ...]]
     patch_tokens: bool = False
 
 
@@ -76,13 +76,9 @@ def in_float32(embedded: Embedded) -> Embedded:
 
 def gather_embedded(share: Embedded, gather: Gather) -> Embedded:
     """The rows of all processes, in one collective."""
-    parts = [share.embedding, *share.local_embeddings, *([share.patch_tokens] if gather.patch_tokens else [])]
-    flat = gather.rows(torch.cat([part.flatten(1) for part in parts], dim=1))
-    widths = [part[0].numel() for part in parts]
-    embedding, *others = (
-        one.unflatten(1, part.shape[1:]) for one, part in zip(flat.split(widths, dim=1), parts, strict=True)
-    )
-    patch_tokens = others.pop() if gather.patch_tokens else share.patch_tokens
+    tokens = (share.patch_tokens,) if gather.patch_tokens else ()
+    embedding, *others = gather.rows(share.embedding, *tokens, *share.local_embeddings)
+    patch_tokens = others.pop(0) if tokens else share.patch_tokens
     return Embedded(embedding, patch_tokens, tuple(others))
 
 

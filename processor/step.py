@@ -71,7 +71,7 @@ class TrainStep:
         """
         with torch.autocast(self.device.type, AMP_DTYPES.get(self.amp), enabled=self.amp != "off"):
             output = self.model(batch)
-        labels = sharding.all_gather_rows(batch["pids"]) if self.global_loss else batch["pids"]
+        labels = sharding.all_gather_rows(batch["pids"])[0] if self.global_loss else batch["pids"]
         losses = self.loss_fn(output, {**batch, "pids": labels})
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["loss"]).backward()

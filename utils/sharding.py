@@ -42,7 +42,7 @@ def views(count: int) -> Iterator[None]:
 
 
 class _AllGather(torch.autograd.Function):
-    """all_gather over the default group, along dimension 1, with a gradient.
+    """One all_gather over the default group for several tensors (V, b, ...), along dimension 1, with a gradient.
 
     Every process computes the same loss from the gathered rows, so backward needs no communication: it returns the
     gradient of this process's own rows. DistributedDataParallel divides the sum of gradients by the world size; the
@@ -50,29 +50,39 @@ class _AllGather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
-        gathered = [torch.empty_like(rows) for _ in range(world_size())]
-        distributed.all_gather(gathered, rows.contiguous())
-        return torch.cat(gathered, dim=1)
+    def forward(ctx: Any, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.set_materialize_grads(False)  # None for a part that no loss uses, as in one process
+        flat = torch.cat([part.flatten(2) for part in parts], dim=2) if len(parts) > 1 else parts[0].contiguous()
+        gathered = [torch.empty_like(flat) for _ in range(world_size())]
+        distributed.all_gather(gathered, flat)
+        whole = torch.cat(gathered, dim=1)
+        if len(parts) == 1:
+            return (whole,)
+        columns = whole.split([part[0, 0].numel() for part in parts], dim=2)
+        return tuple(own.unflatten(2, part.shape[2:]) for own, part in zip(columns, parts, strict=True))
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient.chunk(world_size(), dim=1)[rank()] * world_size()
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        return tuple(
+            None if gradient is None else gradient.chunk(world_size(), dim=1)[rank()] * world_size()
+            for gradient in gradients
+        )
 
 
-def all_gather_rows(rows: torch.Tensor) -> torch.Tensor:
+def all_gather_rows(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Gathers the rows of all processes, with gradient: one all_gather over the default group.
 
     Args:
-        rows: (V b, ...), the rows of this process; V is the number of `views`, b its number of images.
+        tensors: (V b, ...) each, of one dtype, the rows of this process; V is the number of `views`, b its number of
+            images.
 
     Returns:
-        (V B, ...) with B = b x world size, in the order that one process with the whole batch would have.
+        (V B, ...) for each, with B = b x world size, in the order that one process with the whole batch would have.
     """
     if world_size() == 1:
-        return rows
-    by_view = rows.unflatten(0, (_num_views, -1))  # (V, b, ...)
-    return _AllGather.apply(by_view).flatten(0, 1)  # (V, B, ...) -> (V B, ...)
+        return tensors
+    by_view = [rows.unflatten(0, (_num_views, -1)) for rows in tensors]  # (V, b, ...)
+    return tuple(rows.flatten(0, 1) for rows in _AllGather.apply(*by_view))  # (V, B, ...) -> (V B, ...)
 
 
 def sample_shard(sample: Callable[[int], torch.Tensor], rows: int) -> torch.Tensor:

@@ -72,6 +72,7 @@ class Commands:
     def __init__(self, directory: Path) -> None:
         self.data, self.out, self.copy = directory / "synthetic", directory / "run", directory / "copy"
         self.opts = ["--config_file", CONFIG, "DATASETS.ROOT_DIR", str(directory), "MODEL.DEVICE", "cpu"]
+        self.opts += ["TEST.REPEATS", "1", "TEST.RANKED_QUERIES", "0", "TEST.REPORT", "False"]
         self.by_name: dict[str, Callable[[dict[str, str]], float]] = {
             "training": self.train,
             "testing": self.test,
@@ -83,10 +84,10 @@ class Commands:
         run(["-m", "datasets", "synthesize", "--out", str(self.data)], {})
 
     def train(self, environment: dict[str, str]) -> float:
-        stage = ["CFAT.STAGES", "['clean']", "CFAT.CLEAN.MAX_EPOCHS", "2", "TEST.REPEATS", "1"]
+        stage = ["CFAT.STAGES", "['clean']", "CFAT.CLEAN.MAX_EPOCHS", "2"]
         shutil.rmtree(self.out, ignore_errors=True)
-        printed = run(["train.py", *self.opts, *stage, "OUTPUT_DIR", str(self.out)], environment)
-        return float(re.findall(r"epoch 2/2: .* (\d+) images/s", printed)[-1])
+        run(["train.py", *self.opts, *stage, "OUTPUT_DIR", str(self.out)], environment)
+        return float(re.findall(r"epoch 2/2: .* (\d+) images/s", (self.out / "log.txt").read_text())[-1])
 
     def test(self, environment: dict[str, str]) -> float:
         weight = self.out / "checkpoints" / "clean.pth"

@@ -124,7 +124,7 @@ def test_every_cell_of_the_heat_map_can_be_read(browser, report, scheme):
             assert cell.evaluate("element => element.classList.contains('hot')") == (heat > 0.71)
         contrasts = page.evaluate(HEAT_CONTRASTS)
         assert len(contrasts) == 101
-        assert min(contrasts) >= 4.4
+        assert min(contrasts) >= 4.5
 
 
 def test_heat_map_by_mouse_and_by_keyboard(browser, report):

@@ -158,6 +158,10 @@ def test_keys_with_a_purpose_or_a_reader_are_keys():
         ([*CLEAN, "CFAT.CLEAN.TRIPLET_ON", "neck", "MODEL.TRIPLET_ON", "class_token"], ["MODEL.TRIPLET_ON"]),
         (["CFAT.CLEAN.TRIPLET_ON", "class_token", "MODEL.TRIPLET_ON", "neck"], []),
         (
+            ["MODEL.TRIPLET_LOSS_WEIGHT", "0", "MODEL.TRIPLET_ON", "neck", "CFAT.ALIGN.TRIPLET_ON", "neck"],
+            ["MODEL.TRIPLET_ON", "CFAT.ALIGN.TRIPLET_ON"],
+        ),
+        (
             ["CFAT.STAGES", "[bridge, align]", "CFAT.ALIGN.TRIPLET_ON", "neck", "MODEL.TRIPLET_ON", "neck"],
             ["MODEL.TRIPLET_ON"],
         ),

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from utils.distributed import barrier, once_per_node, rank
+from utils.distributed import barrier, local_world_size, once_per_node, rank
 from utils.errors import UserError
 from utils.images import image_size, read_image
 from utils.progress import ProgressBar
@@ -65,15 +65,16 @@ class ImageCache:
 
     Args:
         paths: the images; all are decoded at once.
+        copies: caches of this size that processes of this machine make at the same time.
 
     Raises:
         UserError: too little memory, or an image that cannot be read.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], *, copies: int = 1) -> None:
         self._lay_out(map_images(image_size, paths, "reading sizes"))
         logger.info("cache: %d images, %.0f MiB in shared memory", len(self.shapes), self.size / 2**20)
-        _check_memory(self.size)
+        _check_memory(copies * self.size)
         self.memory = SharedBytes.new(self.size)
         map_images(self._fill, self.shapes, "filling the cache")
 
@@ -139,14 +140,18 @@ def cached(paths: Collection[str]) -> ImageCache:
 def _made_once_per_node(paths: Collection[str]) -> ImageCache:
     made: ImageCache | None = None
 
-    def make() -> tuple[dict[str, tuple[int, int]], Place]:
+    def make() -> tuple[np.ndarray, Place]:
         nonlocal made
         made = ImageCache(paths)
-        return made.shapes, made.memory.place()
+        return np.array([*made.shapes.values()], np.int32), made.memory.place()
 
-    shapes, place = once_per_node(make)
+    sizes, place = once_per_node(make)
     if made is None:
         try:
+            shapes = {
+                path: (int(height), int(width))
+                for path, (height, width) in zip(dict.fromkeys(paths), sizes, strict=True)
+            }
             made = ImageCache.of_another_process(shapes, place)
         except OSError as error:
             logger.warning(
@@ -154,6 +159,6 @@ def _made_once_per_node(paths: Collection[str]) -> ImageCache:
                 "decoded (%s), and decodes its own",
                 *(rank(), error),
             )
-            made = ImageCache(paths)
+            made = ImageCache(paths, copies=local_world_size() - 1)
     barrier()  # until all have it, none may drop it
     return made

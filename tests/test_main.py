@@ -314,6 +314,13 @@ class TestErrors:
     def test_no_weight(self, trained, tmp_path):
         self.check(run("test.py", *options(trained, tmp_path)), "TEST.WEIGHT is empty")
 
+    def test_a_damaged_checkpoint_is_refused_before_the_data_are_read(self, trained, tmp_path):
+        (tmp_path / "half.pth").write_bytes((trained / "run" / "checkpoints" / "align.pth").read_bytes()[:5000])
+        weight = {"TEST.WEIGHT": tmp_path / "half.pth"}
+        done = run("test.py", *options(trained, tmp_path / "run", **weight, **{"DATASETS.ROOT_DIR": "nowhere"}))
+        self.check(done, f"checkpoint {tmp_path}/half.pth")
+        assert "nowhere" not in done.stderr
+
     def test_unknown_keys_and_options_all_at_once(self):
         done = run("train.py", "SOLVER.BASE_LRR", "0.1", "CFAT.STUDENT_VIEWS", "bth")
         self.check(done, "did you mean SOLVER.BASE_LR?", "CFAT.STUDENT_VIEWS", "'bth'")

@@ -96,7 +96,7 @@ def _foreign_kind(head: bytes) -> tuple[str, str]:
         return f"a JSON text ({text[:60]!r})", _ASK_AGAIN
     if "\ufffd" not in text[:-1] and "\0" not in text:
         return f"a text ({text[:60]!r})", _ASK_AGAIN
-    return f"of no known format (it begins with {head[:16]!r})", _SAVE_STATE
+    return f"of no known format (it begins with {head[:16]!r})", f"fetch it anew, or, {_SAVE_STATE}"
 
 
 def check_zip(handle: BinaryIO, path: str) -> bool:

@@ -1,13 +1,14 @@
 """Loads and saves checkpoints: dicts of tensors and plain values, which load without running code from the file."""
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -97,6 +98,29 @@ def check_is_file(path: str | Path) -> None:
         raise UserError(f"checkpoint {path}: no such file{hint}; train first, or give the path of a downloaded one")
 
 
+def check_checkpoint(path: str | Path) -> None:
+    """Checks that a file is there, is a checkpoint and is whole, as far as `load_checkpoint` does before it reads it.
+
+    Raises:
+        UserError: it is not.
+    """
+    with _opened(Path(path)):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, str]]:
+    """The open file and its kind, a key of _READERS, after its checks."""
+    check_is_file(path)
+    with open_regular(path, max_bytes=MAX_BYTES) as handle:
+        kind = kind_of(handle, str(path))
+        if kind == "zip" and check_zip(handle, str(path)):
+            kind = "torchscript"
+        elif kind == "legacy":
+            check_legacy(handle, str(path))
+        yield handle, kind
+
+
 def load_checkpoint(path: str | Path) -> dict:
     """Loads a checkpoint of torch.save or safetensors onto the CPU, without running code from it; of a TorchScript
     archive, its parameters.
@@ -114,13 +138,7 @@ def load_checkpoint(path: str | Path) -> dict:
         UserError: no such file, no checkpoint, damaged, or it needs arbitrary unpickling.
     """
     path = Path(path)
-    check_is_file(path)
-    with open_regular(path, max_bytes=MAX_BYTES) as handle:
-        kind = kind_of(handle, str(path))
-        if kind == "zip" and check_zip(handle, str(path)):
-            kind = "torchscript"
-        elif kind == "legacy":
-            check_legacy(handle, str(path))
+    with _opened(path) as (handle, kind):
         try:
             content = _READERS[kind](handle, path)
         except Exception as error:  # damaged files make the readers raise almost anything

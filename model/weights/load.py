@@ -24,7 +24,7 @@ from model.weights.side_table import SideTable, match_sides, matching_keys
 from model.weights.state_dicts import State, backbone_of, find_model, num_rows
 from model.weights.strict import load_strictly
 from model.weights.timm_files import warn_of_pixel_stats
-from utils.checkpoints import check_is_file, load_checkpoint
+from utils.checkpoints import check_checkpoint, load_checkpoint
 from utils.errors import UserError
 from utils.stages import current_stage, stage_checkpoint
 from utils.structures import SetNumbers, Sides
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 
 def check_weight(path: str) -> None:
-    """Checks that a checkpoint to test is given and is there.
+    """Checks that a checkpoint to test is given, is there and is whole, before the data sets are read.
 
     Raises:
-        UserError: no path, or no such file.
+        UserError: it is not.
     """
     if not path:
         raise UserError(
             "TEST.WEIGHT is empty: give the checkpoint to test, e.g. TEST.WEIGHT logs/demo/checkpoints/align.pth"
         )
-    check_is_file(path)
+    check_checkpoint(path)
 
 
 class TestedModel(NamedTuple):

@@ -75,10 +75,19 @@ def test_the_processes_of_a_machine_share_it(paths, tmp_path):
     assert sum("cache: 3 images" in text for _, text in outputs) == 1
 
 
+def test_memory_for_each_of_several_copies(paths, monkeypatch):
+    size = ImageCache(paths).size
+    monkeypatch.setattr(decoding, "available_memory", lambda: 3 * size)
+    assert ImageCache(paths, copies=3).size == size
+    with pytest.raises(UserError, match="of memory are available"):
+        ImageCache(paths, copies=4)
+
+
 def test_a_process_that_cannot_reach_it_decodes_its_own(paths, caplog, monkeypatch):
     other = ImageCache(paths)
-    answer = (other.shapes, other.memory.place()._replace(path="/proc/0/fd/0"))
+    answer = (np.array([*other.shapes.values()]), other.memory.place()._replace(path="/proc/0/fd/0"))
     monkeypatch.setattr(decoding, "once_per_node", lambda make: answer)
+    monkeypatch.setattr(decoding, "local_world_size", lambda: 2)
     monkeypatch.setattr(decoding, "_last_cache", None)
     found = decoding.cached(paths)
     assert np.array_equal(found(paths[0]), other(paths[0]))

@@ -37,8 +37,8 @@ def test_numbers_of_the_demo(script):
     assert script["demo_table"](content, "short").splitlines()[2:] == [
         "| clean-trained | clean | 50.00 | 50.00 | 50.00 |",
         "| clean-trained | corrupted | 20.00 ± 1.00 | 20.00 ± 1.00 | 20.00 ± 1.00 |",
-        "| CFAT | clean | 51.00 | 51.00 | 51.00 |",
-        "| CFAT | corrupted | 30.00 ± 2.00 | 30.00 ± 2.00 | 30.00 ± 2.00 |",
+        "| CFAT, `cfat_plus.yml` | clean | 51.00 | 51.00 | 51.00 |",
+        "| CFAT, `cfat_plus.yml` | corrupted | 30.00 ± 2.00 | 30.00 ± 2.00 | 30.00 ± 2.00 |",
     ]
     assert len(script["demo_table"](content, None).splitlines()) == 7
     assert script["demo_ratio"](content) == (

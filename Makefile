@@ -1,5 +1,5 @@
 # make demo    train every stage on the synthetic set, on a CPU, and test: a report, a table of results and two figures;
-#              make demo QUICK=1 on a smaller set, in little more than a minute, with rough numbers
+#              make demo QUICK=1 on a smaller set, in little more than a minute, with poor numbers
 # make test    the tests, one process for each core; make test TESTS=tests/utils runs a part
 # make documents  the commands of README and docs, on small data, in some minutes
 # make lint    ruff and mypy
@@ -50,7 +50,7 @@ demo: setup
 		TEST.WEIGHT $(DEMO)/checkpoints/clean.pth TEST.COMPARE $(DEMO)
 	@$(BIN)/python -m processor report $(DEMO) $(DEMO)/baseline --out $(DEMO)/report.html
 	@echo "Open $(DEMO)/report.html in a browser: all of the run beside its baseline. Numbers: $(DEMO)/results.json"
-	@$(if $(QUICK),echo "QUICK=1: few people and few epochs; numbers are rough. make demo has those of docs/results.md")
+	@$(if $(QUICK),echo "QUICK=1: 20 people, small images, few steps: numbers are poor. make demo has those of docs/results.md")
 
 test: setup
 	$(BIN)/python -m pytest -n auto -m "not documents" $(TESTS)

@@ -8,15 +8,22 @@ import stat
 WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
-def let_threads_sleep() -> None:
-    """Lets OpenMP's threads sleep where they wait for each other, unless the user has chosen how they wait.
+# How often a waiting thread of GNU's library looks again before it sleeps, about a quarter of a millisecond: most waits
+# of a thread that runs are shorter, those for one whose core another process has are longer. On two cores, sleeping at
+# once costs a training step a fifth of its speed, this count less than a tenth; beside a busy process, the library's
+# own 300,000 leave a tenth of the speed, this one half (tests/benchmarks/busy.py).
+SPINS = "5000"
 
-    By default they spin for a while. Beside another busy process, they then hold the core that the thread they wait for
-    needs. The OpenMP library reads the variable when torch is loaded; GNU's and LLVM's both know it (OMP_WAIT_POLICY of
-    the OpenMP specification, https://www.openmp.org/specifications).
+
+def let_threads_sleep() -> None:
+    """Lets OpenMP's threads sleep soon where they wait for each other, unless the user has chosen how they wait.
+
+    By default they spin for long. Beside another busy process, they then hold the core that the thread they wait for
+    needs. The OpenMP library reads the variables when torch is loaded: GNU's GOMP_SPINCOUNT
+    (https://gcc.gnu.org/onlinedocs/libgomp), LLVM's OMP_WAIT_POLICY (https://www.openmp.org/specifications).
     """
     if not any(name in os.environ for name in WAIT_VARIABLES):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"] = "PASSIVE", SPINS
 
 
 def complete_environment() -> None:

@@ -94,20 +94,20 @@ def test_a_home_that_someone_else_made_is_not_used(tmp_path):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "PASSIVE"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
-        ({"GOMP_SPINCOUNT": "1000"}, None),
-        ({"KMP_BLOCKTIME": "200"}, None),
+        ({}, ("PASSIVE", "5000")),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None)),
+        ({"GOMP_SPINCOUNT": "1000"}, (None, "1000")),
+        ({"KMP_BLOCKTIME": "200"}, (None, None)),
     ],
 )
 def test_threads_sleep_unless_the_user_has_chosen_how_they_wait(given, expected, monkeypatch):
     for name in WAIT_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what was there, or nothing, comes back
+        monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     let_threads_sleep()
-    assert os.environ.get("OMP_WAIT_POLICY") == expected
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # so that what was there comes back
+    assert (os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")) == expected
 
 
 def test_threads_of_a_command_sleep():
@@ -123,3 +123,5 @@ def test_threads_of_a_command_sleep():
         check=True,
     )
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+    if "GOMP" in done.stderr:  # GNU's library
+        assert "GOMP_SPINCOUNT = '5000'" in done.stderr

@@ -121,8 +121,9 @@ def evaluate_features(
         query_expansion: neighbours that `expand_queries` joins with each query before anything else; 0: none. With
             "cosine", of unit features.
         re_ranking: rank by k-reciprocal distances instead; with "cosine", of unit features.
-        memory_limit: bytes of a block of distances and of its computation; a block has at least one row. The centred
-            copy of the features ("euclidean") counts too, but blocks get at least half of the limit. A few numbers for
+        memory_limit: bytes of a block of distances and of its computation; a block has at least one row. A centred
+            copy of the features ("euclidean", where they share a large offset) counts too, but blocks get at least half
+            of the limit. A few numbers for
             each query and gallery entry come on top, and with re_ranking the memory of utils.metrics.reranking.
         distributed: the processes of torch.distributed's default group share the blocks. Each must hold all features;
             each gets the result of a single process, to the last bit on machines of one kind.

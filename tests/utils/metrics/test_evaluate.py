@@ -11,6 +11,7 @@ import torch
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
 from utils.metrics import distance_rows, evaluate_features, evaluate_rank, mean_metrics, query_metrics
+from utils.metrics.checks import centred
 from utils.metrics.reranking import ReRanking, re_ranking
 from utils.metrics.verification import verify
 from utils.structures import FeatureSet, RetrievalMetrics
@@ -131,6 +132,19 @@ def test_what_all_features_share_costs_no_digits(offset):
         np.testing.assert_allclose(found.cmc, expected.cmc, atol=1e-12)
     rows = distance_rows(torch.from_numpy(query.features), torch.from_numpy(gallery.features))
     np.testing.assert_allclose(rows.numpy(), exact, rtol=1e-6)
+
+
+def test_a_copy_of_the_features_only_where_it_spares_digits():
+    gallery = torch.randn(1000, 16, generator=torch.Generator().manual_seed(0))
+    query = gallery[:10] + 0.1
+    assert centred(query, gallery)[1] is gallery
+    for offset, is_small in ((0.4, True), (0.6, False), (-50.0, False)):  # beside deviations of 1
+        shifted = gallery + offset
+        ours = centred(query + offset, shifted)
+        assert (ours[1] is shifted) == is_small
+        if not is_small:
+            torch.testing.assert_close(ours[1], shifted - shifted.mean(dim=0), atol=0, rtol=0)
+            torch.testing.assert_close(ours[0], query + offset - shifted.mean(dim=0), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("offset", OFFSETS)

@@ -2,10 +2,10 @@
 
 python tests/benchmarks/busy.py [--rounds 3] [--only training]
 
-Two sides: OpenMP's threads sleep soon where they wait for each other, as utils.environment lets them; and they spin for
-long, which is the default of the OpenMP libraries. Commands are those of a user, in processes of their own, on the rendered
-pedestrians. Speeds are in images/s of the last epoch (training), else commands or evaluations a minute; sides and loads
-take turns, and the fastest round counts. The machine must be idle otherwise. Linux only.
+Two sides: OpenMP's threads sleep soon where they wait for each other, as utils.environment lets them; and they spin
+for long, which is the default of the OpenMP libraries. Commands are those of a user, in processes of their own, on
+the rendered pedestrians. Speeds are in images/s of the last epoch (training), else commands or evaluations a minute;
+sides and loads take turns, and the fastest round counts. The machine must be idle otherwise. Linux only.
 """
 
 import argparse

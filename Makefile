@@ -50,7 +50,7 @@ demo: setup
 		TEST.WEIGHT $(DEMO)/checkpoints/clean.pth TEST.COMPARE $(DEMO)
 	@$(BIN)/python -m processor report $(DEMO) $(DEMO)/baseline --out $(DEMO)/report.html
 	@echo "Open $(DEMO)/report.html in a browser: all of the run beside its baseline. Numbers: $(DEMO)/results.json"
-	@$(if $(QUICK),echo "QUICK=1: 20 people, small images, few steps: numbers are poor. make demo has those of docs/results.md")
+	@$(if $(QUICK),echo "QUICK=1: few identities and small images and few steps; numbers are poor. make demo has those of docs/results.md")
 
 test: setup
 	$(BIN)/python -m pytest -n auto -m "not documents" $(TESTS)

@@ -1,6 +1,8 @@
-"""Licence, citation, continuous integration and issue forms: the files that hosting sites read."""
+"""Licence, citation, continuous integration and issue forms, the files that hosting sites read; and the Makefile."""
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,16 @@ def test_issue_forms(path):
 
 def test_there_is_a_form_for_bugs_and_one_for_features():
     assert [path.stem for path in FORMS] == ["bug", "config", "feature"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("options", "page"), [([], "logs/demo"), (["QUICK=1"], "logs/quick")])
+def test_the_commands_of_make_demo_are_whole(options, page, tmp_path):
+    """The shell reads each, and the last ones name the report."""
+    (tmp_path / ".ready").touch()
+    command = ["make", "--dry-run", "demo", *options, f"VENV={tmp_path}", "--old-file", str(tmp_path / ".ready")]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    read = subprocess.run(["sh", "-n"], input=printed, capture_output=True, text=True, check=False)
+    assert read.returncode == 0, read.stderr
+    assert f"Open {page}/report.html in a browser" in printed
+    assert ("QUICK=1" in printed) == bool(options)

@@ -111,6 +111,10 @@ def _is_trained(stage: str) -> Condition:
     return lambda values: stage in _trained(values)
 
 
+def _trains_triplets(stage: str) -> Condition:
+    return lambda values: stage in _trained(values) and _triplets(values)
+
+
 def _lacks_own(key: str) -> Condition:
     """Whether a trained stage has no CFAT.<STAGE>.<key> of its own, among the stages that have such a key."""
     return lambda values: any(not values.get(f"CFAT.{stage.upper()}.{key}", True) for stage in _trained(values))
@@ -268,7 +272,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
     **{
         f"CFAT.{stage.upper()}.TRIPLET_ON": (
             f"it is for the training of stage {stage} with MODEL.TRIPLET_LOSS_WEIGHT above 0",
-            lambda values, stage=stage: _is_trained(stage)(values) and _triplets(values),
+            _trains_triplets(stage),
         )
         for stage in ("clean", "corrupted", "align")
     },

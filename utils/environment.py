@@ -10,8 +10,8 @@ WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 # How often a waiting thread of GNU's library looks again before it sleeps, about a quarter of a millisecond: most waits
 # of a thread that runs are shorter, those for one whose core another process has are longer. On two cores, sleeping at
-# once costs a training step a fifth of its speed, this count less than a tenth; beside a busy process, the library's
-# own 300,000 leave a tenth of the speed, this one half (tests/benchmarks/busy.py).
+# once costs a training step a fifth of its speed, this count 6 %; beside a busy process, the library's own 300,000
+# leave a tenth of the speed, this one half (docs/results.md, Busy machines).
 SPINS = "5000"
 
 

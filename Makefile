@@ -1,5 +1,5 @@
 # make demo    train every stage on the synthetic set, on a CPU, and test: a report, a table of results and two figures;
-#              make demo QUICK=1 on a smaller set, in little more than a minute, with poor numbers
+#              make demo QUICK=1 on a smaller set, in about two minutes, with poor numbers
 # make test    the tests, one process for each core; make test TESTS=tests/utils runs a part
 # make documents  the commands of README and docs, on small data, in some minutes
 # make lint    ruff and mypy

@@ -63,11 +63,6 @@ def _metric_loss(values: Values) -> bool:
     return values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0 or _fine_identity(values)
 
 
-def _triplets(values: Values) -> bool:
-    """Whether stages other than bridge have triplets of embeddings or neck outputs; fine alignment has others."""
-    return values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0
-
-
 def _tests_corrupted(values: Values) -> bool:
     return bool(values["TEST.MATRIX"]) or values["TEST.PROTOCOLS"] != ["clean"]
 
@@ -112,7 +107,7 @@ def _is_trained(stage: str) -> Condition:
 
 
 def _trains_triplets(stage: str) -> Condition:
-    return lambda values: stage in _trained(values) and _triplets(values)
+    return lambda values: stage in _trained(values) and values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0
 
 
 def _lacks_own(key: str) -> Condition:
@@ -171,7 +166,7 @@ NEEDS: dict[str, tuple[str, Condition]] = {
         "MODEL",
         "TRIPLET_ON",
         "no stage of CFAT.STAGES has a triplet loss with a weight above 0 and no CFAT.<STAGE>.TRIPLET_ON of its own",
-        lambda values: _triplets(values) and _lacks_own("TRIPLET_ON")(values),
+        lambda values: values["MODEL.TRIPLET_LOSS_WEIGHT"] > 0 and _lacks_own("TRIPLET_ON")(values),
     ),
     **_needs("MODEL", "NO_MARGIN", "it is for MODEL.METRIC_LOSS_TYPE triplet with a weight above 0", _metric_loss),
     **_needs("MODEL", "CONSISTENCY_LOSS_WEIGHT", "it is for INPUT.SELF_ID True in stages clean and corrupted"),

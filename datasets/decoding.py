@@ -15,7 +15,7 @@ from utils.distributed import barrier, local_world_size, once_per_node, rank
 from utils.errors import UserError
 from utils.images import image_size, read_image
 from utils.progress import ProgressBar
-from utils.shared_memory import Place, SharedBytes, available_memory
+from utils.shared_memory import MemoryHandle, SharedBytes, available_memory
 from utils.structures import DatasetSplits, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -79,11 +79,11 @@ class ImageCache:
         map_images(self._fill, self.shapes, "filling the cache")
 
     @classmethod
-    def of_another_process(cls, shapes: dict[str, tuple[int, int]], place: Place) -> "ImageCache":
+    def of_another_process(cls, shapes: dict[str, tuple[int, int]], handle: MemoryHandle) -> "ImageCache":
         """The cache that another process has filled; OSError where its memory cannot be reached from here."""
         cache = cls.__new__(cls)
         cache._lay_out(shapes)
-        cache.memory = SharedBytes.at(place)
+        cache.memory = SharedBytes.attach(handle)
         return cache
 
     def _lay_out(self, shapes: dict[str, tuple[int, int]]) -> None:
@@ -140,19 +140,19 @@ def cached(paths: Collection[str]) -> ImageCache:
 def _made_once_per_node(paths: Collection[str]) -> ImageCache:
     made: ImageCache | None = None
 
-    def make() -> tuple[np.ndarray, Place]:
+    def make() -> tuple[np.ndarray, MemoryHandle]:
         nonlocal made
         made = ImageCache(paths)
-        return np.array([*made.shapes.values()], np.int32), made.memory.place()
+        return np.array([*made.shapes.values()], np.int32), made.memory.handle()
 
-    sizes, place = once_per_node(make)
+    sizes, handle = once_per_node(make)
     if made is None:
         try:
             shapes = {
                 path: (int(height), int(width))
                 for path, (height, width) in zip(dict.fromkeys(paths), sizes, strict=True)
             }
-            made = ImageCache.of_another_process(shapes, place)
+            made = ImageCache.of_another_process(shapes, handle)
         except OSError as error:
             logger.warning(
                 "DATALOADER.CACHE ram: process %d cannot reach the images that another process of this machine has "

@@ -52,14 +52,11 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ctx.set_materialize_grads(False)  # None for a part that no loss uses, as in one process
-        flat = torch.cat([part.flatten(2) for part in parts], dim=2) if len(parts) > 1 else parts[0].contiguous()
+        flat = torch.cat([part.reshape(*part.shape[:2], -1) for part in parts], dim=2)
         gathered = [torch.empty_like(flat) for _ in range(world_size())]
         distributed.all_gather(gathered, flat)
-        whole = torch.cat(gathered, dim=1)
-        if len(parts) == 1:
-            return (whole,)
-        columns = whole.split([part[0, 0].numel() for part in parts], dim=2)
-        return tuple(own.unflatten(2, part.shape[2:]) for own, part in zip(columns, parts, strict=True))
+        columns = torch.cat(gathered, dim=1).split([part[0, 0].numel() for part in parts], dim=2)
+        return tuple(own.reshape(*own.shape[:2], *part.shape[2:]) for own, part in zip(columns, parts, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Place(NamedTuple):
+class MemoryHandle(NamedTuple):
     """Where another process finds the memory; device and inode prove that it is the same.
 
     Attributes:
@@ -60,23 +60,23 @@ class SharedBytes:
         os.ftruncate(descriptor, max(size, 1))
         return cls(descriptor, size)
 
-    def place(self) -> Place:
+    def handle(self) -> MemoryHandle:
         status = os.fstat(self.descriptor)
-        return Place(f"/proc/{os.getpid()}/fd/{self.descriptor}", status.st_dev, status.st_ino, self.size)
+        return MemoryHandle(f"/proc/{os.getpid()}/fd/{self.descriptor}", status.st_dev, status.st_ino, self.size)
 
     @classmethod
-    def at(cls, place: Place) -> SharedBytes:
+    def attach(cls, handle: MemoryHandle) -> SharedBytes:
         """The memory of another process.
 
         Raises:
             OSError: it cannot be reached from here: not Linux, other containers or another user.
         """
-        descriptor = os.open(place.path, os.O_RDWR)
+        descriptor = os.open(handle.path, os.O_RDWR)
         status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino) != (place.device, place.inode):
+        if (status.st_dev, status.st_ino) != (handle.device, handle.inode):
             os.close(descriptor)
-            raise FileNotFoundError(f"{place.path}: another file")
-        return cls(descriptor, place.size)
+            raise FileNotFoundError(f"{handle.path}: another file")
+        return cls(descriptor, handle.size)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (DupFd(self.descriptor), self.size)

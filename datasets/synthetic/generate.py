@@ -128,7 +128,7 @@ def _synthesize(directory: Path, settings: SyntheticSettings, workers: int | Non
     partial_set = directory.with_name(f".{directory.name}-{secrets.token_hex(8)}.partial")
     replaced = partial_set.with_suffix(".old")
     started = time.perf_counter()
-    logger.info("%s is not there: rendering %d identities to it", directory, settings.num_identities)
+    logger.info("rendering %d identities to %s", settings.num_identities, directory)
     try:
         counts = _write_set(partial_set, settings, workers)
         if force and directory.exists():

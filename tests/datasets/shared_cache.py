@@ -15,4 +15,4 @@ if __name__ == "__main__":
         paths = sorted(map(str, Path(sys.argv[1]).glob("*.jpg")))
         images = cached(paths)
         content = hashlib.sha256(b"".join(images(path).tobytes() for path in paths)).hexdigest()
-        print("found", *images.memory.place()[1:], content, cached(paths[:2]) is images)
+        print("found", *images.memory.handle()[1:], content, cached(paths[:2]) is images)

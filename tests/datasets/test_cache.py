@@ -85,7 +85,7 @@ def test_memory_for_each_of_several_copies(paths, monkeypatch):
 
 def test_a_process_that_cannot_reach_it_decodes_its_own(paths, caplog, monkeypatch):
     other = ImageCache(paths)
-    answer = (np.array([*other.shapes.values()]), other.memory.place()._replace(path="/proc/0/fd/0"))
+    answer = (np.array([*other.shapes.values()]), other.memory.handle()._replace(path="/proc/0/fd/0"))
     monkeypatch.setattr(decoding, "once_per_node", lambda make: answer)
     monkeypatch.setattr(decoding, "local_world_size", lambda: 2)
     monkeypatch.setattr(decoding, "_last_cache", None)

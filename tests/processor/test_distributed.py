@@ -82,8 +82,8 @@ def test_losses_and_weights_of_two_processes_are_those_of_one(results, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_few_collectives_in_a_step(results, case):
-    """One gathers identities, one the embeddings and tokens of a forward; two reduce gradients, of which the second
-    waits for the first layers alone, and one those of a loss with parameters."""
+    """One gathers identities and one each forward's embeddings and tokens; gradients are reduced in two buckets, one in
+    stage bridge, and those of a loss with parameters by a collective of their own."""
     forwards = 2 if case.startswith(("bridge", "align")) else 1
     reduced = 1 if case.startswith("bridge") else 3 if "CENTER" in case else 2
     assert results[2][case]["collectives"] == {"gloo:all_gather": 1 + forwards, "gloo:all_reduce": reduced}

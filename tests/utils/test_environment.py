@@ -116,7 +116,7 @@ def test_threads_of_a_command_sleep():
     done = subprocess.run(
         [sys.executable, "-c", "import utils, torch"],
         cwd=REPOSITORY,
-        env={**variables, "OMP_DISPLAY_ENV": "TRUE"},
+        env={**variables, "OMP_DISPLAY_ENV": "VERBOSE"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.helpers import REPOSITORY
-from utils.shared_memory import Place, SharedBytes, available_memory
+from utils.shared_memory import MemoryHandle, SharedBytes, available_memory
 
 
 def _add_one(memory: SharedBytes) -> None:
@@ -37,26 +37,26 @@ def test_another_process_finds_it_until_its_last_holder_ends():
 from utils.shared_memory import SharedBytes
 memory = SharedBytes.new(5)
 memory.array[:] = 7
-print(*memory.place(), flush=True)
+print(*memory.handle(), flush=True)
 input()
 """
     command = [sys.executable, "-c", script]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as owner:
         path, *numbers = owner.stdout.readline().split()
-        place = Place(path, *map(int, numbers))
-        mine = SharedBytes.at(place)
+        handle = MemoryHandle(path, *map(int, numbers))
+        mine = SharedBytes.attach(handle)
         owner.send_signal(signal.SIGKILL)
     assert mine.array.tolist() == [7] * 5
     assert not os.path.exists(path)
     with pytest.raises(FileNotFoundError):
-        SharedBytes.at(place)
+        SharedBytes.attach(handle)
 
 
 def test_another_file_in_its_place_is_not_taken():
     memory, before = SharedBytes.new(8), _open_files()
     with pytest.raises(FileNotFoundError, match="another file"):
-        SharedBytes.at(memory.place()._replace(inode=memory.place().inode + 1))
+        SharedBytes.attach(memory.handle()._replace(inode=memory.handle().inode + 1))
     assert _open_files() == before
 
 

@@ -95,7 +95,7 @@ def _products(features: torch.Tensor, pairs: sparse.csr_array) -> np.ndarray:
     """Products of the features of each pair that `pairs` (N, N) holds, in its order."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse (CSR tensor support is in beta|invariant checks are)")
-        places = torch.sparse_csr_tensor(
+        pattern = torch.sparse_csr_tensor(
             torch.from_numpy(pairs.indptr).long(),
             torch.from_numpy(pairs.indices).long(),
             torch.zeros(pairs.nnz),
@@ -103,7 +103,7 @@ def _products(features: torch.Tensor, pairs: sparse.csr_array) -> np.ndarray:
             device=features.device,
             check_invariants=True,
         )
-        return torch.sparse.sampled_addmm(places, features, features.T, beta=0).values().cpu().numpy()
+        return torch.sparse.sampled_addmm(pattern, features, features.T, beta=0).values().cpu().numpy()
 
 
 def _weights(

@@ -1,4 +1,4 @@
-"""Hooks and fixtures that all tests share, and how pytest-xdist distributes them."""
+"""Hooks and fixtures that all tests share."""
 
 import logging
 import os
@@ -10,17 +10,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # every core has a worker: one thread e
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keeps the tests of a file in one worker, which builds the file's fixtures once; files with slow tests come first.
-
-    A test with an `xdist_group` of its own leaves its file.
-    """
+    """Puts files with slow tests first, so that no worker ends alone with one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
 
 
 @pytest.hookimpl(wrapper=True)

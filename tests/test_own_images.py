@@ -15,7 +15,7 @@ from train import main as run_train
 
 STAGES = ("CLEAN", "CORRUPTED", "BRIDGE", "ALIGN")
 PATTERN = r"person (?P<pid>\d+)/(?P<camid>\d)_.+\.png"
-pytestmark = [pytest.mark.usefixtures("restored_logging"), pytest.mark.xdist_group("own_images")]  # trained once
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 @pytest.fixture(scope="module")

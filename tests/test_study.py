@@ -16,7 +16,6 @@ from processor.per_query import read_average_precision
 from tests.helpers import REPOSITORY
 from utils.metrics.bootstrap import paired_bootstrap
 
-pytestmark = pytest.mark.xdist_group("study")
 COMMON = {
     "MODEL.TRANSFORMER_TYPE": "test_vit",
     "INPUT.SIZE_TRAIN": [64, 32],

@@ -86,7 +86,7 @@ def test_few_collectives_in_a_step(results, case):
     stage bridge, and those of a loss with parameters by a collective of their own."""
     forwards = 2 if case.startswith(("bridge", "align")) else 1
     reduced = 1 if case.startswith("bridge") else 3 if "CENTER" in case else 2
-    assert results[2][case]["collectives"] == {"gloo:all_gather": 1 + forwards, "gloo:all_reduce": reduced}
+    assert results[2][case]["collectives"] == {"c10d::allgather_": 1 + forwards, "c10d::allreduce_": reduced}
     assert results[1][case]["collectives"] == {}
 
 
@@ -106,7 +106,7 @@ def test_local_losses_differ(root, results):
     outputs = run_processes(root, 2, out, root, case)
     assert out.exists(), outputs
     found = torch.load(out, weights_only=True)[case]
-    assert found["collectives"].keys() == {"gloo:all_reduce", "gloo:broadcast"}  # running statistics of rank 0
+    assert found["collectives"].keys() == {"c10d::allreduce_", "c10d::broadcast_"}  # running statistics of rank 0
     local, whole = found["losses"][0], results[1]["align"]["losses"][0]
     assert local["coarse_loss"] != pytest.approx(whole["coarse_loss"], abs=1e-3)
 

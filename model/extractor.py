@@ -33,6 +33,7 @@ from utils.image_inputs import Images, Input, is_several, iterate_images
 from utils.image_listing import image_paths
 from utils.images import read_image
 from utils.metrics.nearest import nearest
+from utils.openmp import sharing_cores
 from utils.preprocessing import TestTransform, as_float
 from utils.progress import ProgressBar
 
@@ -124,7 +125,7 @@ class FeatureExtractor:
         if isinstance(images, str | os.PathLike) and os.path.isdir(images):
             images = image_paths(os.fspath(images))
         inputs = self._prepared(iterate_images(images))
-        with contextlib.closing(inputs), self._bar(images) as bar:
+        with contextlib.closing(inputs), self._bar(images) as bar, sharing_cores():
             while batch := list(itertools.islice(inputs, self.batch_size)):
                 names, tensors = zip(*batch, strict=True)
                 features = self._extract(torch.stack(tensors))

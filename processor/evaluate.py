@@ -18,12 +18,14 @@ from utils.errors import UserError
 from utils.logging import on_console
 from utils.metrics.evaluate import Evaluation, mean_metrics
 from utils.metrics.reranking import ReRanking
+from utils.openmp import sharing_cores
 from utils.progress import ProgressBar
 from utils.structures import Condition, DataBundle, FeatureSet, Protocol, RetrievalMetrics, Sides
 
 logger = logging.getLogger(__name__)
 
 
+@sharing_cores()
 @torch.inference_mode()
 def extract_features(
     model: Any,

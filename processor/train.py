@@ -28,6 +28,7 @@ from utils.checkpoints import save_checkpoint
 from utils.errors import UserError
 from utils.files import make_output_dir
 from utils.held_back import HeldBack, make_held_back
+from utils.openmp import sharing_cores
 from utils.stage_identity import StageIdentity, settings_of_stage
 from utils.stages import current_stage, own_key, stage_checkpoint
 from utils.structures import DataBundle, Protocol, RetrievalMetrics, SetNumbers, TrainState
@@ -35,6 +36,7 @@ from utils.structures import DataBundle, Protocol, RetrievalMetrics, SetNumbers,
 logger = logging.getLogger(__name__)
 
 
+@sharing_cores()
 def do_train(
     cfg: CfgNode,
     data: DataBundle,

@@ -10,6 +10,8 @@ Files         files        open, read, write atomically       locks            o
               yaml_reader  YAML within bounds                 escaping         printable text, CSV cells
 Processes     distributed  ranks, small collectives           sharding         how processes share a batch
               devices      pick_device                        lost_processes   which process ended
+              openmp       sharing_cores                      shared_memory    between processes
+              workers      of a loader or a pool
 Programs      errors       UserError, did_you_mean            command_line     argument parser, exit status
               logging      handlers                           progress         bars on a terminal
               tables       aligned, Markdown                  seeds            RNGs derived from one SEED
@@ -17,8 +19,7 @@ Programs      errors       UserError, did_you_mean            command_line     a
 Metrics       metrics      CMC, mAP, mINP, re-ranking, verification
 """
 
-from utils.environment import complete_environment, let_threads_sleep
+from utils.environment import complete_environment
 
 # Before torch, torchvision or matplotlib is imported; every package imports utils first.
-let_threads_sleep()
 complete_environment()

@@ -1,29 +1,8 @@
-"""What the environment must say before torch, torchvision and matplotlib are loaded."""
+"""What the environment must say before torch, torchvision and matplotlib are loaded: names and a home."""
 
 import contextlib
 import os
 import stat
-
-# What a user sets to choose how OpenMP's threads wait for each other.
-WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-
-
-# How often a waiting thread of GNU's library looks again before it sleeps, about a quarter of a millisecond: most waits
-# of a thread that runs are shorter, those for one whose core another process has are longer. On two cores, sleeping at
-# once costs a training step a fifth of its speed, this count 6 %; beside a busy process, the library's own 300,000
-# leave a tenth of the speed, this one half (docs/results.md, Busy machines).
-SPINS = "5000"
-
-
-def let_threads_sleep() -> None:
-    """Lets OpenMP's threads sleep soon where they wait for each other, unless the user has chosen how they wait.
-
-    By default they spin for long. Beside another busy process, they then hold the core that the thread they wait for
-    needs. The OpenMP library reads the variables when torch is loaded: GNU's GOMP_SPINCOUNT
-    (https://gcc.gnu.org/onlinedocs/libgomp), LLVM's OMP_WAIT_POLICY (https://www.openmp.org/specifications).
-    """
-    if not any(name in os.environ for name in WAIT_VARIABLES):
-        os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"] = "PASSIVE", SPINS
 
 
 def complete_environment() -> None:

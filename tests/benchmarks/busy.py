@@ -2,10 +2,11 @@
 
 python tests/benchmarks/busy.py [--rounds 3] [--only training]
 
-Two sides: OpenMP's threads sleep soon where they wait for each other, as utils.environment lets them; and they spin
-for long, which is the default of the OpenMP libraries. Commands are those of a user, in processes of their own, on
-the rendered pedestrians. Speeds are in images/s of the last epoch (training), else commands or evaluations a minute;
-sides and loads take turns, and the fastest round counts. The machine must be idle otherwise. Linux only.
+Two sides: OpenMP's threads sleep soon where they wait for each other while another process needs the cores, as
+utils.openmp lets them; and they always spin for long, the default of the OpenMP library. Commands are those of a user,
+in processes of their own, on the rendered pedestrians. Speeds are in images/s of the last epoch (training), else
+commands or evaluations a minute; sides and loads take turns, and the fastest round counts. The machine must be idle
+otherwise. Linux only.
 """
 
 import argparse
@@ -22,13 +23,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from utils.environment import WAIT_VARIABLES
+from utils.openmp import WAIT_VARIABLES
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/Synthetic/cfat.yml"
-# Spins of GNU's library where nothing is set (libgomp manual, GOMP_SPINCOUNT), and milliseconds of LLVM's and Intel's.
-SPIN = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
-SIDES: dict[str, dict[str, str]] = {"sleep": {}, "spin": SPIN}
+# Spins of GNU's library where nothing is set (libgomp manual, GOMP_SPINCOUNT).
+SIDES: dict[str, dict[str, str]] = {"share": {}, "spin": {"GOMP_SPINCOUNT": "300000"}}
 BUSY = "while True: pass"
 EVALUATE = """
 import sys, time

@@ -1,4 +1,4 @@
-"""How threads wait; and a user id that the password database does not know, as a container's: everything works."""
+"""A user id that the password database does not know, as a container's: everything works."""
 
 import ast
 import os
@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from tests.helpers import REPOSITORY
-from utils.environment import WAIT_VARIABLES, let_threads_sleep
 
 UID = 54321
 # The effective user stays root, who alone may be able to read the interpreter; names go by the real one.
@@ -89,39 +88,3 @@ def test_a_home_that_someone_else_made_is_not_used(tmp_path):
     assert home.startswith(f"{tmp_path}/home-of-uid-{UID}-")
     assert there == "True"
     assert not list((tmp_path / "theirs").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, ("PASSIVE", "5000")),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None)),
-        ({"GOMP_SPINCOUNT": "1000"}, (None, "1000")),
-        ({"KMP_BLOCKTIME": "200"}, (None, None)),
-    ],
-)
-def test_threads_sleep_unless_the_user_has_chosen_how_they_wait(given, expected, monkeypatch):
-    for name in WAIT_VARIABLES:
-        monkeypatch.setenv(name, "")  # so that what was there, or nothing, comes back
-        monkeypatch.delenv(name)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    let_threads_sleep()
-    assert (os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")) == expected
-
-
-def test_threads_of_a_command_sleep():
-    """The OpenMP library prints what it has read."""
-    variables = {name: value for name, value in os.environ.items() if name not in WAIT_VARIABLES}
-    done = subprocess.run(
-        [sys.executable, "-c", "import utils, torch"],
-        cwd=REPOSITORY,
-        env={**variables, "OMP_DISPLAY_ENV": "VERBOSE"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
-    if "GOMP" in done.stderr:  # GNU's library
-        assert "GOMP_SPINCOUNT = '5000'" in done.stderr

@@ -7,9 +7,9 @@ from utils.errors import UserError
 from utils.structures import FeatureSet
 
 METRICS = ("euclidean", "cosine")
-MEMORY_LIMIT = 512 * 2**20  # bytes of one block, the default
+MEMORY_LIMIT = 256 * 2**20  # bytes of one block, the default
 SMALL_OFFSET = 0.5  # of all features, relative to the root mean square of their deviations from it
-BLOCK_ROWS = 256  # queries in a block at most; larger products are no faster, and leave fewer blocks to share
+BLOCK_ROWS = 1024  # queries in a block at most: more leave few blocks for processes to share, fewer slow products down
 
 
 def check_ids(where: str, **ids: object) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from utils.metrics.checks import MEMORY_LIMIT, centred, check_ids, check_sets, q
 from utils.metrics.expansion import expand_queries
 from utils.metrics.ranking import Conventions, Gallery, Scores
 from utils.metrics.reranking import ReRanking, re_ranking_blocks
+from utils.openmp import sharing_cores
 from utils.structures import FeatureSet, RetrievalMetrics
 
 
@@ -97,6 +98,7 @@ def _ranking_blocks(
         yield block.start, distances.cpu().numpy()
 
 
+@sharing_cores()
 def evaluate_features(
     query: FeatureSet,
     gallery: FeatureSet,
@@ -121,10 +123,9 @@ def evaluate_features(
         query_expansion: neighbours that `expand_queries` joins with each query before anything else; 0: none. With
             "cosine", of unit features.
         re_ranking: rank by k-reciprocal distances instead; with "cosine", of unit features.
-        memory_limit: bytes of a block of distances and of its computation; a block has at least one row. A centred
-            copy of the features ("euclidean", where they share a large offset) counts too, but blocks get at least half
-            of the limit. A few numbers for
-            each query and gallery entry come on top, and with re_ranking the memory of utils.metrics.reranking.
+        memory_limit: bytes of a block of distances and of its computation; a block has at least one row. On top come
+            a few numbers for each query and gallery entry, a copy of the features where it is needed ("euclidean",
+            where they share a large offset; re-ranking), and with re_ranking the memory of utils.metrics.reranking.
         distributed: the processes of torch.distributed's default group share the blocks. Each must hold all features;
             each gets the result of a single process, to the last bit on machines of one kind.
 
@@ -136,9 +137,7 @@ def evaluate_features(
     query, gallery = check_sets("evaluate_features", query, gallery, metric)
     # a block and the workspace of its product; for features on a GPU, also the copy of the block on the host
     row_bytes = gallery.features.element_size() * (2 if gallery.features.device.type == "cpu" else 3)
-    copied = query.features.nbytes + gallery.features.nbytes if metric == "euclidean" and re_ranking is None else 0
-    room = max(memory_limit - copied, memory_limit // 2)
-    blocks = query_blocks(len(query.pids), len(gallery.pids), row_bytes, room)
+    blocks = query_blocks(len(query.pids), len(gallery.pids), row_bytes, memory_limit)
     if distributed:
         blocks = blocks[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
     sides = (query.features, gallery.features)

@@ -18,6 +18,7 @@ from scipy import sparse
 from utils.errors import UserError
 from utils.extensions import load_extension, warn_not_built
 from utils.metrics.checks import MEMORY_LIMIT, check_features, query_blocks
+from utils.openmp import sharing_cores
 
 EXTENSION = "utils.metrics.rerank_cylib"
 rerank_cylib: Any = load_extension(EXTENSION)
@@ -198,6 +199,7 @@ def _arrays(matrix: sparse.csr_array | sparse.csc_array) -> tuple[np.ndarray, np
     return matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data
 
 
+@sharing_cores()
 def re_ranking(
     query_features: torch.Tensor | np.ndarray,
     gallery_features: torch.Tensor | np.ndarray,

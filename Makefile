@@ -21,6 +21,8 @@ CONFIG := configs/Synthetic/$(if $(QUICK),quick,cfat_plus).yml
 DEMO := logs/$(if $(QUICK),quick,demo)
 DATA := data/$(if $(QUICK),quick/)synthetic
 SEED ?= 1
+# half precision in training, on a CPU that is made for it
+AMP := $(if $(filter cpu,$(BUILD)),$(if $(shell grep -s -m 1 amx_bf16 /proc/cpuinfo),SOLVER.AMP bf16))
 TESTS ?=
 PYX := $(shell find corruption utils -name "*.pyx")
 
@@ -44,11 +46,11 @@ $(READY): requirements.txt setup.py $(PYX)
 
 demo: setup
 	$(if $(QUICK),$(BIN)/python -m datasets synthesize --out $(DATA) --identities 40)
-	$(BIN)/python train.py --config_file $(CONFIG) OUTPUT_DIR $(DEMO) SEED $(SEED)
-	$(BIN)/python -m corruption grid --image $$(ls $(DATA)/query/*.jpg | head -1) --out $(DEMO)/corruptions.png
+	$(BIN)/python train.py --config_file $(CONFIG) OUTPUT_DIR $(DEMO) SEED $(SEED) $(AMP)
 	$(BIN)/python test.py --config_file $(CONFIG) OUTPUT_DIR $(DEMO)/baseline SEED $(SEED) \
 		TEST.WEIGHT $(DEMO)/checkpoints/clean.pth TEST.COMPARE $(DEMO)
-	@$(BIN)/python -m processor report $(DEMO) $(DEMO)/baseline --out $(DEMO)/report.html
+	$(BIN)/python -m corruption grid --image $$(ls $(DATA)/query/*.jpg | head -1) --out $(DEMO)/corruptions.png & \
+		$(BIN)/python -m processor report $(DEMO) $(DEMO)/baseline --out $(DEMO)/report.html && wait $$!
 	@echo "Open $(DEMO)/report.html in a browser: all of the run beside its baseline. Numbers: $(DEMO)/results.json"
 	@$(if $(QUICK),echo "QUICK=1: few identities and small images and few steps; numbers are poor. make demo has those of docs/results.md")
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -14,15 +14,19 @@ matplotlib.use("Agg")  # files only: a server has no display
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from processor.lr_preview import LRCurve
 from utils.escaping import printable
 from utils.files import write_files
 
+if TYPE_CHECKING:  # it imports torch, which a figure does not need
+    from processor.lr_preview import LRCurve
+
 FRAMES = {True: ("#1a9641", "✓"), False: ("#d7191c", "✗"), None: ("#606060", "")}  # colour and mark of a match
 MIN_WIDTH = 5.0  # inches, for the title
+CELL = (0.85, 1.75)  # inches across and down, of an image and its text in ranked lists
 DARK = 0.55  # luminance of a colour below which text on it is white
 CONSTANT_COLOUR = "#d7191c"  # of an lr that follows no schedule
 HEAT_OPACITY = 0.5  # of an attention map over its image
@@ -91,25 +95,36 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
     Correct matches have a green frame, wrong ones a red one, unknown ones a grey one.
     """
     columns = 1 + max(len(row.gallery) for row in rows)
-    size = (max(0.85 * columns + 1.2, MIN_WIDTH), 1.75 * len(rows) + 0.7)
-    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
-    figure.set_layout_engine("constrained", h_pad=0.08)
-    figure.suptitle(fit_text(title, inches=size[0], fontsize=11), fontsize=11)
-    for line, row in zip(axes, rows, strict=True):
-        for axis in line:
-            axis.axis("off")
-        line[0].imshow(row.query)
-        line[0].set_title("query", fontsize=8)
-        label = fit_text(row.title, inches=1.75, fontsize=8)
-        line[0].text(-0.12, 0.5, label, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
-        for rank, (axis, image, correct) in enumerate(zip(line[1:], row.gallery, row.correct, strict=False), start=1):
-            axis.imshow(image)
+    width = max(CELL[0] * columns + 0.6, MIN_WIDTH)
+    height = CELL[1] * len(rows) + 0.7
+    figure = plt.figure(figsize=(width, height))
+    axis = figure.add_axes((0, 0, 1, 1))  # one for all images, in inches: one for each would take seconds
+    axis.axis("off")
+    left = (width - CELL[0] * columns) / 2 + 0.2
+    for line, row in enumerate(rows):
+        top = 0.55 + line * CELL[1]
+        label = fit_text(row.title, inches=CELL[1], fontsize=8)
+        axis.text(left, top + CELL[1] / 2 + 0.15, label, rotation=90, ha="right", va="center", fontsize=8)
+        _show_in_cell(axis, (left, top), row.query, "query")
+        for rank, (image, correct) in enumerate(zip(row.gallery, row.correct, strict=True), start=1):
             colour, mark = FRAMES[correct]
             lines = [f"{rank} {mark}".rstrip(), *row.notes[rank - 1 : rank]]
-            axis.set_title("\n".join(lines), fontsize=8, color=colour)
-            height, width = image.shape[:2]
-            axis.add_patch(plt.Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=3))
+            _show_in_cell(axis, (left + rank * CELL[0], top), image, "\n".join(lines), frame=colour)
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    figure.suptitle(fit_text(title, inches=width, fontsize=11), fontsize=11, y=1 - 0.15 / height)
     _save(path, figure, dpi=110)
+
+
+def _show_in_cell(axis: Axes, corner: tuple[float, float], image: np.ndarray, text: str, frame: str = "") -> None:
+    """An image as large as its cell allows, below its text."""
+    room = (CELL[0] - 0.1, CELL[1] - 0.35)
+    scale = min(room[0] / image.shape[1], room[1] / image.shape[0])
+    width, height = image.shape[1] * scale, image.shape[0] * scale
+    x, y = corner[0] + (CELL[0] - width) / 2, corner[1] + CELL[1] - room[1]
+    axis.imshow(image, extent=(x, x + width, y + height, y), aspect="auto")
+    axis.text(x + width / 2, y - 0.05, text, ha="center", va="bottom", fontsize=8, color=frame or "black")
+    if frame:
+        axis.add_patch(plt.Rectangle((x, y), width, height, fill=False, edgecolor=frame, linewidth=2))
 
 
 @dataclass(frozen=True)
@@ -217,7 +232,7 @@ def save_corruption_matrix(
 
 
 @figure_style()
-def save_lr_preview(path: str | Path, epochs: np.ndarray, curves: list[LRCurve], title: str) -> None:
+def save_lr_preview(path: str | Path, epochs: np.ndarray, curves: "list[LRCurve]", title: str) -> None:
     """Plots the learning rates of a stage over its epochs, as `processor.lr_preview.preview` returns them.
 
     The highest comes first in the legend. The axis fits the lrs that follow the schedule; a constant one far above them

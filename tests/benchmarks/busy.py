@@ -1,6 +1,6 @@
 """Training, testing, corruption export and evaluation on two cores, alone and beside one busy process.
 
-python tests/benchmarks/busy.py [--rounds 3] [--only training]
+python tests/benchmarks/busy.py [--rounds 2] [--only training]
 
 Two sides: OpenMP's threads sleep soon where they wait for each other while another process needs the cores, as
 utils.openmp lets them; and they always spin for long, the default of the OpenMP library. Commands are those of a user,
@@ -122,7 +122,7 @@ def beside(busy: int) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each cell")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each cell")
     parser.add_argument("--only", action="append", metavar="COMMAND", help="one of the commands; may be repeated")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="variable of both sides")
     args = parser.parse_args()

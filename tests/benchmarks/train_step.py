@@ -1,8 +1,7 @@
 """Training steps of CFAT's align stage (teacher, student and bridge), ours against the TransReID codebase's way.
 
-python tests/benchmarks/train_step.py                          ViT-B/16 at 256 x 128, batches of 64, 128 and 256
-python tests/benchmarks/train_step.py --device cpu --batches 8 --steps 3
-python tests/benchmarks/train_step.py --profile 128            where the time of a step goes, by operator
+python tests/benchmarks/train_step.py                  ViT-B/16 at 256 x 128, batches of 64, 128 and 256; on a CPU of 8
+python tests/benchmarks/train_step.py --profile 128    where the time of a step goes, by operator
 
 TransReID's step: half precision (fp16 on a GPU) around model and loss, attention written out, pixels converted to
 float on the host, optimizer not fused, .item() and a synchronisation in every step. Images wait in (pinned) memory;
@@ -13,6 +12,7 @@ measured in the same run.
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -38,7 +38,8 @@ from utils.tables import make_table
 NUM_CLASSES, NUM_CAMERAS = 751, 6
 INSTANCES = 8
 MATRIX = {"cuda": 8192, "cpu": 2048}
-BATCHES = {"cuda": [64, 128, 256], "cpu": [64]}
+BATCHES = {"cuda": [64, 128, 256], "cpu": [8]}
+STEPS = {"cuda": 30, "cpu": 4}
 PROFILED_STEPS = 3
 IDENTITIES = 200  # on disk, half of them to train on: tens of batches an epoch, as each epoch starts with a wait
 
@@ -218,8 +219,8 @@ def main() -> None:
         "--compile", type=int, nargs="*", help="batches for which SOLVER.COMPILE is timed too; GPU: all"
     )
     parser.add_argument("--profile", type=int, metavar="BATCH", help="print one step by operator, and nothing else")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--steps", type=int, help="timed steps; by default 30, on a CPU 4")
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1))
     parser.add_argument("--no-disk", action="store_true", help="leave out training from JPEGs on disk")
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # the rendered set is not Market-1501
@@ -227,7 +228,7 @@ def main() -> None:
     if args.profile:
         print(profile(args.profile, device))
         return
-    batches = args.batches or BATCHES[device.type]
+    batches, steps = args.batches or BATCHES[device.type], args.steps or STEPS[device.type]
     compiled = args.compile if args.compile is not None else batches if device.type == "cuda" else []
     rate = matrix_rate(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -235,14 +236,14 @@ def main() -> None:
     rows = []
     for batch in batches:
         try:
-            rows.append(compare(batch, device, args.steps, rate, compiled=batch in compiled))
+            rows.append(compare(batch, device, steps, rate, compiled=batch in compiled))
         except torch.cuda.OutOfMemoryError:
             rows.append([batch, "does not fit", *[""] * 6])
             break
     header = ["batch", "TransReID images/s", "ours", "ratio", "TransReID utilisation", "ours", "compiled images/s"]
     print(make_table([*header, "utilisation"], rows, "r"), flush=True)
     if not args.no_disk:
-        speed, waiting = from_disk(batches[0], device, args.steps, args.workers)
+        speed, waiting = from_disk(batches[0], device, steps, args.workers)
         print(f"\nfrom JPEGs, batch {batches[0]}, {args.workers} workers: {speed:.0f} images/s, {waiting:.1%} waiting")
 
 

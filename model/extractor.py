@@ -111,6 +111,7 @@ class FeatureExtractor:
         self.half = half
         self._transform = TestTransform(self.size)
 
+    @sharing_cores()
     def __call__(self, images: Images) -> np.ndarray:
         """Features (N, D) float32 of N images; one image gives (1, D), an empty list (0, D).
 
@@ -125,7 +126,7 @@ class FeatureExtractor:
         if isinstance(images, str | os.PathLike) and os.path.isdir(images):
             images = image_paths(os.fspath(images))
         inputs = self._prepared(iterate_images(images))
-        with contextlib.closing(inputs), self._bar(images) as bar, sharing_cores():
+        with contextlib.closing(inputs), self._bar(images) as bar:
             while batch := list(itertools.islice(inputs, self.batch_size)):
                 names, tensors = zip(*batch, strict=True)
                 features = self._extract(torch.stack(tensors))

@@ -20,6 +20,7 @@ from utils.feature_files import FeatureFile
 from utils.files import make_output_dir, write_files
 from utils.metrics.approximate import ApproximateIndex, build_index, check_faiss, load_index, recall
 from utils.metrics.nearest import Nearest, nearest
+from utils.openmp import sharing_cores
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class SearchOptions:
     top_k: int = 100
 
 
+@sharing_cores()
 def do_gallery_search(
     cfg: CfgNode,
     queries: list[str],

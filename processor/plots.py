@@ -96,13 +96,14 @@ def save_ranked_lists(path: str | Path, rows: list[RankedRow], *, title: str) ->
     """
     columns = 1 + max(len(row.gallery) for row in rows)
     width = max(CELL[0] * columns + 0.6, MIN_WIDTH)
-    height = CELL[1] * len(rows) + 0.7
+    header = 0.2 + 0.175 * (1 + title.count("\n"))
+    height = header + CELL[1] * len(rows) + 0.15
     figure = plt.figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1))  # one for all images, in inches: one for each would take seconds
     axis.axis("off")
     left = (width - CELL[0] * columns) / 2 + 0.2
     for line, row in enumerate(rows):
-        top = 0.55 + line * CELL[1]
+        top = header + line * CELL[1]
         label = fit_text(row.title, inches=CELL[1], fontsize=8)
         axis.text(left, top + CELL[1] / 2 + 0.15, label, rotation=90, ha="right", va="center", fontsize=8)
         _show_in_cell(axis, (left, top), row.query, "query")

@@ -21,6 +21,7 @@ from utils.distributed import is_main
 from utils.errors import UserError
 from utils.files import make_output_dir, write_files
 from utils.metrics.evaluate import distance_rows
+from utils.openmp import sharing_cores
 from utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 64  # batches whose features are in memory
 
 
+@sharing_cores()
 def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.device, top_k: int | None = None) -> None:
     """Writes features.npz and, with queries, ranked.csv and ranked.png to cfg.OUTPUT_DIR.
 

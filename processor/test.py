@@ -27,6 +27,7 @@ from utils.files import make_output_dir, write_files, write_text
 from utils.metrics.evaluate import distance_rows
 from utils.metrics.reference import rank_gallery
 from utils.metrics.verification import format_verification, make_threshold_csv, verify
+from utils.openmp import sharing_cores
 from utils.structures import Condition, DataBundle, Protocol, RetrievalMetrics
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def check(cfg: CfgNode) -> None:
         read_results(directory)
 
 
+@sharing_cores()
 def do_test(
     cfg: CfgNode,
     data: DataBundle,

@@ -29,9 +29,6 @@ class Command:
         stdout, stderr: files that its output is appended to.
         environment: variables beside this process's own.
         directory: where it runs.
-        directory: where it runs.
-        directory: where it runs.
-        directory: where it runs.
         max_file_bytes: writing fails where a file would become larger, as on a full disk; None: no limit.
     """
 

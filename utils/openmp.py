@@ -12,17 +12,22 @@ the kernel counts it, idle threads are kept beyond that number. What is computed
 
 import contextlib
 import ctypes
+import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
 
+logger = logging.getLogger(__name__)
+
 # What a user sets to choose how the threads wait; that then holds.
 WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 PERIOD = 0.5  # seconds between two looks
-# Seconds a second for which threads wait for cores, all of them together. On two cores, training with its loader: up
-# to 0.27 alone; beside a busy process 0.5 where threads sleep, 0.9 where they spin.
-CROWDED = 0.35
+# Seconds a second for which threads of the process wait for cores, for each thread of a parallel loop. On two cores,
+# training with its loader: up to 0.14 alone; beside a busy process 0.25 where threads sleep, 0.45 where they spin.
+CROWDED = 0.175
+LIBRARY = re.compile(rb"(/.*/libgomp(?:-[0-9a-f]+)?\.so[^/\n]*)$", re.MULTILINE)  # in /proc/self/maps
 
 _watching = threading.Lock()
 
@@ -31,19 +36,26 @@ _watching = threading.Lock()
 def sharing_cores() -> Iterator[None]:
     """Within it, and in all threads of this process, OpenMP's threads spin only while no other process needs the cores.
 
-    It does nothing within another one, where the user has chosen how threads wait, with one thread, or off Linux.
+    It does nothing within another one, where the user has chosen how threads wait, with one thread, without GNU's
+    library, or where the kernel does not count for how long threads wait.
     """
     if not _applies() or not _watching.acquire(blocking=False):
         yield
         return
-    end = threading.Event()
-    watch = threading.Thread(target=_watch, args=(end,), name="sharing cores", daemon=True)
-    watch.start()
     try:
-        yield
+        end = threading.Event()
+        watch = threading.Thread(target=_watch, args=(end,), name="sharing cores", daemon=True)
+        try:
+            watch.start()
+        except RuntimeError:  # no more threads: they spin
+            yield
+            return
+        try:
+            yield
+        finally:
+            end.set()
+            watch.join()
     finally:
-        end.set()
-        watch.join()
         _watching.release()
 
 
@@ -55,45 +67,57 @@ def _applies() -> bool:
 
 
 def _watch(end: threading.Event) -> None:
-    kept: IdleThreads | None = None
+    import torch
+
+    threads = torch.get_num_threads()
     waited, then = seconds_waited(), time.monotonic()
-    while not end.wait(PERIOD):
-        waited_before, before = waited, then
-        waited, then = seconds_waited(), time.monotonic()
-        crowded = waited - waited_before > CROWDED * (then - before)
-        if crowded and kept is None:
-            kept = IdleThreads()
-        elif not crowded and kept is not None:
+    kept: IdleThreads | None = None
+    try:
+        while not end.wait(PERIOD):
+            waited_before, before = waited, then
+            waited, then = seconds_waited(), time.monotonic()
+            more = sum(seconds - waited_before[one] for one, seconds in waited.items() if one in waited_before)
+            crowded = more > CROWDED * threads * (then - before)
+            if crowded and kept is None:
+                kept = IdleThreads(max(len(os.sched_getaffinity(0)) - threads, 0) + 1)
+            elif not crowded and kept is not None:
+                kept.close()
+                kept = None
+    except (OSError, RuntimeError) as error:  # no more files or threads
+        logger.debug("threads no longer share cores: %s", error)
+    finally:
+        if kept is not None:
             kept.close()
-            kept = None
-    if kept is not None:
-        kept.close()
 
 
-def seconds_waited() -> float:
-    """For how long the threads of this process have been ready to run without a core, all of them together.
+def seconds_waited() -> dict[str, float]:
+    """For how long each thread of this process has been ready to run without a core, by its id.
 
-    Linux, proc(5): the second number of schedstat, in nanoseconds.
+    Linux, Documentation/scheduler/sched-stats.rst: the second number of schedstat, in nanoseconds.
     """
-    total = 0
+    waited = {}
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/schedstat") as file:  # OSError: it has ended
-            total += int(file.read().split()[1])
-    return total / 1e9
+            waited[thread] = int(file.read().split()[1]) / 1e9
+    return waited
 
 
 class IdleThreads:
-    """More OpenMP threads than cores, asleep until `close`: a team of a Python thread, which ends with it."""
+    """OpenMP threads, asleep until `close`: the team of a Python thread, which ends with it.
 
-    def __init__(self) -> None:
-        self._end = threading.Event()
+    Args:
+        count: of each OpenMP library, beside the Python thread.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._end = count, threading.Event()
         self._owner = threading.Thread(target=self._keep, name="idle threads", daemon=True)
         self._owner.start()
 
     def _keep(self) -> None:
         nothing = ctypes.CDLL(None).free  # what each thread does: free(NULL)
         for library in _libraries():
-            library.GOMP_parallel(nothing, None, len(os.sched_getaffinity(0)) + 1, 0)
+            library.GOMP_parallel(nothing, None, self._count + 1, 0)
         self._end.wait()
 
     def close(self) -> None:
@@ -103,6 +127,10 @@ class IdleThreads:
 
 def _libraries() -> list[ctypes.CDLL]:
     """GNU's OpenMP libraries that this process has loaded; torch and compiled extensions may have one each."""
-    with open("/proc/self/maps") as file:
-        paths = {line.split(maxsplit=5)[-1].strip() for line in file if "/libgomp" in line}
-    return [ctypes.CDLL(path) for path in sorted(paths) if os.path.exists(path)]
+    with open("/proc/self/maps", "rb") as file:
+        paths = set(LIBRARY.findall(file.read()))
+    loaded = []
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):  # replaced on the disk since
+            loaded.append(ctypes.CDLL(os.fsdecode(path), mode=os.RTLD_NOLOAD | os.RTLD_NOW))
+    return loaded

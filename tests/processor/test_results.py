@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import itertools
 import json
 
 import matplotlib.image
@@ -258,6 +259,26 @@ def test_ranked_list_marks_correct_and_wrong_matches(tmp_path):
 
     assert count((0x1A, 0x96, 0x41)) > 100
     assert count((0xD7, 0x19, 0x1C)) > 100
+
+
+def test_a_ranked_list_shows_whole_images_upright_in_their_order(tmp_path):
+    tones = [(200, 0, 200), (0, 200, 200), (200, 200, 0)]
+    images = [np.full((128, 64, 3), tone, np.uint8) for tone in tones]
+    for image in images:
+        image[:64] //= 2  # the upper half is darker
+    save_ranked_lists(tmp_path / "r.png", [RankedRow("pid 1", images[0], images[1:], [True, False])], title="t")
+    figure = (matplotlib.image.imread(tmp_path / "r.png")[..., :3] * 255).round().astype(int)
+    boxes = []
+    for tone in tones:
+        light, dark = (np.argwhere(np.abs(figure - np.array(t)).max(axis=2) < 3) for t in (tone, np.array(tone) // 2))
+        assert dark[:, 0].max() <= light[:, 0].min()
+        assert len(dark) == pytest.approx(len(light), rel=0.05)
+        both = np.concatenate([dark, light])
+        boxes.append((both[:, 1].min(), both[:, 1].max()))
+        height, width = np.ptp(both, axis=0) + 1
+        assert height / width == pytest.approx(2, rel=0.08)  # frames cover the edges of gallery images
+    assert boxes == sorted(boxes)
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(boxes))
 
 
 def test_derived_seeds_are_fixed_and_apart():

@@ -135,8 +135,9 @@ def evaluate_features(
     """
     conventions = Conventions(max_rank=max_rank, ap=ap, cmc=cmc, seed=seed, backend=backend)
     query, gallery = check_sets("evaluate_features", query, gallery, metric)
-    # a block and the workspace of its product; for features on a GPU, also the copy of the block on the host
-    row_bytes = gallery.features.element_size() * (2 if gallery.features.device.type == "cpu" else 3)
+    # a block and the workspace of its product; for features on a GPU also its copy on the host; see re_ranking_blocks
+    copies = 2 if gallery.features.device.type == "cpu" and re_ranking is None else 3
+    row_bytes = copies * gallery.features.element_size()
     blocks = query_blocks(len(query.pids), len(gallery.pids), row_bytes, memory_limit)
     if distributed:
         blocks = blocks[torch.distributed.get_rank() :: torch.distributed.get_world_size()]

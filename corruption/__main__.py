@@ -89,20 +89,23 @@ def plot_grid(image: np.ndarray, names: Sequence[str], seed: int) -> Figure:
     total_width, total_height = _LEFT + columns * pitch, _TOP + rows * (height + _GAP)
     figure = Figure(figsize=(total_width / _DPI, total_height / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all images, in pixels: one for each would take seconds
+    axes.set_axis_off()
+    shown = min(pitch - _GAP, height / ratio)  # pixels across
     for row, column in np.ndindex(rows, columns):
         name, severity = cells[row][column]
-        left, bottom = _LEFT + column * pitch, total_height - _TOP - row * (height + _GAP) - height
-        size = (pitch - _GAP) / total_width, height / total_height
-        axes = figure.add_axes((left / total_width, bottom / total_height, *size))
-        axes.imshow(corrupt(image, name, severity, derive_generator(seed, "grid", name, severity)))
-        axes.set_axis_off()
+        corrupted = corrupt(image, name, severity, derive_generator(seed, "grid", name, severity))
+        x = _LEFT + column * pitch + (pitch - _GAP) / 2
+        y = total_height - _TOP - row * (height + _GAP) - height / 2
+        extent = (x - shown / 2, x + shown / 2, y - shown * ratio / 2, y + shown * ratio / 2)
+        axes.imshow(corrupted, extent=extent, aspect="auto")
         labels = [name.replace("_", "\n"), f"severity {severity}"]
         top_label, left_label = reversed(labels) if single else labels
         if row == 0:
-            axes.set_title(top_label, fontsize=9, pad=6)
+            axes.text(x, y + height / 2 + 6 * _DPI / 72, top_label, fontsize=9, ha="center", va="bottom")
         if column == 0:
-            x, y = (_LEFT - 10) / total_width, (bottom + height / 2) / total_height
-            figure.text(x, y, left_label, fontsize=9, ha="right", va="center")
+            axes.text(_LEFT - 10, y, left_label, fontsize=9, ha="right", va="center")
+    axes.set(xlim=(0, total_width), ylim=(0, total_height))
     return figure
 
 

@@ -39,12 +39,13 @@ def sharing_cores() -> Iterator[None]:
     It does nothing within another one, where the user has chosen how threads wait, with one thread, without GNU's
     library, or where the kernel does not count for how long threads wait.
     """
-    if not _applies() or not _watching.acquire(blocking=False):
+    threads = _threads_that_share()
+    if threads < 2 or not _watching.acquire(blocking=False):
         yield
         return
     try:
         end = threading.Event()
-        watch = threading.Thread(target=_watch, args=(end,), name="sharing cores", daemon=True)
+        watch = threading.Thread(target=_watch, args=(end, threads), name="sharing cores", daemon=True)
         try:
             watch.start()
         except RuntimeError:  # no more threads: they spin
@@ -59,17 +60,15 @@ def sharing_cores() -> Iterator[None]:
         _watching.release()
 
 
-def _applies() -> bool:
+def _threads_that_share() -> int:
+    """How many threads compute a parallel loop; 0 where they wait as the user has chosen, or nothing can be counted."""
     import torch
 
     chosen = any(name in os.environ for name in WAIT_VARIABLES)
-    return not chosen and torch.get_num_threads() > 1 and os.path.exists("/proc/self/schedstat")
+    return torch.get_num_threads() if not chosen and os.path.exists("/proc/self/schedstat") else 0
 
 
-def _watch(end: threading.Event) -> None:
-    import torch
-
-    threads = torch.get_num_threads()
+def _watch(end: threading.Event, threads: int) -> None:
     waited, then = seconds_waited(), time.monotonic()
     kept: IdleThreads | None = None
     try:

@@ -246,12 +246,14 @@ def test_ranked_png_shows_the_top_10_in_grey_frames_with_their_distances(directo
     monkeypatch.undo()
     processor.plots.plt.close(figures[0])
     rows = read_ranking(tmp_path / "out")
-    query_axis, *axes = figures[0].axes
-    assert query_axis.images[0].get_array().shape == (512, 256, 3)  # scaled down
-    assert [axis.get_title() for axis in axes] == [
-        f"{rank}\n{float(row['distance']):.3f}" for rank, row in enumerate(rows[:10], start=1)
-    ]
-    for axis, row in zip(axes, rows, strict=False):
-        np.testing.assert_array_equal(axis.images[0].get_array(), np.asarray(Image.open(directory / row["path"])))
-        assert {patch.get_edgecolor() for patch in axis.patches} == {(96 / 255, 96 / 255, 96 / 255, 1.0)}
+    (axis,) = figures[0].axes
+    shown_query, *shown = axis.images
+    assert shown_query.get_array().shape == (512, 256, 3)  # scaled down
+    _, query_text, *texts = [text.get_text() for text in axis.texts]  # after the title of the row
+    assert query_text == "query"
+    assert texts == [f"{rank}\n{float(row['distance']):.3f}" for rank, row in enumerate(rows[:10], start=1)]
+    for image, row in zip(shown, rows, strict=False):
+        np.testing.assert_array_equal(image.get_array(), np.asarray(Image.open(directory / row["path"])))
+    assert len(axis.patches) == len(shown) == 10
+    assert {patch.get_edgecolor() for patch in axis.patches} == {(96 / 255, 96 / 255, 96 / 255, 1.0)}
     assert figures[0].get_suptitle() == "who.png\ntop-10 of 12 images, euclidean distance"

@@ -45,15 +45,16 @@ WAITING = """
 import os, subprocess, sys, time
 from utils.openmp import seconds_waited
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-other = subprocess.Popen([sys.executable, "-c", HOG])
+others = [subprocess.Popen([sys.executable, "-c", HOG]) for _ in range(2)]
 try:
     before, start, used = sum(seconds_waited().values()), time.perf_counter(), time.process_time()
     while time.perf_counter() < start + 2:
         pass
     print(time.perf_counter() - start - (time.process_time() - used), sum(seconds_waited().values()) - before)
 finally:
-    other.kill()
-    other.wait()
+    for other in others:
+        other.kill()
+        other.wait()
 """
 
 

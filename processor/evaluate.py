@@ -25,7 +25,6 @@ from utils.structures import Condition, DataBundle, FeatureSet, Protocol, Retrie
 logger = logging.getLogger(__name__)
 
 
-@sharing_cores()
 @torch.inference_mode()
 def extract_features(
     model: Any,
@@ -188,6 +187,7 @@ def describe_evaluation(cfg: CfgNode, evaluation: Evaluation) -> dict:
     return evaluation.describe() | ({"flip": True} if cfg.TEST.FLIP else {})
 
 
+@sharing_cores()
 def do_inference(
     model: nn.Module,
     data: DataBundle,

@@ -13,6 +13,7 @@ import torch
 from utils.errors import UserError
 from utils.metrics.checks import METRICS
 from utils.metrics.evaluate import distance_rows
+from utils.openmp import sharing_cores
 
 BLOCK_ROWS = 2**14  # gallery features whose products are in memory; larger blocks are no faster
 QUERY_ROWS = 256  # queries whose products with a block are in memory
@@ -27,6 +28,7 @@ class Nearest(NamedTuple):
     distances: np.ndarray  # (Q, k) float64, Euclidean (not squared) or 1 - cosine
 
 
+@sharing_cores()
 def nearest(query: np.ndarray, gallery: Any, k: int, *, metric: str = "euclidean") -> Nearest:
     """Finds the `k` gallery features that are nearest to each query.
 

@@ -14,6 +14,7 @@ import torch
 from utils.errors import UserError
 from utils.escaping import format_csv
 from utils.metrics.checks import MEMORY_LIMIT, centred, check_sets, query_blocks
+from utils.openmp import sharing_cores
 from utils.structures import JUNK_PID, FeatureSet
 from utils.tables import make_table
 
@@ -44,6 +45,7 @@ class Verification:
     num_impostor: int
 
 
+@sharing_cores()
 def verify(
     query: FeatureSet, gallery: FeatureSet, *, metric: str = "euclidean", memory_limit: int = MEMORY_LIMIT
 ) -> Verification:

@@ -40,7 +40,7 @@ class Gallery:
             raise UserError(f"gallery: {len(self.pids)} pids and {len(self.camids)} camids; expected as many of each")
         self.by_pid = np.argsort(self.pids, kind="stable")  # sorted by identity, then by gallery order
         self.sorted_pids = self.pids[self.by_pid]
-        self.junk = np.flatnonzero(self.pids == JUNK_PID)
+        self.junk = self.pids == JUNK_PID
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -77,7 +77,7 @@ def _matches_cython(distances: np.ndarray, pids: np.ndarray, camids: np.ndarray,
     offsets = np.cumsum(room) - room
     ranks, counts = np.empty(room.sum(), np.int64), np.empty(len(pids), np.int64)
     broken = np.empty(len(pids), np.uint8)
-    index = (gallery.by_pid, gallery.camids, gallery.junk)
+    index = (gallery.by_pid, gallery.camids, gallery.junk.view(np.uint8))
     written_to = (offsets, ranks, counts, broken)
     rows = np.ascontiguousarray(distances)
     rank_cylib.match_ranks(rows, camids, starts, stops, *index, *written_to, torch.get_num_threads())

@@ -61,7 +61,7 @@ def plain_metrics(dist, q_pids, g_pids, q_camids, g_camids, ap="step"):
 def random_case(seed):
     """Distances and ids with ties, distractors, junk, queries without a match, one camera, tiny and large galleries."""
     rng = np.random.default_rng(seed)
-    queries, gallery = int(rng.integers(1, 12)), int(rng.choice([2, 3, 10, 40, 300]))
+    queries, gallery = int(rng.integers(1, 12)), int(rng.choice([2, 3, 10, 63, 64, 65, 300]))
     identities, cameras = int(rng.choice([1, 2, 6, 60])), int(rng.choice([1, 2, 5]))
     levels = int(rng.choice([1, 3, 50, 10**6]))
     dist = rng.integers(0, levels, (queries, gallery)).astype(rng.choice([np.float32, np.float64])) / levels
@@ -402,10 +402,18 @@ class TestErrors:
     ids = (np.array([1]), np.array([1, 2]), np.array([0]), np.array([1, 1]))
 
     @pytest.mark.parametrize("backend", ["numpy", "cython"])
-    def test_nan_names_the_query(self, backend):
-        dist = np.zeros((5, 3000))
-        dist[3, 2999] = np.nan  # of an entry that does not even count
-        ids = (np.ones(5, int), np.full(3000, 1), np.zeros(5, int), np.arange(3000)[::-1])
+    @pytest.mark.parametrize("entry", ["match", "own_camera", "junk", "distractor", "far", "last"])
+    def test_nan_names_the_query(self, backend, entry):
+        """Wherever in the row it is, also of an entry that does not count."""
+        g_pids, g_camids = np.full(3000, 2), np.arange(3000)
+        places = {"match": 7, "own_camera": 70, "junk": 700, "distractor": 71, "far": 1000, "last": 2999}
+        g_pids[[places["match"], places["own_camera"], 1500]] = 1
+        g_pids[places["junk"]], g_pids[places["distractor"]] = -1, 0
+        g_camids[places["own_camera"]] = 5000
+        dist = np.random.default_rng(0).random((5, 3000))
+        dist[3, places["far"]] = 9
+        dist[3, places[entry]] = np.nan
+        ids = (np.ones(5, int), g_pids, np.full(5, 5000), g_camids)
         with pytest.raises(UserError, match="query 3: its distances hold NaN"):
             evaluate_rank(dist, *ids, backend=backend)
 

@@ -32,9 +32,10 @@ def main() -> None:
 
     def bare() -> None:
         features = torch.cat([query, gallery])
-        rows = MEMORY_LIMIT // (3 * 4 * len(features))
-        for start in range(0, len(features), rows):
-            (features[start : start + rows] @ features.T).topk(settings.k1 + 1)
+        buffer = features.new_empty(MEMORY_LIMIT // (3 * 4 * len(features)), len(features))
+        for start in range(0, len(features), len(buffer)):
+            block = features[start : start + len(buffer)]
+            torch.mm(block, features.T, out=buffer[: len(block)]).topk(settings.k1 + 1)
         wait_for(arguments.device)
 
     def by_blocks() -> None:

@@ -7,6 +7,7 @@ nearest        the k nearest gallery features, by blocks; approximate, by faiss
 expansion      average query expansion
 reranking      k-reciprocal re-ranking, compiled (rerank_cylib.pyx) or in NumPy
 verification   thresholds on the distance, with true and false accept rates
+smallest       the smallest values of each row, compiled (smallest_cylib.pyx) or by torch.topk
 checks         input checks that they share
 """
 

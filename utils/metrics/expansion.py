@@ -9,6 +9,7 @@ gallery, all weighted alike.
 import torch
 
 from utils.metrics.checks import centred
+from utils.metrics.smallest import smallest
 
 
 def expand_queries(
@@ -36,7 +37,7 @@ def expand_queries(
     for block in blocks:
         rows = slice(block.start, block.stop)
         distances = torch.addmm(squares, near_query[rows], near_gallery.T, alpha=-2)  # (rows, G), without |q|^2
-        neighbours = distances.topk(k, largest=False).indices  # (rows, k)
+        _, neighbours = smallest(distances, k)  # (rows, k)
         total = query[rows] + torch.nn.functional.embedding_bag(neighbours, gallery, mode="sum")  # (rows, D)
         norms = query[rows].norm(dim=1, keepdim=True)
         expanded[rows] = torch.nn.functional.normalize(total, dim=1) * norms

@@ -13,6 +13,7 @@ import torch
 from utils.errors import UserError
 from utils.metrics.checks import METRICS
 from utils.metrics.evaluate import distance_rows
+from utils.metrics.smallest import smallest
 from utils.openmp import sharing_cores
 
 BLOCK_ROWS = 2**14  # gallery features whose products are in memory; larger blocks are no faster
@@ -143,10 +144,10 @@ class _Search:
 
     def _merge(self, rows: torch.Tensor, start: int, scores: torch.Tensor) -> None:
         kept = self.scores.shape[1]
-        best, places = scores.topk(min(kept, scores.shape[1]), dim=1, largest=False)
+        best, places = smallest(scores, min(kept, scores.shape[1]))
         scores = torch.cat([self.scores[rows], best], dim=1)
         indices = torch.cat([self.indices[rows], places + start], dim=1)
-        self.scores[rows], order = scores.topk(kept, dim=1, largest=False)
+        self.scores[rows], order = smallest(scores, kept)
         self.indices[rows] = indices.gather(1, order)
 
     def unsure(self, distances: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from scipy import sparse
 from utils.errors import UserError
 from utils.extensions import load_extension, warn_not_built
 from utils.metrics.checks import MEMORY_LIMIT, check_features, query_blocks
+from utils.metrics.smallest import smallest
 from utils.openmp import sharing_cores
 
 EXTENSION = "utils.metrics.rerank_cylib"
@@ -46,9 +47,11 @@ class ReRanking:
             raise UserError(f"re-ranking: lambda is {self.lambda_value}; expected 0 to 1")
 
 
-def _squared_distances(rows: torch.Tensor, features: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+def _squared_distances(
+    rows: torch.Tensor, features: torch.Tensor, norms: torch.Tensor, out: torch.Tensor | None
+) -> torch.Tensor:
     """(R, N) squared Euclidean distances of `rows` (R, D) to `features` (N, D) with squared norms `norms` (N,)."""
-    distances = torch.addmm(norms, rows, features.T, alpha=-2)
+    distances = torch.addmm(norms, rows, features.T, alpha=-2, out=out)
     return distances.add_(rows.square().sum(dim=1, keepdim=True)).clamp_min_(0)
 
 
@@ -57,13 +60,14 @@ def _nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `count` nearest images of each image, nearest first, (N, count); and each row's largest distance, (N,)."""
     rows = max(1, memory_limit // (3 * features.element_size() * len(features)))
+    buffer = features.new_empty(min(rows, len(features)), len(features))
     neighbours, largest = [], []
     for start in range(0, len(features), rows):
         own = slice(start, start + rows)
         # Squared distances without the row's own squared norm, which changes no order in a row.
-        partial = torch.addmm(norms, features[own], features.T, alpha=-2)
+        partial = torch.addmm(norms, features[own], features.T, alpha=-2, out=buffer[: len(features[own])])
         largest.append((partial.amax(dim=1) + norms[own]).clamp_min_(0).cpu())
-        neighbours.append(partial.topk(count, largest=False).indices.int().cpu())
+        neighbours.append(smallest(partial, count)[1].int().cpu())
     return torch.cat(neighbours).numpy(), torch.cat(largest).numpy()
 
 
@@ -153,6 +157,7 @@ def re_ranking_blocks(
     *,
     blocks: list[range] | None = None,
     memory_limit: int = MEMORY_LIMIT,
+    out: torch.Tensor | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Re-ranked distances by blocks of queries.
 
@@ -161,9 +166,10 @@ def re_ranking_blocks(
         settings: k1, k2 and lambda.
         blocks: the queries to compute, all by default; neighbours are always searched among all images.
         memory_limit: bytes of a block. A copy of the features and the sparse weights come on top.
+        out: (Q, G) float32 on the CPU, where the rows of the blocks are written.
 
     Yields:
-        The index of the block's first query, and (rows, G) float32 distances, new for each block.
+        The index of the block's first query, and (rows, G) float32 distances: rows of `out`, or new for each block.
 
     Raises:
         UserError: shapes that do not fit, or a feature that is not finite.
@@ -181,7 +187,10 @@ def re_ranking_blocks(
     queries, lists = weights[:num_queries], weights[num_queries:].tocsc()
     for rows in query_blocks(num_queries, len(gallery), 3 * 4, memory_limit) if blocks is None else blocks:
         part = slice(rows.start, rows.stop)
-        distances = _squared_distances(query[part], gallery, norms[num_queries:]).cpu().numpy()
+        written = torch.empty(len(rows), len(gallery)) if out is None else out[part]
+        in_place = written if features.device == written.device else None
+        squared = _squared_distances(query[part], gallery, norms[num_queries:], in_place)
+        distances = written.copy_(squared).numpy()
         block, scales = queries[part], (1 / largest[part]).astype(np.float32)
         if rerank_cylib is None:
             warn_not_built(
@@ -213,7 +222,7 @@ def re_ranking(
         k1, k2, lambda_value: see ReRanking.
     """
     settings = ReRanking(k1, k2, lambda_value)
-    result = np.empty((len(query_features), len(gallery_features)), np.float32)
-    for start, distances in re_ranking_blocks(query_features, gallery_features, settings):
-        result[start : start + len(distances)] = distances
-    return result
+    result = torch.empty(len(query_features), len(gallery_features))
+    for _ in re_ranking_blocks(query_features, gallery_features, settings, out=result):
+        pass
+    return result.numpy()

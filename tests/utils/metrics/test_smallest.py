@@ -1,0 +1,45 @@
+"""utils.metrics.smallest against sorting."""
+
+import numpy as np
+import pytest
+import torch
+
+from utils.metrics.smallest import MOST, smallest, smallest_cylib
+
+
+def assert_smallest(rows, k):
+    values, places = smallest(rows, k)
+    assert values.dtype == rows.dtype and places.dtype == torch.int64
+    assert torch.equal(values, rows.sort(dim=1).values[:, :k])
+    assert torch.equal(rows.gather(1, places), values)
+    assert all(len(set(row)) == k for row in places.tolist())  # each place once, also among equal values
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_equals_sorting(seed):
+    """Ties, infinities, falling and rising rows, as many values as there are, more than are kept by inserting."""
+    rng = np.random.default_rng(seed)
+    count, length = int(rng.integers(1, 40)), int(rng.choice([1, 2, 127, 128, 129, 1000]))
+    rows = rng.integers(0, rng.choice([1, 5, 10**6]), (count, length)).astype(rng.choice([np.float32, np.float64]))
+    rows[rng.random(rows.shape) < 0.1] = rng.choice([np.inf, -np.inf])
+    if seed % 3:
+        rows.sort(axis=1)
+    rows = torch.from_numpy(rows if seed % 2 else rows[:, ::-1].copy())
+    for k in {1, min(6, length), min(MOST, length), min(MOST + 1, length), length}:
+        assert_smallest(rows, k)
+
+
+def test_other_layouts():
+    rows = torch.from_numpy(np.random.default_rng(0).random((300, 50)))
+    assert_smallest(rows.T, 7)
+    assert_smallest(rows[::2, 5:20], 7)
+    assert_smallest(rows[:0], 3)
+
+
+@pytest.mark.skipif(smallest_cylib is None, reason="needs utils.metrics.smallest_cylib")
+def test_nan_is_never_among_the_smallest():
+    rows = torch.full((1, 300), 7.0)
+    rows[0, [0, 130, 299]] = torch.nan
+    rows[0, 200] = 1
+    values, places = smallest(rows, 5)
+    assert values.tolist() == [[1, 7, 7, 7, 7]] and not {0, 130, 299} & set(places[0].tolist())

@@ -9,7 +9,7 @@ from utils.metrics.smallest import MOST, smallest, smallest_cylib
 
 def assert_smallest(rows, k):
     values, places = smallest(rows, k)
-    assert values.dtype == rows.dtype and places.dtype == torch.int64
+    assert (values.dtype, places.dtype) == (rows.dtype, torch.int64)
     assert torch.equal(values, rows.sort(dim=1).values[:, :k])
     assert torch.equal(rows.gather(1, places), values)
     assert all(len(set(row)) == k for row in places.tolist())  # each place once, also among equal values
@@ -42,4 +42,5 @@ def test_nan_is_never_among_the_smallest():
     rows[0, [0, 130, 299]] = torch.nan
     rows[0, 200] = 1
     values, places = smallest(rows, 5)
-    assert values.tolist() == [[1, 7, 7, 7, 7]] and not {0, 130, 299} & set(places[0].tolist())
+    assert values.tolist() == [[1, 7, 7, 7, 7]]
+    assert not {0, 130, 299} & set(places[0].tolist())

@@ -1,4 +1,4 @@
-"""Train CFAT: every stage of the configuration in order, then test the last one.
+"""Train CFAT: every stage of the configuration in order, then test the last one, and those of TEST.STAGES.
 
 python train.py OUTPUT_DIR logs/seed2 SEED 2                CFAT on Market-1501, with overrides
 python train.py --config_file configs/Synthetic/cfat.yml    CFAT on the synthetic data set, on a CPU
@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from utils.command_line import ArgumentParser, run_main
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from yacs.config import CfgNode
 
+    from model.reid import ReIDModel
+    from processor.baseline import Baseline
+    from processor.report import About
     from utils.stage_identity import StageIdentity
-    from utils.structures import DatasetSplits, Protocol
+    from utils.structures import DataBundle, DatasetSplits, Protocol
 
 # What needs torch is imported inside the functions, after the arguments are parsed, so that --help is immediate.
 
@@ -47,14 +52,14 @@ def main(argv: list[str] | None = None) -> None:
 def train(args: argparse.Namespace) -> None:
     """Checks the configuration, reads the data set, trains the stages, tests and exports the result."""
     from config import get_defaults, load_cfg, stage_cfg, stages_to_run
-    from corruption import make_matrix, make_protocols, trained_types
+    from corruption import make_matrix, make_protocols
     from datasets import check_validation, make_dataloader, read_training_set
-    from model import check_stages, export_if_asked, initial_weight_files, load_tested_model, match_pretrained
-    from processor import RunPlan, do_test, read_baseline
+    from model import check_stages, export_if_asked, initial_weight_files, match_pretrained
+    from processor import RunPlan, read_baseline
     from processor.report import About
     from utils.command_line import make_command
     from utils.devices import pick_device
-    from utils.files import write_text
+    from utils.files import make_output_dir, write_text
     from utils.locks import lock_output_dir
     from utils.logging import setup_logging
 
@@ -76,30 +81,59 @@ def train(args: argparse.Namespace) -> None:
         training_set = read_training_set(data.splits)
         plan = RunPlan(stages, training_set.facts, initial_weight_files)
         write_text(output_dir / "config.yml", cfg.dump())
-        checkpoints = [
-            plan.finished(stage)
+        checkpoints = {
+            stage.CFAT.STAGE: plan.finished(stage)
             or train_stage(stage, data.splits, device=device, protocols=protocols, identity=plan.identity(stage))
             for stage in stages
-        ]
+        }
         training_set.warn_of_changes()
-        weight = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or checkpoints[-1]
         data = data.on(cfg.TEST.SPLIT)
-        tested = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
-        data = data.with_sides(tested.sides).with_trained(trained_types(tested.trained_on))
+        test = partial(test_checkpoint, data=data, protocols=protocols, matrix=matrix, device=device, baseline=baseline)
+        beside = []
+        for name in cfg.TEST.STAGES:
+            beside.append(f"{cfg.OUTPUT_DIR}/{name}")
+            weight = own_weight(cfg, name) or checkpoints[name]
+            own = changed(cfg, "OUTPUT_DIR", beside[-1], "TEST.WEIGHT", weight, "TEST.STAGES", [], "TEST.EXPORT", "")
+            config_file = make_output_dir(beside[-1]) / "config.yml"
+            write_text(config_file, own.dump())
+            test(own, weight, about=About(make_command("test.py", str(config_file), []), get_defaults().dump()))
+        last = cfg.CFAT.STAGES[-1]
+        weight = own_weight(cfg, last) or checkpoints[last]
         about = About(make_command("train.py", args.config_file, args.opts), get_defaults().dump())
-        do_test(
-            cfg,
-            data,
-            tested.model,
-            protocols,
-            device=device,
-            weight=weight,
-            matrix=matrix,
-            baseline=baseline,
-            selected_on=tested.selected_on,
-            about=about,
-        )
-        export_if_asked(cfg, tested.model, weight=weight)
+        model = test(changed(cfg, "TEST.COMPARE", [*beside, *cfg.TEST.COMPARE]), weight, about=about)
+        export_if_asked(cfg, model, weight=weight)
+
+
+def test_checkpoint(
+    cfg: CfgNode,
+    weight: str,
+    *,
+    data: DataBundle,
+    protocols: tuple[Protocol, ...],
+    matrix: tuple[Protocol, ...],
+    device: torch.device,
+    baseline: Baseline | None,
+    about: About,
+) -> ReIDModel:
+    """Tests the model of a checkpoint, see processor.do_test; returns it."""
+    from corruption import trained_types
+    from model import load_tested_model
+    from processor import do_test
+
+    tested = load_tested_model(cfg, weight, [one.numbers for one in data.test_sets])
+    do_test(
+        cfg,
+        data.with_sides(tested.sides).with_trained(trained_types(tested.trained_on)),
+        tested.model,
+        protocols,
+        device=device,
+        weight=weight,
+        matrix=matrix,
+        baseline=baseline,
+        selected_on=tested.selected_on,
+        about=about,
+    )
+    return tested.model
 
 
 def check(cfg: CfgNode, stages: list[CfgNode]) -> None:
@@ -116,6 +150,26 @@ def check(cfg: CfgNode, stages: list[CfgNode]) -> None:
     for stage in stages:
         for package in (model, loss, solver):
             package.check(stage)
+    for name in cfg.TEST.STAGES:
+        if name == cfg.CFAT.STAGES[-1] or not (name in cfg.CFAT.STAGES or own_weight(cfg, name)):
+            raise UserError(
+                f"TEST.STAGES {list(cfg.TEST.STAGES)}: {name}: expected stages of CFAT.STAGES {list(cfg.CFAT.STAGES)} "
+                f"before the last, which is tested anyway, or with a checkpoint in CFAT.{name.upper()}.WEIGHT"
+            )
+
+
+def changed(cfg: CfgNode, *opts: Any) -> CfgNode:
+    """A frozen clone with other values of some keys: KEY, value, KEY, value, ..."""
+    clone = cfg.clone()
+    clone.defrost()
+    clone.merge_from_list(list(opts))
+    clone.freeze()
+    return clone
+
+
+def own_weight(cfg: CfgNode, stage: str) -> str:
+    """The checkpoint that takes the place of training the stage; "" for none."""
+    return cfg.CFAT[stage.upper()].WEIGHT
 
 
 def outside_weights(cfg: CfgNode, stages: list[CfgNode]) -> dict[str, str]:
@@ -124,8 +178,9 @@ def outside_weights(cfg: CfgNode, stages: list[CfgNode]) -> dict[str, str]:
     from utils.stages import stage_checkpoint
 
     files = {key: path for stage in stages for key, path in initial_weight_files(stage).items()}
-    last = f"CFAT.{cfg.CFAT.STAGES[-1].upper()}.WEIGHT"
-    files[last] = cfg.CFAT[cfg.CFAT.STAGES[-1].upper()].WEIGHT or files.get(last, "")
+    for name in (*cfg.TEST.STAGES, cfg.CFAT.STAGES[-1]):
+        key = f"CFAT.{name.upper()}.WEIGHT"
+        files[key] = own_weight(cfg, name) or files.get(key, "")
     made = {stage_checkpoint(stage) for stage in stages}
     return {key: path for key, path in files.items() if path and path not in made}
 

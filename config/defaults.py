@@ -27,6 +27,7 @@ from config.schema import (
 from utils.stages import STAGES
 
 _SIDES = ("corrupted", "corrupted_query", "corrupted_gallery")
+_WITH_FEATURES = tuple(name for name, stage in STAGES.items() if stage.has_identity_loss)
 _DEVICE = Rule(
     "auto, cpu, cuda or cuda:N",
     lambda value: re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is not None,
@@ -334,6 +335,17 @@ _C.TEST.WEIGHT = path("")
 # What is tested on: test (the test sets) or validation (the identities that DATASETS.VALIDATION_SHARE holds back; where
 # it is 0, test.py takes it from the checkpoint). For tuning: results say it.
 _C.TEST.SPLIT = key("test", one_of("test", "validation"))
+# Earlier stages that train.py tests too, each in OUTPUT_DIR/STAGE, beside the last one in tables and report: [clean]
+# shows what alignment gained. Each is one of CFAT.STAGES or has its CFAT.<STAGE>.WEIGHT.
+_C.TEST.STAGES = key(
+    [],
+    each_once(
+        f"some of {', '.join(_WITH_FEATURES)}, each once, or none",
+        _WITH_FEATURES.__contains__,
+        _WITH_FEATURES,
+        optional=True,
+    ),
+)
 # Images in a test batch.
 _C.TEST.IMS_PER_BATCH = key(128, at_least(1))
 # Test feature: patch_mean (mean of the patch tokens), class_token (input of the neck: the class token, or a ResNet's

@@ -1,6 +1,6 @@
 """Renders the images of README.md and of the documents from the synthetic set: no image shows a real person.
 
-python docs/render_images.py logs/demo logs/demo/baseline [--out docs/images]
+python docs/render_images.py logs/demo logs/demo/clean [--out docs/images]
 
 The two directories are those that `make demo` leaves: of CFAT, and of the clean-trained model.
 
@@ -160,7 +160,7 @@ def render_ranking(path: Path, cfat: Ranked, baseline: Ranked) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cfat", type=Path, help="OUTPUT_DIR of the test of CFAT, e.g. logs/demo")
-    parser.add_argument("baseline", type=Path, help="of the clean-trained model, e.g. logs/demo/baseline")
+    parser.add_argument("baseline", type=Path, help="of the clean-trained model, e.g. logs/demo/clean")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     args = parser.parse_args(argv)
     make_output_dir(args.out)

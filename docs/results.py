@@ -153,7 +153,7 @@ def take(source: Path) -> dict:
             variant["protocols"] = {key: {"mAP": value["mAP"]} for key, value in variant["protocols"].items()}
         return content
     if (source / "results.json").is_file():
-        places = {"baseline": source / "baseline", "cfat": source}
+        places = {"baseline": source / "clean", "cfat": source}
         return {model: _protocols(place) for model, place in places.items()}
     if source.is_file():
         return {"tables": read_tables(read_text(source, max_bytes=MIB))}

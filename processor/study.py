@@ -45,6 +45,7 @@ VALUES_BEFORE_KEY = {
     "TEST.SPLIT": "test",
     "TEST.BASELINE": "",
     "TEST.REPORT": True,
+    "TEST.STAGES": [],
     "MODEL.TRIPLET_ON": "class_token",
     "CFAT.CLEAN.TRIPLET_ON": "",
     "CFAT.CORRUPTED.TRIPLET_ON": "",
@@ -262,7 +263,7 @@ def _add_variant(plan: Plan, study: Study, name: str, seed: int, stages_of: Call
         weights = [text for key, path in before.items() for text in (key, str(path))]
         opts = (*own, "CFAT.STAGES", f"['{stage}']", *weights, "TEST.PROTOCOLS", "['clean']", "TEST.MATRIX", "")
         opts = (*opts, "TEST.RANKED_QUERIES", "0", "TEST.ATTENTION_QUERIES", "0", "TEST.BASELINE", "")
-        opts = (*opts, *QUIET, "OUTPUT_DIR", str(place))
+        opts = (*opts, "TEST.STAGES", "[]", *QUIET, "OUTPUT_DIR", str(place))
         plan.jobs.setdefault(
             place,
             Job(

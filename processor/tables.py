@@ -7,6 +7,7 @@ import numpy as np
 
 from processor.results import results_by_set
 from utils.escaping import printable
+from utils.stages import STAGES
 from utils.tables import make_table, make_tables
 
 # Files that a run may leave in OUTPUT_DIR -> what they hold.
@@ -28,6 +29,7 @@ FILES = {
     "thresholds.csv": "which distance means the same identity",
     "config.yml": "the configuration, to run again",
     "log.txt": "this log",
+    **{name: f"the test of stage {name}" for name in STAGES},
 }
 COLUMNS = {"mINP": "mINP", "mAP": "mAP", "rank1": "Rank-1"}  # metric -> its title, in the order of the columns
 

@@ -15,6 +15,8 @@ from datasets.synthetic.generate import SyntheticSettings, synthesize
 from tests import commands
 from tests.helpers import REPOSITORY
 from tests.model.weights.test_load_model import random_state
+from train import main as run_train
+from utils.errors import UserError
 
 STAGES = ("clean", "corrupted", "bridge", "align")
 OPTIONS = {
@@ -102,6 +104,37 @@ def test_testing_again_gives_the_same_numbers_to_the_last_digit(trained, tmp_pat
     assert done.returncode == 0, done.stderr
     first, again = (json.loads((path / "results.json").read_text()) for path in (trained / "run", tmp_path))
     assert again == first
+
+
+def test_earlier_stages_are_tested_beside_the_last(trained, tmp_path):
+    """As test.py tests them; the stages are those of the run before, and a checkpoint in place of one."""
+    output = tmp_path / "run"
+    shutil.copytree(trained / "run", output, ignore=shutil.ignore_patterns("results*", "report*", ".lock"))
+    corrupted = tmp_path / "elsewhere.pth"
+    shutil.copy(output / "checkpoints" / "corrupted.pth", corrupted)
+    changes = {"SOLVER.RESUME": "auto", "TEST.STAGES": "[clean, corrupted]"}
+    done = run("train.py", *options(trained, output, **changes))
+    assert done.returncode == 0, done.stderr
+    first, again = (json.loads((path / "results.json").read_text()) for path in (trained / "run", output))
+    assert again["protocols"] == first["protocols"]
+    beside = done.stdout.partition("model 1: ")[2]
+    for stage in ("clean", "corrupted"):
+        assert f"{output}/{stage}  the test of stage {stage}" in done.stdout
+        assert f": {output}/checkpoints/{stage}.pth" in beside
+        again = run("test.py", "OUTPUT_DIR", tmp_path / stage, config=output / stage / "config.yml")
+        assert again.returncode == 0, again.stderr
+        first, second = (json.loads((path / stage / "results.json").read_text()) for path in (output, tmp_path))
+        assert first == second
+        assert f"test.py --config_file {output}/{stage}/config.yml" in (output / stage / "report.html").read_text()
+    page = (output / "report.html").read_text()
+    assert all(f"{output}/{stage}" in page or f"run/{stage}" in page for stage in ("clean", "corrupted"))
+
+    changes = {"CFAT.STAGES": "[align]", "CFAT.ALIGN.WEIGHT": output / "checkpoints" / "align.pth"}
+    changes |= {"CFAT.CORRUPTED.WEIGHT": corrupted, "TEST.STAGES": "[corrupted]", "TEST.PROTOCOLS": "[clean]"}
+    done = run("train.py", *options(trained, tmp_path / "of_files", **changes))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "of_files" / "corrupted" / "results.json").read_text())
+    assert (found["weight"], found["protocols"]["clean"]) == (str(corrupted), first["protocols"]["clean"])
 
 
 def test_a_matrix_cell_is_a_test_of_that_type_and_severity(trained, tmp_path):
@@ -303,6 +336,23 @@ class TestErrors:
     def test_a_comparison_that_cannot_be_read_is_an_error_before_training(self, trained, tmp_path):
         self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.COMPARE": "nowhere"})), "nowhere")
         self.check(run("train.py", *options(trained, tmp_path / "run", **{"TEST.COMPARE": "nowhere"})), "results.json")
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("stages", "message"),
+        [
+            (
+                "[align]",
+                "TEST.STAGES ['align']: align: expected stages of CFAT.STAGES ['clean', 'align'] before the last",
+            ),
+            ("[corrupted]", "or with a checkpoint in CFAT.CORRUPTED.WEIGHT"),
+            ("[bridge]", "expected some of clean, corrupted, align, each once, or none"),
+        ],
+    )
+    def test_a_stage_that_cannot_be_tested_is_an_error_before_training(self, trained, tmp_path, stages, message):
+        changes = {"TEST.STAGES": stages, "CFAT.STAGES": "[clean, align]"}
+        with pytest.raises(UserError, match=re.escape(message)):
+            run_train(list(map(str, options(trained, tmp_path / "run", **changes))))
         assert not (tmp_path / "run").exists()
 
     def test_a_baseline_that_does_not_compare_is_an_error_before_training(self, trained, tmp_path):

@@ -49,7 +49,7 @@ ALWAYS_READ = {
     ),
     *("TEST.FLIP", "TEST.QUERY_EXPANSION"),
     *(f"TEST.{name}" for name in ("AP", "CMC", "RE_RANKING", "SAVE_FEATURES", "THRESHOLDS", "RANKED_QUERIES")),
-    *(f"TEST.{name}" for name in ("ATTENTION_QUERIES", "EXPORT", "COMPARE", "BASELINE")),
+    *(f"TEST.{name}" for name in ("ATTENTION_QUERIES", "EXPORT", "COMPARE", "BASELINE", "STAGES")),
     *("CFAT.STAGES", "CFAT.STAGE"),
 }
 RESNET = ("MODEL.NAME", "resnet50")

@@ -73,7 +73,7 @@ def test_numbers_of_a_study(script):
 
 def test_takes_a_demo_a_study_and_a_benchmark(script, tmp_path):
     metrics = {name: {"mean": 0.5, "std": 0.0} for name in ("mAP", "mINP", "rank1", "rank5")}
-    for directory in (tmp_path / "demo", tmp_path / "demo" / "baseline"):
+    for directory in (tmp_path / "demo", tmp_path / "demo" / "clean"):
         directory.mkdir()
         (directory / "results.json").write_text(json.dumps({"protocols": {"clean": {**metrics, "repeats": 1}}}))
     demo = script["take"](tmp_path / "demo")

@@ -4,6 +4,7 @@
 from cython.parallel cimport parallel, prange
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memmove
 
 ctypedef fused real:
     float
@@ -338,16 +339,19 @@ def match_ranks(
         q_camids, g_camids: (Q,), (G,) cameras.
         starts, stops: (Q,) by_pid[start:stop] are the gallery indices of the query's identity, rising.
         junk: (G,) 1 for entries that never count.
-        offsets: (Q,) where a query's ranks go in `ranks`, with room for stop - start.
-        ranks: written: ranks from 1, rising.
+        offsets: (Q,) rising: where there is room for the ranks of a query, stop - start of them, in `ranks`.
+        ranks: written: ranks from 1, rising, of one query after the other.
         counts: (Q,) written: number of ranks.
         broken: (Q,) written: 1 where the row holds NaN.
         num_threads: OpenMP threads.
 
+    Returns:
+        The number of ranks.
+
     Raises:
         MemoryError: no room for a copy of a row, and a little more, in each thread.
     """
-    cdef Py_ssize_t rows = distances.shape[0], length = distances.shape[1], row, i, most = 0, num_junk = 0
+    cdef Py_ssize_t rows = distances.shape[0], length = distances.shape[1], row, i, most = 0, num_junk = 0, found = 0
     cdef Workspace* work = NULL
     if not (q_camids.shape[0] == starts.shape[0] == stops.shape[0] == offsets.shape[0] == counts.shape[0]
             == broken.shape[0] == rows and g_camids.shape[0] == by_pid.shape[0] == junk.shape[0] == length):
@@ -373,3 +377,7 @@ def match_ranks(
     for row in range(rows):
         if broken[row] == 2:
             raise MemoryError
+        if counts[row]:
+            memmove(&ranks[found], &ranks[offsets[row]], counts[row] * sizeof(int64_t))
+            found += counts[row]
+    return found

@@ -39,7 +39,10 @@ class Gallery:
         if self.pids.shape != self.camids.shape:
             raise UserError(f"gallery: {len(self.pids)} pids and {len(self.camids)} camids; expected as many of each")
         self.by_pid = np.argsort(self.pids, kind="stable")  # sorted by identity, then by gallery order
-        self.sorted_pids = self.pids[self.by_pid]
+        in_order = self.pids[self.by_pid]
+        self.starts = np.flatnonzero(np.diff(in_order, prepend=in_order[:1] - 1))  # of each identity, in by_pid
+        self.stops = np.append(self.starts[1:], len(in_order))
+        self.identities = in_order[self.starts]
         self.junk = self.pids == JUNK_PID
 
     def __len__(self) -> int:
@@ -47,9 +50,9 @@ class Gallery:
 
     def entries(self, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the entries of each of `pids` start and stop in `by_pid`; none for junk."""
-        starts = np.searchsorted(self.sorted_pids, pids, side="left")
-        stops = np.searchsorted(self.sorted_pids, pids, side="right")
-        return starts, np.where(pids == JUNK_PID, starts, stops)
+        places = np.searchsorted(self.identities, pids, side="right") - 1
+        starts = self.starts[places]
+        return starts, np.where((self.identities[places] == pids) & (pids != JUNK_PID), self.stops[places], starts)
 
 
 class Matches(NamedTuple):
@@ -80,9 +83,8 @@ def _matches_cython(distances: np.ndarray, pids: np.ndarray, camids: np.ndarray,
     index = (gallery.by_pid, gallery.camids, gallery.junk.view(np.uint8))
     written_to = (offsets, ranks, counts, broken)
     rows = np.ascontiguousarray(distances)
-    rank_cylib.match_ranks(rows, camids, starts, stops, *index, *written_to, torch.get_num_threads())
-    written = np.arange(len(ranks)) < np.repeat(offsets + counts, room)
-    return Matches(ranks[written], counts, broken.astype(bool))
+    found = rank_cylib.match_ranks(rows, camids, starts, stops, *index, *written_to, torch.get_num_threads())
+    return Matches(ranks[:found], counts, broken.astype(bool))
 
 
 def _pick_backend(backend: str) -> Callable[..., Matches]:
@@ -173,8 +175,9 @@ class Scores:
     @functools.cached_property
     def _identities(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Identities of the gallery without junk, where their entries start in `by_pid`, and their numbers."""
-        pids, starts, counts = np.unique(self.gallery.sorted_pids, return_index=True, return_counts=True)
-        return pids[pids != JUNK_PID], starts[pids != JUNK_PID], counts[pids != JUNK_PID]
+        kept = self.gallery.identities != JUNK_PID
+        starts, stops = self.gallery.starts[kept], self.gallery.stops[kept]
+        return self.gallery.identities[kept], starts, stops - starts
 
     def _single_shot_curve(self, distances: np.ndarray, pid: int, camid: int, query: int) -> np.ndarray:
         """Mean CMC curve of one query over repeats that sample one entry for each identity."""

@@ -195,7 +195,7 @@ cdef void count_by_comparing(const real* values, Py_ssize_t length, Match* match
             if own < size:
                 found += count_below(values + start + own, size - own, limit)
             matches[k].nearer += found
-            if found == 0 and k > 0 and matches[k - 1].distance < matches[k].distance:
+            if found == 0:
                 break
 
 

@@ -104,6 +104,17 @@ def test_what_all_features_have_in_common_costs_no_digits():
     np.testing.assert_allclose(shifted, expected, rtol=0, atol=1e-4)
 
 
+def test_another_default_type_changes_nothing():
+    expected = re_ranking(*golden("market_defaults"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = re_ranking(*golden("market_defaults"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == np.float32
+    assert (found == expected).all()
+
+
 def test_images_that_are_all_equal():
     found = re_ranking(np.ones((2, 4), np.float32), np.ones((3, 4), np.float32), 20, 6, 0.3)
     assert np.isfinite(found).all()
@@ -143,6 +154,13 @@ np.save(sys.argv[1], re_ranking(query, gallery, 20, 6, 0.3))
 
 class TestErrors:
     good = np.zeros((3, 4), np.float32)
+
+    @pytest.mark.parametrize(
+        "out", [torch.zeros(3, 4), torch.zeros(2, 3), torch.zeros(3, 3).double(), torch.zeros(3, 4)[:, :3]]
+    )
+    def test_out_that_does_not_fit(self, out):
+        with pytest.raises(UserError, match=r"re-ranking: out is .*; expected a contiguous torch.float32 \(3, 3\)"):
+            next(re_ranking_blocks(self.good, self.good, ReRanking(), out=out))
 
     def test_settings(self):
         for wrong, message in (

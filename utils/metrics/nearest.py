@@ -152,8 +152,9 @@ class _Search:
 
     def unsure(self, distances: np.ndarray) -> np.ndarray:
         """Which queries may have a nearer feature that is no candidate, given their k-th distance among those (Q,)."""
+        overflowed = ~torch.isfinite(self.scores).all(dim=1).numpy()  # features near the largest that have a norm
         if self.scores.shape[1] == self.size:
-            return np.zeros(len(self.query), dtype=bool)
+            return overflowed
         assert self.mean is not None
         norms = self.query.norm(dim=1).double().numpy()
         reach = norms + self.largest
@@ -162,7 +163,7 @@ class _Search:
         error = epsilon * reach * (dimensions * reach + 8 * (reach + float(self.mean.norm())))
         squared = distances * 2 if self.metric == "cosine" else distances**2  # |q - g|^2 = 2 (1 - cosine)
         others = self.scores.amax(dim=1).double().numpy() + norms**2  # at least, but for rounding
-        return squared >= others - error
+        return overflowed | (squared >= others - error)
 
 
 def _by_definition(query: np.ndarray, gallery: Any, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -196,7 +196,7 @@ cdef void count_by_comparing(const real* values, Py_ssize_t length, Match* match
             if own < size:
                 found += count_below(values + start + own, size - own, limit)
             matches[k].nearer += found
-            if found == 0 and k > 0 and matches[k - 1].distance < matches[k].distance:
+            if found == 0:
                 break
 
 
@@ -204,15 +204,21 @@ cdef inline Py_ssize_t first_after(
     double distance, int64_t place, const Match* matches, Py_ssize_t count
 ) noexcept nogil:
     """The first match, of sorted ones, that an entry ranks before; `count` where there is none."""
+    cdef const Match* low = matches
     cdef const Match* start = matches
+    cdef const Match* middle
     cdef Py_ssize_t left = count, half
     while left > 1:  # without a branch on what is compared, which no processor could foresee
         half = left // 2
         start += half if start[half - 1].distance <= distance else 0
         left -= half
     start += start[0].distance <= distance
-    while start > matches and (start - 1).distance == distance and place < (start - 1).place:
-        start -= 1
+    while start > low and (start - 1).distance == distance and place < (start - 1).place:  # by place among equals
+        middle = low + (start - low) // 2
+        if middle.distance == distance and place < middle.place:
+            start = middle
+        else:
+            low = middle + 1
     return start - matches
 
 

@@ -103,7 +103,7 @@ def _products(features: torch.Tensor, pairs: sparse.csr_array) -> np.ndarray:
         pattern = torch.sparse_csr_tensor(
             torch.from_numpy(pairs.indptr).long(),
             torch.from_numpy(pairs.indices).long(),
-            torch.zeros(pairs.nnz),
+            torch.zeros(pairs.nnz, dtype=features.dtype),
             size=pairs.shape,
             device=features.device,
             check_invariants=True,
@@ -172,10 +172,12 @@ def re_ranking_blocks(
         The index of the block's first query, and (rows, G) float32 distances: rows of `out`, or new for each block.
 
     Raises:
-        UserError: shapes that do not fit, or a feature that is not finite.
+        UserError: shapes that do not fit, a feature that is not finite, or another `out`.
     """
     query, gallery = check_features("re-ranking", query_features, gallery_features)
     num_queries = len(query)
+    if out is not None:
+        _check_out(out, (num_queries, len(gallery)))
     features = torch.cat([query, gallery]).float()
     features -= features.mean(dim=0)  # distances do not change, and keep their digits, see checks.centred
     query, gallery = features[:num_queries], features[num_queries:]
@@ -187,7 +189,7 @@ def re_ranking_blocks(
     queries, lists = weights[:num_queries], weights[num_queries:].tocsc()
     for rows in query_blocks(num_queries, len(gallery), 3 * 4, memory_limit) if blocks is None else blocks:
         part = slice(rows.start, rows.stop)
-        written = torch.empty(len(rows), len(gallery)) if out is None else out[part]
+        written = torch.empty(len(rows), len(gallery), dtype=torch.float32) if out is None else out[part]
         in_place = written if features.device == written.device else None
         squared = _squared_distances(query[part], gallery, norms[num_queries:], in_place)
         distances = written.copy_(squared).numpy()
@@ -202,6 +204,14 @@ def re_ranking_blocks(
                 *_arrays(block), *_arrays(lists), scales, settings.lambda_value, distances, torch.get_num_threads()
             )
         yield rows.start, distances
+
+
+def _check_out(out: torch.Tensor, shape: tuple[int, int]) -> None:
+    if (tuple(out.shape), out.dtype, out.device.type, out.is_contiguous()) != (shape, torch.float32, "cpu", True):
+        raise UserError(
+            f"re-ranking: out is {out.dtype} {tuple(out.shape)} with strides {out.stride()} on {out.device}; "
+            f"expected a contiguous torch.float32 {shape} on cpu"
+        )
 
 
 def _arrays(matrix: sparse.csr_array | sparse.csc_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -222,7 +232,7 @@ def re_ranking(
         k1, k2, lambda_value: see ReRanking.
     """
     settings = ReRanking(k1, k2, lambda_value)
-    result = torch.empty(len(query_features), len(gallery_features))
+    result = torch.empty(len(query_features), len(gallery_features), dtype=torch.float32)
     for _ in re_ranking_blocks(query_features, gallery_features, settings, out=result):
         pass
     return result.numpy()

@@ -13,12 +13,21 @@ MOST = 64  # values of a row that are kept by inserting one after the other; for
 def smallest(rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k smallest of each row of `rows` (R, N), rising, and their places: (R, k), and (R, k) int64.
 
-    Which of equal values are kept, and in which order, is not defined.
+    Equal values are in the order of their places, and the first of them are kept. NaN is at least as large as infinity.
     """
     if smallest_cylib is None or rows.device.type != "cpu" or not 1 <= k <= MOST:
-        values, places = rows.topk(k, dim=1, largest=False)
-    else:
-        values, places = rows.new_empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
-        threads = torch.get_num_threads()
-        smallest_cylib.smallest(rows.contiguous().numpy(), values.numpy(), places.numpy(), threads)
+        return _by_topk(rows, k)
+    values, places = rows.new_empty(len(rows), k), rows.new_empty(len(rows), k, dtype=torch.int64)
+    threads = torch.get_num_threads()
+    smallest_cylib.smallest(rows.contiguous().numpy(), values.numpy(), places.numpy(), threads)
     return values, places
+
+
+def _by_topk(rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`smallest` by torch.topk, which may take any of equal values: rows where it had the choice are sorted."""
+    values, places = rows.topk(k + 1 if k < rows.shape[1] else k, dim=1, largest=False)  # one more may equal the last
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
+    for row in tied.nonzero()[:, 0].tolist():
+        ordered, order = rows[row].sort(stable=True)
+        values[row], places[row] = ordered[: values.shape[1]], order[: values.shape[1]]
+    return values[:, :k], places[:, :k]

@@ -48,6 +48,14 @@ def test_differences_that_float32_products_cannot_see():
     assert (found.indices == by_definition(query, gallery, 5, "euclidean")[0]).all()
 
 
+@pytest.mark.parametrize("k", [5, 20, 40])
+def test_products_too_large_for_float32(k):
+    gallery = np.linspace(1, 1.2, 40, dtype=np.float32)[:, None] * np.float32(1e19) * [[1, 0]]
+    gallery[::2] *= -1
+    found = nearest(gallery[:3], gallery, k)
+    assert (found.indices == by_definition(gallery[:3], gallery, k, "euclidean")[0]).all()
+
+
 def test_equal_distances_are_in_the_order_of_the_gallery():
     row = np.random.default_rng(0).standard_normal((1, 8)).astype(np.float32)
     gallery = np.concatenate([np.zeros((1, 8), np.float32), np.repeat(row, 299, axis=0)])

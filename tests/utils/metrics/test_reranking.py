@@ -9,6 +9,7 @@ import torch
 
 from tests.helpers import REPOSITORY, load_golden
 from utils.errors import UserError
+from utils.metrics import smallest
 from utils.metrics.reranking import ReRanking, re_ranking, re_ranking_blocks
 
 GOLDEN = load_golden("reranking.npz")
@@ -103,9 +104,34 @@ def test_what_all_features_have_in_common_costs_no_digits():
     np.testing.assert_allclose(shifted, expected, rtol=0, atol=1e-4)
 
 
+def test_another_default_type_changes_nothing():
+    expected = re_ranking(*golden("market_defaults"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = re_ranking(*golden("market_defaults"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == np.float32
+    assert (found == expected).all()
+
+
 def test_images_that_are_all_equal():
     found = re_ranking(np.ones((2, 4), np.float32), np.ones((3, 4), np.float32), 20, 6, 0.3)
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_duplicated_images(compiled, monkeypatch):
+    """Equal distances are in the order of the images, whatever finds the nearest."""
+    if not compiled:
+        monkeypatch.setattr(smallest, "smallest_cylib", None)
+    rng = np.random.default_rng(0)
+    gallery = rng.integers(-3, 4, (60, 6)).astype(np.float32)  # whole numbers: products without rounding
+    gallery = gallery[rng.integers(0, 60, 120)]
+    query = gallery[rng.integers(0, 120, 15)]
+    gallery[0] -= np.concatenate([query, gallery]).sum(axis=0)  # a mean of zero
+    found = re_ranking(query, gallery, 9, 4, 0.3)
+    np.testing.assert_allclose(found, plain_re_ranking(query, gallery, 9, 4, 0.3), rtol=0, atol=3e-6)
 
 
 def test_without_the_extension_the_same_numbers_and_one_warning(tmp_path):
@@ -128,6 +154,13 @@ np.save(sys.argv[1], re_ranking(query, gallery, 20, 6, 0.3))
 
 class TestErrors:
     good = np.zeros((3, 4), np.float32)
+
+    @pytest.mark.parametrize(
+        "out", [torch.zeros(3, 4), torch.zeros(2, 3), torch.zeros(3, 3).double(), torch.zeros(3, 4)[:, :3]]
+    )
+    def test_out_that_does_not_fit(self, out):
+        with pytest.raises(UserError, match=r"re-ranking: out is .*; expected a contiguous torch.float32 \(3, 3\)"):
+            next(re_ranking_blocks(self.good, self.good, ReRanking(), out=out))
 
     def test_settings(self):
         for wrong, message in (

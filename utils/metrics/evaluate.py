@@ -124,8 +124,9 @@ def evaluate_features(
             "cosine", of unit features.
         re_ranking: rank by k-reciprocal distances instead; with "cosine", of unit features.
         memory_limit: bytes of a block of distances and of its computation; a block has at least one row. On top come
-            a few numbers for each query and gallery entry, a copy of the features where it is needed ("euclidean",
-            where they share a large offset; re-ranking), and with re_ranking the memory of utils.metrics.reranking.
+            a few numbers for each query and gallery entry, about one more row of the block in each thread, a copy of
+            the features where it is needed ("euclidean", where they share a large offset; re-ranking), and with
+            re_ranking the memory of utils.metrics.reranking.
         distributed: the processes of torch.distributed's default group share the blocks. Each must hold all features;
             each gets the result of a single process, to the last bit on machines of one kind.
 

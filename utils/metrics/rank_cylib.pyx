@@ -11,7 +11,7 @@ ctypedef fused real:
     double
 
 cdef enum:
-    FEW = 256  # up to so many matches, comparing every distance with every match is faster than searching
+    FEW = 256  # up to so many matches, comparing every near distance with each is faster than searching
 
 
 cdef struct Match:

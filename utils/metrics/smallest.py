@@ -13,18 +13,22 @@ MOST = 64  # values of a row that are kept by inserting one after the other; for
 def smallest(rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k smallest of each row of `rows` (R, N), rising, and their places: (R, k), and (R, k) int64.
 
-    Equal values are in the order of their places, and the first of them are kept. NaN is at least as large as infinity.
+    On a CPU, up to MOST of them, equal values are in the order of their places, and the first are kept; otherwise
+    torch.topk takes any of them. NaN is at least as large as infinity.
     """
-    if smallest_cylib is None or rows.device.type != "cpu" or not 1 <= k <= MOST:
-        return _by_topk(rows, k)
-    values, places = rows.new_empty(len(rows), k), rows.new_empty(len(rows), k, dtype=torch.int64)
-    threads = torch.get_num_threads()
-    smallest_cylib.smallest(rows.contiguous().numpy(), values.numpy(), places.numpy(), threads)
+    if rows.device.type != "cpu" or not 1 <= k <= MOST:
+        values, places = rows.topk(k, dim=1, largest=False)
+    elif smallest_cylib is None:
+        values, places = _by_topk(rows, k)
+    else:
+        values, places = rows.new_empty(len(rows), k), rows.new_empty(len(rows), k, dtype=torch.int64)
+        threads = torch.get_num_threads()
+        smallest_cylib.smallest(rows.contiguous().numpy(), values.numpy(), places.numpy(), threads)
     return values, places
 
 
 def _by_topk(rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`smallest` by torch.topk, which may take any of equal values: rows where it had the choice are sorted."""
+    """As the compiled code: rows in which torch.topk had the choice among equal values are sorted."""
     values, places = rows.topk(k + 1 if k < rows.shape[1] else k, dim=1, largest=False)  # one more may equal the last
     tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
     for row in tied.nonzero()[:, 0].tolist():

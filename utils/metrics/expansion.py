@@ -34,9 +34,10 @@ def expand_queries(
     near_query, near_gallery = centred(query, gallery)
     squares = near_gallery.square().sum(dim=1)
     expanded = torch.zeros_like(query)
+    buffer = squares.new_empty(max(map(len, blocks), default=0), len(gallery))
     for block in blocks:
-        rows = slice(block.start, block.stop)
-        distances = torch.addmm(squares, near_query[rows], near_gallery.T, alpha=-2)  # (rows, G), without |q|^2
+        rows, distances = slice(block.start, block.stop), buffer[: len(block)]
+        torch.addmm(squares, near_query[rows], near_gallery.T, alpha=-2, out=distances)  # (rows, G), without |q|^2
         _, neighbours = smallest(distances, k)  # (rows, k)
         total = query[rows] + torch.nn.functional.embedding_bag(neighbours, gallery, mode="sum")  # (rows, D)
         norms = query[rows].norm(dim=1, keepdim=True)

@@ -140,14 +140,16 @@ def _weights(
 def _mix_numpy(
     queries: sparse.csr_array, lists: sparse.csc_array, scales: np.ndarray, share: float, distances: np.ndarray
 ) -> None:
-    """rerank_cylib.mix_jaccard in NumPy, query by query."""
+    """rerank_cylib.mix_jaccard in NumPy, query by query, with its precision: all but the Jaccard distance in float32."""
+    weight = np.float32(share)
     for row, own in enumerate(distances):
         overlap = np.zeros(len(own), np.float32)
         for k in range(queries.indptr[row], queries.indptr[row + 1]):
             column = queries.indices[k]
             members = slice(lists.indptr[column], lists.indptr[column + 1])
             overlap[lists.indices[members]] += np.minimum(queries.data[k], lists.data[members])
-        own[:] = (1 - overlap / (2 - overlap)) * (1 - share) + own * scales[row] * share
+        jaccard = 1 - overlap.astype(np.float64) / (2 - overlap.astype(np.float64))
+        own[:] = jaccard * (1 - float(weight)) + own * scales[row] * weight
 
 
 def re_ranking_blocks(

@@ -140,7 +140,7 @@ def _weights(
 def _mix_numpy(
     queries: sparse.csr_array, lists: sparse.csc_array, scales: np.ndarray, share: float, distances: np.ndarray
 ) -> None:
-    """rerank_cylib.mix_jaccard in NumPy, query by query, with its precision: all but the Jaccard distance in float32."""
+    """rerank_cylib.mix_jaccard in NumPy, query by query, as precise: float32, Jaccard distances float64."""
     weight = np.float32(share)
     for row, own in enumerate(distances):
         overlap = np.zeros(len(own), np.float32)

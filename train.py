@@ -10,6 +10,7 @@ torchrun --nproc_per_node 2 train.py --config_file FILE     the same over severa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,10 +42,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    from datasets import temporary_sets
     from utils.distributed import process_group
     from utils.logging import setup_logging
 
-    with process_group():
+    with process_group(), temporary_sets() if args.dry_run else contextlib.nullcontext():
         setup_logging()
         train(args)
 

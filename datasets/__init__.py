@@ -4,6 +4,7 @@ check              the package's part of a configuration, before anything is rea
 read_dataset       the data sets that a configuration names, read and checked (readers/)
 make_dataloader    its loaders for training and testing
 make_image_loader  a loader of any images below a directory; make_query_loader, of single ones
+temporary_sets     makes what reading makes on first use in temporary directories
 find_missing       what of these data sets is not there
 read_training_set  the fingerprint of a training set, which checkpoints keep
 match_validation   the share of validation identities that a checkpoint was trained without

@@ -43,7 +43,7 @@ def make_model(cfg: CfgNode, *, num_classes: int, num_cameras: int, num_views: i
     if stage.trains == "student" and not any(
         (cfg.CFAT.FINE.IDENTITY_WEIGHT, cfg.CFAT.FINE.KL_WEIGHT, cfg.CFAT.FINE.RECONSTRUCTION_WEIGHT)
     ):
-        bridge.requires_grad_(False)  # no term trains it; several processes wait for the gradient of what may have one
+        bridge.requires_grad_(False)  # no term trains it
     model = CFAT(
         student,
         teacher,

@@ -107,13 +107,14 @@ class StageTrainer:
         self.state = TrainState(stage=current_stage(cfg).name, test_sets=names)
         self.identity = identity or StageIdentity(self.state.stage, settings_of_stage(cfg), self._facts())
         self.step = TrainStep(
-            self._parallel(self.model),
+            self.model,
             self.loss_fn,
             optimizer,
             device=device,
             amp=resolve_amp(cfg.SOLVER.AMP, device),
             grad_clip=cfg.SOLVER.GRAD_CLIP,
             global_loss=cfg.SOLVER.GLOBAL_LOSS,
+            parallel=self._parallel,
         )
         self.parts |= {"scaler": self.step.scaler, "generators": GlobalRNGs(device)}
         self.directory = Path(stage_checkpoint(cfg)).parent
@@ -123,14 +124,14 @@ class StageTrainer:
         self.schedule: tuple[Any, Any] = ((), ())  # see write_history
         self.curves = Curves(cfg.OUTPUT_DIR)
 
-    def _parallel(self, model: nn.Module) -> nn.Module:
-        """The model, wrapped where several processes train it."""
-        if distributed.world_size() == 1 or not any(p.requires_grad for p in model.parameters()):
-            return model
+    def _parallel(self, forward: nn.Module) -> nn.Module:
+        """The forward pass, wrapped where several processes train."""
+        if distributed.world_size() == 1 or not any(p.requires_grad for p in forward.parameters()):
+            return forward
         devices = [self.device] if self.device.type == "cuda" else None
         # static_graph: some parameters take no part in the loss, the same ones in every step
         return DistributedDataParallel(
-            model, device_ids=devices, static_graph=True, broadcast_buffers=self._buffers_differ()
+            forward, device_ids=devices, static_graph=True, broadcast_buffers=self._buffers_differ()
         )
 
     def _buffers_differ(self) -> bool:

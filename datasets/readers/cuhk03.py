@@ -31,6 +31,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from datasets.copy_format import SETTINGS
+from datasets.made_sets import place_to_make
 from datasets.readers.cuhk03_images import CONTENTS, MAT, extract_images, load_contents, parse_name
 from datasets.readers.cuhk03_mat import URL, find_protocol, load_protocol
 from datasets.readers.file_errors import FileErrors
@@ -93,6 +94,8 @@ def read_cuhk03(
     protocol = None if classic_split else find_protocol(root, PLACES, boxes)
     named = load_protocol(protocol) if protocol else {}  # checked before the extraction, which takes minutes
     if mat:
+        directory = place_to_make(directory)
+    if mat and not directory.is_dir():
         extract_images(mat, boxes, directory)
     if protocol:
         version, published = f"{boxes}, new protocol", PUBLISHED[boxes]

@@ -119,7 +119,7 @@ def extract_images(mat: Path, boxes: str, directory: Path) -> None:
             f"cannot extract the images of {mat} to {directory}: {error}. Nothing incomplete is left there; make "
             f"{directory.parent} writable or free some space"
         ) from error
-    logger.info("extracted the %s images of %s to %s, once and for all", boxes, mat, directory)
+    logger.info("extracted the %s images of %s to %s", boxes, mat, directory)
 
 
 def _write_images(mat: Path, boxes: str, directory: Path) -> None:

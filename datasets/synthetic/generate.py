@@ -21,6 +21,8 @@ from pathlib import Path
 
 import cv2
 
+from datasets.made_sets import place_to_make
+from datasets.readers.locate import explain_missing
 from datasets.readers.market1501 import SPLIT_DIRECTORIES as DIRECTORIES
 from datasets.synthetic.render import Shot, render_image
 from utils.errors import UserError
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 # Raised with every change of an image: a set of an older generator is refused.
 GENERATOR_VERSION = 1
 NAME = "synthetic"
+DEFAULT_ROOT = "data"  # of DATASETS.ROOT_DIR
 MANIFEST = "manifest.json"
 # Distractors (pid 0) and junk (pid -1), as fractions of the gallery images of known identities.
 DISTRACTOR_FRACTION = 0.05
@@ -71,17 +74,36 @@ def ensure_synthetic(root: str | os.PathLike, *, settings: SyntheticSettings | N
         settings: of the set; None: the defaults.
 
     Returns:
-        The directory, with bounding_box_train, query, bounding_box_test and manifest.json.
+        The directory, with bounding_box_train, query, bounding_box_test and manifest.json; a temporary one for a set
+        that does not exist, within `temporary_sets`.
 
     Raises:
-        UserError: the set is incomplete, has other settings, or cannot be written.
+        UserError: the set is incomplete, has other settings, or cannot be written; or see `check_root`.
     """
-    return synthesize(place_of(root), settings or SyntheticSettings())
+    place = place_of(root)
+    if not place.exists():
+        check_root(root)
+        place = place_to_make(place)
+    return synthesize(place, settings or SyntheticSettings())
 
 
 def place_of(root: str | os.PathLike) -> Path:
     """Where the synthetic set below `root` is, or will be: `root` itself if that holds one, else ROOT/synthetic."""
     return Path(root) if settings_of(Path(root)) else Path(root) / NAME
+
+
+def check_root(root: str | os.PathLike) -> None:
+    """Makes sure that a set may be rendered below `root`: only the default one is made, another may be misspelt.
+
+    Raises:
+        UserError: `root` does not exist, and is not the default.
+    """
+    if not os.path.isdir(root) and os.path.abspath(root) != os.path.abspath(DEFAULT_ROOT):
+        raise UserError(
+            f"{NAME} not found: DATASETS.ROOT_DIR: {explain_missing(Path(root))}. The set is rendered in a directory "
+            f"that exists: correct ROOT_DIR, or make the directory, or run python -m datasets synthesize --out "
+            f"{Path(root) / NAME}"
+        )
 
 
 def synthesize(

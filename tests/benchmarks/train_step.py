@@ -202,7 +202,7 @@ def profile(batch: int, device: torch.device) -> str:
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=kinds) as found:
+    with torch.profiler.profile(activities=kinds, acc_events=True) as found:
         for _ in range(PROFILED_STEPS):
             step(images)
         synchronize(device)

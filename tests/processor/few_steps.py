@@ -51,6 +51,11 @@ def configure(root: str, stage: str, *opts: str):
     return load_cfg(opts=[*(str(part) for pair in settings.items() for part in pair), *opts])
 
 
+def profile_calls() -> profile:
+    """Without acc_events, torch warns that only the events of the last cycle are kept; there is but one."""
+    return profile(activities=[ProfilerActivity.CPU], acc_events=True)
+
+
 def run(root: str, stage: str, *opts: str) -> dict:
     cfg = configure(root, stage, *opts)
     set_global_seeds(cfg.SEED, stage)
@@ -66,7 +71,7 @@ def run(root: str, stage: str, *opts: str) -> dict:
     for number in range(STEPS):
         scheduler.step(number / STEPS)
         batch = to_device(next(batches), CPU)
-        with profile(activities=[ProfilerActivity.CPU]) if number == STEPS - 1 else nullcontext() as profiled:
+        with profile_calls() if number == STEPS - 1 else nullcontext() as profiled:
             values = trainer.step(batch)
         losses.append({name: value.item() for name, value in values.items()})
     # the calls: the events of gloo itself end in its own thread, at times after the profile

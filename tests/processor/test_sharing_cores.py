@@ -8,6 +8,7 @@ from tests.processor import few_steps
 from utils import openmp
 
 
+@pytest.mark.filterwarnings("error:.*Profiler")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_weights_are_the_same_to_the_last_bit(workers, tmp_path, monkeypatch):
     """With idle threads, and workers that are forked meanwhile."""

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from config import load_cfg
+from datasets import temporary_sets
 from datasets.readers import cuhk03_images
 from datasets.readers.cuhk03 import PUBLISHED, PUBLISHED_CLASSIC, read_cuhk03
 from datasets.readers.file_errors import FileErrors
@@ -149,6 +150,16 @@ def test_through_the_configuration(root):
         read_dataset(load_cfg(opts=opts))
     opts += ["DATASETS.CUHK03.CLASSIC_SPLIT", "2", "DATASETS.CHECK_COUNTS", "False"]
     assert read_dataset(load_cfg(opts=opts)) == read(root, boxes="labeled", classic_split=2)
+
+
+def test_a_dry_run_extracts_to_a_temporary_directory(root):
+    with temporary_sets():
+        first, again = read(root), read(root)
+        assert again == first
+        assert all(os.path.exists(record.path) for record in first.train)
+    assert not os.path.exists(first.root)
+    assert not list((root / "cuhk03").glob("*images*"))
+    assert names_of(read(root).train) == names_of(first.train)
 
 
 def extract_some_and_wait(root, pipe):

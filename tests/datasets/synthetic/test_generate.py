@@ -14,11 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-from config import load_cfg
+from config import get_defaults, load_cfg
+from datasets import find_missing, temporary_sets
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.market1501 import read_market_layout
 from datasets.readers.registry import read_dataset
-from datasets.synthetic.generate import GENERATOR_VERSION, SyntheticSettings, ensure_synthetic, list_shots, synthesize
+from datasets.synthetic.generate import (
+    DEFAULT_ROOT,
+    GENERATOR_VERSION,
+    SyntheticSettings,
+    ensure_synthetic,
+    list_shots,
+    synthesize,
+)
 from datasets.synthetic.render import Shot, render_image
 from tests.helpers import REPOSITORY
 from utils.errors import UserError
@@ -160,7 +168,39 @@ def test_force_replaces_no_other_files(copy):
 def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the synthetic set"):
-        ensure_synthetic(tmp_path / "file" / "data", settings=SMALL)
+        synthesize(tmp_path / "file" / "data" / "synthetic", SMALL)
+
+
+@pytest.mark.parametrize("name", ["synthetic", "synthetic:photos"])
+def test_nothing_is_rendered_below_a_misspelt_root(tmp_path, name):
+    (tmp_path / "data").mkdir()
+    opts = ["DATASETS.NAMES", name, "DATASETS.ROOT_DIR", str(tmp_path / "dtaa"), "DATASETS.CHECK_COUNTS", "False"]
+    cfg = load_cfg(opts=opts)
+    message = rf"not found: .*{tmp_path}/dtaa\S* does not exist; .* holds data; did you mean data\?.*synthesize"
+    with pytest.raises(UserError, match=message) as caught:
+        read_dataset(cfg)
+    assert find_missing(cfg) == str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_the_default_root_is_made(small, tmp_path, monkeypatch):
+    assert get_defaults().DATASETS.ROOT_DIR == DEFAULT_ROOT
+    monkeypatch.chdir(tmp_path)
+    assert digests(ensure_synthetic(Path(DEFAULT_ROOT), settings=SMALL)) == digests(small)
+
+
+def test_a_set_for_a_while(small, tmp_path):
+    """The same one wherever it is read; one that exists is read where it is."""
+    with temporary_sets():
+        place = ensure_synthetic(tmp_path, settings=SMALL)
+        assert digests(place) == digests(small)
+        assert ensure_synthetic(f"{tmp_path}/.", settings=SMALL) == place
+        assert ensure_synthetic(small.parent, settings=SMALL) == small
+        with pytest.raises(UserError, match="not found"):
+            ensure_synthetic(tmp_path / "dtaa", settings=SMALL)
+    assert not place.parent.exists()
+    assert not list(tmp_path.iterdir())
+    assert ensure_synthetic(tmp_path, settings=SMALL) == tmp_path / "synthetic"
 
 
 def test_a_killed_run_leaves_no_set_and_the_next_one_completes_it(tmp_path):

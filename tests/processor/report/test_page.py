@@ -184,6 +184,24 @@ def test_runs_that_are_compared(run, tmp_path):
     assert best == {(2, 1)}  # mAP of the first run, corrupted; the other values are equal
 
 
+def test_every_run_that_is_compared_has_its_command(run, tmp_path):
+    first, other, unrecorded = (shutil.copytree(run[0], tmp_path / name) for name in ("first", "other", "unrecorded"))
+    record = json.loads((other / RECORD).read_text()) | {"command": "python test.py OUTPUT_DIR other"}
+    (other / RECORD).write_text(json.dumps(record))
+    (unrecorded / RECORD).unlink()
+    _, tree = parse(write_report([first, other, unrecorded], defaults=defaults()))
+    commands = [all_text(by_id(tree, name)) for name in ("command", "command-2", "command-3")]
+    assert commands[:2] == [COMMAND, "python test.py OUTPUT_DIR other"]
+    assert commands[2].startswith(f"python test.py --config_file {unrecorded}/config.yml TEST.WEIGHT ")
+    repeat = by_id(tree, "repeat")
+    assert [button.get("data-copy") for button in repeat.iter("button")] == ["command", "command-2", "command-3"]
+    said = all_text(repeat)
+    assert said.startswith("Repeat these runs ")
+    labels = [said.index(f"/{name} ") for name in ("first", "other", "unrecorded")]
+    assert labels == sorted(labels)
+    assert "Repeat this run" in all_text(by_id(parse(run[0] / "report.html")[1], "repeat"))
+
+
 def test_nothing_of_a_run_becomes_markup(run, tmp_path):
     directory = shutil.copytree(run[0], tmp_path / "run")
     record = json.loads((directory / RECORD).read_text())

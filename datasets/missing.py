@@ -6,7 +6,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from datasets.readers.registry import read_dataset, reader_name
-from datasets.synthetic.generate import NAME, check_root, place_of
+from datasets.synthetic.generate import NAME, place_of
 from utils.errors import UserError
 
 
@@ -19,13 +19,8 @@ def find_missing(cfg: CfgNode) -> str:
         cfg: configuration; with DATASETS.CHECK_IMAGES False, images are not opened.
     """
     for given in dict.fromkeys((*cfg.DATASETS.NAMES, *cfg.DATASETS.TEST)):
-        root = Path(cfg.DATASETS.ROOT_DIR, os.path.expanduser(given.partition(":")[2]))
-        place = place_of(root)
+        place = place_of(Path(cfg.DATASETS.ROOT_DIR, os.path.expanduser(given.partition(":")[2])))
         if reader_name(given) == NAME and not place.exists():
-            try:
-                check_root(root)
-            except UserError as error:
-                return str(error)
             return (
                 f"{given} not found: {os.path.abspath(place)} does not exist; the first job renders it, or python -m "
                 f"datasets synthesize --out {place}; a set elsewhere needs another DATASETS.ROOT_DIR"

@@ -78,11 +78,12 @@ def ensure_synthetic(root: str | os.PathLike, *, settings: SyntheticSettings | N
         that does not exist, within `temporary_sets`.
 
     Raises:
-        UserError: the set is incomplete, has other settings, or cannot be written; or see `check_root`.
+        UserError: the set is incomplete, has other settings, or cannot be written.
     """
     place = place_of(root)
     if not place.exists():
-        check_root(root)
+        if not os.path.isdir(root) and os.path.abspath(root) != os.path.abspath(DEFAULT_ROOT):
+            logger.warning("DATASETS.ROOT_DIR: %s. The set %s is rendered there", explain_missing(Path(root)), NAME)
         place = place_to_make(place)
     return synthesize(place, settings or SyntheticSettings())
 
@@ -90,20 +91,6 @@ def ensure_synthetic(root: str | os.PathLike, *, settings: SyntheticSettings | N
 def place_of(root: str | os.PathLike) -> Path:
     """Where the synthetic set below `root` is, or will be: `root` itself if that holds one, else ROOT/synthetic."""
     return Path(root) if settings_of(Path(root)) else Path(root) / NAME
-
-
-def check_root(root: str | os.PathLike) -> None:
-    """Makes sure that a set may be rendered below `root`: only the default one is made, another may be misspelt.
-
-    Raises:
-        UserError: `root` does not exist, and is not the default.
-    """
-    if not os.path.isdir(root) and os.path.abspath(root) != os.path.abspath(DEFAULT_ROOT):
-        raise UserError(
-            f"{NAME} not found: DATASETS.ROOT_DIR: {explain_missing(Path(root))}. The set is rendered in a directory "
-            f"that exists: correct ROOT_DIR, or make the directory, or run python -m datasets synthesize --out "
-            f"{Path(root) / NAME}"
-        )
 
 
 def synthesize(

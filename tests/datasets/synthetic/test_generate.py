@@ -1,7 +1,9 @@
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 import torch
 
 from config import get_defaults, load_cfg
-from datasets import find_missing, temporary_sets
+from datasets import temporary_sets
 from datasets.readers.file_errors import FileErrors
 from datasets.readers.market1501 import read_market_layout
 from datasets.readers.registry import read_dataset
@@ -168,25 +170,20 @@ def test_force_replaces_no_other_files(copy):
 def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the synthetic set"):
-        synthesize(tmp_path / "file" / "data" / "synthetic", SMALL)
+        ensure_synthetic(tmp_path / "file" / "data", settings=SMALL)
 
 
-@pytest.mark.parametrize("name", ["synthetic", "synthetic:photos"])
-def test_nothing_is_rendered_below_a_misspelt_root(tmp_path, name):
-    (tmp_path / "data").mkdir()
-    opts = ["DATASETS.NAMES", name, "DATASETS.ROOT_DIR", str(tmp_path / "dtaa"), "DATASETS.CHECK_COUNTS", "False"]
-    cfg = load_cfg(opts=opts)
-    message = rf"not found: .*{tmp_path}/dtaa\S* does not exist; .* holds data; did you mean data\?.*synthesize"
-    with pytest.raises(UserError, match=message) as caught:
-        read_dataset(cfg)
-    assert find_missing(cfg) == str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_the_default_root_is_made(small, tmp_path, monkeypatch):
+def test_a_root_that_may_be_misspelt_is_warned_of(small, tmp_path, monkeypatch, caplog):
+    (tmp_path / "dat").mkdir()
+    ensure_synthetic(tmp_path / "dat", settings=SMALL)
     assert get_defaults().DATASETS.ROOT_DIR == DEFAULT_ROOT
     monkeypatch.chdir(tmp_path)
     assert digests(ensure_synthetic(Path(DEFAULT_ROOT), settings=SMALL)) == digests(small)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert digests(ensure_synthetic(tmp_path / "dtaa", settings=SMALL)) == digests(small)
+    (warning,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert re.match(rf"DATASETS.ROOT_DIR: {tmp_path}/dtaa does not exist; .*did you mean data\?", warning)
+    assert warning.endswith("The set synthetic is rendered there")
 
 
 def test_a_set_for_a_while(small, tmp_path):
@@ -196,8 +193,6 @@ def test_a_set_for_a_while(small, tmp_path):
         assert digests(place) == digests(small)
         assert ensure_synthetic(f"{tmp_path}/.", settings=SMALL) == place
         assert ensure_synthetic(small.parent, settings=SMALL) == small
-        with pytest.raises(UserError, match="not found"):
-            ensure_synthetic(tmp_path / "dtaa", settings=SMALL)
     assert not place.parent.exists()
     assert not list(tmp_path.iterdir())
     assert ensure_synthetic(tmp_path, settings=SMALL) == tmp_path / "synthetic"

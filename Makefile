@@ -1,6 +1,6 @@
 # make demo    train every stage on the synthetic set, on a CPU, and test: a report, a table of results and two figures;
 #              in bf16 where the CPU has AMX, AMP=off in float32; make demo QUICK=1 on a smaller set, in about a
-#              minute and a half, with poor numbers
+#              minute, with poor numbers
 # make test    the tests, one process for each core; make test TESTS=tests/utils runs a part
 # make documents  the commands of README and docs, on small data, in some minutes
 # make lint    ruff and mypy

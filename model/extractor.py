@@ -37,6 +37,7 @@ from utils.openmp import sharing_cores
 from utils.preprocessing import TestTransform, as_float
 from utils.progress import ProgressBar
 
+TOP_K = 10  # images that `rank` gives by default
 MAX_WORKERS = 8  # threads by default, at most
 PREFETCHED = 2  # batches of images that are read ahead
 
@@ -136,25 +137,32 @@ class FeatureExtractor:
                 bar.update(len(batch))
                 yield features
 
-    def rank(self, query: Images, gallery: Images, k: int = 10) -> Ranking:
+    def rank(self, query: Images, gallery: Images, k: int | None = None) -> Ranking:
         """The `k` gallery images nearest to each query.
 
         Args:
-            query, gallery: images; or features (N, D) of floats that this extractor computed before, as an array or as
-                a .npz or .npy file, which is read by blocks and may be larger than the memory.
-            k: as many for each query, at most all of the gallery.
+            query, gallery: images; or features of floats that this extractor computed before: an array or tensor (N, D)
+                or (D,), a list of (D,), or a .npz or .npy file, which is read by blocks and may be larger than the
+                memory.
+            k: as many for each query; None: 10, or all of a smaller gallery.
 
         Raises:
             UserError: see `__call__`; or `k` is larger than the gallery.
         """
-        found = nearest(np.asarray(self._features(query)[:]), self._features(gallery), k, metric=self.metric)
+        query_features, gallery_features = np.asarray(self._features(query)[:]), self._features(gallery)
+        k = min(TOP_K, len(gallery_features)) if k is None else k
+        found = nearest(query_features, gallery_features, k, metric=self.metric)
         return Ranking(found.indices, found.distances.astype(np.float32))
 
     def _features(self, side: Any) -> np.ndarray | StoredArray:
         if is_feature_file(side):
             return open_features(side).features
-        is_features = isinstance(side, np.ndarray) and side.ndim == 2 and side.dtype.kind == "f"
-        return side if is_features else self(side)
+        if isinstance(side, list | tuple) and side and all(map(_is_feature, side)):
+            side = np.stack([np.asarray(feature) for feature in side])
+        if _is_feature(side):
+            side = side[None]
+        is_features = isinstance(side, np.ndarray | torch.Tensor) and side.ndim == 2 and _is_float(side)
+        return np.asarray(side) if is_features else self(side)
 
     @property
     def feature_dim(self) -> int:
@@ -195,6 +203,15 @@ class FeatureExtractor:
     def _bar(self, images: Images) -> ProgressBar:
         total = 1 if not is_several(images) else len(images) if isinstance(images, Sized) else None
         return ProgressBar("features", total, hidden=not self.progress)
+
+
+def _is_float(array: np.ndarray | torch.Tensor) -> bool:
+    return array.is_floating_point() if isinstance(array, torch.Tensor) else array.dtype.kind == "f"
+
+
+def _is_feature(side: Any) -> bool:
+    """Whether it is one feature (D,)."""
+    return isinstance(side, np.ndarray | torch.Tensor) and side.ndim == 1 and _is_float(side)
 
 
 def _finished(name: str, sample: torch.Tensor | Future) -> tuple[str, torch.Tensor]:

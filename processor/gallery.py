@@ -13,6 +13,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from processor.evaluate import extract_features
+from processor.feature_files import weights_digest
 from processor.ranked_lists import QueryRanking, report_rankings
 from utils.distributed import is_main
 from utils.errors import UserError
@@ -90,14 +91,16 @@ def do_gallery_search(
         _ranking(one, gallery, root, indices, distances, options.top_k)
         for one, indices, distances in zip(queries, *found, strict=True)
     ]
-    report_rankings(rankings, output_dir, root=root, metric=cfg.TEST.METRIC)
+    named = "paths" in gallery.others
+    report_rankings(rankings, output_dir, root=root, metric=cfg.TEST.METRIC, named=named)
 
 
 def check_same_features(cfg: CfgNode, model: Any, gallery: FeatureFile) -> None:
-    """Checks what a file of features tells about how they were computed; it warns of another name of the checkpoint.
+    """Checks what a file of features tells about how they were computed. Files of earlier versions do not tell their
+    weights: then another name of the checkpoint is warned of.
 
     Raises:
-        UserError: another test feature, mirrored or not, of unit norm or not, or another image size.
+        UserError: other weights, another test feature, mirrored or not, of unit norm or not, or another image size.
     """
     here = {
         "feature": ("TEST.FEATURE", str(model.test_feature)),
@@ -117,8 +120,14 @@ def check_same_features(cfg: CfgNode, model: Any, gallery: FeatureFile) -> None:
             f"{gallery.path}: its features were computed with {'; '.join(differences)}; distances between the two mean "
             "nothing. Give the file's settings, or compute its features anew with --images"
         )
-    weight = gallery.text("weight")
-    if weight and os.path.realpath(weight) != os.path.realpath(cfg.TEST.WEIGHT):
+    weight, digest = gallery.text("weight"), gallery.text("weights_sha256")
+    if digest and digest != weights_digest(model):
+        raise UserError(
+            f"{gallery.path}: its features are of other weights (from {weight or 'a checkpoint without a name'}) than "
+            f"those now in {cfg.TEST.WEIGHT}; distances between the two mean nothing. Give the checkpoint that "
+            "computed them, or compute them anew with --images"
+        )
+    if weight and not digest and os.path.realpath(weight) != os.path.realpath(cfg.TEST.WEIGHT):
         logger.warning(
             "%s: features of checkpoint %s, queries of %s: if these are not the same weights, distances mean nothing",
             *(gallery.path, weight, cfg.TEST.WEIGHT),

@@ -43,8 +43,19 @@ def write_history(
         "evaluations": [_finite(evaluation) for evaluation in state.evaluations],
         "schedule": {"epoch": epochs, "lr": lrs},
     }
-    text = json.dumps(read_history(output_dir) | {state.stage: own}, allow_nan=False)
-    write_files({path: lambda partial: partial.write_text(text, encoding="utf-8")}, replace=True)
+    _write(path, read_history(output_dir) | {state.stage: own}, replace=True)
+
+
+def begin_history(output_dir: str | Path, stage: str) -> None:
+    """Takes an earlier training of `stage` out of history.json, of which a backup stays: the stage starts over."""
+    history = read_history(output_dir)
+    if history.pop(stage, None) is not None:
+        _write(Path(output_dir) / FILE, history, replace=False)
+
+
+def _write(path: Path, history: dict[str, Any], *, replace: bool) -> None:
+    text = json.dumps(history, allow_nan=False)
+    write_files({path: lambda partial: partial.write_text(text, encoding="utf-8")}, replace=replace)
 
 
 def read_history(output_dir: str | Path) -> dict[str, dict[str, Any]]:

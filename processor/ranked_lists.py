@@ -41,7 +41,9 @@ class QueryRanking:
     count: int
 
 
-def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root: str, metric: str) -> None:
+def report_rankings(
+    rankings: Sequence[QueryRanking], output_dir: Path, *, root: str, metric: str, named: bool = True
+) -> None:
     """Writes ranked.csv and ranked.png and logs the top-10 of each query.
 
     Args:
@@ -49,6 +51,7 @@ def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root:
         output_dir: where to write.
         root: directory that the paths are relative to.
         metric: of the distances.
+        named: whether the paths are paths; else numbers of rows, whose images nothing tells.
     """
     listing, figure = output_dir / "ranked.csv", output_dir / "ranked.png"
     write_files({listing: partial(_write_table, rankings=rankings)})
@@ -57,6 +60,9 @@ def report_rankings(rankings: Sequence[QueryRanking], output_dir: Path, *, root:
         rows = [(rank, f"{distance:.4f}", printable(path)) for rank, (path, distance) in enumerate(top, start=1)]
         table = make_table(["rank", "distance", "path"], rows, "rrl")
         logger.info("query %s, %s:\n%s", ranking.query, _title(ranking, metric), table)
+    if not named:
+        logger.info("ranked gallery: %s, by row from 0: the features have no paths, so no images to draw", listing)
+        return
     try:
         shown = [_row(ranking, root, several=len(rankings) > 1) for ranking in rankings[:SHOWN_QUERIES]]
     except UserError as error:

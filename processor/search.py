@@ -15,7 +15,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from processor.evaluate import extract_features
-from processor.feature_files import stored
+from processor.feature_files import stored, weights_digest
 from processor.ranked_lists import QueryRanking, report_rankings
 from utils.distributed import is_main
 from utils.errors import UserError
@@ -34,11 +34,11 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
     """Writes features.npz and, with queries, ranked.csv and ranked.png to cfg.OUTPUT_DIR.
 
     features.npz: `features` (N, D) of type TEST.FEATURE_DTYPE, `paths` (N,) relative to `root`, the directory as given,
-    `weight`, and what decides the features: `feature`, `flip`, `feat_norm` and `size` (height, width). ranked.csv:
-    rank, path and distance of every image but the query's own file, nearest first, ties in the order of paths, with the
-    query in front where there are several; the distance is Euclidean (not squared) or 1 - cosine, of the features in
-    float32. A name that is not valid UTF-8 keeps its bytes in both files, as surrogates; in ranked.csv a name that a
-    spreadsheet would take for a formula has an apostrophe before it.
+    `weight`, and what decides the features: `weights_sha256`, `feature`, `flip`, `feat_norm` and `size` (height,
+    width). ranked.csv: rank, path and distance of every image but the query's own file, nearest first, ties in the
+    order of paths, with the query in front where there are several; the distance is Euclidean (not squared) or
+    1 - cosine, of the features in float32. A name that is not valid UTF-8 keeps its bytes in both files, as surrogates;
+    in ranked.csv a name that a spreadsheet would take for a formula has an apostrophe before it.
 
     Features are written in chunks: memory holds a few numbers for each image, not its feature.
 
@@ -65,6 +65,7 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
         "paths": np.array(images.paths),
         "root": np.array(images.directory),
         "weight": np.array(cfg.TEST.WEIGHT),
+        "weights_sha256": np.array(weights_digest(model)),
         "feature": np.array(model.test_feature),
         "flip": np.array(model.flip),
         "feat_norm": np.array(model.feat_norm),

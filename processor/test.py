@@ -15,7 +15,7 @@ from processor.attention import save_attention_maps
 from processor.baseline import Baseline, normalise
 from processor.comparisons import read_comparable, read_results
 from processor.evaluate import FeatureCache, describe_evaluation, evaluate_protocols, make_evaluation
-from processor.feature_files import stored
+from processor.feature_files import stored, weights_digest
 from processor.per_query import FILE as PER_QUERY
 from processor.per_query import write_per_query
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
@@ -225,15 +225,17 @@ def save_features(
 ) -> None:
     """Writes the features of every tested set, of the first repeat only: query_clean.npz, gallery_corrupted.npz, ...
 
-    Each holds `features` (N, D) of type `dtype`, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight` and
-    `seed`.
+    Each holds `features` (N, D) of type `dtype`, `pids`, `camids` (N,) int64, `paths` (N,) as read, `weight`, its
+    `weights_sha256` and `seed`.
     """
     sides = {("query", p.query) for p in protocols} | {("gallery", p.gallery) for p in protocols}
     files: dict[Path, Callable[[Path], object]] = {}
+    digest = weights_digest(cache.model)
     for split, condition in sorted(sides, key=str):
         found = cache.get(split, condition, 0)
         arrays = {"features": stored(found.features, dtype), "pids": found.pids, "camids": found.camids}
         texts = {"paths": np.array(found.paths), "weight": np.array(weight), "seed": np.array(seed)}
+        texts["weights_sha256"] = np.array(digest)
         name = "corrupted" if condition.corruption == "random" else condition.corruption
         files[directory / f"{split}_{name}.npz"] = partial(_write_arrays, arrays=arrays | texts)
     make_output_dir(directory)

@@ -15,7 +15,7 @@ from processor.batches import LostWorker, loading, to_device
 from processor.curves import Curves
 from processor.evaluate import do_inference, make_evaluation
 from processor.failures import check_finite
-from processor.history import write_history
+from processor.history import begin_history, write_history
 from processor.lr_preview import preview
 from processor.plots import save_lr_preview
 from processor.resume import can_resume, library_versions
@@ -159,6 +159,8 @@ class StageTrainer:
             sets = ", ".join(state.test_sets)
             logger.info("stage %s: the best epoch is chosen on %s (SOLVER.EVAL_ON)", state.stage, sets)
         self._resume()
+        if not (state.epoch or state.step):
+            begin_history(cfg.OUTPUT_DIR, state.stage)
         self._save_lr_preview()
         with TrainLog(self.cfg, state, len(self.data.train), self.optimizer, self.device) as self.log:
             while True:

@@ -167,6 +167,11 @@ def test_a_gallery_in_half_precision_and_without_its_images(root, tmp_path):
     assert float(rows[0]["distance"]) < 1e-2  # the query itself: its file is not where the features say
     log = (tmp_path / "b" / "log.txt").read_text()
     assert "ranked.png is not drawn, for want of an image" in log
+    np.save(tmp_path / "plain.npy", features_of(tmp_path / "a")["features"])
+    search(root, tmp_path / "c", "--gallery", tmp_path / "plain.npy", "--query", query, "--top_k", "2")
+    plain = (tmp_path / "c" / "log.txt").read_text()
+    assert "ranked.csv, by row from 0: the features have no paths, so no images to draw" in plain
+    assert not (tmp_path / "c" / "ranked.png").exists()
     assert f"ranked gallery: {tmp_path / 'b' / 'ranked.csv'}\n" in log
 
 
@@ -183,10 +188,28 @@ def test_features_of_something_else_are_refused(root, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             search(root, tmp_path / "b", "--gallery", *arguments, "--query", query, opts=opts)
+
+
+def test_features_of_other_weights_are_refused(root, tmp_path):
+    """Also where the checkpoint has the same name; the same weights may have another one."""
+    query = sorted((root / "images").glob("*.jpg"))[0]
+    weight = tmp_path / "model.pth"
+    state = torch.load(root / "model.pth", weights_only=True)
+    torch.save(state, weight)
+    at = ["TEST.WEIGHT", str(weight)]
+    search(root, tmp_path / "a", "--images", root / "images", opts=at)
+    gallery = tmp_path / "a" / "features.npz"
+    search(root, tmp_path / "b", "--gallery", gallery, "--query", query)
+    assert "distances mean nothing" not in (tmp_path / "b" / "log.txt").read_text()
+    state["base.cls_token"] += 1e-3
+    torch.save(state, weight)
+    with pytest.raises(UserError, match=rf"its features are of other weights \(from {weight}\) than those now in"):
+        search(root, tmp_path / "c", "--gallery", gallery, "--query", query, opts=at)
     with np.load(gallery) as arrays:
-        np.savez(tmp_path / "other.npz", **{**arrays, "weight": "other.pth"})
-    search(root, tmp_path / "c", "--gallery", tmp_path / "other.npz", "--query", query)
-    assert "features of checkpoint other.pth, queries of" in (tmp_path / "c" / "log.txt").read_text()
+        earlier = {name: values for name, values in arrays.items() if name != "weights_sha256"}
+    np.savez(tmp_path / "earlier.npz", **earlier | {"weight": "other.pth"})
+    search(root, tmp_path / "d", "--gallery", tmp_path / "earlier.npz", "--query", query)
+    assert "features of checkpoint other.pth, queries of" in (tmp_path / "d" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -157,10 +157,10 @@ def make_output_dir(path: str | Path) -> Path:
         with written_beside(directory / "write-probe"):
             pass
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UserError(
-            f"output directory {path}: cannot be written ({getattr(error, 'strerror', None) or error}); "
-            "choose another one or mend its permissions"
-        ) from error
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file has this name" if in_the_way else getattr(error, "strerror", None) or error
+        advice = "choose another one" + ("" if in_the_way else " or mend its permissions")
+        raise UserError(f"output directory {path}: cannot be written ({reason}); {advice}") from error
     return directory
 
 

@@ -54,11 +54,11 @@ def find_directory(
     if incomplete is not None:
         check_inside(incomplete, inside, title=title)
     others = list(_search(root, inside))
-    other = f"{others[0]} holds {', '.join(inside)}, but the images of another data set. " if others else ""
+    other = f" {others[0]} holds {', '.join(inside)}, but the images of another data set." if others else ""
     places = " nor ".join(str(root / name) for name in names)
     neither = "neither " if len(names) > 1 else ""
     raise UserError(
-        f"{title} not found: {other}{neither}{places} {'exists' if neither else 'does not exist'}.\n{download}"
+        f"{title} not found: {neither}{places} {'exists' if neither else 'does not exist'}.{other}\n{download}"
     )
 
 

@@ -108,7 +108,13 @@ def render(runs: Sequence[Run], defaults: Mapping[str, Any]) -> Page:
     }
     macros = environment.get_template("sections.html").make_module(shared)
     labels = [f"{run.label}: " if len(runs) > 1 else "" for run in runs]
-    left_out = [f"{label}{field}" for run, label in zip(runs, labels, strict=True) for field in run.left_out]
+    left_out = [
+        f"{run.label}: its results are on {', '.join(run.results)}, not on {', '.join(first.results)}; compare runs of "
+        "one data set"
+        for run in runs
+        if not run.results.keys() & first.results.keys()
+    ]
+    left_out += [f"{label}{field}" for run, label in zip(runs, labels, strict=True) for field in run.left_out]
 
     def make(id_: str, kind: str, title: str, data: Callable[[], Any]) -> Section:
         try:

@@ -205,12 +205,20 @@ class TestRank:
             (paths[:2], root / "images"),
             (features[:2], features),
             (features[:2].astype(np.float64), tmp_path / "gallery.npy"),
+            (list(features[:2]), torch.from_numpy(features)),
+            ([torch.from_numpy(feature) for feature in features[:2]], list(features)),
         ):
             found = extractor.rank(query, gallery, k=4)
             np.testing.assert_allclose(found.distances, np.take_along_axis(distances, order, axis=1), atol=2e-6)
             assert (found.indices[:, 0] == [0, 1]).all()
         indices, distances = extractor.rank(paths[3], paths, k=1)
         assert (indices.tolist(), distances.dtype) == ([[3]], np.float32)
+        assert extractor.rank(features[3], features, k=1).indices.tolist() == [[3]]
+
+    def test_without_k(self, extractor):
+        features = np.random.default_rng(0).random((12, 4), dtype=np.float32)
+        assert extractor.rank(features, features).indices.shape == (12, 10)
+        assert extractor.rank(features, features[:7]).indices.shape == (12, 7)
 
     def test_k_larger_than_the_gallery(self, root, extractor):
         paths = image_paths(root / "images")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from processor.history import FILE, SCHEDULE_POINTS, read_history, write_history
+from processor.history import FILE, SCHEDULE_POINTS, begin_history, read_history, write_history
 from utils.structures import TrainState
 
 
@@ -24,6 +24,18 @@ def test_every_stage_is_kept_and_one_that_is_trained_again_is_replaced(tmp_path)
     write_history(tmp_path, TrainState("clean"))
     assert read_history(tmp_path)["clean"]["epochs"] == []
     assert [path.name for path in tmp_path.iterdir()] == [FILE]  # no backups
+
+
+def test_a_stage_that_starts_over_leaves_a_backup(tmp_path):
+    write_history(tmp_path, TrainState("clean", history=[{"loss": 2.0}]))
+    before = (tmp_path / FILE).read_text()
+    begin_history(tmp_path, "align")
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    begin_history(tmp_path, "clean")
+    write_history(tmp_path, TrainState("clean", history=[{"loss": 1.0}]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.1.json", FILE]
+    assert (tmp_path / "history.1.json").read_text() == before
+    assert read_history(tmp_path)["clean"]["epochs"] == [{"epoch": 1, "loss": 1.0}]
 
 
 def test_a_value_that_is_not_finite_is_null(tmp_path):

@@ -46,7 +46,9 @@ def test_files_that_belong_together_are_kept_under_one_number(tmp_path):
 
 def test_output_dir_below_a_file(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"output directory .*file/run: cannot be written .*choose another one"):
+    with pytest.raises(
+        UserError, match=r"output directory .*file/run: cannot be written \(a file has this name\); choose another one$"
+    ):
         make_output_dir(tmp_path / "file" / "run")
 
 

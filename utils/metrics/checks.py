@@ -22,7 +22,11 @@ def check_ids(where: str, **ids: object) -> list[np.ndarray]:
     for name, values in ids.items():
         array = np.asarray(values)
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise UserError(f"{where}: {name} is {array.dtype} {array.shape}; expected integers of one dimension")
+            names = "; np.unique(query's and gallery's, return_inverse=True) numbers names"
+            numbered = names if array.dtype.kind in "US" else ""
+            raise UserError(
+                f"{where}: {name} is {array.dtype} {array.shape}; expected integers of one dimension{numbered}"
+            )
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise UserError(f"{where}: {name} holds {array.max()}; expected ids that 64 bits with a sign hold")
         checked.append(np.ascontiguousarray(array, dtype=np.int64))

@@ -184,6 +184,16 @@ def test_runs_that_are_compared(run, tmp_path):
     assert best == {(2, 1)}  # mAP of the first run, corrupted; the other values are equal
 
 
+def test_a_run_on_another_data_set_is_warned_of(run, tmp_path, caplog):
+    first, other = (shutil.copytree(run[0], tmp_path / name) for name in ("first", "other"))
+    results = json.loads((other / "results.json").read_text()) | {"dataset": "photos"}
+    (other / "results.json").write_text(json.dumps(results))
+    text, _ = parse(write_report([first, other], defaults=defaults()))
+    message = "other: its results are on photos, not on market1501; compare runs of one data set"
+    assert message in text
+    assert message in caplog.text
+
+
 def test_every_run_that_is_compared_has_its_command(run, tmp_path):
     first, other, unrecorded = (shutil.copytree(run[0], tmp_path / name) for name in ("first", "other", "unrecorded"))
     record = json.loads((other / RECORD).read_text()) | {"command": "python test.py OUTPUT_DIR other"}

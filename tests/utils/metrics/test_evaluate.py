@@ -420,6 +420,8 @@ class TestErrors:
     def test_ids(self):
         with pytest.raises(UserError, match=r"q_pids is float64 \(1,\); expected integers of one dimension"):
             evaluate_rank(np.zeros((1, 2)), np.array([1.0]), *self.ids[1:])
+        with pytest.raises(UserError, match=r"q_pids is <U2 \(1,\); .*return_inverse=True\) numbers names"):
+            evaluate_rank(np.zeros((1, 2)), ["p1"], *self.ids[1:])
 
     def test_conventions(self):
         for option, value in (("ap", "area"), ("cmc", "cuhk03"), ("max_rank", 0)):

@@ -69,10 +69,14 @@ class SetReport:
 
     @property
     def seen_in_training(self) -> str:
-        """How many of each protocol's corruptions the checkpoint was trained on; "" where it does not tell."""
-        counts = self.results.get("seen_in_training", {})
-        parts = [f"{found['seen']} of {found['of']} of {name}" for name, found in counts.items()]
-        return ", ".join(parts).replace("_", " ")
+        """How many of each protocol's corruptions each checkpoint was trained on; "" where none tells."""
+        parts = []
+        for label, results in self.compared.items():
+            counts = results.get("seen_in_training", {})
+            seen = ", ".join(f"{name} {found['seen']} of {found['of']}" for name, found in counts.items())
+            if seen:
+                parts.append((f"{label}: " if len(self.compared) > 1 else "") + seen.replace("_", " "))
+        return "; ".join(parts)
 
     def table(self, metrics: Sequence[str]) -> list[dict]:
         """Rows of the table of protocols: protocol, run, repeats, and for each metric its mean, std and whether it is

@@ -27,6 +27,13 @@ CMC_CONVENTIONS = ("standard", "single_gallery_shot")
 SINGLE_SHOT_REPEATS = 100  # random galleries, the mean over which is the curve
 
 
+def _stable_order(ids: np.ndarray) -> np.ndarray:
+    """As np.argsort, which sorts 16 bits by radix: ten times as fast where the ids are that close together."""
+    if len(ids) and int(ids.max()) - int(ids.min()) < 2**16:
+        ids = (ids - ids.min()).astype(np.uint16)
+    return np.argsort(ids, kind="stable")
+
+
 class Gallery:
     """Identities and cameras of the gallery, and an index from identity to gallery entries.
 
@@ -38,7 +45,7 @@ class Gallery:
         self.pids, self.camids = (np.ascontiguousarray(ids, dtype=np.int64) for ids in (pids, camids))
         if self.pids.shape != self.camids.shape:
             raise UserError(f"gallery: {len(self.pids)} pids and {len(self.camids)} camids; expected as many of each")
-        self.by_pid = np.argsort(self.pids, kind="stable")  # sorted by identity, then by gallery order
+        self.by_pid = _stable_order(self.pids)  # sorted by identity, then by gallery order
         in_order = self.pids[self.by_pid]
         self.starts = np.flatnonzero(np.diff(in_order, prepend=in_order[:1] - 1))  # of each identity, in by_pid
         self.stops = np.append(self.starts[1:], len(in_order))

@@ -184,12 +184,24 @@ def test_runs_that_are_compared(run, tmp_path):
     assert best == {(2, 1)}  # mAP of the first run, corrupted; the other values are equal
 
 
+def test_each_run_says_which_types_its_training_saw(run, tmp_path):
+    first, other = (shutil.copytree(run[0], tmp_path / name) for name in ("first", "other"))
+    for place, seen in ((first, 20), (other, 0)):
+        results = json.loads((place / "results.json").read_text())
+        results["seen_in_training"] = {"corrupted": {"seen": seen, "of": 20}}
+        (place / "results.json").write_text(json.dumps(results))
+    text, _ = parse(write_report([first, other], defaults=defaults()))
+    assert re.search(r"types seen in training: \S*first: corrupted 20 of 20; \S*other: corrupted 0 of 20\.", text)
+    text, _ = parse(write_report([other], defaults=defaults()))
+    assert "types seen in training: corrupted 0 of 20." in text
+
+
 def test_a_run_on_another_data_set_is_warned_of(run, tmp_path, caplog):
     first, other = (shutil.copytree(run[0], tmp_path / name) for name in ("first", "other"))
     results = json.loads((other / "results.json").read_text()) | {"dataset": "photos"}
     (other / "results.json").write_text(json.dumps(results))
     text, _ = parse(write_report([first, other], defaults=defaults()))
-    message = "other: its results are on photos, not on market1501; compare runs of one data set"
+    message = "other: its results are on photos, not on rendered; compare runs of one data set"
     assert message in text
     assert message in caplog.text
 

@@ -194,6 +194,17 @@ def test_many_matches_and_long_rows():
         assert_same(numpy, cython)
 
 
+def test_identities_of_any_size():
+    dist, q_pids, g_pids, q_camids, g_camids = random_case(4)
+    expected = evaluate_rank(dist, q_pids, g_pids, q_camids, g_camids)
+    limits = np.iinfo(np.int64)
+    for spread in (2**14, 2**40, limits.max // max(q_pids.max(), g_pids.max())):
+        larger = (np.where(pids > 0, pids * spread, pids) for pids in (q_pids, g_pids))
+        assert_same(evaluate_rank(dist, *larger, q_camids, g_camids), expected)
+    g_pids[g_pids == 0] = limits.min  # distractors as well
+    assert_same(evaluate_rank(dist, q_pids, g_pids, q_camids, g_camids), expected)
+
+
 def test_other_layouts_and_types_of_input():
     dist, *ids = random_case(4)
     expected = evaluate_rank(dist.astype(np.float64), *ids)

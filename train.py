@@ -95,14 +95,14 @@ def train(args: argparse.Namespace) -> None:
         for name in cfg.TEST.STAGES:
             beside.append(f"{cfg.OUTPUT_DIR}/{name}")
             weight = own_weight(cfg, name) or checkpoints[name]
-            own = changed(cfg, "OUTPUT_DIR", beside[-1], "TEST.WEIGHT", weight, "TEST.STAGES", [], "TEST.EXPORT", "")
+            own = changed(cfg, beside[-1], WEIGHT=weight, STAGES=[], EXPORT="")
             config_file = make_output_dir(beside[-1]) / "config.yml"
             write_text(config_file, own.dump())
             test(own, weight, about=About(make_command("test.py", str(config_file), []), get_defaults().dump()))
         last = cfg.CFAT.STAGES[-1]
         weight = own_weight(cfg, last) or checkpoints[last]
         about = About(make_command("train.py", args.config_file, args.opts), get_defaults().dump())
-        model = test(changed(cfg, "TEST.COMPARE", [*beside, *cfg.TEST.COMPARE]), weight, about=about)
+        model = test(changed(cfg, COMPARE=[*beside, *cfg.TEST.COMPARE]), weight, about=about)
         export_if_asked(cfg, model, weight=weight)
 
 
@@ -160,11 +160,13 @@ def check(cfg: CfgNode, stages: list[CfgNode]) -> None:
             )
 
 
-def changed(cfg: CfgNode, *opts: Any) -> CfgNode:
-    """A frozen clone with other values of some keys: KEY, value, KEY, value, ..."""
+def changed(cfg: CfgNode, output_dir: str | None = None, **test: Any) -> CfgNode:
+    """A frozen clone with another OUTPUT_DIR, and other values of some keys of TEST."""
     clone = cfg.clone()
     clone.defrost()
-    clone.merge_from_list(list(opts))
+    clone.OUTPUT_DIR = output_dir or cfg.OUTPUT_DIR
+    for name, value in test.items():
+        clone.TEST[name] = value
     clone.freeze()
     return clone
 

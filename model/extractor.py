@@ -36,6 +36,7 @@ from utils.metrics.nearest import nearest
 from utils.openmp import sharing_cores
 from utils.preprocessing import TestTransform, as_float
 from utils.progress import ProgressBar
+from utils.stage_identity import weights_digest
 
 TOP_K = 10  # images that `rank` gives by default
 MAX_WORKERS = 8  # threads by default, at most
@@ -73,6 +74,7 @@ class FeatureExtractor:
         progress: show a progress bar on a terminal.
 
     Attributes:
+        weight: the checkpoint.
         model: the model, in eval mode.
         cfg: the configuration that was read, frozen.
         device: torch.device.
@@ -98,7 +100,7 @@ class FeatureExtractor:
         for name, number in (("batch_size", batch_size), ("num_workers", 1 if num_workers is None else num_workers)):
             if type(number) is not int or number < 1:
                 raise UserError(f"FeatureExtractor: {name} is {number!r}, expected a whole number of at least 1")
-        self.batch_size, self.progress = batch_size, progress
+        self.weight, self.batch_size, self.progress = os.fspath(weight), batch_size, progress
         self.num_workers = num_workers or min(os.cpu_count() or 1, MAX_WORKERS)
         opts = list(map(str, opts))
         if len(opts) % 2 == 0:  # otherwise a value is missing, and reading the configuration says so
@@ -156,7 +158,14 @@ class FeatureExtractor:
 
     def _features(self, side: Any) -> np.ndarray | StoredArray:
         if is_feature_file(side):
-            return open_features(side).features
+            file = open_features(side)
+            digest = file.text("weights_sha256")
+            if digest and digest != weights_digest(self.weight):
+                raise UserError(
+                    f"{file.path}: its features are of other weights than those in {self.weight}; distances between "
+                    "the two mean nothing. Give the checkpoint that computed them, or compute them anew"
+                )
+            return file.features
         if isinstance(side, list | tuple) and side and all(map(_is_feature, side)):
             side = np.stack([np.asarray(feature) for feature in side])
         if _is_feature(side):

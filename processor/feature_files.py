@@ -1,10 +1,7 @@
-"""Features as they are stored in .npz files, and the weights that they are of."""
-
-import hashlib
+"""Features as they are stored in .npz files: TEST.FEATURE_DTYPE."""
 
 import numpy as np
 import torch
-from torch import nn
 
 from utils.errors import UserError
 
@@ -30,12 +27,3 @@ def stored(features: torch.Tensor, dtype: str) -> np.ndarray:
             f"{np.finfo(dtype).max}; set TEST.FEAT_NORM True, or TEST.FEATURE_DTYPE float32"
         )
     return array
-
-
-def weights_digest(model: nn.Module) -> str:
-    """sha256 of the names, types, shapes and values of a model's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, values in sorted(model.state_dict().items()):
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

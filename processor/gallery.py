@@ -13,7 +13,6 @@ from torch import nn
 from yacs.config import CfgNode
 
 from processor.evaluate import extract_features
-from processor.feature_files import weights_digest
 from processor.ranked_lists import QueryRanking, report_rankings
 from utils.distributed import is_main
 from utils.errors import UserError
@@ -22,6 +21,7 @@ from utils.files import make_output_dir, write_files
 from utils.metrics.approximate import ApproximateIndex, build_index, check_faiss, load_index, recall
 from utils.metrics.nearest import Nearest, nearest
 from utils.openmp import sharing_cores
+from utils.stage_identity import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def check_same_features(cfg: CfgNode, model: Any, gallery: FeatureFile) -> None:
             "nothing. Give the file's settings, or compute its features anew with --images"
         )
     weight, digest = gallery.text("weight"), gallery.text("weights_sha256")
-    if digest and digest != weights_digest(model):
+    if digest and digest != weights_digest(cfg.TEST.WEIGHT):
         raise UserError(
             f"{gallery.path}: its features are of other weights (from {weight or 'a checkpoint without a name'}) than "
             f"those now in {cfg.TEST.WEIGHT}; distances between the two mean nothing. Give the checkpoint that "

@@ -15,7 +15,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from processor.evaluate import extract_features
-from processor.feature_files import stored, weights_digest
+from processor.feature_files import stored
 from processor.ranked_lists import QueryRanking, report_rankings
 from utils.distributed import is_main
 from utils.errors import UserError
@@ -23,6 +23,7 @@ from utils.files import make_output_dir, write_files
 from utils.metrics.evaluate import distance_rows
 from utils.openmp import sharing_cores
 from utils.progress import ProgressBar
+from utils.stage_identity import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def do_search(cfg: CfgNode, images: Any, model: nn.Module, *, device: torch.devi
         "paths": np.array(images.paths),
         "root": np.array(images.directory),
         "weight": np.array(cfg.TEST.WEIGHT),
-        "weights_sha256": np.array(weights_digest(model)),
+        "weights_sha256": np.array(weights_digest(cfg.TEST.WEIGHT)),
         "feature": np.array(model.test_feature),
         "flip": np.array(model.flip),
         "feat_norm": np.array(model.feat_norm),

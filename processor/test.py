@@ -15,7 +15,7 @@ from processor.attention import save_attention_maps
 from processor.baseline import Baseline, normalise
 from processor.comparisons import read_comparable, read_results
 from processor.evaluate import FeatureCache, describe_evaluation, evaluate_protocols, make_evaluation
-from processor.feature_files import stored, weights_digest
+from processor.feature_files import stored
 from processor.per_query import FILE as PER_QUERY
 from processor.per_query import write_per_query
 from processor.plots import RankedRow, save_corruption_matrix, save_ranked_lists
@@ -28,6 +28,7 @@ from utils.metrics.evaluate import distance_rows
 from utils.metrics.reference import rank_gallery
 from utils.metrics.verification import format_verification, make_threshold_csv, verify
 from utils.openmp import sharing_cores
+from utils.stage_identity import weights_digest
 from utils.structures import Condition, DataBundle, Protocol, RetrievalMetrics
 
 logger = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ def save_features(
     """
     sides = {("query", p.query) for p in protocols} | {("gallery", p.gallery) for p in protocols}
     files: dict[Path, Callable[[Path], object]] = {}
-    digest = weights_digest(cache.model)
+    digest = weights_digest(weight)
     for split, condition in sorted(sides, key=str):
         found = cache.get(split, condition, 0)
         arrays = {"features": stored(found.features, dtype), "pids": found.pids, "camids": found.camids}

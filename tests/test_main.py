@@ -137,6 +137,19 @@ def test_earlier_stages_are_tested_beside_the_last(trained, tmp_path):
     assert (found["weight"], found["protocols"]["clean"]) == (str(corrupted), first["protocols"]["clean"])
 
 
+def test_features_of_a_test_are_searched(trained, tmp_path):
+    """Also by a model that has side vectors of cameras, which the query's image does not have."""
+    weight = {"TEST.WEIGHT": trained / "run" / "checkpoints" / "align.pth", "MODEL.SIE_CAMERA": "True"}
+    changes = {"TEST.SAVE_FEATURES": "True", "TEST.PROTOCOLS": "[clean]", "TEST.REPORT": "False"}
+    assert run("test.py", *options(trained, tmp_path / "test", **weight, **changes)).returncode == 0
+    query = next((trained / "data" / "market1501" / "query").glob("*.jpg"))
+    gallery = ["--gallery", tmp_path / "test" / "features" / "gallery_clean.npz", "--query", query]
+    done = run("test.py", *gallery, *options(trained, tmp_path / "search", **weight))
+    assert done.returncode == 0, done.stderr
+    assert "mean of the file's" in done.stdout
+    assert (tmp_path / "search" / "ranked.csv").exists()
+
+
 def test_a_matrix_cell_is_a_test_of_that_type_and_severity(trained, tmp_path):
     weight = trained / "run" / "checkpoints" / "align.pth"
     changes = {"TEST.WEIGHT": weight, "TEST.PROTOCOLS": "['corrupted']", "TEST.REPEATS": "1"}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from config import load_cfg
 from datasets.synthetic.generate import SyntheticSettings, synthesize
-from model import load_model, make_model
+from model import FeatureExtractor, load_model, make_model
 from test import main, split_queries
 from tests import commands
 from tests.hostile.text import hostile_names
@@ -201,10 +201,15 @@ def test_features_of_other_weights_are_refused(root, tmp_path):
     gallery = tmp_path / "a" / "features.npz"
     search(root, tmp_path / "b", "--gallery", gallery, "--query", query)
     assert "distances mean nothing" not in (tmp_path / "b" / "log.txt").read_text()
+    rank = FeatureExtractor(root / "model.pth", opts=SIZE, progress=False).rank
+    assert rank(query, gallery, k=1).indices.shape == (1, 1)
     state["base.cls_token"] += 1e-3
     torch.save(state, weight)
     with pytest.raises(UserError, match=rf"its features are of other weights \(from {weight}\) than those now in"):
         search(root, tmp_path / "c", "--gallery", gallery, "--query", query, opts=at)
+    rank = FeatureExtractor(weight, opts=SIZE, progress=False).rank
+    with pytest.raises(UserError, match=f"its features are of other weights than those in {weight}"):
+        rank(query, gallery, k=1)
     with np.load(gallery) as arrays:
         earlier = {name: values for name, values in arrays.items() if name != "weights_sha256"}
     np.savez(tmp_path / "earlier.npz", **earlier | {"weight": "other.pth"})

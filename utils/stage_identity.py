@@ -203,6 +203,11 @@ def initial_weights(files: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def weights_digest(path: str) -> str:
+    """sha256 of the tensors in a checkpoint, which files of its features keep; "" where there is no such file."""
+    return initial_weights({"": path})[""] if Path(path).is_file() else ""
+
+
 @lru_cache(maxsize=16)
 def _sha256_of(path: str, tensors_only: bool, size: int, time: int) -> str:
     digest = hashlib.sha256()
